@@ -1,0 +1,8 @@
+"""`python -m hf_nat`, so that `accelerate launch -m hf_nat train ...` works."""
+
+import sys
+
+from .cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

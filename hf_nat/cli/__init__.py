@@ -1,0 +1,1 @@
+"""`hf-nat <command>`: parsing and messages; the work is done by the packages beside this one."""

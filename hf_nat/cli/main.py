@@ -1,0 +1,50 @@
+"""Entry point of `hf-nat` and `python -m hf_nat`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+# command -> (module of this package, what it does)
+COMMANDS = {
+    "toy": ("toy", "generate the toy corpus, a translation task with known modes"),
+    "train": ("train", "train an AT teacher or a NAT student"),
+    "distill": ("distill", "replace the training targets of a corpus by a teacher's translations"),
+    "translate": ("translate", "translate a file or standard input"),
+    "evaluate": ("evaluate", "translate a test split and score it"),
+    "push": ("push", "publish a model or corpus folder on the Hub"),
+    "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status: 0, or 2 with a message for input that breaks a rule."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] not in COMMANDS:
+        print(f"hf-nat: unknown command {argv[0]!r}.\n\n{usage()}", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f"{__package__}.{COMMANDS[argv[0]][0]}")
+    try:
+        command.run(argv[1:])
+    except (ValueError, OSError) as error:
+        print(f"hf-nat {argv[0]}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def usage() -> str:
+    """Lists the commands."""
+    lines = [f"  {name:<11} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: hf-nat COMMAND [CONFIG.yaml ...] [--key value ...]",
+            "",
+            *lines,
+            "",
+            "`hf-nat COMMAND --help` lists the keys of a command; a YAML file holds the same keys.",
+        ]
+    )

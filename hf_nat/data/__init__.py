@@ -1,0 +1,22 @@
+"""Corpora, tokenizer and encoding."""
+
+from __future__ import annotations
+
+from .corpora import load_corpus
+from .encoding import EncodingReport, encode, encode_corpus
+from .tokenizer import corpus_texts, load_tokenizer, train_tokenizer
+from .toy import Mode, ToyTask, generate_toy_corpus
+
+
+__all__ = [
+    "EncodingReport",
+    "Mode",
+    "ToyTask",
+    "corpus_texts",
+    "encode",
+    "encode_corpus",
+    "generate_toy_corpus",
+    "load_corpus",
+    "load_tokenizer",
+    "train_tokenizer",
+]

@@ -1,0 +1,212 @@
+"""Rewrites the targets of a corpus with a teacher: resumable, in any number of processes, always the same bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from ..data.corpora import load_corpus
+from ..data.encoding import encode
+from ..inference import translate
+from ..utils import environment, progress_bar, write_json
+from .arguments import DistillArguments
+from .flags import row_flags
+from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
+from .shards import Shard, corpus_features, plan_shards
+from .strategies import decoding_parameters
+
+
+logger = logging.get_logger(__name__)
+
+
+def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Path:
+    """Writes a corpus whose training targets are the teacher's translations; validation and test stay real.
+
+    Every row is kept, in its order: the source, the teacher's output, the real target, the output's mean
+    log-probability per token (nats, 4 decimals) and the flags of `hf_nat.distillation.flags`. A blank source gets a
+    blank output, and the flags that say so.
+
+    The work is cut into shards. Each appears whole or not at all, and its bytes depend on the arguments alone, so a
+    run that was killed is resumed by the same command and ends with the same files, and so does a run of several
+    processes (`accelerate launch` or `torchrun`), which share the shards among them. All processes must see the same
+    `output_dir`.
+
+    Args:
+        teacher (`PreTrainedModel`): any seq2seq model, on the device of this process.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        args (`DistillArguments`): corpus, decoding and output folder. `args.teacher` is only a name here.
+
+    Returns:
+        `Path`: `output_dir`, with `data/*.parquet`, `manifest.json` (deterministic) and `metrics.json` (times).
+
+    Raises:
+        ValueError: if `output_dir` holds a corpus of another teacher, corpus or setting; the field is named.
+
+    Source: Kim & Rush 2016 (sequence-level knowledge distillation), as used by Zhou, Gu & Neubig 2020, section 2.2.
+    """
+    state = PartialState()
+    output_dir = Path(args.output_dir)
+    teacher.eval()
+    with state.main_process_first():
+        splits = _load_splits(args)
+    identity = corpus_identity(teacher, tokenizer, splits, args)
+    if state.is_main_process:
+        claim_folder(output_dir, identity)
+    state.wait_for_everyone()
+    check_identity(output_dir, identity)
+    shards = plan_shards(output_dir, identity["counts"], args.shard_size)
+    pending = [shard for shard in shards if not shard.is_written()]
+    # Nobody writes before everybody has listed what is missing: the lists must agree.
+    state.wait_for_everyone()
+
+    started = time.perf_counter()
+    _write_shards(pending[state.process_index :: state.num_processes], splits, teacher, tokenizer, args)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        seconds = time.perf_counter() - started
+        write_manifest(output_dir, identity, shards, args)
+        if pending:
+            _write_metrics(output_dir, pending, seconds, state.num_processes)
+    state.wait_for_everyone()
+    return output_dir
+
+
+def _load_splits(args: DistillArguments) -> dict[str, Dataset]:
+    """Loads the splits by the names they will have in the distilled corpus."""
+    names = {"train": args.train_split, "validation": args.validation_split, "test": args.test_split}
+    splits = {}
+    for split, name in names.items():
+        if name:
+            splits[split] = load_corpus(
+                args.corpus,
+                name,
+                source_lang=args.source_lang,
+                target_lang=args.target_lang,
+                config_name=args.config_name,
+            )
+    if args.max_samples is not None:
+        splits["train"] = splits["train"].select(range(min(args.max_samples, len(splits["train"]))))
+    return splits
+
+
+def _write_shards(
+    shards: list[Shard],
+    splits: dict[str, Dataset],
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: DistillArguments,
+) -> None:
+    """Writes this process's shards, with a progress bar on the main process."""
+    rewrites = {split: _real_rows for split in splits} | {"train": partial(_distilled_rows, teacher, tokenizer)}
+    features = corpus_features(args.source_lang, args.target_lang)
+    total = sum(shard.stop - shard.start for shard in shards)
+    with (
+        progress_bar(total, "Distilling", disable=not PartialState().is_main_process) as bar,
+        _without_datasets_bars(),
+    ):
+        for shard in shards:
+            # Seeded by shard, random strategies do not depend on who writes it either.
+            torch.manual_seed(args.seed + shard.start)
+            rows = splits[shard.split].select(range(shard.start, shard.stop))
+            shard.write(
+                rows.map(
+                    partial(rewrites[shard.split], args, shard.start),
+                    batched=True,
+                    batch_size=len(rows),
+                    with_indices=True,
+                    input_columns=["translation"],
+                    remove_columns=rows.column_names,
+                    features=features,
+                    keep_in_memory=True,
+                    load_from_cache_file=False,
+                    # Given, because the hash of a function that holds a model is another one in every process.
+                    new_fingerprint=f"distilled-{shard.path.stem}",
+                )
+            )
+            bar.update(len(rows))
+
+
+def _distilled_rows(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: DistillArguments,
+    start: int,
+    translations: list[dict[str, str]],
+    indices: list[int],
+) -> dict[str, list[Any]]:
+    sources = [pair[args.source_lang] for pair in translations]
+    outputs = translate(
+        teacher,
+        tokenizer,
+        sources,
+        max_batch_tokens=args.max_batch_tokens,
+        with_scores=True,
+        **decoding_parameters(args),
+    )
+    lengths = [len(ids) - 1 for ids in encode(tokenizer, sources)["input_ids"]]
+    return {
+        "id": [start + index for index in indices],
+        "translation": [
+            {args.source_lang: source, args.target_lang: output.text}
+            for source, output in zip(sources, outputs, strict=True)
+        ],
+        "real_target": [pair[args.target_lang] for pair in translations],
+        "teacher_score": [None if output.score is None else round(output.score, 4) for output in outputs],
+        "flags": [
+            row_flags(
+                source,
+                output.text,
+                num_source_tokens=length,
+                num_output_tokens=output.num_tokens,
+                truncated=output.truncated,
+            )
+            for source, output, length in zip(sources, outputs, lengths, strict=True)
+        ],
+    }
+
+
+def _real_rows(
+    args: DistillArguments, start: int, translations: list[dict[str, str]], indices: list[int]
+) -> dict[str, list[Any]]:
+    return {
+        "id": [start + index for index in indices],
+        "translation": translations,
+        "real_target": [pair[args.target_lang] for pair in translations],
+        "teacher_score": [None] * len(translations),
+        "flags": [[] for _ in translations],
+    }
+
+
+def _write_metrics(output_dir: Path, written: list[Shard], seconds: float, num_processes: int) -> None:
+    """Writes what this run, from its start or its resumption on, decoded and how fast."""
+    num_sentences = sum(shard.stop - shard.start for shard in written if shard.split == "train")
+    metrics = {
+        "num_sentences": num_sentences,
+        "seconds": round(seconds, 3),
+        "sentences_per_second": round(num_sentences / seconds, 3),
+        "num_processes": num_processes,
+        "environment": environment(),
+    }
+    write_json(output_dir / "metrics.json", metrics)
+
+
+@contextmanager
+def _without_datasets_bars() -> Iterator[None]:
+    """Silences the bars that `map` and `to_parquet` would print for every shard."""
+    were_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            enable_progress_bars()

@@ -1,0 +1,56 @@
+"""Marks on the rows of a distilled corpus that a user may want to leave out; no row is ever dropped here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+# One side may have so many tokens more than twice those of the other: short sentences vary freely.
+LENGTH_SLACK = 5
+# Four repetitions, one right after the other, of a string of 2 to 50 characters that starts with a letter.
+_LOOP = re.compile(r"([^\W\d_].{1,49}?)\1{3}", re.DOTALL)
+
+FLAGS = ("empty_source", "empty_output", "truncated", "length_ratio", "looping")
+
+
+def row_flags(
+    source: str, output: str, *, num_source_tokens: int, num_output_tokens: int, truncated: bool
+) -> list[str]:
+    """Names what is suspicious about a teacher's output.
+
+    Args:
+        source (`str`): the source sentence.
+        output (`str`): the teacher's translation.
+        num_source_tokens (`int`): tokens of the source, EOS not counted.
+        num_output_tokens (`int`): tokens of the output, EOS not counted.
+        truncated (`bool`): the source was cut, or the output reached its length limit.
+
+    Returns:
+        `list[str]`: out of `FLAGS`, in their order:
+            - `empty_source`: nothing but blanks to translate;
+            - `empty_output`: nothing but blanks as its translation;
+            - `truncated`: as given;
+            - `length_ratio`: the longer side has more than 2 * shorter + 5 tokens, neither being empty;
+            - `looping`: the output repeats a string four times in a row, and the source does not.
+    """
+    is_empty = {"source": not source.strip(), "output": not output.strip()}
+    shorter, longer = sorted((num_source_tokens, num_output_tokens))
+    present = {
+        "empty_source": is_empty["source"],
+        "empty_output": is_empty["output"],
+        "truncated": truncated,
+        "length_ratio": not any(is_empty.values()) and longer > 2 * shorter + LENGTH_SLACK,
+        "looping": _loops(output) and not _loops(source),
+    }
+    return [flag for flag in FLAGS if present[flag]]
+
+
+def count_flags(rows: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Counts the rows that carry each of `FLAGS`."""
+    return {flag: sum(flag in row for row in rows) for flag in FLAGS}
+
+
+def _loops(text: str) -> bool:
+    # The blank lets the last repetition of a word be like the others.
+    return _LOOP.search(text + " ") is not None

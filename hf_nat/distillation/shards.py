@@ -1,0 +1,81 @@
+"""The files of a distilled corpus: each holds a fixed range of rows and appears whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, List, Translation, Value
+from transformers.utils import logging
+
+from ..utils import atomic_path
+
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A range of rows of one split, and its file.
+
+    Args:
+        split (`str`): split of the written corpus.
+        start (`int`): first row, counted in the split.
+        stop (`int`): row after the last.
+        path (`Path`): its parquet file, named as the Hub names them.
+    """
+
+    split: str
+    start: int
+    stop: int
+    path: Path
+
+    def is_written(self) -> bool:
+        """Tells whether the file is there with all its rows; a damaged file is reported and counts as missing."""
+        if not self.path.is_file():
+            return False
+        try:
+            num_rows = pq.read_metadata(self.path).num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            logger.warning(f"{self.path} is damaged and will be written again ({error}).")
+            return False
+        if num_rows != self.stop - self.start:
+            logger.warning(f"{self.path} has {num_rows} rows instead of {self.stop - self.start}: written again.")
+        return num_rows == self.stop - self.start
+
+    def write(self, rows: Dataset) -> None:
+        """Writes the file; a process killed meanwhile leaves none."""
+        with atomic_path(self.path) as temporary:
+            rows.to_parquet(temporary)
+
+
+def plan_shards(output_dir: Path, num_rows: Mapping[str, int], shard_size: int) -> list[Shard]:
+    """Cuts every split into shards of `shard_size` rows, whatever number of processes will write them."""
+    shards = []
+    for split, total in num_rows.items():
+        num_shards = -(-total // shard_size)
+        for index in range(num_shards):
+            name = f"{split}-{index:05d}-of-{num_shards:05d}.parquet"
+            start = index * shard_size
+            shards.append(Shard(split, start, min(start + shard_size, total), output_dir / "data" / name))
+    return shards
+
+
+def corpus_features(source_lang: str, target_lang: str) -> Features:
+    """The columns of a distilled corpus.
+
+    `id` is the row's number in its split of the original corpus. The training split has the teacher's output as its
+    target; validation and test have the real one, and no score.
+    """
+    return Features(
+        {
+            "id": Value("int64"),
+            "translation": Translation([source_lang, target_lang]),
+            "real_target": Value("string"),
+            "teacher_score": Value("float32"),
+            "flags": List(Value("string")),
+        }
+    )

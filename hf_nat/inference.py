@@ -1,0 +1,274 @@
+"""Text in, text out: loads a checkpoint and translates sentences with it, autoregressive or not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from .data.encoding import encode
+from .data.tokenizer import load_tokenizer
+from .models import NATPreTrainedModel
+from .utils import progress_bar
+
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_MAX_NEW_TOKENS = 200
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One translated sentence.
+
+    Args:
+        text (`str`): the translation, on one line and without blanks at its ends.
+        score (`float`, *optional*): mean log-probability in nats. Autoregressive model: of its tokens, EOS counted,
+            under the model's own distribution; only computed on request. NAT model: of its content tokens, as
+            `generate` reports it.
+        num_tokens (`int`): tokens of the output, EOS not counted.
+        truncated (`bool`): the source was cut to the model's positions, or an autoregressive output reached its
+            length limit.
+        iterations (`int`, *optional*): decoder rounds of a NAT model.
+    """
+
+    text: str
+    score: float | None
+    num_tokens: int
+    truncated: bool
+    iterations: int | None
+
+
+def load_model(
+    path: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a seq2seq model, a NAT model or any other of transformers, and its tokenizer, ready to translate.
+
+    Args:
+        path (`str` or `Path`): folder of a checkpoint, or a Hub id.
+        device (`str` or `torch.device`, *optional*): by default this process's accelerator, or the CPU.
+        dtype (`str` or `torch.dtype`, *optional*): by default that of the saved weights.
+
+    Returns:
+        `tuple[PreTrainedModel, PreTrainedTokenizerBase]`: the model in eval mode, and the tokenizer.
+    """
+    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype or "auto")
+    return model.to(device or PartialState().device).eval(), load_tokenizer(path)
+
+
+def translate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    *,
+    max_batch_tokens: int = 4096,
+    with_scores: bool = False,
+    progress: bool = False,
+    **generate_kwargs: Any,
+) -> list[Translation]:
+    """Translates sentences in batches of similar length; the result is in the order of the input.
+
+    A blank sentence has a blank translation, without a call of the model. A source longer than the model's positions
+    is cut, marked and counted in one warning.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        sentences (`Sequence[str]`): source sentences.
+        max_batch_tokens (`int`, *optional*, defaults to 4096): source tokens of a batch, padding counted. A longer
+            sentence is a batch of its own.
+        with_scores (`bool`, *optional*, defaults to `False`): score an autoregressive model's outputs, with one more
+            forward pass per batch.
+        progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
+        generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
+            autoregressive model `max_new_tokens` is 200 by default and never more than its positions.
+
+    Returns:
+        `list[Translation]`: one per sentence.
+
+    Raises:
+        ValueError: if `max_batch_tokens` is below 1.
+    """
+    return list(
+        translate_stream(
+            model,
+            tokenizer,
+            sentences,
+            window=max(1, len(sentences)),
+            max_batch_tokens=max_batch_tokens,
+            with_scores=with_scores,
+            progress=progress,
+            **generate_kwargs,
+        )
+    )
+
+
+def translate_stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    lines: Iterable[str],
+    *,
+    window: int = 1000,
+    max_batch_tokens: int = 4096,
+    with_scores: bool = False,
+    progress: bool = False,
+    **generate_kwargs: Any,
+) -> Iterator[Translation]:
+    """Translates a stream in its order, holding `window` sentences in memory at a time.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        lines (`Iterable[str]`): source sentences.
+        window (`int`, *optional*, defaults to 1000): sentences read, sorted by length and translated at a time.
+        max_batch_tokens (`int`, *optional*, defaults to 4096): as in `translate`.
+        with_scores (`bool`, *optional*, defaults to `False`): as in `translate`.
+        progress (`bool`, *optional*, defaults to `False`): as in `translate`.
+        generate_kwargs: as in `translate`.
+
+    Returns:
+        `Iterator[Translation]`: one per line.
+
+    Raises:
+        ValueError: if `window` or `max_batch_tokens` is below 1.
+    """
+    for name, value in (("window", window), ("max_batch_tokens", max_batch_tokens)):
+        if value < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    total = len(lines) if isinstance(lines, Sized) else None
+    remaining = iter(lines)
+    with progress_bar(total, "Translating", disable=not progress) as bar:
+        while chunk := list(islice(remaining, window)):
+            yield from _translate_window(
+                model, tokenizer, chunk, max_batch_tokens, with_scores, bar, dict(generate_kwargs)
+            )
+
+
+def _translate_window(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: list[str],
+    max_batch_tokens: int,
+    with_scores: bool,
+    bar: tqdm,
+    generate_kwargs: dict[str, Any],
+) -> list[Translation]:
+    """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
+    results = [Translation("", None, 0, False, None)] * len(sentences)
+    rows = [row for row, sentence in enumerate(sentences) if sentence.strip()]
+    bar.update(len(sentences) - len(rows))
+    input_ids, cut = _encode_sources(model, tokenizer, [sentences[row] for row in rows])
+    for batch in token_batches([len(ids) for ids in input_ids], max_batch_tokens):
+        outputs = _translate_batch(model, tokenizer, [input_ids[i] for i in batch], with_scores, generate_kwargs)
+        for i, (text, score, num_tokens, truncated, iterations) in zip(batch, outputs, strict=True):
+            results[rows[i]] = Translation(text, score, num_tokens, truncated or i in cut, iterations)
+        bar.update(len(batch))
+    return results
+
+
+def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+    """Groups sequences of similar length, the longest first, so that no padded batch exceeds a number of tokens.
+
+    Args:
+        lengths (`Sequence[int]`): tokens of each sequence.
+        max_batch_tokens (`int`): largest product of a batch's size and its longest sequence; a sequence longer than
+            this is a batch of its own.
+
+    Returns:
+        `list[list[int]]`: the indices of each batch, a function of the arguments alone.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_batch_tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _encode_sources(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]
+) -> tuple[list[list[int]], set[int]]:
+    """Encodes sources, cut to the model's positions, and tells which were cut."""
+    input_ids = encode(tokenizer, sentences)["input_ids"]
+    limit = getattr(model.config, "max_position_embeddings", None)
+    cut = {i for i, ids in enumerate(input_ids) if limit is not None and len(ids) > limit}
+    if cut:
+        logger.warning(f"Cut {len(cut)} of {len(sentences)} sources to the {limit} positions of the model.")
+        shortened = encode(tokenizer, [sentences[i] for i in sorted(cut)], max_source_length=limit)["input_ids"]
+        for i, ids in zip(sorted(cut), shortened, strict=True):
+            input_ids[i] = ids
+    return input_ids, cut
+
+
+@torch.inference_mode()
+def _translate_batch(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[list[int]],
+    with_scores: bool,
+    generate_kwargs: dict[str, Any],
+) -> list[tuple[str, float | None, int, bool, int | None]]:
+    """Translates one batch: text, score, number of tokens, truncated, iterations of each row."""
+    attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in rows], batch_first=True)
+    input_ids = pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True, padding_value=tokenizer.pad_token_id)
+    inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
+    scores: list[float] | list[None] = [None] * len(rows)
+    iterations: list[int] | list[None] = [None] * len(rows)
+    if isinstance(model, NATPreTrainedModel):
+        output = model.generate(**inputs, return_dict_in_generate=True, **generate_kwargs)
+        sequences = output.sequences
+        scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
+        limit = None
+    else:
+        limit = _max_new_tokens(model, generate_kwargs)
+        # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
+        settings = {"max_length": None} | generate_kwargs | {"max_new_tokens": limit}
+        decoded = cast(Any, model).generate(**inputs, **settings)
+        if with_scores:
+            scores = _mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id).tolist()
+        sequences = decoded[:, 1:]  # without the decoder's start token
+    ended, num_tokens = _lengths(sequences, tokenizer.eos_token_id)
+    truncated = ~ended if limit is None else ~ended | (num_tokens + 1 == limit)
+    texts = tokenizer.batch_decode(sequences, skip_special_tokens=True)
+    texts = [re.sub(r"[\r\n]+", " ", text).strip() for text in texts]
+    return list(zip(texts, scores, num_tokens.tolist(), truncated.tolist(), iterations, strict=True))
+
+
+def _max_new_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
+    """The length limit of an autoregressive model's output: as asked for, but inside its positions."""
+    wanted = generate_kwargs.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
+    return min(wanted, getattr(model.config, "max_position_embeddings", None) or wanted)
+
+
+def _lengths(sequences: Tensor, eos_token_id: int) -> tuple[Tensor, Tensor]:
+    """Tells which rows of `sequences` [B, T] hold an EOS, and the number of tokens before it (T without one)."""
+    is_eos = sequences == eos_token_id
+    before_eos = (is_eos.cumsum(dim=1) == 0).sum(dim=1)
+    return is_eos.any(dim=1), before_eos
+
+
+def _mean_log_probs(model: PreTrainedModel, inputs: dict[str, Tensor], decoded: Tensor, eos_token_id: int) -> Tensor:
+    """Mean log-probability [B] in nats of the tokens of `decoded` [B, 1 + T], EOS counted and its start token not.
+
+    One forward pass over the outputs: `generate` itself would only tell beam scores together with the logits of every
+    step and beam, which do not fit in memory for a large batch and vocabulary.
+    """
+    targets = decoded[:, 1:]
+    logits = model(**inputs, decoder_input_ids=decoded[:, :-1]).logits  # [B, T, V]
+    log_probs = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # [B, T]
+    ended, num_tokens = _lengths(targets, eos_token_id)
+    num_scored = num_tokens + ended.long()
+    is_scored = torch.arange(targets.shape[1], device=targets.device) < num_scored[:, None]
+    return (log_probs * is_scored).sum(dim=1) / num_scored

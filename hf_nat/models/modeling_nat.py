@@ -1,0 +1,397 @@
+"""What every non-autoregressive model is made of: Marian's encoder and Marian's decoder without the causal mask.
+
+Dimension letters: B batch, S source, T target, D model, M length bins, V vocabulary.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    ModelOutput,
+    Seq2SeqModelOutput,
+)
+from transformers.models.marian.modeling_marian import (
+    MarianAttention,
+    MarianDecoderLayer,
+    MarianEncoderLayer,
+    MarianSinusoidalPositionalEmbedding,
+)
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
+
+from .configuration_nat import NATConfig
+
+
+@dataclass
+class NATSeq2SeqLMOutput(ModelOutput):
+    """Output of a non-autoregressive translation model.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*): loss in nats per target token; given with `labels`.
+        logits (`torch.FloatTensor` of shape `(B, T, V)`, *optional*): unnormalised scores of the canvas positions.
+        length_logits (`torch.FloatTensor` of shape `(B, M)`, *optional*): unnormalised scores of the length classes.
+        loss_components (`dict[str, torch.Tensor]`, *optional*): weighted parts of the loss; they sum to it, detached.
+        encoder_last_hidden_state (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): final encoder states.
+        encoder_hidden_states (`tuple`, *optional*): encoder states of every layer.
+        encoder_attentions (`tuple`, *optional*): encoder attention weights of every layer.
+        decoder_hidden_states (`tuple`, *optional*): decoder states of every layer.
+        decoder_attentions (`tuple`, *optional*): decoder self-attention weights of every layer.
+        cross_attentions (`tuple`, *optional*): attention weights from decoder to encoder of every layer.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    length_logits: torch.Tensor | None = None
+    loss_components: dict[str, torch.Tensor] | None = None
+    encoder_last_hidden_state: torch.Tensor | None = None
+    encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    encoder_attentions: tuple[torch.Tensor, ...] | None = None
+    decoder_hidden_states: tuple[torch.Tensor, ...] | None = None
+    decoder_attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
+
+    @classmethod
+    def build(
+        cls, base: Seq2SeqModelOutput, loss_components: dict[str, torch.Tensor] | None, **outputs: torch.Tensor | None
+    ) -> Self:
+        """Builds the output of a head from that of [`NATModel`] and the parts of the loss.
+
+        Args:
+            base (`Seq2SeqModelOutput`): output of [`NATModel`].
+            loss_components (`dict[str, torch.Tensor]`, *optional*): weighted parts of the loss, with their graph.
+            **outputs (`torch.Tensor`): the head's own fields.
+
+        Returns:
+            [`NATSeq2SeqLMOutput`]: the output.
+        """
+        if loss_components is not None:
+            outputs["loss"] = torch.stack(list(loss_components.values())).sum()
+            loss_components = {name: part.detach() for name, part in loss_components.items()}
+        shared = {name: getattr(base, name) for name in (field.name for field in fields(cls)) if hasattr(base, name)}
+        return cls(loss_components=loss_components, **outputs, **shared)
+
+
+class LearnedPositionalEmbedding(nn.Embedding):
+    """Learned positions, called as Marian's sinusoidal ones are."""
+
+    def forward(self, shape: torch.Size) -> torch.Tensor:
+        """Looks up the positions of `(B, L)` tokens.
+
+        Args:
+            shape (`torch.Size`): batch size and number of tokens.
+
+        Returns:
+            `torch.FloatTensor` of shape `(L, D)`: position embeddings.
+        """
+        return super().forward(torch.arange(shape[1], device=self.weight.device))
+
+
+def positional_embedding(config: NATConfig) -> nn.Embedding:
+    """Builds the position embedding that the configuration asks for.
+
+    Args:
+        config ([`NATConfig`]): the model's configuration.
+
+    Returns:
+        `nn.Embedding`: a module from the shape `(B, L)` to embeddings of shape `(L, D)`.
+    """
+    learned = config.position_embedding_type == "learned"
+    kind = LearnedPositionalEmbedding if learned else MarianSinusoidalPositionalEmbedding
+    return kind(config.max_position_embeddings, config.d_model)
+
+
+class NATPreTrainedModel(PreTrainedModel):
+    """Weight initialisation, loading and warm start of the non-autoregressive models."""
+
+    config: NATConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["MarianEncoderLayer", "MarianDecoderLayer"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, MarianSinusoidalPositionalEmbedding):
+            init.copy_(module.weight, module.create_weight())
+
+    @classmethod
+    def from_teacher(
+        cls,
+        teacher: PreTrainedModel,
+        *,
+        vocab_size: int | None = None,
+        mask_token_id: int | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """Builds a student that starts from a teacher's embedding, encoder and decoder.
+
+        Sizes, activation, dropout and special tokens are the teacher's unless overridden, as are its sinusoidal
+        positions (learned positions start from them). Rows of new tokens and heads that the teacher lacks start from
+        N(0, `init_std`). A `final_logits_bias` is left behind.
+
+        Args:
+            teacher (`PreTrainedModel`): a `MarianMTModel` with one shared embedding, or any model whose parameters
+                carry the same names.
+            vocab_size (`int`, *optional*): vocabulary of the student, which starts with the teacher's. By default the
+                teacher's, and one more where the mask token is new.
+            mask_token_id (`int`, *optional*): id of the mask token. By default the teacher's own mask token, else a
+                new token behind the teacher's vocabulary.
+            **config_overrides: fields of the student's configuration.
+
+        Returns:
+            The student, in single precision.
+
+        Raises:
+            ValueError: if a field is unknown, the vocabulary is smaller than the teacher's, or the parameters of the
+                two do not correspond.
+        """
+        own_fields = {field.name for field in fields(cls.config_class)} - {f.name for f in fields(PreTrainedConfig)}
+        unknown = sorted(set(config_overrides) - own_fields)
+        if unknown:
+            raise ValueError(f"`config_overrides` must be fields of `{cls.config_class.__name__}`, got {unknown}.")
+        teacher_vocab_size = teacher.config.vocab_size
+        if mask_token_id is None:
+            mask_token_id = getattr(teacher.config, "mask_token_id", teacher_vocab_size)
+        if vocab_size is None:
+            vocab_size = max(teacher_vocab_size, mask_token_id + 1)
+        if vocab_size < teacher_vocab_size:
+            raise ValueError(
+                f"`vocab_size` must be at least the teacher's {teacher_vocab_size}, got {vocab_size}. "
+                "Student and teacher must share their vocabulary."
+            )
+        inherited = {name: getattr(teacher.config, name) for name in own_fields if hasattr(teacher.config, name)}
+        inherited.setdefault("position_embedding_type", "sinusoidal")
+        inherited.update(vocab_size=vocab_size, mask_token_id=mask_token_id, **config_overrides)
+        student = cls(cls.config_class(**inherited))
+        _copy_weights(student, teacher.state_dict())
+        return student
+
+
+@torch.no_grad()
+def _copy_weights(student: PreTrainedModel, teacher_weights: dict[str, torch.Tensor]) -> None:
+    """Copies every weight under `model.`; an embedding with more rows than the teacher's keeps its last ones."""
+    prefix = f"{student.base_model_prefix}."
+    differing = {name for name in student.state_dict().keys() ^ teacher_weights.keys() if name.startswith(prefix)}
+    if differing:
+        raise ValueError(
+            f"Teacher and student must have the same parameters under `{prefix}`, got a difference in "
+            f"{sorted(differing)[:3]}. Use a MarianMT teacher with a shared embedding and as many layers."
+        )
+    for name, parameter in student.named_parameters():
+        if name not in teacher_weights or not parameter.requires_grad:
+            continue
+        weight = teacher_weights[name]
+        grows = name in ("model.shared.weight", "lm_head.weight")
+        target = parameter[: len(weight)] if grows else parameter
+        if target.shape != weight.shape:
+            raise ValueError(
+                f"`{name}` must have the same shape in teacher and student, got {tuple(weight.shape)} and "
+                f"{tuple(parameter.shape)}. Leave the sizes out of `config_overrides`."
+            )
+        target.copy_(weight)
+
+
+def _embed(
+    stack: "NATEncoder | NATDecoder", input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+) -> torch.Tensor:
+    """Scales token embeddings, adds positions and applies dropout: [B, L] or [B, L, D] to [B, L, D]."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise ValueError("Exactly one of token ids and embeddings must be given, got both or none.")
+    config = stack.config
+    if inputs_embeds is None:
+        inputs_embeds = stack.embed_tokens(input_ids)
+    length = inputs_embeds.shape[1]
+    if length > config.max_position_embeddings:
+        raise ValueError(
+            f"A sequence must have at most `max_position_embeddings` = {config.max_position_embeddings} tokens, "
+            f"got {length}. Truncate it."
+        )
+    scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+    hidden_states = inputs_embeds * scale + stack.embed_positions(inputs_embeds.shape[:2])
+    return nn.functional.dropout(hidden_states, p=config.dropout, training=stack.training)
+
+
+class NATEncoder(NATPreTrainedModel):
+    """Marian's encoder, with learned or sinusoidal positions."""
+
+    _can_record_outputs = {"hidden_states": MarianEncoderLayer, "attentions": MarianAttention}
+
+    def __init__(self, config: NATConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        self.embed_positions = positional_embedding(config)
+        self.layers = nn.ModuleList([MarianEncoderLayer(config) for _ in range(config.encoder_layers)])
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutput:
+        """Encodes the source; `inputs_embeds` are token embeddings before scaling."""
+        hidden_states = _embed(self, input_ids, inputs_embeds)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+        )
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class NATDecoder(NATPreTrainedModel):
+    """Marian's decoder whose positions all see each other."""
+
+    _can_record_outputs = {
+        "hidden_states": MarianDecoderLayer,
+        "attentions": OutputRecorder(MarianAttention, index=1, layer_name="self_attn"),
+        "cross_attentions": OutputRecorder(MarianAttention, index=1, layer_name="encoder_attn"),
+    }
+
+    def __init__(self, config: NATConfig) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        self.embed_positions = positional_embedding(config)
+        self.layers = nn.ModuleList([MarianDecoderLayer(config, layer_idx=i) for i in range(config.decoder_layers)])
+        for layer in self.layers:
+            layer.self_attn.is_causal = False
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Decodes a canvas; `inputs_embeds` are token embeddings before scaling."""
+        hidden_states = _embed(self, input_ids, inputs_embeds)
+        attention_mask = create_bidirectional_mask(
+            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+        )
+        encoder_attention_mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=encoder_attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+        )
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                attention_mask,
+                encoder_hidden_states,  # positional for gradient checkpointing
+                encoder_attention_mask=encoder_attention_mask,
+                **kwargs,
+            )
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
+
+
+class NATModel(NATPreTrainedModel):
+    """Encoder and bidirectional decoder on one shared embedding."""
+
+    _input_embed_layer = "shared"
+    _tied_weights_keys = {
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+    }
+
+    def __init__(self, config: NATConfig) -> None:
+        super().__init__(config)
+        self.shared = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
+        self.encoder = NATEncoder(config)
+        self.decoder = NATDecoder(config)
+        self.post_init()
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replaces the embedding on all sides."""
+        self.shared = self.encoder.embed_tokens = self.decoder.embed_tokens = value
+
+    def source_mask(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Returns the attention mask, by default 1 at every token but padding (at every embedding)."""
+        if attention_mask is not None:
+            return attention_mask
+        if input_ids is not None:
+            return input_ids.ne(self.config.pad_token_id).long()
+        if inputs_embeds is not None:
+            return torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        raise ValueError("One of `input_ids`, `inputs_embeds` and `attention_mask` must be given, got none.")
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> Seq2SeqModelOutput:
+        """Encodes the source, unless `encoder_outputs` are given, and decodes the canvas.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
+                everywhere but at padding.
+            decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): the canvas.
+            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at canvas tokens, by default
+                everywhere but at padding.
+            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
+            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
+            decoder_inputs_embeds (`torch.FloatTensor` of shape `(B, T, D)`, *optional*): canvas embeddings before
+                scaling.
+            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+
+        Returns:
+            `Seq2SeqModelOutput`: final states of decoder and encoder, and what else was asked for.
+        """
+        attention_mask = self.source_mask(input_ids, attention_mask, inputs_embeds)
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+        elif not isinstance(encoder_outputs, BaseModelOutput):
+            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        if decoder_attention_mask is None and decoder_input_ids is not None:
+            decoder_attention_mask = decoder_input_ids.ne(self.config.pad_token_id).long()
+        decoder_outputs = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=attention_mask,
+            inputs_embeds=decoder_inputs_embeds,
+            **kwargs,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoder_outputs.last_hidden_state,
+            decoder_hidden_states=decoder_outputs.hidden_states,
+            decoder_attentions=decoder_outputs.attentions,
+            cross_attentions=decoder_outputs.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_attentions=encoder_outputs.attentions,
+        )

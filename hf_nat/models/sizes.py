@@ -1,0 +1,118 @@
+"""Model sizes: one table for teachers and students."""
+
+from typing import Any
+
+from transformers import GenerationConfig, MarianConfig, MarianMTModel
+
+
+TEACHER_MAX_LENGTH = 201
+
+
+def _size(d_model: int, ffn_dim: int, num_layers: int, num_heads: int, dropout: float) -> dict[str, int | float]:
+    """Spells one size in Marian's field names; encoder and decoder are alike."""
+    sides = ("encoder", "decoder")
+    return {
+        "d_model": d_model,
+        **{f"{side}_ffn_dim": ffn_dim for side in sides},
+        **{f"{side}_layers": num_layers for side in sides},
+        **{f"{side}_attention_heads": num_heads for side in sides},
+        "dropout": dropout,
+    }
+
+
+# `tiny` to `big` are Table 5 of the paper; `nano` and `mini` are for a CPU.
+SIZES: dict[str, dict[str, int | float]] = {
+    "nano": _size(d_model=64, ffn_dim=256, num_layers=2, num_heads=4, dropout=0.1),
+    "mini": _size(d_model=128, ffn_dim=512, num_layers=3, num_heads=4, dropout=0.1),
+    "tiny": _size(d_model=256, ffn_dim=1024, num_layers=3, num_heads=4, dropout=0.1),
+    "small": _size(d_model=512, ffn_dim=1024, num_layers=3, num_heads=8, dropout=0.1),
+    "base": _size(d_model=512, ffn_dim=2048, num_layers=6, num_heads=8, dropout=0.3),
+    "big": _size(d_model=1024, ffn_dim=4096, num_layers=6, num_heads=16, dropout=0.3),
+}
+
+
+def size_config(size: str) -> dict[str, int | float]:
+    """Returns the configuration fields of a named size, for a teacher or a student.
+
+    Args:
+        size (`str`): a key of `SIZES`.
+
+    Returns:
+        `dict`: `d_model`, layers, heads and FFN widths of both sides and `dropout`, in Marian's field names.
+
+    Raises:
+        ValueError: if the size is unknown.
+
+    Source: Zhou et al. 2020, Table 5 (`tiny`, `small`, `base`, `big`).
+    """
+    if size not in SIZES:
+        raise ValueError(f"`size` must be one of {', '.join(SIZES)}, got {size!r}.")
+    return dict(SIZES[size])
+
+
+def marian_config(
+    size: str, *, vocab_size: int, pad_token_id: int, eos_token_id: int, bos_token_id: int | None, **overrides: Any
+) -> MarianConfig:
+    """Returns the configuration of the paper's autoregressive Transformer in a named size.
+
+    Post-norm, ReLU, sinusoidal positions, one embedding shared by encoder, decoder and output; the decoder starts
+    from `pad_token_id`, as Marian's does.
+
+    Args:
+        size (`str`): a key of `SIZES`.
+        vocab_size (`int`): number of tokens of the joint vocabulary.
+        pad_token_id (`int`): id of the padding and decoder start token.
+        eos_token_id (`int`): id of the end-of-sentence token.
+        bos_token_id (`int`, *optional*): id of the begin-of-sentence token; the model does not use it.
+        **overrides: fields of `MarianConfig` that replace the preset's.
+
+    Returns:
+        `MarianConfig`: the configuration.
+
+    Raises:
+        ValueError: if the size or an overriding field is unknown.
+
+    Source: Zhou et al. 2020, appendix A.1 and Table 5. Differs: weights start from N(0, 0.02) as in Marian's port.
+    """
+    fields = {
+        "vocab_size": vocab_size,
+        "pad_token_id": pad_token_id,
+        "eos_token_id": eos_token_id,
+        "bos_token_id": bos_token_id,
+        "decoder_start_token_id": pad_token_id,
+        "forced_eos_token_id": None,
+        "activation_function": "relu",
+        "scale_embedding": True,
+        **size_config(size),
+    }
+    unknown = sorted(set(overrides) - set(MarianConfig().to_dict()))
+    if unknown:
+        raise ValueError(f"`overrides` must be fields of `MarianConfig`, got {unknown}.")
+    return MarianConfig(**(fields | overrides))
+
+
+def new_teacher(config: MarianConfig) -> MarianMTModel:
+    """Builds an untrained teacher whose generation defaults are explicit.
+
+    transformers stops generation at 20 tokens where a checkpoint says nothing else, and drops `max_length` from a
+    model configuration; hence a `generation_config.json` of its own.
+
+    Args:
+        config (`MarianConfig`): configuration, see [`marian_config`].
+
+    Returns:
+        `MarianMTModel`: the model; it generates greedily, at most 200 tokens or the number of its positions.
+
+    Source: Zhou et al. 2020, appendix A.1; the 200 tokens are fairseq's default.
+    """
+    model = MarianMTModel(config)
+    model.generation_config = GenerationConfig(
+        max_length=min(TEACHER_MAX_LENGTH, config.max_position_embeddings),
+        num_beams=1,
+        do_sample=False,
+        pad_token_id=config.pad_token_id,
+        bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+    )
+    return model

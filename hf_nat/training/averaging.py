@@ -1,0 +1,46 @@
+"""Checkpoint averaging: the mean of the weights of several checkpoints of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+
+def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor]:
+    """Returns the element-wise mean of the weights of `folders`, summed in float32, in the checkpoints' own dtype.
+
+    Args:
+        folders (`Sequence[str | Path]`): checkpoint folders, each with a `model.safetensors`.
+
+    Raises:
+        ValueError: if no folder is given, or two of them hold different parameters.
+    """
+    if not folders:
+        raise ValueError("`folders` must name at least one checkpoint, got none. Save checkpoints during training.")
+    total: dict[str, torch.Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for folder in folders:
+        weights = load_file(Path(folder) / SAFE_WEIGHTS_NAME)
+        if total and weights.keys() != total.keys():
+            odd = sorted(weights.keys() ^ total.keys())[0]
+            raise ValueError(f"Checkpoints must hold the same parameters, got {odd!r} in only one of {folders[0]}, {folder}.")
+        for name, tensor in weights.items():
+            dtypes[name] = tensor.dtype
+            total[name] = total[name] + tensor.float() if name in total else tensor.float()
+    return {name: (tensor / len(folders)).to(dtypes[name]) for name, tensor in total.items()}
+
+
+def list_checkpoints(run_dir: str | Path) -> list[Path]:
+    """Returns the checkpoint folders of a run, oldest first."""
+    folders = Path(run_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    return sorted((folder for folder in folders if (folder / SAFE_WEIGHTS_NAME).is_file()), key=checkpoint_step)
+
+
+def checkpoint_step(folder: Path) -> int:
+    """Returns the number of updates that a checkpoint folder's name tells."""
+    return int(folder.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-"))

@@ -1,0 +1,219 @@
+"""One training run: corpus, tokenizer, model and trainer from three groups of arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import logging
+
+from ..data.corpora import load_corpus
+from ..data.encoding import encode_corpus
+from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
+from ..models import NATConfig, NATPreTrainedModel, marian_config, new_teacher, size_config
+from ..utils import environment, write_json
+from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
+from .trainer import CrossEntropyLoss, NATSeq2SeqTrainer, ValidationText
+
+logger = logging.get_logger(__name__)
+
+
+def train(
+    model_args: ModelArguments, data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments
+) -> dict[str, Any]:
+    """Trains a teacher or a student and leaves a folder that `from_pretrained` loads.
+
+    `output_dir` ends up with the weights (best checkpoint, or the mean of several), tokenizer, `run.json` (every
+    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, updates, seconds, environment).
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        ValueError: for an unknown model type or size, a corpus without usable rows, or an `output_dir` that already
+            holds checkpoints when no resume was asked for.
+    """
+    output_dir = Path(training_args.output_dir)
+    checkpoint = _checkpoint_to_resume(training_args)
+    tokenizer = _tokenizer(data_args, training_args)
+    model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
+    train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
+    trainer = NATSeq2SeqTrainer(
+        model=model,
+        args=training_args,
+        train_dataset=train_set,
+        eval_dataset=validation_set,
+        processing_class=tokenizer,
+        # With the model given, the collator also shifts the labels for an AT model.
+        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        compute_loss_func=None
+        if isinstance(model, NATPreTrainedModel)
+        else CrossEntropyLoss(training_args.label_smoothing),
+        validation_text=validation_text if training_args.bleu_on_eval else None,
+    )
+    if trainer.is_world_process_zero():
+        write_json(
+            output_dir / "run.json",
+            {
+                "arguments": _plain(model_args) | _plain(data_args) | training_args.to_sanitized_dict(),
+                "num_parameters": model.num_parameters(),
+                "environment": environment(),
+            },
+        )
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    if training_args.average_checkpoints:
+        _load_average(trainer, training_args)
+    scores = trainer.evaluate()
+    trainer.save_model()
+    trainer.save_state()
+    metrics = {
+        "eval_loss": scores["eval_loss"],
+        "eval_bleu": scores.get("eval_bleu"),
+        "eval_bleu_signature": trainer.bleu_signature,
+        "train_loss": result.training_loss,
+        "train_seconds": result.metrics["train_runtime"],
+        "num_updates": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "num_train_pairs": len(train_set),
+        "num_processes": trainer.accelerator.num_processes,
+        "seed": training_args.seed,
+        "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
+        "environment": environment(),
+    }
+    if trainer.is_world_process_zero():
+        write_json(output_dir / "metrics.json", metrics)
+    return metrics
+
+
+def build_model(
+    model_args: ModelArguments, tokenizer: PreTrainedTokenizerBase, *, label_smoothing: float = 0.1
+) -> PreTrainedModel:
+    """Builds the model of a run: from scratch in a preset size, from a teacher's blocks, or from a checkpoint.
+
+    Args:
+        model_args (`ModelArguments`): architecture, size, overrides and start.
+        tokenizer (`PreTrainedTokenizerBase`): gives the vocabulary size and the special tokens' ids.
+        label_smoothing (`float`, *optional*, defaults to 0.1): put in the config of a NAT model.
+
+    Raises:
+        ValueError: for a model type that is neither `marian` nor a NAT architecture.
+    """
+    if model_args.init_from:
+        return AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from)
+    fields: dict[str, Any] = dict(model_args.model_config or {})  # type: ignore[arg-type]
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    if model_args.model_type == "marian":
+        return new_teacher(marian_config(model_args.size, vocab_size=len(tokenizer), **special, **fields))
+    fields = {"label_smoothing": label_smoothing, **fields}
+    known = sorted(config.model_type for config in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if issubclass(config, NATConfig))
+    if model_args.model_type not in known:
+        raise ValueError(
+            f"`model_type` must be one of marian, {', '.join(known)}, got {model_args.model_type!r}. "
+            "Use `init_from` to go on training another seq2seq model."
+        )
+    special["mask_token_id"] = tokenizer.mask_token_id
+    if model_args.init_from_teacher:
+        config_class = type(AutoConfig.for_model(model_args.model_type))
+        teacher = AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher)
+        return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[config_class].from_teacher(
+            teacher, vocab_size=len(tokenizer), **special, **fields
+        )
+    config = AutoConfig.for_model(
+        model_args.model_type, vocab_size=len(tokenizer), **{**size_config(model_args.size), **special, **fields}
+    )
+    return AutoModelForSeq2SeqLM.from_config(config)
+
+
+def _plain(arguments: Any) -> dict[str, Any]:
+    """A dataclass's fields as they go into run.json."""
+    return dataclasses.asdict(arguments)
+
+
+def _tokenizer(data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer, or trains a joint one on the training split (main process first) and keeps it."""
+    if data_args.tokenizer:
+        return load_tokenizer(data_args.tokenizer)
+    folder = Path(training_args.output_dir)
+    with training_args.main_process_first(desc="training the tokenizer"):
+        if not (folder / "tokenizer.json").is_file():
+            texts = corpus_texts(
+                _load(data_args, data_args.train_split), data_args.source_lang, data_args.target_lang
+            )
+            train_tokenizer(texts, data_args.vocab_size).save_pretrained(folder)
+    return load_tokenizer(folder)
+
+
+def _load(data_args: DataArguments, split: str) -> Dataset:
+    return load_corpus(
+        data_args.corpus,
+        split,
+        source_lang=data_args.source_lang,
+        target_lang=data_args.target_lang,
+        config_name=data_args.config_name,
+    )
+
+
+def _data_sets(
+    data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments, tokenizer: PreTrainedTokenizerBase
+) -> tuple[Dataset, Dataset, ValidationText]:
+    """Encodes both splits; over-long training pairs leave, validation pairs are cut but all stay."""
+    languages = {"source_lang": data_args.source_lang, "target_lang": data_args.target_lang}
+    limits = {"max_source_length": data_args.max_source_length, "max_target_length": data_args.max_target_length}
+    with training_args.main_process_first(desc="encoding the corpus"):
+        train_rows = _first(_load(data_args, data_args.train_split), data_args.max_train_samples)
+        validation_rows = _first(_load(data_args, data_args.validation_split), data_args.max_validation_samples)
+        train_set, _ = encode_corpus(train_rows, tokenizer, **languages, **limits)
+        validation_set, _ = encode_corpus(validation_rows, tokenizer, **languages, **limits, unusable="truncate")
+    pairs = validation_rows["translation"]
+    text = ValidationText(
+        sources=[pair[data_args.source_lang] for pair in pairs],
+        references=[pair[data_args.target_lang] for pair in pairs],
+        target_lang=data_args.target_lang,
+    )
+    return train_set, validation_set, text
+
+
+def _first(rows: Dataset, count: int | None) -> Dataset:
+    return rows if count is None else rows.select(range(min(count, len(rows))))
+
+
+def _checkpoint_to_resume(training_args: NATSeq2SeqTrainingArguments) -> str | None:
+    """The checkpoint to go on from; a folder with checkpoints is never silently trained over."""
+    output_dir = Path(training_args.output_dir)
+    last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
+    wanted = training_args.resume_from_checkpoint
+    if wanted == "last":
+        if last is None:
+            logger.warning(f"{output_dir} has no checkpoint yet: starting from scratch.")
+        return last
+    if wanted is None and last is not None:
+        raise ValueError(
+            f"`output_dir` must not hold an earlier run, got {last}. Give `--resume-from-checkpoint last` to go on, "
+            "another `output_dir`, or remove the folder."
+        )
+    return wanted
+
+
+def _load_average(trainer: NATSeq2SeqTrainer, training_args: NATSeq2SeqTrainingArguments) -> None:
+    """Puts the mean of the run's last, or best, checkpoints into the trainer's model."""
+    folders = list_checkpoints(training_args.output_dir)
+    if training_args.average_by == "best":
+        metric = f"eval_{(training_args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+        values = {log["step"]: log[metric] for log in trainer.state.log_history if metric in log}
+        folders = [folder for folder in folders if checkpoint_step(folder) in values]
+        folders.sort(key=lambda folder: values[checkpoint_step(folder)] * (1 if training_args.greater_is_better else -1))
+    chosen = folders[-training_args.average_checkpoints :]
+    logger.info(f"Averaging {', '.join(folder.name for folder in chosen)}.")
+    trainer.accelerator.unwrap_model(trainer.model).load_state_dict(average_checkpoints(chosen), strict=False)

@@ -1,0 +1,170 @@
+"""The trainer of teachers and students: Seq2SeqTrainer with token-budget batches and validation BLEU."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import (
+    Seq2SeqTrainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from ..inference import translate
+from ..metrics.translation import score_translations
+from .sampler import TokenBatchSampler
+
+
+@dataclass(frozen=True)
+class ValidationText:
+    """The validation split as text: what `eval_bleu` translates and compares.
+
+    Args:
+        sources (`Sequence[str]`): source sentences.
+        references (`Sequence[str]`): real targets, one per source.
+        target_lang (`str`): language of the references, for the Moses tokens of BLEU.
+    """
+
+    sources: Sequence[str]
+    references: Sequence[str]
+    target_lang: str
+
+
+class CrossEntropyLoss:
+    """Label-smoothed cross entropy of an AT model, normalised by the target tokens of the whole update.
+
+    The teacher's counterpart of the losses inside the NAT models, given to the Trainer as `compute_loss_func`.
+
+    Args:
+        label_smoothing (`float`): mass spread evenly over the vocabulary, in [0, 1).
+    """
+
+    def __init__(self, label_smoothing: float):
+        self.label_smoothing = label_smoothing
+
+    def __call__(
+        self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Returns the summed loss (nats) over `labels [B, T]` that are not -100, divided by `num_items_in_batch`."""
+        summed = torch.nn.functional.cross_entropy(
+            outputs.logits.flatten(0, 1).float(),
+            labels.flatten(),
+            ignore_index=-100,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        return summed / (labels.ne(-100).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+class NATSeq2SeqTrainer(Seq2SeqTrainer):
+    """Seq2SeqTrainer that batches by tokens, logs every part of the loss and measures BLEU on validation.
+
+    The training set needs a `length` column (`hf_nat.data.encoding.encode_corpus` writes it) and
+    `args.max_tokens` is the budget of a batch on one process. Losses are normalised by the target tokens of all
+    processes and accumulation steps. A model that returns `loss_components` gets each of them in the logs as
+    `loss_<name>`.
+
+    Args:
+        validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
+            the sentences are shared out over the processes. Its signature is in `bleu_signature`.
+    """
+
+    def __init__(self, *args: Any, validation_text: ValidationText | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.validation_text = validation_text
+        self.bleu_signature: str | None = None
+        self._components_logged_at = 0
+        self._components: defaultdict[str, torch.Tensor] = defaultdict(
+            lambda: torch.zeros((), device=self.args.device)
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Returns the training batches: rows x longest row <= `args.max_tokens`, shared out over the processes."""
+        sampler = TokenBatchSampler(self.train_dataset["length"], self.args.max_tokens, seed=self.args.seed)
+        self.add_callback(_EpochOfSampler(sampler))
+        dataset = self._remove_unused_columns(self.train_dataset, description="Training")
+        loader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+        """Computes the loss as the parent does, and adds up its components for the next log line."""
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training:
+            for name, value in (getattr(outputs, "loss_components", None) or {}).items():
+                self._components[name] += value.detach() * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs, with the mean of each loss component since the last training log line."""
+        if "loss" in logs and self._components:
+            updates = max(1, self.state.global_step - self._components_logged_at)
+            for name, total in self._components.items():
+                mean = self.accelerator.gather(total.reshape(1)).mean().item() / updates
+                logs[f"loss_{name}"] = round(mean, 4)
+                total.zero_()
+            self._components_logged_at = self.state.global_step
+        super().log(logs, start_time)
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **gen_kwargs: Any,
+    ) -> dict[str, float]:
+        """Returns the parent's metrics and, with `validation_text`, `<prefix>_bleu` (0-100)."""
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix, **gen_kwargs)
+        if self.validation_text is not None:
+            bleu = {f"{metric_key_prefix}_bleu": self._validation_bleu(self.validation_text)}
+            self.log(bleu)
+            metrics.update(bleu)
+        return metrics
+
+    def _validation_bleu(self, text: ValidationText) -> float:
+        """Translates every n-th sentence on each of n processes and scores them together."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        model = self.accelerator.unwrap_model(self.model)
+        model.eval()
+        own = list(range(rank, len(text.sources), world))
+        outputs = translate(
+            model,
+            self.processing_class,
+            [text.sources[i] for i in own],
+            max_batch_tokens=self.args.max_tokens,
+            **({"num_beams": self.args.generation_num_beams} if self.args.generation_num_beams else {}),
+        )
+        pairs = gather_object([(i, output.text) for i, output in zip(own, outputs, strict=True)])
+        hypotheses = [hypothesis for _, hypothesis in sorted(pairs)]
+        score = score_translations(
+            hypotheses, list(text.references), target_lang=text.target_lang, metrics=("bleu",)
+        )["bleu"]
+        self.bleu_signature = score.signature
+        return score.score
+
+
+class _EpochOfSampler(TrainerCallback):
+    """Tells the sampler the epoch; after a resume in mid-epoch accelerate's wrappers hide it from the Trainer."""
+
+    def __init__(self, sampler: TokenBatchSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # state.epoch is a sum of fractions: 2.9999999 is the start of epoch 3.
+        self.sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))

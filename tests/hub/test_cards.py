@@ -1,0 +1,211 @@
+"""Cards say what the files of a folder say, run as printed, and never overwrite someone's words."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import DatasetCard, ModelCard
+
+from hf_nat.hub.cards import write_corpus_card, write_model_card
+from hf_nat.utils import read_json, write_json
+
+
+def code_block(card: Path) -> str:
+    """The one Python block of a card."""
+    (block,) = re.findall(r"```python\n(.*?)```", card.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return block
+
+
+def run_as_printed(card: Path) -> str:
+    """Runs the block of a card inside its folder, in a fresh interpreter, and returns what it printed."""
+    process = subprocess.run(
+        [sys.executable, "-c", code_block(card)],
+        cwd=card.parent,
+        env=os.environ | {"HF_HOME": str(card.parent.parent / "cache"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def test_model_card_metadata_is_valid_and_complete(model_folder: Path) -> None:
+    data = ModelCard.load(write_model_card(model_folder)).data
+    assert data.language == ["en", "de"]
+    assert data.library_name == "transformers"
+    assert data.pipeline_tag == "translation"
+    assert data.tags == ["hf_nat", "marian"]
+    assert data.metrics == ["bleu", "chrf"]
+    assert {(result.metric_type, result.metric_value, result.dataset_split) for result in data.eval_results} == {
+        ("bleu", 31.42, "test"),
+        ("chrf", 55.19, "test"),
+    }
+    assert data.eval_results[0].metric_args["signature"].startswith("nrefs:1|")
+
+
+def test_model_card_shows_every_measured_number_with_its_signature(model_folder: Path) -> None:
+    text = write_model_card(model_folder).read_text(encoding="utf-8")
+    # A pipe inside a table cell has to be escaped, in code too.
+    assert "| bleu | 31.42 | `nrefs:1\\|case:mixed\\|tok:none-moses` |" in text
+    assert "| Parameters | 15,123 |" in text
+    assert "| Validation BLEU | 29.35 (`nrefs:1\\|tok:none-moses`) |" in text
+    assert "| Updates | 4321 |" in text
+    assert "multi30k/{split}.{lang}.gz" in text
+    assert "/somewhere/private" not in text
+
+
+def test_model_card_shows_no_number_that_no_file_holds(model_folder: Path) -> None:
+    for name in ("run.json", "metrics.json", "eval-test/metrics.json", "generation_config.json"):
+        (model_folder / name).unlink()
+    body = ModelCard.load(write_model_card(model_folder)).text
+    prose = re.sub(r"```python.*```|<!--.*-->", "", body, flags=re.DOTALL)
+    assert re.findall(r"\d+", prose) == []
+    assert "## Training" not in body
+    assert "## Evaluation" not in body
+
+
+def test_model_card_tables_hold_only_numbers_of_its_files(model_folder: Path) -> None:
+    card = write_model_card(model_folder)
+    names = ("run.json", "metrics.json", "eval-test/metrics.json", "generation_config.json")
+    held = " ".join((model_folder / name).read_text(encoding="utf-8") for name in names)
+    numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", held)]
+    rows = "\n".join(line for line in card.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
+    shown = re.findall(r"\d+(?:\.\d+)?", rows.replace(",", ""))
+    assert len(shown) > 20
+    for number in shown:
+        digits = len(number.partition(".")[2])
+        assert any(f"{value:.{digits}f}" == number for value in numbers), number
+
+
+def test_model_card_follows_its_files(model_folder: Path) -> None:
+    write_model_card(model_folder)
+    result = read_json(model_folder / "eval-test" / "metrics.json")
+    result["scores"]["bleu"]["score"] = 12.345
+    write_json(model_folder / "eval-test" / "metrics.json", result)
+    text = write_model_card(model_folder).read_text(encoding="utf-8")
+    assert "12.35" in text or "12.34" in text
+    assert "31.42" not in text
+
+
+def test_model_card_of_a_run_that_went_on_from_a_checkpoint_claims_no_size(model_folder: Path) -> None:
+    run = read_json(model_folder / "run.json")
+    run["arguments"] |= {"init_from": "Helsinki-NLP/opus-mt-en-de", "size": "base", "corpus": "owner/corpus"}
+    write_json(model_folder / "run.json", run)
+    card = ModelCard.load(write_model_card(model_folder))
+    assert "# marian en-de\n" in card.text
+    assert card.data.base_model == "Helsinki-NLP/opus-mt-en-de"
+    assert card.data.datasets == ["owner/corpus"]
+
+
+@pytest.mark.parametrize(
+    ("source_lang", "expected"),
+    [("src", ["de"]), ("eng_Latn", ["eng", "de"]), ("pt-br", ["pt", "de"]), ("x1", ["de"])],
+)
+def test_model_card_names_only_languages_the_hub_knows(
+    model_folder: Path, source_lang: str, expected: list[str]
+) -> None:
+    run = read_json(model_folder / "run.json")
+    run["arguments"]["source_lang"] = source_lang
+    write_json(model_folder / "run.json", run)
+    assert ModelCard.load(write_model_card(model_folder)).data.language == expected
+
+
+def test_model_card_block_runs_as_printed(model_folder: Path) -> None:
+    printed = run_as_printed(write_model_card(model_folder))
+    assert re.fullmatch(r"\[(['\"]).*\1\]\n", printed)
+
+
+def test_model_card_block_names_the_repository_it_was_written_for(model_folder: Path) -> None:
+    assert 'checkpoint = "owner/name"\n' in code_block(write_model_card(model_folder, "owner/name"))
+
+
+def test_model_card_without_config_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"must hold a config\.json, got '{re.escape(str(tmp_path))}'"):
+        write_model_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.replace("## Limits", "## Limits of this model"),
+        lambda text: text + "My own words.\n",
+        lambda text: "---\nlicense: mit\n---\nNot from here.\n",
+        lambda text: "",
+    ],
+    ids=["inside", "after the seal", "foreign", "emptied"],
+)
+def test_card_that_was_edited_is_kept(model_folder: Path, edit) -> None:
+    card = write_model_card(model_folder)
+    edited = edit(card.read_text(encoding="utf-8"))
+    card.write_text(edited, encoding="utf-8")
+    assert write_model_card(model_folder) == card
+    assert card.read_text(encoding="utf-8") == edited
+
+
+def test_card_is_the_same_when_written_twice(model_folder: Path, corpus_folder: Path) -> None:
+    for write, folder in ((write_model_card, model_folder), (write_corpus_card, corpus_folder)):
+        first = write(folder).read_bytes()
+        assert write(folder).read_bytes() == first
+
+
+def test_corpus_card_metadata_is_valid_and_complete(corpus_folder: Path) -> None:
+    data = DatasetCard.load(write_corpus_card(corpus_folder)).data.to_dict()
+    assert data["language"] == ["en", "de"]
+    assert data["license"] == "cc-by-4.0"
+    assert data["task_categories"] == ["translation"]
+    assert data["annotations_creators"] == ["machine-generated"]
+    assert data["size_categories"] == ["n<1K"]
+    assert [entry["split"] for entry in data["configs"][0]["data_files"]] == ["train", "validation", "test"]
+
+
+def test_corpus_card_counts_come_from_the_manifest(corpus_folder: Path) -> None:
+    text = write_corpus_card(corpus_folder).read_text(encoding="utf-8")
+    assert "| train | 3 | teacher |" in text
+    assert "| validation | 1 | real |" in text
+    assert "| `truncated` | 2 |" in text
+    assert "| `looping` | 0 |" in text
+    assert "| Teacher | runs/teacher |" in text
+    assert "| Strategy | beam: `length_penalty=1.0`, `max_new_tokens=200`, `num_beams=5` |" in text
+    assert "/somewhere/private" not in text
+
+
+def test_corpus_card_without_license_claims_none(corpus_folder: Path) -> None:
+    manifest = read_json(corpus_folder / "manifest.json") | {"license": None}
+    write_json(corpus_folder / "manifest.json", manifest)
+    assert "license" not in DatasetCard.load(write_corpus_card(corpus_folder)).data.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("rows", "category"),
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (29000, "10K<n<100K"),
+        (4_500_000, "1M<n<10M"),
+        (10**8, "n>100M"),
+    ],
+)
+def test_corpus_card_size_category(corpus_folder: Path, rows: int, category: str) -> None:
+    manifest = read_json(corpus_folder / "manifest.json")
+    manifest["counts"]["train"] = rows
+    write_json(corpus_folder / "manifest.json", manifest)
+    assert DatasetCard.load(write_corpus_card(corpus_folder)).data.to_dict()["size_categories"] == [category]
+
+
+def test_corpus_card_block_runs_as_printed(corpus_folder: Path) -> None:
+    printed = run_as_printed(write_corpus_card(corpus_folder))
+    assert json.loads(printed.replace("'", '"')) == {"en": "a dog", "de": "ein hund"}
+
+
+def test_corpus_card_of_an_unfinished_distillation_is_an_error(corpus_folder: Path) -> None:
+    (corpus_folder / "manifest.json").unlink()
+    with pytest.raises(ValueError, match=rf"must hold a manifest\.json, got '{re.escape(str(corpus_folder))}'"):
+        write_corpus_card(corpus_folder)
