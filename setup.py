@@ -19,7 +19,7 @@ setup(
     packages=[*find_packages(include=["hf_nat", "hf_nat.*"]), "hf_nat.hub_cards"],
     # The card templates stand at the top of the repository and are installed as a package of data files.
     package_dir={"hf_nat.hub_cards": "hub_cards"},
-    package_data={"hf_nat": ["py.typed"], "hf_nat.hub_cards": ["*.jinja"]},
+    package_data={"hf_nat": ["py.typed"], "hf_nat.experiments": ["templates/*.jinja"], "hf_nat.hub_cards": ["*.jinja"]},
     entry_points={"console_scripts": ["hf-nat = hf_nat.cli.main:main"]},
     install_requires=[
         "torch>=2.6",
@@ -32,6 +32,7 @@ setup(
         "sacremoses>=0.1",
         "matplotlib>=3.9",
         "jinja2>=3.1",
+        "markdown>=3.5",
         "pyyaml>=6.0",
         "tensorboard>=2.18",
     ],

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from .data.corpora import load_corpus
 from .inference import load_model, translate
@@ -17,7 +16,7 @@ from .models import NATPreTrainedModel
 from .utils import atomic_path, environment, write_json
 
 
-logger = logging.get_logger(__name__)
+_IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")
 
 
 def _option(default: Any, help: str) -> Any:
@@ -26,10 +25,16 @@ def _option(default: Any, help: str) -> Any:
 
 @dataclass
 class EvaluateArguments:
-    """Which model is scored on which corpus, and how it decodes."""
+    """Which model is scored on which corpus, and how it decodes.
+
+    Raises:
+        ValueError: if a size is below 1.
+    """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
-    corpus: str = field(metadata={"help": "Hub id, folder, .parquet/.jsonl file or text pattern with {split} and {lang}"})
+    corpus: str = field(
+        metadata={"help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}"}
+    )
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})
     split: str = _option("test", "split to translate")
@@ -43,6 +48,12 @@ class EvaluateArguments:
     length_beam: int | None = _option(None, "NAT model: lengths tried in parallel; default: the checkpoint's")
     reranker: str | None = _option(None, "NAT model: AT model that chooses among the lengths, a folder or Hub id")
 
+    def __post_init__(self) -> None:
+        for name in ("max_batch_tokens", "max_samples", "num_beams"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+
 
 def evaluate(args: EvaluateArguments) -> dict[str, Any]:
     """Translates a split, scores the translations and writes `metrics.json` and `translations.txt` (one a line).
@@ -55,8 +66,8 @@ def evaluate(args: EvaluateArguments) -> dict[str, Any]:
         (loading left out), mean number of rounds of a NAT model, and what they were measured with.
 
     Raises:
-        ValueError: if a decoding option does not belong to the kind of model, `max_samples` is below 1, or
-            `output_dir` is missing for a model that is no local folder.
+        ValueError: if a decoding option does not belong to the kind of model, or `output_dir` is missing for a model
+            that is no local folder.
     """
     output_dir = _output_dir(args)
     model, tokenizer = load_model(args.model)
@@ -76,7 +87,7 @@ def evaluate(args: EvaluateArguments) -> dict[str, Any]:
     scores = score_translations(texts, [pair[args.target_lang] for pair in pairs], target_lang=args.target_lang)
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     metrics = {
-        **{key: getattr(args, key) for key in ("model", "corpus", "config_name", "split", "source_lang", "target_lang")},
+        **{key: getattr(args, key) for key in _IDENTIFYING_KEYS},
         "num_sentences": len(pairs),
         "num_truncated": sum(translation.truncated for translation in translations),
         "scores": {name: {"score": score.score, "signature": score.signature} for name, score in scores.items()},
@@ -109,8 +120,6 @@ def _load_pairs(args: EvaluateArguments) -> list[dict[str, str]]:
         config_name=args.config_name,
     )
     if args.max_samples is not None:
-        if args.max_samples < 1:
-            raise ValueError(f"`max_samples` must be >= 1, got {args.max_samples}.")
         rows = rows.select(range(min(args.max_samples, len(rows))))
     return rows["translation"][:]
 

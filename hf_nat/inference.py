@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -64,7 +66,17 @@ def load_model(
         `tuple[PreTrainedModel, PreTrainedTokenizerBase]`: the model in eval mode, and the tokenizer.
     """
     model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype or "auto")
-    return model.to(device or PartialState().device).eval(), load_tokenizer(path)
+    return model.to(device or process_state().device).eval(), load_tokenizer(path)
+
+
+def process_state() -> PartialState:
+    """Returns this process's place among those that a launcher started, and its device.
+
+    Without an accelerator `PartialState()` would let every process believe that it is alone. The processes wait a day
+    for each other, as the slowest of a long distillation may need.
+    """
+    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+    return PartialState(cpu=cpu, timeout=timedelta(days=1))
 
 
 def translate(
@@ -222,12 +234,15 @@ def _translate_batch(
 ) -> list[tuple[str, float | None, int, bool, int | None]]:
     """Translates one batch: text, score, number of tokens, truncated, iterations of each row."""
     attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in rows], batch_first=True)
-    input_ids = pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True, padding_value=tokenizer.pad_token_id)
+    input_ids = pad_sequence(
+        [torch.tensor(ids) for ids in rows], batch_first=True, padding_value=tokenizer.pad_token_id
+    )
     inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
     scores: list[float] | list[None] = [None] * len(rows)
     iterations: list[int] | list[None] = [None] * len(rows)
+    generate = cast(Any, model).generate
     if isinstance(model, NATPreTrainedModel):
-        output = model.generate(**inputs, return_dict_in_generate=True, **generate_kwargs)
+        output = generate(**inputs, return_dict_in_generate=True, **generate_kwargs)
         sequences = output.sequences
         scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
         limit = None
@@ -235,7 +250,7 @@ def _translate_batch(
         limit = _max_new_tokens(model, generate_kwargs)
         # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
         settings = {"max_length": None} | generate_kwargs | {"max_new_tokens": limit}
-        decoded = cast(Any, model).generate(**inputs, **settings)
+        decoded = generate(**inputs, **settings)
         if with_scores:
             scores = _mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id).tolist()
         sequences = decoded[:, 1:]  # without the decoder's start token

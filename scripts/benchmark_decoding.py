@@ -4,9 +4,9 @@
     python scripts/benchmark_decoding.py --systems greedy=runs/teacher beam5=runs/teacher:num_beams=5 cmlm=runs/cmlm \
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
-What is timed is `model.generate` on tokenised input that lies on the device already. Systems take turns at every batch,
-so that a machine that slows down slows all of them; the first system is the baseline of all ratios. The table goes to
-standard output, every measured second to the JSON file.
+What is timed is `model.generate` on tokenised input that lies on the device already. Systems take turns at every
+batch, so that a machine that slows down slows all of them; the first system is the baseline of all ratios. The table
+goes to standard output, every measured second to the JSON file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
@@ -40,7 +40,7 @@ class System:
     name: str
     path: str
     decoding: dict[str, Any]
-    model: PreTrainedModel = field(repr=False)
+    model: Any = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
 
     def prepare(self, sentences: Sequence[str]) -> BatchEncoding:
@@ -62,11 +62,7 @@ class System:
 
 
 def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:
-    """Splits `NAME=PATH[:option=value,...]`.
-
-    Raises:
-        ValueError: if the name or the path is missing.
-    """
+    """Splits `NAME=PATH[:option=value,...]` into name, path and options."""
     name, _, rest = text.partition("=")
     path, colon, options = rest.rpartition(":")
     if not colon or "=" not in options:
@@ -80,11 +76,7 @@ def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:
 
 
 def read_sentences(args: argparse.Namespace) -> list[str]:
-    """Reads the source sentences from a text file or a corpus, empty ones left out.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """Reads the source sentences from a text file or a corpus, empty ones left out."""
     if args.sentences:
         lines = iter(Path(args.sentences).read_text(encoding="utf-8").split("\n"))
     else:
@@ -92,12 +84,12 @@ def read_sentences(args: argparse.Namespace) -> list[str]:
         lines = (row["translation"][args.source_lang] for row in corpus)
     sentences = list(islice((line for line in lines if line.strip()), args.num_sentences))
     if not sentences:
-        raise ValueError(f"There must be a sentence to translate, got none in {args.sentences or args.corpus!r}.")
+        raise ValueError(f"There must be a sentence to translate, got none in {(args.sentences or args.corpus)!r}.")
     return sentences
 
 
 def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int, repeats: int) -> dict[str, Any]:
-    """Times every system on every batch, `repeats` times over, the systems taking turns.
+    """Times every system on every batch, `repeats` times over, the systems taking turns to come first.
 
     Args:
         systems (`Sequence[System]`): the first one is the baseline.
@@ -106,9 +98,8 @@ def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int
         repeats (`int`): passes over all sentences.
 
     Returns:
-        Per system: `seconds` of each pass, `ms_per_batch` (median over batches and passes), `sentences_per_second`
-        (median over passes), `speedup` against the baseline (median over passes) with `speedup_range`, and
-        `output_tokens_mean` per sentence.
+        Per system: `seconds` of each pass, medians `ms_per_batch` (over batches and passes), `sentences_per_second`
+        and `speedup` (over passes; against the baseline, with its range), and `output_tokens_mean` per sentence.
     """
     ordered = sorted(sentences, key=len, reverse=True)
     chunks = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
@@ -121,7 +112,6 @@ def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int
     with progress_bar(repeats * len(chunks) * len(systems), f"batch size {batch_size}", unit="batches") as bar:
         for repeat in range(repeats):
             for i in range(len(chunks)):
-                # Nobody always comes first, or always after the same other one's cache traffic.
                 turn = (repeat + i) % len(systems)
                 for system in (*systems[turn:], *systems[:turn]):
                     seconds[system.name][repeat][i], count = system.generate(batches[system.name][i])
@@ -148,10 +138,8 @@ def markdown_table(result: dict[str, Any]) -> str:
     """Prints one row per system: milliseconds a sentence at batch size 1, sentences a second at the others."""
     sizes = sorted(result["batch_sizes"], key=int)
     heads = [f"batch {size}: {'ms/sentence' if size == '1' else 'sentences/s'} | speed-up" for size in sizes]
-    lines = [
-        f"| system | decoding | {' | '.join(heads)} | tokens/sentence |",
-        "|---|---|" + "---:|---:|" * len(sizes) + "---:|",
-    ]
+    rule = "|---|---" + "|---:" * (2 * len(sizes) + 1) + "|"
+    lines = [f"| system | decoding | {' | '.join(heads)} | tokens/sentence |", rule]
     for name, system in result["systems"].items():
         measured = [result["batch_sizes"][size][name] for size in sizes]
         speeds = [
@@ -196,11 +184,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"Names of systems must be distinct, got {names}. Rename one.")
     systems = [System(*entry, *load_model(entry[1], device=args.device)) for entry in parsed]
     sentences = read_sentences(args)
+    described = [{"path": s.path, "decoding": s.decoding, "num_parameters": s.model.num_parameters()} for s in systems]
     result = {
-        "systems": {
-            s.name: {"path": s.path, "decoding": s.decoding, "num_parameters": s.model.num_parameters()}
-            for s in systems
-        },
+        "systems": dict(zip(names, described, strict=True)),
         "num_sentences": len(sentences),
         "repeats": args.repeats,
         "batch_sizes": {str(size): measure(systems, sentences, size, args.repeats) for size in args.batch_sizes},

@@ -78,22 +78,26 @@ def load_corpus(
     if not isinstance(corpus, str | Path):
         if len(corpus) != 2:
             raise ValueError(f"`corpus` must name two text files, [source, target], got {list(corpus)}.")
-        return _load_text([Path(path) for path in corpus], languages, streaming)
-
+        return _load_text([str(path) for path in corpus], split, languages, streaming)
     pattern = str(corpus)
     if "{lang}" in pattern:
-        paths = [Path(pattern.replace("{lang}", lang).replace("{split}", split)) for lang in languages]
-        for path, lang in zip(paths, languages, strict=True):
-            _require_file(path, pattern.replace("{lang}", lang), split)
-        return _load_text(paths, languages, streaming)
-    if pattern.endswith((".parquet", *_JSON_LINES)):
-        dataset = _load_files(pattern, split, languages, streaming)
-    else:
-        dataset = _load_repository(pattern, split, config_name, revision, streaming)
-    return _to_translation(dataset, languages, name=f"split {split!r} of `{pattern}`")
+        return _load_text([pattern.replace("{lang}", lang) for lang in languages], split, languages, streaming)
+    name = f"split {split!r} of `{pattern}`"
+    try:
+        if pattern.endswith((".parquet", *_JSON_LINES)):
+            dataset = _load_files(pattern, split, languages, streaming)
+        else:
+            dataset = _load_repository(pattern, split, config_name, revision, streaming)
+    except ValueError as error:
+        # How `datasets` says that a split has no rows.
+        raise _empty_split(name) if "corresponds to no data" in str(error) else error from None
+    return _to_translation(dataset, languages, name)
 
 
-def _load_text(paths: list[Path], languages: tuple[str, str], streaming: bool) -> Dataset | IterableDataset:
+def _load_text(
+    patterns: list[str], split: str, languages: tuple[str, str], streaming: bool
+) -> Dataset | IterableDataset:
+    paths = [_require_file(pattern, split) for pattern in patterns]
     features = Features({"translation": Translation(languages=list(languages))})
     return _from_generator(_read_text, paths, languages, features, streaming)
 
@@ -101,14 +105,10 @@ def _load_text(paths: list[Path], languages: tuple[str, str], streaming: bool) -
 def _load_files(pattern: str, split: str, languages: tuple[str, str], streaming: bool) -> Dataset | IterableDataset:
     files = sorted(glob.glob(pattern.replace("{split}", glob.escape(split)), recursive=True))
     if not files:
-        _require_file(Path(pattern.replace("{split}", split)), pattern, split)
+        _require_file(pattern, split)
     if pattern.endswith(_JSON_LINES):
         return _from_generator(_read_json_lines, [Path(file) for file in files], languages, None, streaming)
-    for file in files:
-        try:
-            pq.read_metadata(file)
-        except ArrowInvalid as error:
-            raise ValueError(f"`{file}` must be a parquet file, but it is damaged: {error}") from error
+    _require_sound_parquet(files)
     return load_dataset("parquet", data_files=files, split="train", streaming=streaming)
 
 
@@ -122,6 +122,7 @@ def _load_repository(
         )
     if not Path(corpus).is_dir() and not _HUB_ID.fullmatch(corpus):
         raise FileNotFoundError(f"`corpus` must be a Hub id, a folder or files, but there is no `{corpus}`.")
+    _require_sound_parquet(sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)))
     configs = get_dataset_config_names(corpus, revision=revision)
     if config_name is None and len(configs) > 1 and "default" not in configs:
         raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
@@ -135,10 +136,11 @@ def _load_repository(
     return load_dataset(corpus, config_name, split=split, revision=revision, streaming=streaming)
 
 
-def _require_file(path: Path, pattern: str, split: str) -> None:
-    """Raises where `path` is missing, with the splits that `pattern` finds instead."""
+def _require_file(pattern: str, split: str) -> Path:
+    """Returns the file that `pattern` names, or raises with the splits that it finds instead."""
+    path = Path(pattern.replace("{split}", split))
     if path.is_file():
-        return
+        return path
     if "{split}" in pattern:
         before, after = (re.escape(part).replace(r"\*", ".*") for part in pattern.split("{split}", 1))
         matches = (re.fullmatch(f"{before}(.+){after}", name) for name in glob.glob(pattern.replace("{split}", "*")))
@@ -146,6 +148,18 @@ def _require_file(path: Path, pattern: str, split: str) -> None:
         if splits:
             raise _unknown_split(split, pattern, splits)
     raise FileNotFoundError(f"`corpus` must name existing files, but there is no `{path}`.")
+
+
+def _require_sound_parquet(files: list[str]) -> None:
+    for file in files:
+        try:
+            pq.read_metadata(file)
+        except ArrowInvalid as error:
+            raise ValueError(f"`{file}` must be a parquet file, but it is damaged: {error}") from error
+
+
+def _empty_split(name: str) -> ValueError:
+    return ValueError(f"A split must hold at least one sentence, but there is none in {name}.")
 
 
 def _unknown_split(split: str, corpus: str, splits: Sequence[str] | set[str]) -> ValueError:
@@ -159,9 +173,6 @@ def _from_generator(
     features: Features | None,
     streaming: bool,
 ) -> Dataset | IterableDataset:
-    for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"`corpus` must name existing files, but there is no `{path}`.")
     # Tuples: `datasets` takes every list here for a list of shards.
     kwargs: dict[str, Any] = {"paths": tuple(str(path.resolve()) for path in paths), "languages": languages}
     if streaming:
@@ -191,7 +202,7 @@ def _read_text(
             )
         yield {"translation": dict(zip(languages, pair, strict=True))}
     if number == 0:
-        raise ValueError(f"A split must hold at least one sentence, but `{paths[0]}` and `{paths[1]}` are empty.")
+        raise _empty_split(f"`{paths[0]}` and `{paths[1]}`")
 
 
 def _read_json_lines(
@@ -210,7 +221,7 @@ def _read_json_lines(
             yield {**row, "translation": _require_text(row.get("translation"), languages, f"`{path}` line {number}")}
             empty = False
     if empty:
-        raise ValueError(f"A split must hold at least one sentence, but {', '.join(paths)} is empty.")
+        raise _empty_split(", ".join(f"`{path}`" for path in paths))
 
 
 def _read_lines(path: str) -> Iterator[str]:
@@ -236,7 +247,7 @@ def _to_translation(
     """Checks the `translation` column of `dataset` and gives it the feature `Translation(languages)`."""
     first = next(iter(dataset), None)
     if first is None:
-        raise ValueError(f"A split must hold at least one sentence, but {name} is empty.")
+        raise _empty_split(name)
     if "translation" not in first:
         raise ValueError(f"A corpus must have a `translation` column, got {sorted(first)} in {name}.")
     _require_text(first["translation"], languages, f"{name}, row 0")

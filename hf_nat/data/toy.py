@@ -2,17 +2,22 @@
 
 A source sentence is a sequence of distinct words. It is translated word by word in one *mode*, drawn independently of
 the sentence: a target language (a lexicon and a word order) and a register (which of two synonyms is used throughout).
+
+The default task sets the trap that distillation takes away. The most probable translation is in language 0, but the
+other languages share their word order and their cognates, so that the most probable word of a *position* is often one
+of theirs: a model that chooses every word by itself mixes languages however well it is trained.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
@@ -60,9 +65,11 @@ class ToyTask:
         orders (`tuple[str, ...]`): word order of each target language, a name in `ORDERS`.
         language_probs (`tuple[float, ...]`): probability of each target language.
         register_probs (`tuple[float, ...]`): probability of each register.
-        cognate_rate (`float`, *optional*, defaults to 0.2): share of the source words that two languages translate alike.
-        fertile_rate (`float`, *optional*, defaults to 0.15): share of a language's entries that are two target words.
-        synonym_rate (`float`, *optional*, defaults to 0.25): share of a language's entries with a synonym per register.
+        cognate_rate (`float`, *optional*, defaults to 0.3): share of the source words that all languages but the first
+            translate alike.
+        fertile_rate (`float`, *optional*, defaults to 0.05): share of a language's entries that are two target words,
+            so that the modes differ in length.
+        synonym_rate (`float`, *optional*, defaults to 0.25): share of a language's entries with a word per register.
         seed (`int`, *optional*, defaults to 1): seed of the lexicon.
 
     Raises:
@@ -73,18 +80,18 @@ class ToyTask:
     min_length: int = 4
     max_length: int = 10
     zipf_exponent: float = 0.5
-    orders: tuple[str, ...] = ("monotone", "reversed", "swapped")
-    language_probs: tuple[float, ...] = (0.5, 0.3, 0.2)
-    register_probs: tuple[float, ...] = (0.6, 0.4)
-    cognate_rate: float = 0.2
-    fertile_rate: float = 0.15
+    orders: tuple[str, ...] = ("monotone", "swapped", "swapped")
+    language_probs: tuple[float, ...] = (0.48, 0.27, 0.25)
+    register_probs: tuple[float, ...] = (0.75, 0.25)
+    cognate_rate: float = 0.3
+    fertile_rate: float = 0.05
     synonym_rate: float = 0.25
     seed: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_length <= self.max_length <= self.num_words:
             raise ValueError(
-                "Lengths must obey 1 <= `min_length` <= `max_length` <= `num_words` (a sentence has no word twice), got "
+                "1 <= `min_length` <= `max_length` <= `num_words` must hold (a sentence has no word twice), got "
                 f"{self.min_length}, {self.max_length} and {self.num_words}."
             )
         if self.zipf_exponent < 0:
@@ -108,8 +115,10 @@ class ToyTask:
     @classmethod
     def from_json(cls, path: str | Path) -> ToyTask:
         """Rebuilds the task from the `toy_task.json` of a toy corpus."""
-        fields = read_json(path)
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in read_json(path).items()
+        }
+        return cls(**fields)
 
     def to_json(self, path: str | Path) -> None:
         """Writes the fields of the task, for `from_json`."""
@@ -175,8 +184,7 @@ class ToyTask:
     def sample_mode(self, rng: random.Random) -> Mode:
         """Draws a mode."""
         modes, probs = zip(*self.modes, strict=True)
-        mode: Mode = rng.choices(modes, probs)[0]
-        return mode
+        return rng.choices(modes, probs)[0]
 
     def translate(self, source: str, mode: Mode) -> str:
         """Translates a sentence of source words in one mode."""
@@ -186,10 +194,10 @@ class ToyTask:
 
     def translations(self, source: str) -> dict[str, float]:
         """Returns p(y|x) of every translation of `source`, the most probable first; equal outputs are one."""
-        probs: Counter[str] = Counter()
+        probs: dict[str, float] = defaultdict(float)
         for mode, prob in self.modes:
-            probs[self.translate(source, mode)] += prob  # type: ignore[assignment]
-        return dict(probs.most_common())
+            probs[self.translate(source, mode)] += prob
+        return dict(sorted(probs.items(), key=lambda item: -item[1]))
 
     def sentence_entropy(self, source: str) -> float:
         """Returns the exact conditional entropy H(Y|X=source) of whole translations, in nats."""
@@ -200,11 +208,12 @@ class ToyTask:
 
         Each target word of a fertile entry is one link.
         """
-        links: Counter[str] = Counter()
+        links: dict[str, float] = defaultdict(float)
         for mode, prob in self.modes:
             for form in self._entry(word)[mode]:
-                links[form] += prob  # type: ignore[assignment]
-        return {form: count / links.total() for form, count in links.items()}
+                links[form] += prob
+        total = sum(links.values())
+        return {form: count / total for form, count in links.items()}
 
     def complexity(self) -> float:
         """Returns the true corpus complexity C: the mean over source words of H(target word | source word), in nats.
@@ -243,9 +252,7 @@ class ToyTask:
 
     def _entry(self, word: str) -> dict[Mode, tuple[str, ...]]:
         if word not in self._lexicon:
-            raise ValueError(
-                f"A source word must be one of the task's {self.num_words} (`source_words`), got {word!r}."
-            )
+            raise ValueError(f"A source word must be one of the {self.num_words} `source_words`, got {word!r}.")
         return self._lexicon[word]
 
 
@@ -329,8 +336,9 @@ def _card(task: ToyTask, sizes: Mapping[str, int], seed: int) -> str:
 
 # hf_nat toy corpus
 
-A synthetic translation task (`{SOURCE_LANG}` to `{TARGET_LANG}`) with explicit modes. Every sentence is translated in one
-mode, drawn independently of it, so that p(y|x) is known exactly: `ToyTask.from_json("toy_task.json")` rebuilds it.
+A synthetic translation task (`{SOURCE_LANG}` to `{TARGET_LANG}`) with explicit modes. Every sentence is translated in
+one mode, drawn independently of it, so that p(y|x) is known exactly: `ToyTask.from_json("toy_task.json")` of
+`hf_nat.data` rebuilds the task.
 
 - Source words: {task.num_words}. Words in a sentence: {task.min_length} to {task.max_length}.
 - True corpus complexity C: {task.complexity():.4f} nats (mean over source words of the entropy of their translation).

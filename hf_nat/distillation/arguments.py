@@ -21,7 +21,9 @@ class DistillArguments:
     """
 
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
-    corpus: str = field(metadata={"help": "Hub id, folder, .parquet/.jsonl file or text pattern with {split} and {lang}"})
+    corpus: str = field(
+        metadata={"help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}"}
+    )
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})

@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from ..data.corpora import load_corpus
 from ..data.encoding import encode
-from ..inference import translate
+from ..inference import process_state, translate
 from ..utils import environment, progress_bar, write_json
 from .arguments import DistillArguments
 from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
 from .shards import Shard, corpus_features, plan_shards
 from .strategies import decoding_parameters
-
-
-logger = logging.get_logger(__name__)
 
 
 def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Path:
@@ -54,7 +49,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
 
     Source: Kim & Rush 2016 (sequence-level knowledge distillation), as used by Zhou, Gu & Neubig 2020, section 2.2.
     """
-    state = PartialState()
+    state = process_state()
     output_dir = Path(args.output_dir)
     teacher.eval()
     with state.main_process_first():
@@ -107,11 +102,11 @@ def _write_shards(
     args: DistillArguments,
 ) -> None:
     """Writes this process's shards, with a progress bar on the main process."""
-    rewrites = {split: _real_rows for split in splits} | {"train": partial(_distilled_rows, teacher, tokenizer)}
+    rewrites = dict.fromkeys(splits, _real_rows) | {"train": partial(_distilled_rows, teacher, tokenizer)}
     features = corpus_features(args.source_lang, args.target_lang)
     total = sum(shard.stop - shard.start for shard in shards)
     with (
-        progress_bar(total, "Distilling", disable=not PartialState().is_main_process) as bar,
+        progress_bar(total, "Distilling", disable=not process_state().is_main_process) as bar,
         _without_datasets_bars(),
     ):
         for shard in shards:

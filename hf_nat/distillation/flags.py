@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 
 # One side may have so many tokens more than twice those of the other: short sentences vary freely.
@@ -44,11 +43,6 @@ def row_flags(
         "looping": _loops(output) and not _loops(source),
     }
     return [flag for flag in FLAGS if present[flag]]
-
-
-def count_flags(rows: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Counts the rows that carry each of `FLAGS`."""
-    return {flag: sum(flag in row for row in rows) for flag in FLAGS}
 
 
 def _loops(text: str) -> bool:

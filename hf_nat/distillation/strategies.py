@@ -23,5 +23,5 @@ STRATEGIES: dict[str, Callable[[DistillArguments], dict[str, Any]]] = {"beam": _
 
 
 def decoding_parameters(args: DistillArguments) -> dict[str, Any]:
-    """Returns the arguments of `generate` for `args.strategy`; the teacher's own `generation_config` gives the rest."""
+    """Returns the arguments of `generate` for `args.strategy`; the teacher's `generation_config` gives the rest."""
     return {"do_sample": False, "max_new_tokens": args.max_new_tokens, **STRATEGIES[args.strategy](args)}

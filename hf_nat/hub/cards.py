@@ -13,6 +13,7 @@ import jinja2
 from huggingface_hub import DatasetCardData, EvalResult, ModelCardData
 from transformers.utils import logging
 
+from ..models import ARCHITECTURES
 from ..utils import atomic_path, read_json
 
 
@@ -23,7 +24,6 @@ _NO_DECODING_KNOBS = {"_from_model_config", "transformers_version"}
 # Settings of a run that its card names; run.json has the others.
 _TRAINING_KEYS = (
     ("corpus", "Corpus"),
-    ("model_config", "Changed from the preset"),
     ("init_from_teacher", "Started from the teacher"),
     ("init_from", "Started from"),
     ("max_tokens", "Tokens per batch and process"),
@@ -46,7 +46,8 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
 
     Args:
         folder (`str | Path`): a folder with at least `config.json`.
-        repo_id (`str`, *optional*): Hub id that the example loads from; without it the example loads its own folder.
+        repo_id (`str`, *optional*): Hub id that the example loads; without it the example, run beside the folder,
+            loads the folder.
 
     Returns:
         Path of the README.md.
@@ -60,8 +61,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
     evaluations = [read_json(path) for path in sorted(folder.glob("eval-*/metrics.json"))]
     arguments = run["arguments"] if run else {}
     title = _model_title(config, arguments)
-    # Only the parallel decoders carry a mask token (or placeholder) in their config.
-    non_autoregressive = "mask_token_id" in config
+    non_autoregressive = config["model_type"] in ARCHITECTURES
     parent = arguments.get("init_from_teacher") or arguments.get("init_from")
     metadata = ModelCardData(
         language=_languages(arguments) or None,
@@ -78,7 +78,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         "model_card.md.jinja",
         metadata=metadata.to_yaml(),
         title=title,
-        repo_id=repo_id,
+        example=repo_id or f"./{folder.resolve().name}",
         config=config,
         non_autoregressive=non_autoregressive,
         remote_code="auto_map" in config,
@@ -97,7 +97,8 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
 
     Args:
         folder (`str | Path`): a corpus folder in Hub layout with a `manifest.json`.
-        repo_id (`str`, *optional*): Hub id that the example loads from; without it the example loads its own folder.
+        repo_id (`str`, *optional*): Hub id that the example loads; without it the example, run beside the folder,
+            loads the folder.
 
     Returns:
         Path of the README.md.
@@ -131,7 +132,7 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
         "corpus_card.md.jinja",
         metadata=metadata.to_yaml(),
         pair=pair,
-        repo_id=repo_id,
+        example=repo_id or f"./{folder.resolve().name}",
         manifest=manifest,
         splits=splits,
     )
@@ -205,6 +206,7 @@ def _training_rows(run: dict[str, Any], metrics: dict[str, Any]) -> dict[str, An
     for label in ("Corpus", "Started from the teacher", "Started from"):
         rows[label] = _place(rows[label]) if rows[label] else None
     rows |= {
+        "Changed from the preset": _settings(arguments.get("model_config") or {}),
         "Parameters": f"{run['num_parameters']:,}",
         "Training pairs": metrics.get("num_train_pairs"),
         "Processes": metrics.get("num_processes"),
@@ -235,7 +237,7 @@ def _eval_results(evaluation: dict[str, Any]) -> list[EvalResult]:
             dataset_split=evaluation["split"],
             metric_type=name,
             metric_value=round(metric["score"], 2),
-            metric_args={"signature": metric["signature"], "decoding": evaluation["decoding"]},
+            metric_args={"signature": metric["signature"], "decoding": _placed(evaluation["decoding"])},
         )
         for name, metric in evaluation["scores"].items()
     ]
@@ -248,8 +250,13 @@ def _place(path: str) -> str:
 
 
 def _settings(values: dict[str, Any]) -> str:
-    """Prints settings as `name=value`, leaving out what is unset."""
-    return ", ".join(f"`{name}={value}`" for name, value in sorted(values.items()) if value is not None)
+    """Prints settings as `name=value`, paths shortened."""
+    return ", ".join(f"`{name}={value}`" for name, value in sorted(_placed(values).items()))
+
+
+def _placed(values: dict[str, Any]) -> dict[str, Any]:
+    """Shortens every path among settings."""
+    return {name: _place(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def _cell(value: Any) -> str:

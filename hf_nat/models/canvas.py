@@ -1,7 +1,6 @@
 """Canvases: target rows `y1 .. yn </s>` whose content is known, masked or still to be written.
 
-Dimension letters: B batch, K candidates of a sentence, S source, T target, D model, M length bins, V vocabulary; R rows
-of a decoding state (B * K, less those that finished).
+Dimension letters: B batch, T target, R rows of a decoding state.
 """
 
 import torch

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from .configuration_nat import LengthNATConfig
+from .losses import cross_entropy
 
 
 class LengthPredictor(nn.Module):
@@ -21,6 +22,7 @@ class LengthPredictor(nn.Module):
     def __init__(self, config: LengthNATConfig) -> None:
         super().__init__()
         self.num_bins = config.num_length_bins
+        self.loss_weight = config.length_loss_weight
         self.is_offset = config.length_prediction == "offset"
         self.classifier = nn.Linear(config.d_model, config.num_length_bins, bias=False)
 
@@ -60,6 +62,20 @@ class LengthPredictor(nn.Module):
             `torch.LongTensor` of shape `(B,)`: classes in [0, M).
         """
         return (target_lengths - self.shortest(source_lengths)).clamp(0, self.num_bins - 1)
+
+    def loss(self, length_logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Computes the weighted cross-entropy of the gold length, without label smoothing.
+
+        Args:
+            length_logits (`torch.FloatTensor` of shape `(B, M)`): scores of the classes.
+            labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+
+        Returns:
+            `torch.FloatTensor` of shape `(B,)`: losses in nats times `length_loss_weight`.
+        """
+        classes = self.classes(labels.ne(-100).sum(dim=1), attention_mask.sum(dim=1))
+        return self.loss_weight * cross_entropy(length_logits, classes)
 
     def candidates(
         self, length_logits: torch.Tensor, source_lengths: torch.Tensor, length_beam: int, max_length: int

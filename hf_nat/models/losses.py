@@ -34,18 +34,21 @@ def sentence_means(losses: torch.Tensor, selected: torch.Tensor) -> torch.Tensor
 
 
 def token_weighted(
-    sentence_losses: torch.Tensor, num_tokens: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
-) -> torch.Tensor:
+    sentence_losses: dict[str, torch.Tensor],
+    labels: torch.Tensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
     """Averages sentence losses, each counted as often as its sentence has target tokens.
 
     Args:
-        sentence_losses (`torch.FloatTensor` of shape `(B,)`): one loss for each sentence.
-        num_tokens (`torch.LongTensor` of shape `(B,)`): number of target tokens, EOS counted.
+        sentence_losses (`dict[str, torch.FloatTensor]`): named losses, one of shape `(B,)` for each sentence.
+        labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update, over accumulation
             steps and processes; by default those of this batch.
 
     Returns:
-        `torch.FloatTensor` of shape `()`: the loss per target token.
+        `dict[str, torch.FloatTensor]`: the named losses per target token, of shape `()`.
     """
+    num_tokens = labels.ne(-100).sum(dim=1)
     total = num_tokens.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-    return (sentence_losses * num_tokens).sum() / total
+    return {name: (losses * num_tokens).sum() / total for name, losses in sentence_losses.items()}

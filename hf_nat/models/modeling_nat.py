@@ -30,6 +30,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_nat import NATConfig
+from .source_copy import SourceCopy
 
 
 @dataclass
@@ -61,9 +62,7 @@ class NATSeq2SeqLMOutput(ModelOutput):
     cross_attentions: tuple[torch.Tensor, ...] | None = None
 
     @classmethod
-    def build(
-        cls, base: Seq2SeqModelOutput, loss_components: dict[str, torch.Tensor] | None, **outputs: torch.Tensor | None
-    ) -> Self:
+    def build(cls, base: Seq2SeqModelOutput, loss_components: dict[str, torch.Tensor] | None, **outputs: Any) -> Self:
         """Builds the output of a head from that of [`NATModel`] and the parts of the loss.
 
         Args:
@@ -77,14 +76,14 @@ class NATSeq2SeqLMOutput(ModelOutput):
         if loss_components is not None:
             outputs["loss"] = torch.stack(list(loss_components.values())).sum()
             loss_components = {name: part.detach() for name, part in loss_components.items()}
-        shared = {name: getattr(base, name) for name in (field.name for field in fields(cls)) if hasattr(base, name)}
+        shared: dict[str, Any] = {f.name: getattr(base, f.name) for f in fields(cls) if hasattr(base, f.name)}
         return cls(loss_components=loss_components, **outputs, **shared)
 
 
 class LearnedPositionalEmbedding(nn.Embedding):
     """Learned positions, called as Marian's sinusoidal ones are."""
 
-    def forward(self, shape: torch.Size) -> torch.Tensor:
+    def forward(self, shape: torch.Size) -> torch.Tensor:  # type: ignore[override]
         """Looks up the positions of `(B, L)` tokens.
 
         Args:
@@ -126,6 +125,8 @@ class NATPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, MarianSinusoidalPositionalEmbedding):
             init.copy_(module.weight, module.create_weight())
+        elif isinstance(module, SourceCopy):
+            module.init_temperature()
 
     @classmethod
     def from_teacher(
@@ -158,10 +159,11 @@ class NATPreTrainedModel(PreTrainedModel):
             ValueError: if a field is unknown, the vocabulary is smaller than the teacher's, or the parameters of the
                 two do not correspond.
         """
-        own_fields = {field.name for field in fields(cls.config_class)} - {f.name for f in fields(PreTrainedConfig)}
+        config_class: Any = cls.config_class
+        own_fields = {f.name for f in fields(config_class)} - {f.name for f in fields(PreTrainedConfig)}
         unknown = sorted(set(config_overrides) - own_fields)
         if unknown:
-            raise ValueError(f"`config_overrides` must be fields of `{cls.config_class.__name__}`, got {unknown}.")
+            raise ValueError(f"`config_overrides` must be fields of `{config_class.__name__}`, got {unknown}.")
         teacher_vocab_size = teacher.config.vocab_size
         if mask_token_id is None:
             mask_token_id = getattr(teacher.config, "mask_token_id", teacher_vocab_size)
@@ -175,7 +177,7 @@ class NATPreTrainedModel(PreTrainedModel):
         inherited = {name: getattr(teacher.config, name) for name in own_fields if hasattr(teacher.config, name)}
         inherited.setdefault("position_embedding_type", "sinusoidal")
         inherited.update(vocab_size=vocab_size, mask_token_id=mask_token_id, **config_overrides)
-        student = cls(cls.config_class(**inherited))
+        student = cls(config_class(**inherited))
         _copy_weights(student, teacher.state_dict())
         return student
 
@@ -233,7 +235,8 @@ class NATEncoder(NATPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
         self.embed_positions = positional_embedding(config)
-        self.layers = nn.ModuleList([MarianEncoderLayer(config) for _ in range(config.encoder_layers)])
+        layers = [MarianEncoderLayer(config) for _ in range(config.encoder_layers)]  # type: ignore[arg-type]
+        self.layers = nn.ModuleList(layers)
         self.post_init()
 
     @merge_with_config_defaults
@@ -247,11 +250,11 @@ class NATEncoder(NATPreTrainedModel):
     ) -> BaseModelOutput:
         """Encodes the source; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
-        attention_mask = create_bidirectional_mask(
+        self_attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
         )
         for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+            hidden_states = layer(hidden_states, self_attention_mask, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
 
@@ -268,9 +271,10 @@ class NATDecoder(NATPreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model, config.pad_token_id)
         self.embed_positions = positional_embedding(config)
-        self.layers = nn.ModuleList([MarianDecoderLayer(config, layer_idx=i) for i in range(config.decoder_layers)])
-        for layer in self.layers:
+        layers = [MarianDecoderLayer(config, layer_idx=i) for i in range(config.decoder_layers)]  # type: ignore[arg-type]
+        for layer in layers:
             layer.self_attn.is_causal = False
+        self.layers = nn.ModuleList(layers)
         self.post_init()
 
     @merge_with_config_defaults
@@ -286,10 +290,10 @@ class NATDecoder(NATPreTrainedModel):
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decodes a canvas; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
-        attention_mask = create_bidirectional_mask(
+        self_attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
         )
-        encoder_attention_mask = create_bidirectional_mask(
+        cross_attention_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=hidden_states,
             attention_mask=encoder_attention_mask,
@@ -298,9 +302,9 @@ class NATDecoder(NATPreTrainedModel):
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
-                attention_mask,
+                self_attention_mask,
                 encoder_hidden_states,  # positional for gradient checkpointing
-                encoder_attention_mask=encoder_attention_mask,
+                encoder_attention_mask=cross_attention_mask,
                 **kwargs,
             )
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=hidden_states)
@@ -322,7 +326,7 @@ class NATModel(NATPreTrainedModel):
         self.decoder = NATDecoder(config)
         self.post_init()
 
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         """Replaces the embedding on all sides."""
         self.shared = self.encoder.embed_tokens = self.decoder.embed_tokens = value
 
@@ -360,8 +364,8 @@ class NATModel(NATPreTrainedModel):
             attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
                 everywhere but at padding.
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): the canvas.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at canvas tokens, by default
-                everywhere but at padding.
+            decoder_attention_mask (`torch.BoolTensor` of shape `(B, T)`, *optional*): True at canvas tokens, by
+                default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             decoder_inputs_embeds (`torch.FloatTensor` of shape `(B, T, D)`, *optional*): canvas embeddings before
@@ -377,7 +381,7 @@ class NATModel(NATPreTrainedModel):
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs)
         if decoder_attention_mask is None and decoder_input_ids is not None:
-            decoder_attention_mask = decoder_input_ids.ne(self.config.pad_token_id).long()
+            decoder_attention_mask = decoder_input_ids.ne(self.config.pad_token_id)
         decoder_outputs = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,

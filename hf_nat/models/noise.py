@@ -47,7 +47,7 @@ def lowest(scores: torch.Tensor, eligible: torch.Tensor, counts: torch.Tensor) -
     """Marks the lowest-scored positions of each row; of equal scores the leftmost goes first.
 
     Args:
-        scores (`torch.FloatTensor` of shape `(R, T)`): one score for each position.
+        scores (`torch.FloatTensor` of shape `(R, T)`): one finite score for each position.
         eligible (`torch.BoolTensor` of shape `(R, T)`): True at positions that may be marked.
         counts (`torch.LongTensor` of shape `(R,)`): how many to mark; at most the number of eligible positions.
 

@@ -18,6 +18,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.models import ARCHITECTURES
 from hf_nat.utils import write_json
 
 
@@ -178,14 +179,19 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, body: bytes, repository: str, branch: str, folder: str | None = None) -> None:
         if (found := self._files(repository, branch)) is None:
             return
-        entries = [
-            {"type": "file", "path": path, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-            for path, data in found[1].items()
-            if path.startswith(f"{folder}/" if folder else "")
-        ]
+        recursive = "recursive=true" in self.path.lower()
+        start = f"{folder}/" if folder else ""
+        entries = {}
+        for path, data in found[1].items():
+            if path.startswith(start):
+                child = start + path[len(start) :].split("/")[0]
+                if child != path:
+                    entries[child] = {"type": "directory", "path": child, "size": 0, "oid": "0" * 40}
+                if child == path or recursive:
+                    entries[path] = {"type": "file", "path": path, "size": len(data), "oid": _git_oid(data)}
         if folder and not entries:
             return self._reply(404, X_Error_Code="EntryNotFound")
-        self._reply(200, entries)
+        self._reply(200, list(entries.values()))
 
     def _resolve(self, body: bytes, name: str, branch: str, path: str, dataset: str | None = None) -> None:
         repository = f"{'datasets' if dataset else 'models'}/{name}"
@@ -214,6 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 _REPO = r"/api/(?P<repository>(?:models|datasets)/[^/]+/[^/]+)"
 _BRANCH = r"/(?P<branch>[^/]+)"
+_FILE = r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)/resolve" + _BRANCH + "/(?P<path>.+)"
 _ROUTES: list[tuple[tuple[str, ...], str, Any]] = [
     (("POST",), "/api/repos/create", _Handler._create),
     (("POST",), "/api/validate-yaml", _Handler._validate_yaml),
@@ -225,19 +232,20 @@ _ROUTES: list[tuple[tuple[str, ...], str, Any]] = [
     (("GET",), _REPO, _Handler._info),
     (("GET",), _REPO + "/revision" + _BRANCH, _Handler._info),
     (("GET",), _REPO + "/tree" + _BRANCH + "(?:/(?P<folder>.+))?", _Handler._tree),
-    (
-        ("GET", "HEAD"),
-        r"/(?P<dataset>datasets/)?(?P<name>[^/]+/[^/]+)/resolve" + _BRANCH + "/(?P<path>.+)",
-        _Handler._resolve,
-    ),
+    (("GET", "HEAD"), _FILE, _Handler._resolve),
 ]
+
+
+def _git_oid(data: bytes) -> str:
+    """The name that git gives to a file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 @pytest.fixture
 def fake_hub() -> Iterator[FakeHub]:
     """A Hub on the loopback interface that accepts one token."""
     server = FakeHub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -290,9 +298,24 @@ def model_folder(tmp_path: Path) -> Path:
         folder / "eval-test" / "metrics.json",
         {"model": str(folder), "corpus": corpus, "split": "test", "num_sentences": 1000, "scores": scores, **languages}
         | {"seconds": 40.0, "sentences_per_second": 25.0, "iterations_mean": None, "environment": environment}
-        | {"decoding": {"num_beams": 5, "max_iterations": None}},
+        | {"decoding": {"num_beams": 5, "reranker": "/somewhere/private/reranker"}},
     )
     return folder
+
+
+@pytest.fixture
+def student_folders(tmp_path: Path) -> list[Path]:
+    """A folder of every student architecture as `save_pretrained` leaves it, its code included."""
+    tokenizer = train_tokenizer(["a man reads a book in the park", "ein mann liest im park ein buch"], vocab_size=64)
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos", "mask")}
+    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 32}
+    for name, (config_class, model_class) in ARCHITECTURES.items():
+        model_class(config_class(vocab_size=len(tokenizer), **special, **sides, **sizes)).save_pretrained(
+            tmp_path / name
+        )
+        tokenizer.save_pretrained(tmp_path / name)
+    return [tmp_path / name for name in ARCHITECTURES]
 
 
 @pytest.fixture

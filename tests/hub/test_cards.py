@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
+from hf_nat.distillation import DistillArguments, distill
+from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.hub.cards import write_corpus_card, write_model_card
+from hf_nat.inference import load_model
 from hf_nat.utils import read_json, write_json
 
 
@@ -22,12 +25,12 @@ def code_block(card: Path) -> str:
     return block
 
 
-def run_as_printed(card: Path) -> str:
-    """Runs the block of a card inside its folder, in a fresh interpreter, and returns what it printed."""
+def run_as_printed(*cards: Path, after: str = "") -> str:
+    """Runs the blocks of cards beside their folders, in one fresh interpreter, and returns what they printed."""
     process = subprocess.run(
-        [sys.executable, "-c", code_block(card)],
-        cwd=card.parent,
-        env=os.environ | {"HF_HOME": str(card.parent.parent / "cache"), "HF_HUB_OFFLINE": "1"},
+        [sys.executable, "-c", "\n".join([*map(code_block, cards), after])],
+        cwd=cards[0].parents[1],
+        env=os.environ | {"HF_HOME": str(cards[0].parents[1] / "cache"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -84,6 +87,15 @@ def test_model_card_tables_hold_only_numbers_of_its_files(model_folder: Path) ->
         assert any(f"{value:.{digits}f}" == number for value in numbers), number
 
 
+def test_model_card_names_what_the_run_changed(model_folder: Path) -> None:
+    assert "Changed from the preset" not in write_model_card(model_folder).read_text(encoding="utf-8")
+    run = read_json(model_folder / "run.json")
+    run["arguments"]["model_config"] = {"dropout": 0.3, "decoder_layers": 1}
+    write_json(model_folder / "run.json", run)
+    text = write_model_card(model_folder).read_text(encoding="utf-8")
+    assert "| Changed from the preset | `decoder_layers=1`, `dropout=0.3` |" in text
+
+
 def test_model_card_follows_its_files(model_folder: Path) -> None:
     write_model_card(model_folder)
     result = read_json(model_folder / "eval-test" / "metrics.json")
@@ -117,9 +129,21 @@ def test_model_card_names_only_languages_the_hub_knows(
     assert ModelCard.load(write_model_card(model_folder)).data.language == expected
 
 
-def test_model_card_block_runs_as_printed(model_folder: Path) -> None:
-    printed = run_as_printed(write_model_card(model_folder))
-    assert re.fullmatch(r"\[(['\"]).*\1\]\n", printed)
+def test_model_card_blocks_run_as_printed_without_this_package(
+    model_folder: Path, student_folders: list[Path]
+) -> None:
+    cards = [write_model_card(folder) for folder in (model_folder, *student_folders)]
+    assert ["trust_remote_code=True" in code_block(card) for card in cards] == [False] + [True] * len(student_folders)
+    # The interpreter starts beside the folders, not beside the package: a student's code comes from its folder.
+    printed = run_as_printed(*cards, after="\nimport sys\nassert 'hf_nat' not in sys.modules\n")
+    assert [line[0] + line[-1] for line in printed.splitlines()] == ["[]"] * len(cards)
+
+
+def test_student_card_says_what_it_is(student_folders: list[Path]) -> None:
+    for folder in student_folders:
+        card = ModelCard.load(write_model_card(folder))
+        assert card.data.tags == ["hf_nat", folder.name, "non-autoregressive-translation"]
+        assert "a translation model of type" not in card.text, f"the template has no words for {folder.name}"
 
 
 def test_model_card_block_names_the_repository_it_was_written_for(model_folder: Path) -> None:
@@ -188,7 +212,7 @@ def test_corpus_card_without_license_claims_none(corpus_folder: Path) -> None:
         (0, "n<1K"),
         (999, "n<1K"),
         (1000, "1K<n<10K"),
-        (29000, "10K<n<100K"),
+        (29_000, "10K<n<100K"),
         (4_500_000, "1M<n<10M"),
         (10**8, "n>100M"),
     ],
@@ -209,3 +233,24 @@ def test_corpus_card_of_an_unfinished_distillation_is_an_error(corpus_folder: Pa
     (corpus_folder / "manifest.json").unlink()
     with pytest.raises(ValueError, match=rf"must hold a manifest\.json, got '{re.escape(str(corpus_folder))}'"):
         write_corpus_card(corpus_folder)
+
+
+def test_cards_read_what_distillation_and_evaluation_write(model_folder: Path, tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        for lang, lines in (("en", "a man\nthe park\n"), ("de", "ein mann\nder park\n")):
+            (tmp_path / f"{split}.{lang}").write_text(lines, encoding="utf-8")
+    corpus = {"corpus": str(tmp_path / "{split}.{lang}"), "source_lang": "en", "target_lang": "de"}
+    distilled = tmp_path / "distilled"
+    teacher, tokenizer = load_model(model_folder, device="cpu")
+    distill(teacher, tokenizer, DistillArguments(str(model_folder), **corpus, output_dir=str(distilled)))
+    text = write_corpus_card(distilled).read_text(encoding="utf-8")
+    assert "| train | 2 | teacher |" in text
+    manifest = read_json(distilled / "manifest.json")
+    assert all(f"| `{flag}` | {count} |" in text for flag, count in manifest["flag_counts"].items())
+    assert manifest["flag_counts"]
+
+    metrics = evaluate(EvaluateArguments(str(model_folder), **corpus, split="validation"))
+    text = write_model_card(model_folder).read_text(encoding="utf-8")
+    for name, metric in metrics["scores"].items():
+        signature = metric["signature"].replace("|", "\\|")
+        assert f"| {name} | {metric['score']:.2f} | `{signature}` |" in text

@@ -14,6 +14,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 from transformers import MarianMTModel
 
+from hf_nat.config import load_config
 from hf_nat.hub.push import PushArguments, push
 
 
@@ -21,8 +22,8 @@ LOAD_MODEL = """
 import sys
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 for checkpoint in sys.argv[1:]:
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
+    model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, trust_remote_code=True)
     print(len(tokenizer), model.generate(**tokenizer(["a man reads"], return_tensors="pt")).tolist())
 """
 LOAD_CORPUS = """
@@ -79,6 +80,15 @@ def add_leftovers(folder: Path) -> None:
         (folder / name).write_text("leftover")
 
 
+def test_push_arguments_come_from_the_command_line() -> None:
+    (args,) = load_config(
+        [PushArguments], ["--folder", "a", "--repo-id", "b/c", "--repo-type", "dataset", "--dry-run"]
+    )
+    assert args == PushArguments("a", "b/c", repo_type="dataset", dry_run=True)
+    (args,) = load_config([PushArguments], ["--folder", "a", "--repo-id", "b/c", "--private", "false"])
+    assert args == PushArguments("a", "b/c", private=False)
+
+
 def test_dry_run_lists_exactly_what_would_go(model_folder: Path) -> None:
     add_leftovers(model_folder)
     plan = push(PushArguments(str(model_folder), "owner/name", dry_run=True))
@@ -107,9 +117,7 @@ def test_dry_run_needs_no_token_and_sends_nothing(hub, corpus_folder: Path) -> N
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_push_model_arrives_whole_in_one_private_commit(
-    hub, hub_token: str, tmp_path: Path, model_folder: Path
-) -> None:
+def test_push_model_arrives_whole_in_one_private_commit(hub, model_folder: Path) -> None:
     add_leftovers(model_folder)
     plan = push(PushArguments(str(model_folder), "owner/teacher"))
     assert plan.url is not None
@@ -119,10 +127,19 @@ def test_push_model_arrives_whole_in_one_private_commit(
     files = hub.repositories["models/owner/teacher"]["main"]
     assert files == {path: (model_folder / path).read_bytes() for path in plan.files}
     assert 'checkpoint = "owner/teacher"' in files["README.md"].decode()
-    local, remote = download(
-        hub, hub_token, tmp_path / "cache", LOAD_MODEL, str(model_folder), "owner/teacher"
-    ).splitlines()
-    assert remote == local
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_pushed_models_load_and_translate_as_before(
+    hub, hub_token: str, tmp_path: Path, model_folder: Path, student_folders: list[Path]
+) -> None:
+    folders = [model_folder, *student_folders]
+    for folder in folders:
+        push(PushArguments(str(folder), f"owner/{folder.name}"))
+    checkpoints = [*map(str, folders), *(f"owner/{folder.name}" for folder in folders)]
+    printed = download(hub, hub_token, tmp_path / "cache", LOAD_MODEL, *checkpoints).splitlines()
+    assert len(printed) == 2 * len(folders)
+    assert printed[len(folders) :] == printed[: len(folders)]
 
 
 @pytest.mark.usefixtures("logged_in")

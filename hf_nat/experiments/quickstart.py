@@ -1,0 +1,229 @@
+"""The whole path on the toy corpus, where the truth is known: the paper's effect in a few minutes on a CPU.
+
+Teacher, distilled corpus and four students (two architectures, each on real and on distilled targets), each from its
+YAML file. Stages that a former run finished are not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..config import load_config
+from ..data.corpora import load_corpus
+from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
+from ..distillation import DistillArguments, distill
+from ..evaluation import EvaluateArguments, evaluate
+from ..hub.cards import write_corpus_card, write_model_card
+from ..inference import DecodingArguments, load_model
+from ..metrics.complexity import corpus_complexity
+from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from ..training.run import train
+from ..utils import environment, write_json
+from .report import Table, plot_bars, write_report
+
+
+logger = logging.get_logger(__name__)
+
+ARCHITECTURES = ("vanilla_nat", "cmlm")
+TARGETS = ("real", "distilled")
+NUM_EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """How a system translates the toy test split.
+
+    Args:
+        name (`str`): label in the report.
+        bleu (`float`): tokenised BLEU against one real target per sentence, 0-100.
+        signature (`str`): of that BLEU.
+        valid (`float`): share of outputs that are a translation of the sentence in one mode, 0-1.
+        sentences_per_second (`float`): of the whole split in batches.
+        rounds (`float`, *optional*): mean decoder rounds of a NAT model.
+        translations (`Sequence[str]`): the outputs.
+    """
+
+    name: str
+    bleu: float
+    signature: str
+    valid: float
+    sentences_per_second: float
+    rounds: float | None
+    translations: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sentence of the test split and its real target."""
+
+    source: str
+    reference: str
+
+
+def quickstart(config_dir: Path) -> Path:
+    """Runs the path and writes a report.
+
+    Args:
+        config_dir (`Path`): folder with teacher.yaml, distill.yaml and `<architecture>_<real|distilled>.yaml`.
+
+    Returns:
+        `Path`: the HTML report; report.md, the plot and results.json lie beside it.
+    """
+    (distill_args,) = load_config((DistillArguments,), [str(config_dir / "distill.yaml")])
+    corpus_dir = Path(distill_args.corpus)
+    task = ToyTask()
+    if not (corpus_dir / "README.md").is_file():
+        generate_toy_corpus(corpus_dir, task)
+
+    teacher_dir = _train(config_dir / "teacher.yaml")
+    _announce(f"Distilling {corpus_dir} into {distill_args.output_dir}")
+    write_corpus_card(distill(*load_model(teacher_dir), distill_args))
+    student_dirs = {
+        (architecture, targets): _train(config_dir / f"{architecture}_{targets}.yaml")
+        for architecture in ARCHITECTURES
+        for targets in TARGETS
+    }
+
+    rows = load_corpus(corpus_dir, "test", source_lang=SOURCE_LANG, target_lang=TARGET_LANG)["translation"]
+    pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in rows]
+    results = [
+        _evaluate("teacher, greedy", teacher_dir, corpus_dir, task, pairs),
+        _evaluate("teacher, beam 5", teacher_dir, corpus_dir, task, pairs, num_beams=5),
+        *(
+            _evaluate(f"{architecture}, {targets}", folder, corpus_dir, task, pairs)
+            for (architecture, targets), folder in student_dirs.items()
+        ),
+    ]
+    complexity = {
+        "truth": task.complexity(),
+        "real": _complexity(task, corpus_dir),
+        "distilled": _complexity(task, Path(distill_args.output_dir)),
+    }
+    return _report(corpus_dir.parent / "report", task, pairs, results, complexity)
+
+
+def _announce(message: str) -> None:
+    logger.warning(f"--- {message}")
+
+
+def _train(config: Path) -> Path:
+    """Trains one model, or takes up or skips what a former run did; returns its folder."""
+    arguments = load_config(
+        (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(config), "--resume_from_checkpoint=last"]
+    )
+    folder = Path(arguments[2].output_dir)
+    if not (folder / "metrics.json").is_file():
+        _announce(f"Training {config}")
+        train(*arguments)
+    write_model_card(folder)
+    return folder
+
+
+def _evaluate(
+    name: str, model_dir: Path, corpus_dir: Path, task: ToyTask, pairs: Sequence[Pair], num_beams: int = 1
+) -> SystemResult:
+    output_dir = model_dir / f"eval-test-beam{num_beams}" if num_beams > 1 else model_dir / "eval-test"
+    arguments = EvaluateArguments(
+        model=str(model_dir),
+        corpus=str(corpus_dir),
+        source_lang=SOURCE_LANG,
+        target_lang=TARGET_LANG,
+        output_dir=str(output_dir),
+    )
+    metrics = evaluate(arguments, DecodingArguments(num_beams=num_beams))
+    translations = (output_dir / "translations.txt").read_text(encoding="utf-8").splitlines()
+    valid = [text in task.translations(pair.source) for text, pair in zip(translations, pairs, strict=True)]
+    return SystemResult(
+        name=name,
+        bleu=metrics["scores"]["bleu"]["score"],
+        signature=metrics["scores"]["bleu"]["signature"],
+        valid=sum(valid) / len(valid),
+        sentences_per_second=metrics["sentences_per_second"],
+        rounds=metrics["iterations_mean"],
+        translations=translations,
+    )
+
+
+def _complexity(task: ToyTask, corpus_dir: Path) -> float:
+    """C(d) of a training split in nats, with the links that the task's lexicon gives."""
+    dataset = load_corpus(corpus_dir, "train", source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
+    texts = [(row[SOURCE_LANG], row[TARGET_LANG]) for row in dataset["translation"]]
+    return corpus_complexity(
+        (source.split() for source, _ in texts),
+        (target.split() for _, target in texts),
+        (task.align(source, target) for source, target in texts),
+    ).value
+
+
+def _report(
+    folder: Path,
+    task: ToyTask,
+    pairs: Sequence[Pair],
+    results: Sequence[SystemResult],
+    complexity: dict[str, float],
+) -> Path:
+    write_json(
+        folder / "results.json",
+        {
+            "systems": [{k: v for k, v in asdict(result).items() if k != "translations"} for result in results],
+            "complexity_nats": complexity,
+            "num_test_sentences": len(pairs),
+            "environment": environment(),
+        },
+    )
+    systems = Table(
+        ["system", "BLEU", "valid translations", "sentences/s", "rounds"],
+        [
+            [
+                result.name,
+                f"{result.bleu:.1f}",
+                f"{100 * result.valid:.1f} %",
+                f"{result.sentences_per_second:.0f}",
+                "" if result.rounds is None else f"{result.rounds:.1f}",
+            ]
+            for result in results
+        ],
+    )
+    entropy = Table(
+        ["corpus", "complexity C (nats)"],
+        [
+            ["real, exact value", f"{complexity['truth']:.3f}"],
+            ["real, measured", f"{complexity['real']:.3f}"],
+            ["distilled, measured", f"{complexity['distilled']:.3f}"],
+        ],
+    )
+    examples = [
+        (
+            pair,
+            [
+                (result.name, result.translations[i], result.translations[i] in task.translations(pair.source))
+                for result in results
+            ],
+        )
+        for i, pair in enumerate(pairs[:NUM_EXAMPLES])
+    ]
+    students = [result for result in results if result.rounds is not None]
+    plot_bars(
+        folder / "quickstart.png",
+        {
+            "BLEU of the students": {result.name: result.bleu for result in students},
+            "valid translations (%)": {result.name: 100 * result.valid for result in students},
+            "complexity C (nats)": complexity,
+        },
+    )
+    return write_report(
+        folder,
+        "quickstart",
+        systems=systems,
+        entropy=entropy,
+        examples=examples,
+        modes=[(str(mode), prob, task.orders[mode.language]) for mode, prob in task.modes],
+        signature=results[0].signature,
+        num_sentences=len(pairs),
+        plot="quickstart.png",
+        environment=environment(),
+    )

@@ -1,0 +1,94 @@
+"""Tables, plots and pages of the experiments."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markdown
+
+from ..utils import atomic_path
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose cells are printed already.
+
+    Args:
+        header (`Sequence[str]`): names of the columns.
+        rows (`Sequence[Sequence[str]]`): cells.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """Returns the table in Markdown, columns padded so that it also reads well in a terminal."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
+        padded = [
+            [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells)]
+            for cells in (list(zip(line, widths, strict=True)) for line in lines)
+        ]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
+
+
+def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
+    """Draws one panel of labelled horizontal bars for each entry.
+
+    Args:
+        path (`Path`): PNG file to write.
+        panels (`Mapping[str, Mapping[str, float]]`): title -> label -> value.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.2 * len(panels), 2.8), squeeze=False)
+    for axis, (title, bars) in zip(axes[0], panels.items(), strict=True):
+        colors = ["#0b7285" if "distilled" in label else "#ced4da" for label in bars]
+        drawn = axis.barh(list(bars), list(bars.values()), color=colors)
+        axis.bar_label(drawn, fmt="%.3g", padding=3)
+        axis.invert_yaxis()
+        axis.margins(x=0.18)
+        axis.set_title(title, fontsize=11)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+    return path
+
+
+def write_report(folder: Path, template: str, **values: Any) -> Path:
+    """Renders a Markdown template to report.md, and that to report.html.
+
+    Args:
+        folder (`Path`): where the pages go.
+        template (`str`): name of the template, without `.md.jinja`.
+        **values: what the template uses; a name that is missing is an error.
+
+    Returns:
+        `Path`: report.html.
+    """
+    text = _render(f"{template}.md.jinja", **values)
+    title = text.split("\n", 1)[0].lstrip("# ")
+    page = _render("page.html.jinja", title=title, body=markdown.markdown(text, extensions=["tables"]))
+    for name, content in (("report.md", text), ("report.html", page)):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    source = importlib.resources.files(__package__) / "templates" / template
+    return environment.from_string(source.read_text(encoding="utf-8")).render(values)

@@ -1,0 +1,49 @@
+"""Models, their configurations and generation; importing this package registers them with the Auto classes."""
+
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+from .configuration_cmlm import CMLMConfig
+from .configuration_nat import LengthNATConfig, NATConfig
+from .configuration_vanilla_nat import VanillaNATConfig
+from .generation_nat import LengthNATGenerationMixin, NATGenerateOutput, NATGenerationMixin, NATState
+from .modeling_cmlm import CMLMForConditionalGeneration
+from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
+from .modeling_vanilla_nat import VanillaNATForConditionalGeneration
+from .sizes import SIZES, marian_config, new_teacher, size_config
+
+
+# model_type -> (configuration, model): the students that can be trained.
+ARCHITECTURES = {
+    config_class.model_type: (config_class, model_class)
+    for config_class, model_class in (
+        (VanillaNATConfig, VanillaNATForConditionalGeneration),
+        (CMLMConfig, CMLMForConditionalGeneration),
+    )
+}
+
+for _model_type, (_config_class, _model_class) in ARCHITECTURES.items():
+    AutoConfig.register(_model_type, _config_class, exist_ok=True)
+    AutoModelForSeq2SeqLM.register(_config_class, _model_class, exist_ok=True)
+    _config_class.register_for_auto_class()
+    _model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
+
+__all__ = [
+    "ARCHITECTURES",
+    "SIZES",
+    "CMLMConfig",
+    "CMLMForConditionalGeneration",
+    "LengthNATConfig",
+    "LengthNATGenerationMixin",
+    "NATConfig",
+    "NATGenerateOutput",
+    "NATGenerationMixin",
+    "NATModel",
+    "NATPreTrainedModel",
+    "NATSeq2SeqLMOutput",
+    "NATState",
+    "VanillaNATConfig",
+    "VanillaNATForConditionalGeneration",
+    "marian_config",
+    "new_teacher",
+    "size_config",
+]

@@ -1,0 +1,414 @@
+"""The one refinement loop of all non-autoregressive models.
+
+Dimension letters: B batch, K candidates of a sentence, S source, T target, D model, V vocabulary; R rows of a state:
+B * K, candidates of a sentence side by side, less those that finished.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, ClassVar, Self
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import ModelOutput
+
+from .canvas import collapse_repeats, content_mask, mask_canvas
+
+
+# Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
+# at the value that switches them off, because `Seq2SeqTrainer` passes it.
+_STOCK_KNOBS = ("max_length", "max_new_tokens", "return_dict_in_generate")
+_SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
+
+
+@dataclass(frozen=True)
+class NATState:
+    """Where decoding stands; an architecture that must remember more adds fields, one row each.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(R, S)`): source tokens.
+        attention_mask (`torch.LongTensor` of shape `(R, S)`): 1 at source tokens.
+        encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): final encoder states.
+        tokens (`torch.LongTensor` of shape `(R, T)`): canvases: content, EOS, padding.
+        scores (`torch.FloatTensor` of shape `(R, T)`): log-probability (nats) of each content token, elsewhere 0.
+        finished (`torch.BoolTensor` of shape `(R,)`): True where more rounds would change nothing.
+        max_iterations (`int`): rounds allowed.
+        iteration (`int`): rounds executed.
+        intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
+            `tokens`, for the history.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    encoder_hidden_states: torch.Tensor
+    tokens: torch.Tensor
+    scores: torch.Tensor
+    finished: torch.Tensor
+    max_iterations: int
+    iteration: int = 0
+    intermediate: tuple[torch.Tensor, ...] = ()
+
+    def select(self, rows: torch.Tensor) -> Self:
+        """Returns the state of some rows.
+
+        Args:
+            rows (`torch.LongTensor` of shape `(R',)`): indices of the rows.
+
+        Returns:
+            [`NATState`]: the smaller state.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
+        return dataclasses.replace(self, **kept)
+
+
+@dataclass
+class NATGenerateOutput(ModelOutput):
+    """Output of `generate` under `return_dict_in_generate=True`.
+
+    Args:
+        sequences (`torch.LongTensor` of shape `(B, T)`): content, EOS, padding; no BOS and no mask.
+        sequences_scores (`torch.FloatTensor` of shape `(B,)`): mean log-probability (nats) of the content tokens; 0
+            for an empty translation.
+        token_scores (`torch.FloatTensor` of shape `(B, T)`): log-probability (nats) of each content token; else 0.
+        iterations (`torch.LongTensor` of shape `(B,)`): rounds that were executed for the sentence.
+        history (`list[list[torch.LongTensor]]`, *optional*): for each sentence its canvases without padding: the
+            initial one, then those of every round; with `return_history=True`.
+    """
+
+    sequences: torch.Tensor
+    sequences_scores: torch.Tensor = None  # type: ignore[assignment]
+    token_scores: torch.Tensor = None  # type: ignore[assignment]
+    iterations: torch.Tensor = None  # type: ignore[assignment]
+    history: list[list[torch.Tensor]] | None = None
+
+
+class NATGenerationMixin:
+    """Gives a model `generate`: rounds of refinement, early stop, candidates, re-ranking and history.
+
+    The mixin stands before [`NATPreTrainedModel`] among the bases of a model, which supplies `init_state` and
+    `refine`. The loop alone counts rounds, drops finished rows and chooses among the candidates of a sentence.
+    """
+
+    # The knobs of an architecture and their defaults; `generate` accepts and saves no others.
+    generation_defaults: ClassVar[dict[str, Any]] = {
+        "max_iterations": 10,
+        "collapse_repeats": False,
+        "return_history": False,
+    }
+    # The most rounds that an architecture was trained for.
+    iteration_limit: ClassVar[int | None] = None
+
+    config: Any
+    model: Any
+    lm_head: Any
+    generation_config: GenerationConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)  # type: ignore[call-arg]
+        self.generation_config = GenerationConfig(
+            max_length=config.max_position_embeddings,
+            pad_token_id=config.pad_token_id,
+            bos_token_id=config.bos_token_id,
+            eos_token_id=config.eos_token_id,
+            **self.generation_defaults,
+        )
+
+    def adjust_generation_fn(
+        self,
+        generation_config: GenerationConfig | None,
+        from_auto_class: bool,
+        from_pipeline: str | None,
+        pretrained_model_name_or_path: str,
+        trust_remote_code: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Takes over the saved `generation_config.json`; transformers calls this at the end of `from_pretrained`."""
+        if generation_config is None:
+            try:
+                generation_config = GenerationConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
+            except OSError:
+                return
+        self.generation_config = generation_config
+
+    def init_state(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        settings: SimpleNamespace,
+    ) -> NATState:
+        """Builds the state before the first round: K rows for each sentence, side by side.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, S)`): source tokens.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(B, S, D)`): final encoder states.
+            settings (`SimpleNamespace`): a value for each knob; `max_length` is the longest canvas, in tokens.
+
+        Returns:
+            [`NATState`]: the initial state.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `init_state`.")
+
+    def refine(self, state: NATState) -> NATState:
+        """Executes one round: a new state with new `tokens`, `scores` and `finished`; `state` stays as it is.
+
+        Args:
+            state ([`NATState`]): the state; its `iteration` is the number of rounds before this one.
+
+        Returns:
+            [`NATState`]: the state after the round; content without special tokens.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define `refine`.")
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        teacher: PreTrainedModel | None = None,
+        synced_gpus: bool | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor | NATGenerateOutput:
+        """Translates a batch.
+
+        Args:
+            inputs (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens, right-padded, each row with EOS.
+            generation_config (`GenerationConfig`, *optional*): knobs, by default the model's.
+            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): another name of `inputs`.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at tokens, by default everywhere but
+                at padding.
+            labels (`torch.LongTensor`, *optional*): ignored; `Seq2SeqTrainer` passes them.
+            teacher (`PreTrainedModel`, *optional*): autoregressive model of the same vocabulary, in evaluation mode.
+                The candidate it finds most probable per token wins, in place of the model's own choice.
+            synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
+                the model equally often.
+            **kwargs: knobs of the architecture (`generation_defaults`): `max_iterations` (rounds), `length_beam`
+                (candidates, where the model predicts lengths), `collapse_repeats` (keep one of equal neighbours),
+                `return_history`; also `max_length` and `max_new_tokens`, both caps on T with the smaller in force,
+                and `return_dict_in_generate`. `num_beams` and `do_sample` are accepted as 1 and False.
+
+        Returns:
+            `torch.LongTensor` of shape `(B, T)`: content, EOS, padding; or [`NATGenerateOutput`] under
+            `return_dict_in_generate` or `return_history`.
+
+        Raises:
+            ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or the teacher
+                does not fit.
+        """
+        settings = self._resolve_settings(generation_config, kwargs)
+        sources = [source for source in (inputs, input_ids) if source is not None]
+        if len(sources) != 1:
+            raise ValueError(f"Exactly one of `inputs` and `input_ids` must be given, got {len(sources)}.")
+        input_ids = sources[0]
+        attention_mask = self.model.source_mask(input_ids, attention_mask)
+        if bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
+            raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
+        encoder_hidden_states = self.model.encoder(input_ids, attention_mask).last_hidden_state
+        state = self.init_state(input_ids, attention_mask, encoder_hidden_states, settings)
+        output = self._run(state, settings, early_stop=not synced_gpus)
+        scores = output.sequences_scores
+        if teacher is not None:
+            scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
+        output = self._choose(output, scores.view(len(input_ids), -1))
+        return output if settings.return_dict_in_generate or settings.return_history else output.sequences
+
+    def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
+        """Merges arguments, configuration and defaults, in this order, and checks the knobs."""
+        known = {*self.generation_defaults, *_STOCK_KNOBS, *_SWITCHED_OFF}
+        unknown = sorted(set(kwargs) - known)
+        if unknown:
+            raise ValueError(f"`generate` must be called with arguments out of {sorted(known)}, got {unknown}.")
+        saved = self.generation_config if generation_config is None else generation_config
+        settings = SimpleNamespace()
+        for name in known:
+            candidates = (kwargs.get(name), getattr(saved, name, None), self.generation_defaults.get(name))
+            setattr(settings, name, next((value for value in candidates if value is not None), None))
+        for name, value in _SWITCHED_OFF.items():
+            if getattr(settings, name) not in (None, value):
+                raise ValueError(
+                    f"`{name}` must be {value} for a non-autoregressive model, got {getattr(settings, name)!r}. "
+                    f"Its own arguments are {sorted(self.generation_defaults)}."
+                )
+        caps = (settings.max_length, settings.max_new_tokens, self.config.max_position_embeddings)
+        settings.max_length = min(cap for cap in caps if cap is not None)
+        for name in ("max_iterations", "max_length", "length_beam"):
+            if getattr(settings, name, 1) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(settings, name)}.")
+        if self.iteration_limit is not None and settings.max_iterations > self.iteration_limit:
+            raise ValueError(
+                f"`max_iterations` must be at most {self.iteration_limit} for {type(self).__name__}, "
+                f"got {settings.max_iterations}. The model never saw its own output in training."
+            )
+        return settings
+
+    def _run(self, state: NATState, settings: SimpleNamespace, early_stop: bool) -> NATGenerateOutput:
+        """Refines all rows until they are finished: the loop."""
+        pad = self.config.pad_token_id
+        rows = torch.arange(len(state.tokens), device=state.tokens.device)
+        history = [[row] for row in _unpad(state.tokens, pad)] if settings.return_history else None
+        done: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]] = []
+        iteration = 0
+        while len(rows):
+            state = self.refine(state)
+            iteration += 1
+            if history is not None:
+                for canvas in (*state.intermediate, state.tokens):
+                    for row, tokens in zip(rows.tolist(), _unpad(canvas, pad), strict=True):
+                        history[row].append(tokens)
+            is_last = iteration == settings.max_iterations
+            ended = torch.ones_like(state.finished) if is_last else state.finished & early_stop
+            done.append((rows[ended], state.tokens[ended], state.scores[ended], iteration))
+            state = dataclasses.replace(state, iteration=iteration, intermediate=())
+            live = (~ended).nonzero().squeeze(1)
+            if len(live) < len(rows):
+                rows, state = rows[live], state.select(live)
+        return self._gather(done, history, settings.collapse_repeats)
+
+    def _gather(
+        self,
+        done: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]],
+        history: list[list[torch.Tensor]] | None,
+        collapse: bool,
+    ) -> NATGenerateOutput:
+        """Puts finished rows back in their order and scores them."""
+        pad = self.config.pad_token_id
+        num_rows = sum(len(rows) for rows, *_ in done)
+        shape = (num_rows, max(tokens.shape[1] for _, tokens, *_ in done))
+        rows, tokens, scores, _ = done[0]
+        sequences, token_scores = tokens.new_full(shape, pad), scores.new_zeros(shape)
+        iterations = rows.new_zeros(num_rows)
+        for rows, tokens, scores, iteration in done:
+            sequences[rows, : tokens.shape[1]] = tokens
+            token_scores[rows, : tokens.shape[1]] = scores
+            iterations[rows] = iteration
+        if collapse:
+            sequences, token_scores = collapse_repeats(sequences, token_scores, pad)
+        num_tokens = sequences.ne(pad).sum(dim=1) - 1
+        return NATGenerateOutput(
+            sequences=sequences,
+            sequences_scores=token_scores.sum(dim=1) / num_tokens.clamp(min=1),
+            token_scores=token_scores,
+            iterations=iterations,
+            history=history,
+        )
+
+    def _choose(self, output: NATGenerateOutput, scores: torch.Tensor) -> NATGenerateOutput:
+        """Keeps the candidate of each sentence with the best of the scores `[B, K]`, the first of equal ones."""
+        num_sentences, num_candidates = scores.shape
+        rows = torch.arange(num_sentences, device=scores.device) * num_candidates + scores.argmax(dim=1)
+        width = int(output.sequences[rows].ne(self.config.pad_token_id).sum(dim=1).max())
+        return NATGenerateOutput(
+            sequences=output.sequences[rows, :width],
+            sequences_scores=output.sequences_scores[rows],
+            token_scores=output.token_scores[rows, :width],
+            iterations=output.iterations[rows],
+            history=None if output.history is None else [output.history[row] for row in rows.tolist()],
+        )
+
+    def _predict(
+        self, hidden_states: torch.Tensor, selected: torch.Tensor, tokens: torch.Tensor, scores: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Writes the most probable content token, and its log-probability, at the selected positions.
+
+        Special tokens are no content: they get no probability. Hidden states are `[R, T, D]`, all others `[R, T]`.
+        """
+        special = torch.tensor(self._special_token_ids(), device=tokens.device)
+        logits = self.lm_head(hidden_states[selected]).float().index_fill(1, special, float("-inf"))  # [N, V]
+        best, predicted = logits.max(dim=1)
+        log_probs = best - logits.logsumexp(dim=1)
+        return tokens.masked_scatter(selected, predicted), scores.masked_scatter(selected, log_probs)
+
+    def _special_token_ids(self) -> list[int]:
+        """Returns the ids that never stand in the content of a translation."""
+        ids = (
+            self.config.pad_token_id,
+            self.config.bos_token_id,
+            self.config.eos_token_id,
+            self.config.mask_token_id,
+        )
+        return [token_id for token_id in ids if token_id is not None]
+
+    def _teacher_scores(
+        self, teacher: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, sequences: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the teacher's mean log-probability per token, EOS counted, of candidates `[B * K, T]`: `[B * K]`."""
+        last_token = self.config.vocab_size - 1
+        while last_token in self._special_token_ids():
+            last_token -= 1
+        if teacher.config.vocab_size <= last_token or teacher.config.eos_token_id != self.config.eos_token_id:
+            raise ValueError(
+                f"`teacher` must share the student's vocabulary ({self.config.vocab_size} tokens, EOS "
+                f"{self.config.eos_token_id}), got {teacher.config.vocab_size} tokens, EOS "
+                f"{teacher.config.eos_token_id}."
+            )
+        num_candidates = len(sequences) // len(input_ids)
+        if num_candidates == 1:
+            raise ValueError("A `teacher` must have at least 2 candidates to choose from, got 1. Set `length_beam`.")
+        encoded = teacher.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        start = sequences.new_full((len(sequences), 1), teacher.config.decoder_start_token_id)
+        logits = teacher(
+            encoder_outputs=BaseModelOutput(encoded.repeat_interleave(num_candidates, dim=0)),
+            attention_mask=attention_mask.repeat_interleave(num_candidates, dim=0),
+            decoder_input_ids=torch.cat([start, sequences[:, :-1]], dim=1),
+            use_cache=False,
+        ).logits.float()
+        is_token = sequences.ne(self.config.pad_token_id)
+        targets = sequences.masked_fill(~is_token, 0)
+        log_probs = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(dim=2)
+        return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
+
+
+class LengthNATGenerationMixin(NATGenerationMixin):
+    """Generation for models with a `length_predictor`: all-mask canvases of the K most probable lengths."""
+
+    generation_defaults = {**NATGenerationMixin.generation_defaults, "length_beam": 1}
+
+    length_predictor: Any
+
+    def init_state(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        settings: SimpleNamespace,
+    ) -> NATState:
+        """See [`NATGenerationMixin.init_state`].
+
+        Raises:
+            ValueError: if `length_beam` exceeds the number of length classes.
+        """
+        length_beam = settings.length_beam
+        if length_beam > self.config.num_length_bins:
+            raise ValueError(
+                f"`length_beam` must be at most `num_length_bins` = {self.config.num_length_bins}, got {length_beam}."
+            )
+        length_logits = self.length_predictor(encoder_hidden_states, attention_mask)
+        lengths = self.length_predictor.candidates(
+            length_logits, attention_mask.sum(dim=1), length_beam, settings.max_length
+        )
+        config = self.config
+        tokens = mask_canvas(lengths.flatten(), config.mask_token_id, config.eos_token_id, config.pad_token_id)
+        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(length_beam)
+        return NATState(
+            input_ids=input_ids[rows],
+            attention_mask=attention_mask[rows],
+            encoder_hidden_states=encoder_hidden_states[rows],
+            tokens=tokens,
+            scores=torch.zeros(tokens.shape, device=tokens.device),
+            finished=~content_mask(tokens.ne(config.pad_token_id)).any(dim=1),
+            max_iterations=settings.max_iterations,
+        )
+
+
+def _unpad(canvas: torch.Tensor, pad_token_id: int) -> list[torch.Tensor]:
+    """Returns copies of the rows of a canvas without their padding."""
+    lengths = canvas.ne(pad_token_id).sum(dim=1).tolist()
+    return [row[:length].clone() for row, length in zip(canvas, lengths, strict=True)]

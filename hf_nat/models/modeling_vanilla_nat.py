@@ -1,0 +1,148 @@
+"""Vanilla NAT: one decoder pass over a copy of the source, all tokens at once.
+
+Dimension letters: B batch, S source, T target, D model, M length bins, V vocabulary; R rows of a decoding state.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import can_return_tuple
+
+from .canvas import content_mask
+from .configuration_vanilla_nat import VanillaNATConfig
+from .generation_nat import LengthNATGenerationMixin, NATState
+from .length import LengthPredictor
+from .losses import cross_entropy, sentence_means, token_weighted
+from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
+from .source_copy import SourceCopy
+
+
+class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
+    """Non-autoregressive Transformer without fertilities.
+
+    A canvas is all masks and EOS. The decoder reads a copy of the source at the masks (`source_copy`) and token
+    embeddings elsewhere.
+
+    Args:
+        config ([`VanillaNATConfig`]): configuration.
+
+    Source: Gu et al. 2018 (arXiv:1711.02281), simplified as in Zhou et al. 2020: no fertilities, no positional
+        attention; decoder positions attend to themselves too, as in fairseq.
+    """
+
+    config: VanillaNATConfig
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+    generation_defaults = {**LengthNATGenerationMixin.generation_defaults, "max_iterations": 1}
+    iteration_limit = 1
+
+    def __init__(self, config: VanillaNATConfig) -> None:
+        super().__init__(config)
+        self.model = NATModel(config)
+        self.length_predictor = LengthPredictor(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.source_copy != "none":
+            self.source_copy = SourceCopy(config.source_copy, config.d_model)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> NATSeq2SeqLMOutput:
+        """Predicts all target tokens, at the gold length or on a given canvas.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
+                everywhere but at padding.
+            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
+            decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas, by default masks and EOS at
+                the length of the labels.
+            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
+            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
+            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+
+        Returns:
+            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions.
+
+        Raises:
+            ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
+        """
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            decoder_input_ids = labels.masked_fill(labels == -100, self.config.pad_token_id)
+            content = content_mask(labels.ne(-100))
+            decoder_input_ids = decoder_input_ids.masked_fill(content, self.config.mask_token_id)
+        attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_inputs_embeds=self._embed_canvas(decoder_input_ids, input_ids, attention_mask, inputs_embeds),
+            decoder_attention_mask=decoder_input_ids.ne(self.config.pad_token_id),
+            encoder_outputs=encoder_outputs,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
+        logits = self.lm_head(outputs.last_hidden_state)
+        components = None
+        if labels is not None:
+            selected = labels.ne(-100)
+            words = cross_entropy(logits[selected], labels[selected], self.config.label_smoothing)
+            sentence_losses = {
+                "word": sentence_means(words, selected),
+                "length": self.length_predictor.loss(length_logits, labels, attention_mask),
+            }
+            components = token_weighted(sentence_losses, labels, num_items_in_batch)
+        return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
+
+    def _embed_canvas(
+        self,
+        canvas: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Embeds a canvas `[B, T]`, masks as copies of the source: `[B, T, D]`, before scaling."""
+        embeds = self.model.shared(canvas)
+        if self.config.source_copy == "none":
+            return embeds
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("One of `input_ids` and `inputs_embeds` must be given for the source copy, got none.")
+            inputs_embeds = self.model.shared(input_ids)
+        copied = self.source_copy(
+            inputs_embeds, attention_mask, canvas.ne(self.config.pad_token_id), self.model.decoder.embed_positions
+        )
+        return torch.where(canvas.eq(self.config.mask_token_id).unsqueeze(2), copied, embeds)
+
+    def refine(self, state: NATState) -> NATState:
+        """Predicts all content tokens; one round is all there is.
+
+        Args:
+            state ([`NATState`]): the state.
+
+        Returns:
+            [`NATState`]: the final state.
+        """
+        hidden_states = self.model.decoder(
+            attention_mask=state.tokens.ne(self.config.pad_token_id),
+            encoder_hidden_states=state.encoder_hidden_states,
+            encoder_attention_mask=state.attention_mask,
+            inputs_embeds=self._embed_canvas(state.tokens, state.input_ids, state.attention_mask),
+        ).last_hidden_state
+        masked = state.tokens.eq(self.config.mask_token_id)
+        tokens, scores = self._predict(hidden_states, masked, state.tokens, state.scores)
+        return dataclasses.replace(state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished))

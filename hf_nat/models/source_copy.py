@@ -1,0 +1,115 @@
+"""What a decoder reads where its canvas is still unknown: a copy of the source embeddings.
+
+Dimension letters: B batch, S source, T target, D model.
+"""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+
+# Width of the `interpolate` weights and first temperature of the `soft` ones, both from the original codes.
+_INTERPOLATE_WIDTH = 0.3
+_SOFT_TEMPERATURE = 0.5
+
+
+def uniform_indices(source_lengths: torch.Tensor, target_lengths: torch.Tensor, width: int) -> torch.Tensor:
+    """Spreads the source evenly over the target: position t reads source row round(t (S - 1) / (T - 1)).
+
+    The first position reads the first row and the last position the last row, EOS both; halves are rounded to even.
+
+    Args:
+        source_lengths (`torch.LongTensor` of shape `(B,)`): source lengths in tokens, EOS counted (S).
+        target_lengths (`torch.LongTensor` of shape `(B,)`): target lengths in tokens, EOS counted (T).
+        width (`int`): number of columns; those behind a target hold the last row.
+
+    Returns:
+        `torch.LongTensor` of shape `(B, width)`: source rows.
+
+    Source: Gu et al. 2018, section 3.1 ("uniform" copy); rounding as in fairseq.
+    """
+    positions = torch.arange(width, device=source_lengths.device)
+    last = (source_lengths - 1).unsqueeze(1)
+    steps = (target_lengths - 1).clamp(min=1).unsqueeze(1)
+    return torch.minimum((positions * last / steps).round().long(), last)
+
+
+class SourceCopy(nn.Module):
+    """Turns source embeddings into embeddings for the positions of a target of known length.
+
+    Modes; t and j are 0-based positions in target and source, S and T the lengths with EOS:
+        - `uniform`: row round(t (S - 1) / (T - 1)), see [`uniform_indices`];
+        - `uniform_shifted`: row round((t + 1) (S - 1) / T);
+        - `interpolate`: mean of the rows with weights exp(-(j - t S / T)^2 / 0.3), normalised;
+        - `soft`: mean of the rows with weights exp(-|j - t| / temperature), normalised; the temperature is learned;
+        - `attention`: attention from target positions to source rows with their positions.
+
+    Args:
+        mode (`str`): one of the modes.
+        d_model (`int`): width of the embeddings (D).
+
+    Source: Gu et al. 2018, section 3.1 (`uniform`, `interpolate`); Gu and Kong 2021 (`uniform_shifted`, `soft`); Qian
+        et al. 2021 (`attention`).
+    """
+
+    def __init__(self, mode: str, d_model: int) -> None:
+        super().__init__()
+        self.mode = mode
+        if mode == "soft":
+            self.temperature = nn.Parameter(torch.empty(()))
+        elif mode == "attention":
+            self.q_proj = nn.Linear(d_model, d_model, bias=False)
+            self.k_proj = nn.Linear(d_model, d_model, bias=False)
+
+    def init_temperature(self) -> None:
+        """Sets the temperature to its first value, if the mode has one."""
+        if self.mode == "soft":
+            init.constant_(self.temperature, _SOFT_TEMPERATURE)
+
+    def forward(
+        self,
+        source_embeds: torch.Tensor,
+        source_mask: torch.Tensor,
+        target_mask: torch.Tensor,
+        embed_positions: nn.Module,
+    ) -> torch.Tensor:
+        """Copies.
+
+        Args:
+            source_embeds (`torch.FloatTensor` of shape `(B, S, D)`): token embeddings without positions.
+            source_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            target_mask (`torch.LongTensor` of shape `(B, T)`): 1 at target positions.
+            embed_positions (`nn.Module`): from a shape `(B, L)` to position embeddings `(L, D)`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(B, T, D)`: embeddings without positions.
+        """
+        width = target_mask.shape[1]
+        source_lengths, target_lengths = source_mask.sum(dim=1), target_mask.sum(dim=1)
+        if self.mode in ("uniform", "uniform_shifted"):
+            if self.mode == "uniform":
+                rows = uniform_indices(source_lengths, target_lengths, width)
+            else:
+                # The same spread, one position later, in a target that is one token longer.
+                rows = uniform_indices(source_lengths, target_lengths + 1, width + 1)[:, 1:]
+            return source_embeds.gather(1, rows.unsqueeze(2).expand(-1, -1, source_embeds.shape[2]))
+        if self.mode == "attention":
+            queries = self.q_proj(embed_positions(target_mask.shape))
+            keys = self.k_proj(source_embeds + embed_positions(source_mask.shape))
+            weights = queries @ keys.transpose(1, 2) / keys.shape[2] ** 0.5
+        else:
+            weights = self._distance_weights(source_lengths, target_lengths, source_embeds.shape[1], width)
+        weights = weights.float().masked_fill(source_mask.unsqueeze(1) == 0, float("-inf")).softmax(dim=2)
+        return weights.to(source_embeds.dtype) @ source_embeds
+
+    def _distance_weights(
+        self, source_lengths: torch.Tensor, target_lengths: torch.Tensor, num_source: int, num_target: int
+    ) -> torch.Tensor:
+        """Returns unnormalised log-weights `[B, T, S]` that fall with the distance of the positions."""
+        device = source_lengths.device
+        sources = torch.arange(num_source, device=device).view(1, 1, -1)
+        targets = torch.arange(num_target, device=device).view(1, -1, 1)
+        if self.mode == "soft":
+            return -(sources - targets).abs() / self.temperature
+        ratio = (source_lengths / target_lengths).view(-1, 1, 1)
+        return -((sources - targets * ratio) ** 2) / _INTERPOLATE_WIDTH

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import unicodedata
+
+import pytest
+from datasets import Dataset
+from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerFast
+
+from hf_nat.data import corpus_texts, encode, load_tokenizer, train_tokenizer
+
+
+TEXTS = [
+    f"The {size} {animal} sees {count} birds, doesn't it?"
+    for size in ("big", "small", "grün")
+    for animal in ("cat", "dog", "horse")
+    for count in range(20)
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 90)
+
+
+def test_special_tokens_have_their_fixed_ids(tokenizer):
+    tokens = ["<pad>", "<s>", "</s>", "<unk>", "<mask>"]
+    assert tokenizer.convert_tokens_to_ids(tokens) == [0, 1, 2, 3, 4]
+    ids = [getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "unk", "mask")]
+    assert ids == [0, 1, 2, 3, 4]
+    assert len(tokenizer) == 90
+
+
+def test_sentences_end_in_eos_without_bos_and_pad_on_the_right(tokenizer):
+    batch = tokenizer(["The cat", "The big cat sees"], padding=True)
+    short, long = batch["input_ids"]
+    assert len(short) == len(long)
+    assert long[-1] == 2 and long.count(2) == 1 and 1 not in long
+    assert short.count(2) == 1 and set(short[short.index(2) + 1 :]) == {0}
+    assert tokenizer("")["input_ids"] == [2]
+
+
+def test_decode_returns_the_text_exactly(tokenizer):
+    for text in [*TEXTS, "The  cat   sees", "dog ,cat ?", "gru\u0308n it's"]:
+        decoded = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
+        assert decoded == unicodedata.normalize("NFC", text)
+
+
+def test_long_text_is_not_cut(tokenizer):
+    text = " ".join(TEXTS)
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("special", ["<pad>", "<s>", "</s>", "<unk>", "<mask>"])
+def test_spelled_special_tokens_are_text_even_where_bpe_would_merge_them(special):
+    texts = [f"{left}{special}{right}" for left in "bcdefgh" for right in "tvwxyz"]
+    characters = len({*"".join(texts)})
+    for merges in range(1, 8):
+        tokenizer = train_tokenizer(texts, 5 + 1 + characters + merges)
+        for text in texts:
+            ids = tokenizer(text)["input_ids"]
+            assert ids[-1] == 2
+            assert not set(ids[:-1]) & {0, 1, 2, 3, 4}
+            assert tokenizer.decode(ids, skip_special_tokens=True) == text
+
+
+def test_training_is_deterministic(tokenizer):
+    for _ in range(3):
+        again = train_tokenizer(iter(TEXTS), 90)
+        assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+
+
+def test_saved_tokenizer_loads_with_auto_tokenizer(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    for loaded in (AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(tmp_path)):
+        assert isinstance(loaded, PreTrainedTokenizerFast)
+        assert len(loaded) == len(tokenizer)
+        assert loaded.padding_side == "right"
+        text = "The <mask> cat </s>"
+        assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
+
+
+def test_vocab_size_without_room_for_the_characters_is_an_error():
+    with pytest.raises(ValueError, match=r"`vocab_size` must be >= 10 .*got 7"):
+        train_tokenizer(["abcd"], 7)
+    assert len(train_tokenizer(["abcd"], 10)) == 10
+
+
+def test_a_small_corpus_gives_fewer_tokens_and_says_so(caplog):
+    assert len(train_tokenizer(["ab"], 50)) < 50
+    assert "fewer than the `vocab_size` of 50" in caplog.text
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""]])
+def test_no_text_is_an_error(texts):
+    with pytest.raises(ValueError, match="`texts` must hold at least one character, got none"):
+        train_tokenizer(texts, 100)
+
+
+def test_corpus_texts_yields_both_sides_in_order():
+    dataset = Dataset.from_list([{"id": i, "translation": {"en": f"e{i}", "de": f"d{i}"}} for i in range(1500)])
+    expected = [text for i in range(1500) for text in (f"e{i}", f"d{i}")]
+    assert list(corpus_texts(dataset, "en", "de")) == expected
+    assert list(corpus_texts(dataset.to_iterable_dataset(), "en", "de")) == expected
+
+
+@pytest.mark.parametrize("name", ["pad_token", "eos_token"])
+def test_load_tokenizer_requires_pad_and_eos(name, tokenizer, tmp_path):
+    tokens = {"pad_token": "<pad>", "eos_token": "</s>"}
+    tokens.pop(name)
+    backend = tokenizer.backend_tokenizer
+    PreTrainedTokenizerFast(tokenizer_object=backend, **tokens).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"must have a `{name}`, got none in `{tmp_path}`"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def marian_folder(tmp_path_factory):
+    """A MarianTokenizer in the layout of the OPUS-MT checkpoints: two sentencepiece models, `<pad>` last."""
+    spm = pytest.importorskip("sentencepiece", reason="a MarianTokenizer needs sentencepiece")
+    folder = tmp_path_factory.mktemp("marian")
+    pieces = ["</s>", "<unk>"]
+    for side, texts in {"source": TEXTS, "target": [text[::-1] for text in TEXTS]}.items():
+        with open(folder / f"{side}.spm", "wb") as file:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts), model_writer=file, vocab_size=80, model_type="bpe", bos_id=-1, eos_id=0,
+                unk_id=1, minloglevel=2,
+            )  # fmt: skip
+        model = spm.SentencePieceProcessor(model_file=str(folder / f"{side}.spm"))
+        pieces += [model.id_to_piece(i) for i in range(len(model))]
+    pieces = [*dict.fromkeys(pieces), "<pad>"]
+    vocab = folder / "vocab.json"
+    vocab.write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+    MarianTokenizer(
+        source_spm=str(folder / "source.spm"), target_spm=str(folder / "target.spm"), vocab=str(vocab)
+    ).save_pretrained(folder / "saved")
+    return folder / "saved"
+
+
+def test_marian_tokenizer_gets_mask_and_bos_behind_its_own_vocabulary(marian_folder, tmp_path):
+    own = MarianTokenizer.from_pretrained(marian_folder)
+    tokenizer = load_tokenizer(marian_folder)
+    assert isinstance(tokenizer, MarianTokenizer)
+    assert tokenizer.padding_side == "right"
+    assert sorted([tokenizer.mask_token_id, tokenizer.bos_token_id]) == [len(own), len(own) + 1]
+    assert len(tokenizer) == len(own) + 2
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (own.pad_token_id, own.eos_token_id)
+
+    tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(tmp_path)
+    assert (again.mask_token_id, again.bos_token_id) == (tokenizer.mask_token_id, tokenizer.bos_token_id)
+    assert len(again) == len(tokenizer)
+
+
+def test_marian_tokenizer_encodes_each_side_with_its_own_model(marian_folder):
+    tokenizer = load_tokenizer(marian_folder)
+    own = MarianTokenizer.from_pretrained(marian_folder)
+    source, target = TEXTS[0], TEXTS[0][::-1]
+    encoded = encode(tokenizer, [source, "  "], [target, "a <mask> </s>"])
+    assert encoded["input_ids"] == [own(source)["input_ids"], [tokenizer.eos_token_id]]
+    assert encoded["labels"][0] == own(text_target=target)["input_ids"] != own(target)["input_ids"]
+    assert tokenizer.decode(encoded["labels"][0], skip_special_tokens=True) == target
+    assert encoded["labels"][1].count(tokenizer.eos_token_id) == 1
+    assert tokenizer.mask_token_id not in encoded["labels"][1]
+
+
+def test_marian_tokenizer_is_cut_with_its_eos(marian_folder):
+    tokenizer = load_tokenizer(marian_folder)
+    long = " ".join(TEXTS * 2)
+    encoded = encode(tokenizer, [long], [long], max_source_length=7, max_target_length=5)
+    assert len(encoded["input_ids"][0]) == 7 and encoded["input_ids"][0][-1] == tokenizer.eos_token_id
+    assert len(encoded["labels"][0]) == 5 and encoded["labels"][0][-1] == tokenizer.eos_token_id
+    assert len(encode(tokenizer, [long])["input_ids"][0]) > tokenizer.model_max_length

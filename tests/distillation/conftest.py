@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_nat.distillation import DistillArguments
+
+
+SOURCES = [
+    "a dog runs",
+    "two men walk over the street",
+    "",
+    "the cat sleeps",
+    "a woman reads a red book in the park",
+    "hello",
+    "two dogs run",
+    "the woman walks",
+    "a red street",
+    "hello hello",
+    "the men in the park",
+]
+
+
+@pytest.fixture
+def file_bytes() -> Callable[[Path], dict[str, bytes]]:
+    """Reads every file of a distilled corpus but the times."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "metrics.json")
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+    return read
+
+
+@pytest.fixture
+def sources() -> list[str]:
+    """The training sources of `corpus`; the first also serve as validation and test."""
+    return SOURCES
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    """A corpus of 11 training pairs, 3 validation and 2 test pairs, as files and not by memory."""
+    for split, sources in (("train", SOURCES), ("dev", SOURCES[:3]), ("eval", SOURCES[3:5])):
+        rows = [{"translation": {"en": source, "xx": f"real {source}"}, "extra": 7} for source in sources]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path / "{split}.jsonl")
+
+
+@pytest.fixture
+def arguments(corpus: str, tmp_path: Path) -> Callable[..., DistillArguments]:
+    """Builds arguments for `corpus`: shards of 3 rows, outputs of at most 12 tokens."""
+
+    def build(output_dir: str = "distilled", **changes: Any) -> DistillArguments:
+        defaults = {
+            "teacher": "the teacher",
+            "corpus": corpus,
+            "source_lang": "en",
+            "target_lang": "xx",
+            "validation_split": "dev",
+            "test_split": "eval",
+            "max_new_tokens": 12,
+            "shard_size": 3,
+        }
+        return DistillArguments(output_dir=str(tmp_path / output_dir), **{**defaults, **changes})
+
+    return build

@@ -1,0 +1,17 @@
+"""Program that the tests start, kill and run in several processes: distills by the arguments of a JSON file."""
+
+from __future__ import annotations
+
+import sys
+
+from accelerate import PartialState
+
+from hf_nat.distillation import DistillArguments, distill
+from hf_nat.inference import load_model
+from hf_nat.utils import read_json
+
+
+if __name__ == "__main__":
+    args = DistillArguments(**read_json(sys.argv[1]))
+    distill(*load_model(args.teacher), args)
+    PartialState().destroy_process_group()

@@ -1,0 +1,73 @@
+"""Every architecture learns a toy task and keeps its promises on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nat_model_tester import EOS, MODEL_TYPES, PAD, UNK, VOCAB_SIZE, assert_translations, pad_rows, tiny_model
+
+
+TASKS = {"copy": lambda words: words, "reverse": lambda words: words[::-1]}
+
+
+def random_batch(task: str, size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    lengths = torch.randint(1, 9, (size,), generator=generator).tolist()
+    sources = [torch.randint(5, VOCAB_SIZE, (length,), generator=generator).tolist() for length in lengths]
+    input_ids = pad_rows([[*source, EOS] for source in sources], PAD)
+    labels = pad_rows([[*TASKS[task](source), EOS] for source in sources], -100)
+    return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
+
+
+def train(model_type: str, task: str, device: str, num_steps: int, autocast: bool = False) -> tuple:
+    sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 2, "decoder_layers": 2}
+    model = tiny_model(model_type, init_std=0.02, scale_embedding=True, **sizes).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=num_steps)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(num_steps):
+        batch = {name: value.to(device) for name, value in random_batch(task, 64, generator).items()}
+        with torch.autocast(device, torch.bfloat16, enabled=autocast):
+            loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model.eval(), random_batch(task, 200, generator)
+
+
+def exact_matches(sequences: torch.Tensor, labels: torch.Tensor) -> float:
+    pairs = zip(sequences.tolist(), labels.tolist(), strict=True)
+    return sum([t for t in s if t != PAD] == [t for t in y if t != -100] for s, y in pairs) / len(labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_architecture_learns(model_type: str, task: str) -> None:
+    model, held_out = train(model_type, task, "cpu", num_steps=600)
+    sequences = model.generate(held_out["input_ids"])
+    assert_translations(sequences)
+    assert UNK not in sequences
+    assert exact_matches(sequences, held_out["labels"]) > 0.95
+    assert model(**held_out).length_logits.argmax(dim=1).eq(model.config.num_length_bins // 2).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_gpu_translates_like_the_cpu(model_type: str) -> None:
+    model, held_out = train(model_type, "reverse", "cuda", num_steps=600)
+    on_gpu = model.generate(held_out["input_ids"].cuda(), return_dict_in_generate=True)
+    loss = model(**{name: value.cuda() for name, value in held_out.items()}).loss
+    model.cpu()
+    on_cpu = model.generate(held_out["input_ids"], return_dict_in_generate=True)
+    assert torch.equal(on_gpu.sequences.cpu(), on_cpu.sequences)
+    torch.testing.assert_close(on_gpu.sequences_scores.cpu(), on_cpu.sequences_scores, rtol=1e-2, atol=1e-3)
+    torch.testing.assert_close(loss.cpu(), model(**held_out).loss, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_gpu_learns_in_bfloat16(model_type: str) -> None:
+    model, held_out = train(model_type, "reverse", "cuda", num_steps=600, autocast=True)
+    sequences = model.bfloat16().generate(held_out["input_ids"].cuda())
+    assert exact_matches(sequences.cpu(), held_out["labels"]) > 0.9

@@ -1,0 +1,217 @@
+"""The decoding benchmark times what it says, fairly, and reports what it timed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from transformers import BatchEncoding, GenerationConfig, MarianConfig, MarianMTModel
+
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.utils import read_json
+
+
+SENTENCES = ["a man reads", "a woman reads a long book in the park", "a dog", "the park"]
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """The script as a module."""
+    path = Path(__file__).parents[1] / "scripts" / "benchmark_decoding.py"
+    spec = importlib.util.spec_from_file_location("benchmark_decoding", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["benchmark_decoding"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random teacher whose outputs are always 6 tokens long."""
+    folder = tmp_path_factory.mktemp("benchmark") / "teacher"
+    tokenizer = train_tokenizer(SENTENCES, vocab_size=64)
+    special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "eos_token_id", "bos_token_id")}
+    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64}
+    start = {"decoder_start_token_id": tokenizer.pad_token_id, "forced_eos_token_id": None}
+    torch.manual_seed(0)
+    model = MarianMTModel(MarianConfig(vocab_size=len(tokenizer), **special, **sides, **sizes, **start))
+    never = {"suppress_tokens": list(special.values())}
+    model.generation_config = GenerationConfig(max_new_tokens=6, decoder_start_token_id=0, **special, **never)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("greedy=runs/teacher", ("greedy", "runs/teacher", {})),
+        ("b=a:num_beams=5,early_stopping=true", ("b", "a", {"num_beams": 5, "early_stopping": True})),
+        ("b=a:length_penalty=0.6", ("b", "a", {"length_penalty": 0.6})),
+        ("b=C:/teacher", ("b", "C:/teacher", {})),
+        ("b=step=3/teacher:num_beams=2", ("b", "step=3/teacher", {"num_beams": 2})),
+    ],
+)
+def test_parse_system(benchmark: ModuleType, text: str, expected: tuple) -> None:
+    assert benchmark.parse_system(text) == expected
+
+
+@pytest.mark.parametrize("text", ["runs/teacher", "=runs/teacher", "name="])
+def test_parse_system_without_name_or_path_is_an_error(benchmark: ModuleType, text: str) -> None:
+    with pytest.raises(ValueError, match=f"must be NAME=PATH.*got {text!r}"):
+        benchmark.parse_system(text)
+
+
+class Clock:
+    """Stands for `time`: every system's batch takes the seconds that the test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+class FakeSystem:
+    """A system that takes a known time per batch and writes down when it was called."""
+
+    def __init__(self, benchmark: ModuleType, name: str, seconds: float, clock: Clock, calls: list[str]) -> None:
+        self.name = name
+        self.tokenizer = type("Tokenizer", (), {"pad_token_id": 0, "bos_token_id": None, "eos_token_id": 2})
+        self.model = self
+        self.device = torch.device("cpu")
+        self.decoding: dict = {}
+        self.prepared: list[list[str]] = []
+        self._generate = benchmark.System.generate
+        self._seconds, self._clock, self._calls = seconds, clock, calls
+
+    def prepare(self, sentences: list[str]) -> dict:
+        self.prepared.append(list(sentences))
+        return {"rows": len(sentences)}
+
+    def generate(self, batch: dict | None = None, **kwargs: int) -> object:
+        if batch is not None:
+            return self._generate(self, batch)
+        self._calls.append(self.name)
+        self._clock.now += self._seconds
+        return torch.tensor([[5, 6, 2, 0]] * kwargs["rows"])
+
+
+@pytest.fixture
+def fakes(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> tuple[list[FakeSystem], list[str]]:
+    """A slow baseline (4 s a batch) and a fast system (1 s a batch)."""
+    clock, calls = Clock(), []
+    monkeypatch.setattr(benchmark, "time", clock)
+    return [FakeSystem(benchmark, name, s, clock, calls) for name, s in (("slow", 4.0), ("fast", 1.0))], calls
+
+
+def test_measure_numbers_are_those_of_the_clock(benchmark: ModuleType, fakes) -> None:
+    measured = benchmark.measure(fakes[0], SENTENCES, batch_size=2, repeats=3)
+    assert measured["slow"] == {
+        "seconds": [8.0, 8.0, 8.0],
+        "ms_per_batch": 4000.0,
+        "sentences_per_second": 0.5,
+        "speedup": 1.0,
+        "speedup_range": [1.0, 1.0],
+        "output_tokens_mean": 2.0,
+    }
+    assert measured["fast"]["speedup"] == 4.0
+    assert measured["fast"]["sentences_per_second"] == 2.0
+    assert measured["fast"]["ms_per_batch"] == 1000.0
+
+
+def test_measure_gives_every_system_the_same_sentences_by_length(benchmark: ModuleType, fakes) -> None:
+    systems, _ = fakes
+    benchmark.measure(systems, SENTENCES, batch_size=3, repeats=1)
+    assert systems[0].prepared == systems[1].prepared
+    assert systems[0].prepared == [[SENTENCES[1], SENTENCES[0], SENTENCES[3]], [SENTENCES[2]]]
+
+
+def test_measure_warms_up_and_then_takes_turns(benchmark: ModuleType, fakes) -> None:
+    systems, calls = fakes
+    benchmark.measure(systems, SENTENCES, batch_size=1, repeats=2)
+    warm_up = benchmark.WARM_UP_BATCHES * len(systems)
+    assert calls[:warm_up] == ["slow"] * 3 + ["fast"] * 3
+    timed = calls[warm_up:]
+    rounds = [tuple(timed[i : i + 2]) for i in range(0, len(timed), 2)]
+    assert rounds == [("slow", "fast"), ("fast", "slow")] * 2 + [("fast", "slow"), ("slow", "fast")] * 2
+
+
+def test_main_writes_json_and_prints_the_table(
+    benchmark: ModuleType, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "source.txt").write_text("\n".join([*SENTENCES, "", "not reached"]), encoding="utf-8")
+    options = ["--sentences", tmp_path / "source.txt", "--num_sentences", 4, "--repeats", 2, "--batch_sizes", 1, 3]
+    systems = [f"greedy={checkpoint}", f"beam2={checkpoint}:num_beams=2"]
+    output = tmp_path / "out" / "benchmark.json"
+    benchmark.main(["--systems", *systems, *map(str, options), "--output", str(output), "--device", "cpu"])
+
+    result = read_json(output)
+    assert result["num_sentences"] == 4
+    assert result["systems"]["beam2"]["decoding"] == {"num_beams": 2}
+    assert result["systems"]["greedy"]["num_parameters"] == MarianMTModel.from_pretrained(checkpoint).num_parameters()
+    assert result["environment"]["model_device"] == "cpu"
+    for measured in result["batch_sizes"].values():
+        assert measured["greedy"]["speedup"] == 1.0
+        assert measured["beam2"]["output_tokens_mean"] == 6.0
+        assert all(seconds > 0 for seconds in measured["beam2"]["seconds"])
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].startswith(
+        "| system | decoding | batch 1: ms/sentence | speed-up | batch 3: sentences/s | speed-up |"
+    )
+    assert re.fullmatch(r"\| beam2 \| num_beams=2 \| [\d.]+ \| [\d.]+x \| [\d.]+ \| [\d.]+x \| 6\.0 \|", table[3])
+    assert len({line.count("|") for line in table}) == 1
+
+
+def test_main_reads_a_corpus(benchmark: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
+    for lang in ("en", "de"):
+        (tmp_path / f"test.{lang}").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+    corpus = ["--corpus", str(tmp_path / "{split}.{lang}"), "--source_lang", "en", "--target_lang", "de"]
+    speed = ["--num_sentences", "3", "--repeats", "1", "--batch_sizes", "2"]
+    output = tmp_path / "benchmark.json"
+    benchmark.main(["--systems", f"a={checkpoint}", *corpus, *speed, "--output", str(output)])
+    assert read_json(output)["num_sentences"] == 3
+
+
+def test_generate_cuts_a_source_longer_than_the_positions(benchmark: ModuleType, checkpoint: Path) -> None:
+    system = benchmark.System("a", str(checkpoint), {}, *benchmark.load_model(checkpoint, device="cpu"))
+    batch = system.prepare(["a man reads " * 40, "a dog"])
+    assert isinstance(batch, BatchEncoding)
+    assert batch["input_ids"].shape == (2, 64)
+    assert system.generate(batch)[1] == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--corpus", "x"], "--corpus needs --source_lang and --target_lang"),
+        (["--sentences", "x", "--repeats", "0"], "must be >= 1"),
+        (["--sentences", "x", "--batch_sizes", "4", "0"], "must be >= 1"),
+        ([], "one of the arguments --sentences --corpus is required"),
+    ],
+)
+def test_command_line_faults_are_named(
+    benchmark: ModuleType, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["--systems", "a=b", *options, "--output", "o.json"])
+    assert message in capsys.readouterr().err
+
+
+def test_main_without_sentences_is_an_error(benchmark: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(ValueError, match=r"got none in '.*empty\.txt'"):
+        benchmark.main(
+            ["--systems", f"a={checkpoint}", "--sentences", str(tmp_path / "empty.txt"), "--output", "o.json"]
+        )
+
+
+def test_main_two_systems_of_one_name_are_an_error(benchmark: ModuleType) -> None:
+    with pytest.raises(ValueError, match=r"distinct, got \['a', 'a'\]"):
+        benchmark.main(["--systems", "a=x", "a=y", "--sentences", "s.txt", "--output", "o.json"])

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import MarianMTModel, PreTrainedTokenizerFast
+
+from hf_nat.evaluation import EvaluateArguments, evaluate
+from hf_nat.inference import translate
+from hf_nat.metrics.translation import score_translations
+from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
+from hf_nat.utils import read_json
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, sentences: list[str]) -> str:
+    """A test split whose references are the sources themselves, for a teacher that copies."""
+    rows = [{"translation": {"en": sentence, "xx": sentence}} for sentence in [*sentences, ""]]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path / "{split}.jsonl")
+
+
+@pytest.fixture
+def teacher_folder(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
+    folder = tmp_path / "teacher"
+    copy_teacher.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def student_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    config = CMLMConfig(
+        vocab_size=len(tiny_tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=64,
+        **{f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")},
+    )
+    folder = tmp_path / "student"
+    CMLMForConditionalGeneration(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def arguments(corpus: str) -> Callable[..., EvaluateArguments]:
+    def build(model: str, **changes: object) -> EvaluateArguments:
+        return EvaluateArguments(model=model, corpus=corpus, source_lang="en", target_lang="xx", **changes)
+
+    return build
+
+
+def test_scores_and_files_of_a_teacher(copy_teacher, tiny_tokenizer, teacher_folder, arguments, sentences):
+    metrics = evaluate(arguments(teacher_folder))
+    sources = [*sentences, ""]
+    texts = [translation.text for translation in translate(copy_teacher, tiny_tokenizer, sources, num_beams=1)]
+    folder = Path(teacher_folder) / "eval-test"
+    assert read_json(folder / "metrics.json") == metrics
+    assert (folder / "translations.txt").read_text(encoding="utf-8") == "".join(f"{text}\n" for text in texts)
+    assert metrics["scores"] == {
+        name: {"score": score.score, "signature": score.signature}
+        for name, score in score_translations(texts, sources, target_lang="xx").items()
+    }
+    assert metrics["scores"]["sacrebleu"]["score"] > 30, "the teacher copies most of its training sentences"
+    assert (metrics["model"], metrics["split"], metrics["num_sentences"]) == (teacher_folder, "test", 6)
+    assert metrics["decoding"] == {"num_beams": 1, "max_batch_tokens": 4096}
+    assert metrics["iterations_mean"] is None
+    assert metrics["sentences_per_second"] == pytest.approx(6 / metrics["seconds"], rel=0.02)
+
+
+def test_beam_search_is_recorded_and_used(
+    copy_teacher, tiny_tokenizer, teacher_folder, arguments, sentences, tmp_path
+):
+    output_dir = tmp_path / "elsewhere"
+    metrics = evaluate(arguments(teacher_folder, num_beams=4, max_samples=5, output_dir=str(output_dir)))
+    settings = {"num_beams": 4, "length_penalty": 1.0, "early_stopping": True}
+    assert metrics["decoding"] == {**settings, "max_batch_tokens": 4096}
+    beam, greedy = (
+        [translation.text for translation in translate(copy_teacher, tiny_tokenizer, sentences, **options)]
+        for options in (settings, {"num_beams": 1})
+    )
+    assert beam != greedy
+    assert (output_dir / "translations.txt").read_text().splitlines() == beam
+
+
+def test_rounds_of_a_nat_model_are_counted(student_folder, arguments):
+    metrics = evaluate(arguments(student_folder, max_iterations=3, length_beam=2))
+    assert 1 <= metrics["iterations_mean"] <= 3
+    assert metrics["decoding"] == {"max_iterations": 3, "length_beam": 2, "max_batch_tokens": 4096}
+
+
+def test_a_reranker_chooses_among_the_lengths(student_folder, teacher_folder, arguments, tmp_path):
+    texts = {}
+    for reranker in (None, teacher_folder):
+        output_dir = tmp_path / str(reranker is None)
+        metrics = evaluate(arguments(student_folder, length_beam=5, reranker=reranker, output_dir=str(output_dir)))
+        assert metrics["decoding"].get("reranker") == reranker
+        texts[reranker] = (output_dir / "translations.txt").read_text()
+    assert texts[None] != texts[teacher_folder]
+
+
+def test_options_of_the_other_kind_of_model_are_errors(teacher_folder, student_folder, arguments):
+    with pytest.raises(ValueError, match="`num_beams` must be 1 for a NAT model, got 5. Use `length_beam`"):
+        evaluate(arguments(student_folder, num_beams=5))
+    for option in ({"max_iterations": 4}, {"length_beam": 2}, {"reranker": "folder"}):
+        ((name, value),) = option.items()
+        with pytest.raises(ValueError, match=f"`{name}` must be left out for an autoregressive model, got {value!r}"):
+            evaluate(arguments(teacher_folder, **option))
+
+
+def test_a_hub_model_needs_an_output_folder(arguments):
+    with pytest.raises(ValueError, match="`output_dir` must be given .* got 'owner/name'"):
+        evaluate(arguments("owner/name"))
+
+
+@pytest.mark.parametrize("name", ["max_batch_tokens", "max_samples", "num_beams"])
+def test_sizes_below_one_are_errors(arguments, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
+        arguments("a model", **{name: 0})
