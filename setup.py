@@ -5,6 +5,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+
 ROOT = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "hf_nat/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 
@@ -19,7 +20,11 @@ setup(
     packages=[*find_packages(include=["hf_nat", "hf_nat.*"]), "hf_nat.hub_cards"],
     # The card templates stand at the top of the repository and are installed as a package of data files.
     package_dir={"hf_nat.hub_cards": "hub_cards"},
-    package_data={"hf_nat": ["py.typed"], "hf_nat.experiments": ["templates/*.jinja"], "hf_nat.hub_cards": ["*.jinja"]},
+    package_data={
+        "hf_nat": ["py.typed"],
+        "hf_nat.experiments": ["templates/*.jinja"],
+        "hf_nat.hub_cards": ["*.jinja"],
+    },
     entry_points={"console_scripts": ["hf-nat = hf_nat.cli.main:main"]},
     install_requires=[
         "torch>=2.6",

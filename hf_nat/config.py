@@ -13,7 +13,12 @@ import yaml
 from transformers import HfArgumentParser
 
 
-def load_config(dataclass_types: Sequence[type], argv: Sequence[str], prog: str | None = None) -> tuple[Any, ...]:
+def option(default: Any, help: str) -> Any:
+    """Declares a key of a run: a dataclass field with a default and the line that `--help` prints."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str | None = None) -> tuple[Any, ...]:
     """Fills dataclasses from `[CONFIG.yaml ...] [--key value ...]`; the last value given for a key wins.
 
     Args:
@@ -33,7 +38,7 @@ def load_config(dataclass_types: Sequence[type], argv: Sequence[str], prog: str 
     num_files = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
     known = {field.name for dataclass_type in dataclass_types for field in dataclasses.fields(dataclass_type)}
     from_files = [option for path in argv[:num_files] for option in _options_of_file(Path(path), known)]
-    parser = HfArgumentParser(dataclass_types, prog=prog, allow_abbrev=False)
+    parser = HfArgumentParser(list(dataclass_types), prog=prog, allow_abbrev=False)
     *filled, unused = parser.parse_args_into_dataclasses(
         from_files + argv[num_files:], return_remaining_strings=True, look_for_args_file=False
     )

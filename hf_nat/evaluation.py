@@ -7,20 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
+from .config import option
 from .data.corpora import load_corpus
-from .inference import load_model, translate
+from .inference import DecodingArguments, load_model, translate
 from .metrics.translation import score_translations
-from .models import NATPreTrainedModel
 from .utils import atomic_path, environment, write_json
 
 
 _IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -37,29 +31,22 @@ class EvaluateArguments:
     )
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})
-    split: str = _option("test", "split to translate")
-    config_name: str | None = _option(None, "configuration of a Hub corpus")
-    output_dir: str | None = _option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
-    max_batch_tokens: int = _option(4096, "source tokens per batch, padding counted")
-    max_samples: int | None = _option(None, "translate only the first sentences")
-    num_beams: int = _option(1, "AT model: beam size; 1 is greedy")
-    length_penalty: float = _option(1.0, "AT model: beam scores are divided by length ** length_penalty")
-    max_iterations: int | None = _option(None, "NAT model: refinement rounds; default: the checkpoint's")
-    length_beam: int | None = _option(None, "NAT model: lengths tried in parallel; default: the checkpoint's")
-    reranker: str | None = _option(None, "NAT model: AT model that chooses among the lengths, a folder or Hub id")
+    split: str = option("test", "split to translate")
+    config_name: str | None = option(None, "configuration of a Hub corpus")
+    output_dir: str | None = option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
+    max_samples: int | None = option(None, "translate only the first sentences")
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_tokens", "max_samples", "num_beams"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        if self.max_samples is not None and self.max_samples < 1:
+            raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
 
 
-def evaluate(args: EvaluateArguments) -> dict[str, Any]:
+def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
     """Translates a split, scores the translations and writes `metrics.json` and `translations.txt` (one a line).
 
     Args:
-        args (`EvaluateArguments`): model, corpus and decoding.
+        args (`EvaluateArguments`): model and corpus.
+        decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
 
     Returns:
         `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100), sentences per second
@@ -71,14 +58,14 @@ def evaluate(args: EvaluateArguments) -> dict[str, Any]:
     """
     output_dir = _output_dir(args)
     model, tokenizer = load_model(args.model)
-    decoding, generate_kwargs = _decoding(model, args)
+    decoding = decoding or DecodingArguments()
+    generate_kwargs = decoding.generate_kwargs(model)
     pairs = _load_pairs(args)
     started = time.perf_counter()
     translations = translate(
         model,
         tokenizer,
         [pair[args.source_lang] for pair in pairs],
-        max_batch_tokens=args.max_batch_tokens,
         progress=True,
         **generate_kwargs,
     )
@@ -94,7 +81,7 @@ def evaluate(args: EvaluateArguments) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "sentences_per_second": round(len(pairs) / seconds, 3),
         "iterations_mean": sum(rounds) / len(rounds) if rounds else None,
-        "decoding": decoding | {"max_batch_tokens": args.max_batch_tokens},
+        "decoding": decoding.options(model) | {"max_batch_tokens": decoding.max_batch_tokens},
         "environment": environment(),
     }
     with atomic_path(output_dir / "translations.txt") as temporary:
@@ -122,23 +109,3 @@ def _load_pairs(args: EvaluateArguments) -> list[dict[str, str]]:
     if args.max_samples is not None:
         rows = rows.select(range(min(args.max_samples, len(rows))))
     return rows["translation"][:]
-
-
-def _decoding(model: PreTrainedModel, args: EvaluateArguments) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the decoding options as metrics.json records them, and as `generate` takes them."""
-    nat_options = {key: getattr(args, key) for key in ("max_iterations", "length_beam", "reranker")}
-    if isinstance(model, NATPreTrainedModel):
-        if args.num_beams != 1:
-            raise ValueError(f"`num_beams` must be 1 for a NAT model, got {args.num_beams}. Use `length_beam`.")
-        decoding = {key: value for key, value in nat_options.items() if value is not None}
-        generate_kwargs = {key: value for key, value in decoding.items() if key != "reranker"}
-        if args.reranker is not None:
-            generate_kwargs["teacher"] = load_model(args.reranker)[0]
-        return decoding, generate_kwargs
-    for key, value in nat_options.items():
-        if value is not None:
-            raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
-    if args.num_beams == 1:
-        return {"num_beams": 1}, {"num_beams": 1, "do_sample": False}
-    decoding = {"num_beams": args.num_beams, "length_penalty": args.length_penalty, "early_stopping": True}
-    return decoding, {**decoding, "do_sample": False}

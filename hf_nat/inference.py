@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from .config import option
 from .data.encoding import encode
 from .data.tokenizer import load_tokenizer
 from .models import NATPreTrainedModel
@@ -50,6 +51,54 @@ class Translation:
     num_tokens: int
     truncated: bool
     iterations: int | None
+
+
+@dataclass
+class DecodingArguments:
+    """How a model decodes: the options of `hf-nat translate` and `hf-nat evaluate`.
+
+    Raises:
+        ValueError: if a size is below 1.
+    """
+
+    max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
+    num_beams: int = option(1, "AT model: beam size; 1 is greedy")
+    length_penalty: float = option(1.0, "AT model: beam scores are divided by length ** length_penalty")
+    max_iterations: int | None = option(None, "NAT model: refinement rounds; default: the checkpoint's")
+    length_beam: int | None = option(None, "NAT model: lengths tried in parallel; default: the checkpoint's")
+    reranker: str | None = option(None, "NAT model: AT model that chooses among the lengths, a folder or Hub id")
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_tokens", "num_beams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+
+    def options(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Returns the options that bear on `model` as a run records them, unset ones left out.
+
+        Raises:
+            ValueError: if an option of the other kind of model is set.
+        """
+        nat_options = {key: getattr(self, key) for key in ("max_iterations", "length_beam", "reranker")}
+        given = {key: value for key, value in nat_options.items() if value is not None}
+        if isinstance(model, NATPreTrainedModel):
+            if self.num_beams != 1:
+                raise ValueError(f"`num_beams` must be 1 for a NAT model, got {self.num_beams}. Use `length_beam`.")
+            return given
+        for key, value in given.items():
+            raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
+        if self.num_beams == 1:
+            return {"num_beams": 1}
+        return {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
+
+    def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
+        """Returns the arguments of `translate` for `model`; a re-ranking teacher is loaded."""
+        kwargs = {"max_batch_tokens": self.max_batch_tokens, **self.options(model)}
+        if reranker := kwargs.pop("reranker", None):
+            kwargs["teacher"] = load_model(reranker)[0]
+        if not isinstance(model, NATPreTrainedModel):
+            kwargs["do_sample"] = False
+        return kwargs
 
 
 def load_model(

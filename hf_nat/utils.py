@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses")
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.config import load_config
 from hf_nat.evaluation import EvaluateArguments, evaluate
-from hf_nat.inference import translate
+from hf_nat.inference import DecodingArguments, translate
 from hf_nat.metrics.translation import score_translations
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat.utils import read_json
@@ -53,15 +54,18 @@ def student_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> s
 
 
 @pytest.fixture
-def arguments(corpus: str) -> Callable[..., EvaluateArguments]:
-    def build(model: str, **changes: object) -> EvaluateArguments:
-        return EvaluateArguments(model=model, corpus=corpus, source_lang="en", target_lang="xx", **changes)
+def arguments(corpus: str) -> Callable[..., tuple[EvaluateArguments, DecodingArguments]]:
+    def build(model: str, **changes: object) -> tuple[EvaluateArguments, DecodingArguments]:
+        options = [f"--{key}={value}" for key, value in changes.items() if value is not None]
+        languages = ["--source_lang=en", "--target_lang=xx"]
+        argv = [f"--model={model}", f"--corpus={corpus}", *languages, *options]
+        return load_config((EvaluateArguments, DecodingArguments), argv)
 
     return build
 
 
 def test_scores_and_files_of_a_teacher(copy_teacher, tiny_tokenizer, teacher_folder, arguments, sentences):
-    metrics = evaluate(arguments(teacher_folder))
+    metrics = evaluate(*arguments(teacher_folder))
     sources = [*sentences, ""]
     texts = [translation.text for translation in translate(copy_teacher, tiny_tokenizer, sources, num_beams=1)]
     folder = Path(teacher_folder) / "eval-test"
@@ -75,14 +79,14 @@ def test_scores_and_files_of_a_teacher(copy_teacher, tiny_tokenizer, teacher_fol
     assert (metrics["model"], metrics["split"], metrics["num_sentences"]) == (teacher_folder, "test", 6)
     assert metrics["decoding"] == {"num_beams": 1, "max_batch_tokens": 4096}
     assert metrics["iterations_mean"] is None
-    assert metrics["sentences_per_second"] == pytest.approx(6 / metrics["seconds"], rel=0.02)
+    assert metrics["sentences_per_second"] == pytest.approx(6 / metrics["seconds"], rel=0.1)
 
 
 def test_beam_search_is_recorded_and_used(
     copy_teacher, tiny_tokenizer, teacher_folder, arguments, sentences, tmp_path
 ):
     output_dir = tmp_path / "elsewhere"
-    metrics = evaluate(arguments(teacher_folder, num_beams=4, max_samples=5, output_dir=str(output_dir)))
+    metrics = evaluate(*arguments(teacher_folder, num_beams=4, max_samples=5, output_dir=output_dir))
     settings = {"num_beams": 4, "length_penalty": 1.0, "early_stopping": True}
     assert metrics["decoding"] == {**settings, "max_batch_tokens": 4096}
     beam, greedy = (
@@ -94,7 +98,7 @@ def test_beam_search_is_recorded_and_used(
 
 
 def test_rounds_of_a_nat_model_are_counted(student_folder, arguments):
-    metrics = evaluate(arguments(student_folder, max_iterations=3, length_beam=2))
+    metrics = evaluate(*arguments(student_folder, max_iterations=3, length_beam=2))
     assert 1 <= metrics["iterations_mean"] <= 3
     assert metrics["decoding"] == {"max_iterations": 3, "length_beam": 2, "max_batch_tokens": 4096}
 
@@ -103,7 +107,7 @@ def test_a_reranker_chooses_among_the_lengths(student_folder, teacher_folder, ar
     texts = {}
     for reranker in (None, teacher_folder):
         output_dir = tmp_path / str(reranker is None)
-        metrics = evaluate(arguments(student_folder, length_beam=5, reranker=reranker, output_dir=str(output_dir)))
+        metrics = evaluate(*arguments(student_folder, length_beam=5, reranker=reranker, output_dir=output_dir))
         assert metrics["decoding"].get("reranker") == reranker
         texts[reranker] = (output_dir / "translations.txt").read_text()
     assert texts[None] != texts[teacher_folder]
@@ -111,16 +115,16 @@ def test_a_reranker_chooses_among_the_lengths(student_folder, teacher_folder, ar
 
 def test_options_of_the_other_kind_of_model_are_errors(teacher_folder, student_folder, arguments):
     with pytest.raises(ValueError, match="`num_beams` must be 1 for a NAT model, got 5. Use `length_beam`"):
-        evaluate(arguments(student_folder, num_beams=5))
+        evaluate(*arguments(student_folder, num_beams=5))
     for option in ({"max_iterations": 4}, {"length_beam": 2}, {"reranker": "folder"}):
         ((name, value),) = option.items()
         with pytest.raises(ValueError, match=f"`{name}` must be left out for an autoregressive model, got {value!r}"):
-            evaluate(arguments(teacher_folder, **option))
+            evaluate(*arguments(teacher_folder, **option))
 
 
 def test_a_hub_model_needs_an_output_folder(arguments):
     with pytest.raises(ValueError, match="`output_dir` must be given .* got 'owner/name'"):
-        evaluate(arguments("owner/name"))
+        evaluate(*arguments("owner/name"))
 
 
 @pytest.mark.parametrize("name", ["max_batch_tokens", "max_samples", "num_beams"])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import logging
+import os
 import sys
 from collections.abc import Sequence
+
 
 # command -> (module of this package, what it does)
 COMMANDS = {
@@ -27,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         print(f"hf-nat: unknown command {argv[0]!r}.\n\n{usage()}", file=sys.stderr)
         return 2
+    _set_up_logging()
     command = importlib.import_module(f"{__package__}.{COMMANDS[argv[0]][0]}")
     try:
         command.run(argv[1:])
@@ -34,6 +38,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hf-nat {argv[0]}: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _set_up_logging() -> None:
+    """Sends the package's messages to standard error; progress bars are for terminals only."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("hf_nat").setLevel(logging.INFO)
+    if not sys.stderr.isatty():
+        # Read when the libraries are imported, which no command has done yet.
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
 def usage() -> str:

@@ -6,11 +6,13 @@ import glob
 import gzip
 import json
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,6 +24,7 @@ from datasets import (
     get_dataset_config_names,
     get_dataset_split_names,
     load_dataset,
+    load_dataset_builder,
 )
 from datasets.exceptions import DatasetGenerationError
 from pyarrow import ArrowInvalid
@@ -128,12 +131,27 @@ def _load_repository(
         raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
     if config_name is not None and config_name not in configs:
         raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
-    splits = get_dataset_split_names(corpus, config_name, revision=revision)
+    if Path(corpus).is_dir():
+        # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last part
+        # of its path and serves the cache of another one, or of the same before it was rewritten.
+        builder = load_dataset_builder(corpus, config_name)
+        source, data_files = builder.name, {name: list(files) for name, files in builder.config.data_files.items()}
+        splits: list[str] = list(data_files)
+    else:
+        source, data_files = corpus, None
+        splits = get_dataset_split_names(corpus, config_name, revision=revision)
     # A split may also be a slice or a sum in the notation of `datasets`: "train[:1000]+validation".
     unknown = set(re.sub(r"\[[^]]*\]", "", split).split("+")) - set(splits)
     if unknown:
         raise _unknown_split(min(unknown), corpus, splits)
-    return load_dataset(corpus, config_name, split=split, revision=revision, streaming=streaming)
+    return load_dataset(
+        source,
+        None if data_files else config_name,
+        data_files=data_files,
+        split=split,
+        revision=revision,
+        streaming=streaming,
+    )
 
 
 def _require_file(pattern: str, split: str) -> Path:
@@ -190,7 +208,7 @@ def _read_text(
 ) -> Iterator[dict[str, Any]]:
     """Yields the rows of two parallel text files."""
     number = 0
-    sides = [_read_lines(path) for path in paths]
+    sides = [read_lines(path) for path in paths]
     for number, pair in enumerate(zip_longest(*sides), start=1):
         if None in pair:
             longer = 0 if pair[1] is None else 1
@@ -211,7 +229,7 @@ def _read_json_lines(
     """Yields the objects of jsonl files, `translation` cut down to `languages`."""
     empty = True
     for path in paths:
-        for number, line in enumerate(_read_lines(path), start=1):
+        for number, line in enumerate(read_lines(path), start=1):
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
@@ -224,11 +242,20 @@ def _read_json_lines(
         raise _empty_split(", ".join(f"`{path}`" for path in paths))
 
 
-def _read_lines(path: str) -> Iterator[str]:
-    """Yields the lines of a plain or gzip text file without their ends; a byte order mark is removed."""
+def read_lines(path: str) -> Iterator[str]:
+    """Yields the lines of a UTF-8 text file without their ends.
+
+    Lines end at `"\\n"` only; one `"\\r"` before it and a byte order mark are removed.
+
+    Args:
+        path (`str`): a plain or `.gz` file; `"-"` is standard input.
+
+    Raises:
+        ValueError: if a line is not UTF-8 or the gzip file is damaged; file and line (from 1) are named.
+    """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb") as file:
+        with _open_bytes(path) as file:
             for number, line in enumerate(cast(Iterator[bytes], file), start=1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 yield text.removesuffix("\n").removesuffix("\r")
@@ -239,6 +266,12 @@ def _read_lines(path: str) -> Iterator[str]:
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"`{path}` is a damaged gzip file after line {number}: {error}") from error
+
+
+def _open_bytes(path: str) -> AbstractContextManager[IO[bytes]]:
+    if path == "-":
+        return nullcontext(sys.stdin.buffer)
+    return cast(IO[bytes], gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
 
 
 def _to_translation(

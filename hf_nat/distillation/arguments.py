@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from ..config import option
 from .strategies import STRATEGIES
-
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass
@@ -27,19 +23,19 @@ class DistillArguments:
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
-    config_name: str | None = _option(None, "configuration of a Hub corpus")
-    train_split: str = _option("train", "split whose targets the teacher writes")
-    validation_split: str | None = _option("validation", "split to copy with its real targets; empty for none")
-    test_split: str | None = _option("test", "split to copy with its real targets; empty for none")
-    strategy: str = _option("beam", f"how the teacher decodes: {', '.join(sorted(STRATEGIES))}")
-    num_beams: int = _option(5, "beam size of the strategy `beam`")
-    length_penalty: float = _option(1.0, "beam scores are divided by length ** length_penalty, EOS counted")
-    max_new_tokens: int = _option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
-    max_batch_tokens: int = _option(4096, "source tokens per batch, padding counted")
-    shard_size: int = _option(1000, "rows per file; a killed run loses at most the files it was working on")
-    max_samples: int | None = _option(None, "distill only the first rows of the training split")
-    seed: int = _option(1, "seed of a strategy that draws random numbers")
-    license: str | None = _option(None, "license of the corpus, as the Hub spells it; goes into the manifest and card")
+    config_name: str | None = option(None, "configuration of a Hub corpus")
+    train_split: str = option("train", "split whose targets the teacher writes")
+    validation_split: str | None = option("validation", "split to copy with its real targets; empty for none")
+    test_split: str | None = option("test", "split to copy with its real targets; empty for none")
+    strategy: str = option("beam", f"how the teacher decodes: {', '.join(sorted(STRATEGIES))}")
+    num_beams: int = option(5, "beam size of the strategy `beam`")
+    length_penalty: float = option(1.0, "beam scores are divided by length ** length_penalty, EOS counted")
+    max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
+    max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
+    shard_size: int = option(1000, "rows per file; a killed run loses at most the files it was working on")
+    max_samples: int | None = option(None, "distill only the first rows of the training split")
+    seed: int = option(1, "seed of a strategy that draws random numbers")
+    license: str | None = option(None, "license of the corpus, as the Hub spells it; goes into the manifest and card")
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:

@@ -13,7 +13,7 @@ from .sizes import SIZES, marian_config, new_teacher, size_config
 
 
 # model_type -> (configuration, model): the students that can be trained.
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, tuple[type[NATConfig], type[NATPreTrainedModel]]] = {
     config_class.model_type: (config_class, model_class)
     for config_class, model_class in (
         (VanillaNATConfig, VanillaNATForConditionalGeneration),

@@ -29,7 +29,9 @@ class NATConfig(PreTrainedConfig):
         init_std (`float`, defaults to 0.02): standard deviation of initial weights.
         scale_embedding (`bool`, defaults to `True`): multiply token embeddings by sqrt(D).
         max_position_embeddings (`int`, defaults to 1024): longest source and target, in tokens with EOS.
-        position_embedding_type (`"learned"` or `"sinusoidal"`, defaults to `"learned"`): positions of both sides.
+        position_embedding_type (`"sinusoidal"` or `"learned"`, defaults to `"sinusoidal"`): positions of both sides.
+            The paper's are learned; they start from N(0, `init_std`), far below the token embeddings, and take long
+            to be of use.
         pad_token_id (`int`, defaults to 0): padding, on the right.
         bos_token_id (`int`, *optional*, defaults to 1): never written by a model.
         eos_token_id (`int`, defaults to 2): ends source and target.
@@ -72,7 +74,7 @@ class NATConfig(PreTrainedConfig):
     init_std: float = 0.02
     scale_embedding: bool = True
     max_position_embeddings: int = 1024
-    position_embedding_type: Literal["learned", "sinusoidal"] = "learned"
+    position_embedding_type: Literal["sinusoidal", "learned"] = "sinusoidal"
     pad_token_id: int = 0
     bos_token_id: int | None = 1
     eos_token_id: int = 2

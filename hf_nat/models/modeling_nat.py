@@ -175,7 +175,6 @@ class NATPreTrainedModel(PreTrainedModel):
                 "Student and teacher must share their vocabulary."
             )
         inherited = {name: getattr(teacher.config, name) for name in own_fields if hasattr(teacher.config, name)}
-        inherited.setdefault("position_embedding_type", "sinusoidal")
         inherited.update(vocab_size=vocab_size, mask_token_id=mask_token_id, **config_overrides)
         student = cls(config_class(**inherited))
         _copy_weights(student, teacher.state_dict())

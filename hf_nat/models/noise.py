@@ -55,7 +55,7 @@ def lowest(scores: torch.Tensor, eligible: torch.Tensor, counts: torch.Tensor) -
         `torch.BoolTensor` of shape `(R, T)`: True at the marked positions.
     """
     ranks = scores.masked_fill(~eligible, float("inf")).argsort(dim=1, stable=True).argsort(dim=1)
-    return (ranks < counts.unsqueeze(1)) & eligible
+    return ranks < counts.unsqueeze(1)
 
 
 def random_mask(eligible: torch.Tensor, noise: TargetNoise) -> torch.Tensor:

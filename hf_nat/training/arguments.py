@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from transformers import Seq2SeqTrainingArguments
 
-
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+from ..config import option
 
 
 @dataclass
@@ -21,11 +20,11 @@ class ModelArguments:
         ValueError: if `model_config` is no mapping, or a start is given twice.
     """
 
-    model_type: str = _option("marian", "marian (an AT teacher) or the model_type of a NAT architecture")
-    size: str = _option("base", "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base, big")
-    model_config: dict | str | None = _option(None, "fields of the model's config that differ from the preset")
-    init_from_teacher: str | None = _option(None, "AT model whose weights a NAT model starts from (blocks that match)")
-    init_from: str | None = _option(None, "checkpoint of the same architecture to go on from, any seq2seq model")
+    model_type: str = option("marian", "marian (an AT teacher) or the model_type of a NAT architecture")
+    size: str = option("base", "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base, big")
+    model_config: dict | str | None = option(None, "fields of the model's config that differ from the preset")
+    init_from_teacher: str | None = option(None, "AT model whose weights a NAT model starts from (blocks that match)")
+    init_from: str | None = option(None, "checkpoint of the same architecture to go on from, any seq2seq model")
 
     def __post_init__(self) -> None:
         if isinstance(self.model_config, str):
@@ -43,18 +42,18 @@ class ModelArguments:
 class DataArguments:
     """The corpus, its languages and its tokenizer."""
 
-    corpus: str = _option("", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT")
-    source_lang: str = _option("", "language key of the source in the `translation` feature")
-    target_lang: str = _option("", "language key of the target")
-    config_name: str | None = _option(None, "configuration of a Hub corpus")
-    train_split: str = _option("train", "split to train on")
-    validation_split: str = _option("validation", "split to validate on; always real targets")
-    tokenizer: str | None = _option(None, "tokenizer folder or Hub id; without it a joint BPE is trained on the corpus")
-    vocab_size: int = _option(8000, "entries of a tokenizer that is trained, special tokens included")
-    max_source_length: int = _option(250, "tokens; longer training pairs are left out, counted and logged")
-    max_target_length: int = _option(250, "tokens; longer training pairs are left out, counted and logged")
-    max_train_samples: int | None = _option(None, "use only the first rows")
-    max_validation_samples: int | None = _option(None, "use only the first rows")
+    corpus: str = option("", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT")
+    source_lang: str = option("", "language key of the source in the `translation` feature")
+    target_lang: str = option("", "language key of the target")
+    config_name: str | None = option(None, "configuration of a Hub corpus")
+    train_split: str = option("train", "split to train on")
+    validation_split: str = option("validation", "split to validate on; always real targets")
+    tokenizer: str | None = option(None, "tokenizer folder or Hub id; without it a joint BPE is trained on the corpus")
+    vocab_size: int = option(8000, "entries of a tokenizer that is trained, special tokens included")
+    max_source_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
+    max_target_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
+    max_train_samples: int | None = option(None, "use only the first rows")
+    max_validation_samples: int | None = option(None, "use only the first rows")
 
 
 @dataclass
@@ -65,16 +64,21 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     1e-8, `lr_scheduler_type` inverse_sqrt, `warmup_steps` 4000, no gradient clipping, TensorBoard logs.
     """
 
-    max_tokens: int = _option(4000, "token budget of one batch on one process: rows x longest row, source or target")
-    label_smoothing: float = _option(0.1, "label smoothing of the word loss, for teachers and students alike")
-    bleu_on_eval: bool = _option(True, "translate the validation split at each evaluation and log eval_bleu")
-    average_checkpoints: int = _option(0, "final weights are the mean of this many checkpoints; 0 keeps the best one")
-    average_by: Literal["last", "best"] = _option("last", "which checkpoints are averaged: last ones or best metric")
-    learning_rate: float = _option(5e-4, "peak learning rate")
-    adam_beta2: float = _option(0.98, "second moment decay of Adam")
-    lr_scheduler_type: str = _option("inverse_sqrt", "learning-rate schedule")
-    warmup_steps: float = _option(4000, "updates of linear warm-up")
-    max_grad_norm: float = _option(0.0, "gradient clipping; 0 switches it off")
-    report_to: str | None = _option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
-    logging_steps: float = _option(100, "updates between two log lines")
-    resume_from_checkpoint: str | None = _option(None, "checkpoint folder, or `last` for the last one of output_dir")
+    max_tokens: int = option(4000, "token budget of one batch on one process: rows x longest row, source or target")
+    label_smoothing: float = option(0.1, "label smoothing of the word loss, for teachers and students alike")
+    bleu_on_eval: bool = option(True, "translate the validation split at each evaluation and log eval_bleu")
+    average_checkpoints: int = option(0, "final weights are the mean of this many checkpoints; 0 keeps the best one")
+    average_by: Literal["last", "best"] = option("last", "which checkpoints are averaged: last ones or best metric")
+    learning_rate: float = option(5e-4, "peak learning rate")
+    adam_beta2: float = option(0.98, "second moment decay of Adam")
+    lr_scheduler_type: str = option("inverse_sqrt", "learning-rate schedule")
+    warmup_steps: float = option(4000, "updates of linear warm-up")
+    max_grad_norm: float = option(0.0, "gradient clipping; 0 switches it off")
+    report_to: str | None = option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
+    logging_steps: float = option(100, "updates between two log lines")
+    resume_from_checkpoint: str | None = option(None, "checkpoint folder, or `last` for the last one of output_dir")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        # Without an accelerator there is nothing to pin memory for, and torch says so at every pass.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()

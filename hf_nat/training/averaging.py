@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import SAFE_WEIGHTS_NAME
+
+from ..utils import read_json
 
 
 def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor]:
@@ -28,7 +32,9 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor
         weights = load_file(Path(folder) / SAFE_WEIGHTS_NAME)
         if total and weights.keys() != total.keys():
             odd = sorted(weights.keys() ^ total.keys())[0]
-            raise ValueError(f"Checkpoints must hold the same parameters, got {odd!r} in only one of {folders[0]}, {folder}.")
+            raise ValueError(
+                f"Checkpoints must hold the same parameters, got {odd!r} in only one of {folders[0]}, {folder}."
+            )
         for name, tensor in weights.items():
             dtypes[name] = tensor.dtype
             total[name] = total[name] + tensor.float() if name in total else tensor.float()
@@ -36,9 +42,20 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor
 
 
 def list_checkpoints(run_dir: str | Path) -> list[Path]:
-    """Returns the checkpoint folders of a run, oldest first."""
+    """Returns the complete checkpoint folders of a run, oldest first.
+
+    A run killed while it wrote a checkpoint leaves one without the trainer's state, which is written last.
+    """
     folders = Path(run_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    return sorted((folder for folder in folders if (folder / SAFE_WEIGHTS_NAME).is_file()), key=checkpoint_step)
+    return sorted((folder for folder in folders if _is_complete(folder)), key=checkpoint_step)
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        read_json(folder / TRAINER_STATE_NAME)
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    return (folder / SAFE_WEIGHTS_NAME).is_file()
 
 
 def checkpoint_step(folder: Path) -> int:

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import (
-    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
-    AutoConfig,
     AutoModelForSeq2SeqLM,
     DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from ..data.corpora import load_corpus
 from ..data.encoding import encode_corpus
 from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
-from ..models import NATConfig, NATPreTrainedModel, marian_config, new_teacher, size_config
+from ..models import ARCHITECTURES, NATPreTrainedModel, marian_config, new_teacher, size_config
 from ..utils import environment, write_json
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
 from .trainer import CrossEntropyLoss, NATSeq2SeqTrainer, ValidationText
+
 
 logger = logging.get_logger(__name__)
 
@@ -45,7 +45,9 @@ def train(
         ValueError: for an unknown model type or size, a corpus without usable rows, or an `output_dir` that already
             holds checkpoints when no resume was asked for.
     """
-    output_dir = Path(training_args.output_dir)
+    output_dir = Path(str(training_args.output_dir))
+    # Before the model is built: the Trainer sets the seed too, but only once it is given one.
+    set_seed(training_args.seed)
     checkpoint = _checkpoint_to_resume(training_args)
     tokenizer = _tokenizer(data_args, training_args)
     model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
@@ -116,24 +118,23 @@ def build_model(
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     if model_args.model_type == "marian":
         return new_teacher(marian_config(model_args.size, vocab_size=len(tokenizer), **special, **fields))
-    fields = {"label_smoothing": label_smoothing, **fields}
-    known = sorted(config.model_type for config in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if issubclass(config, NATConfig))
-    if model_args.model_type not in known:
+    if model_args.model_type not in ARCHITECTURES:
         raise ValueError(
-            f"`model_type` must be one of marian, {', '.join(known)}, got {model_args.model_type!r}. "
+            f"`model_type` must be one of marian, {', '.join(sorted(ARCHITECTURES))}, got {model_args.model_type!r}. "
             "Use `init_from` to go on training another seq2seq model."
         )
-    special["mask_token_id"] = tokenizer.mask_token_id
+    config_class, model_class = ARCHITECTURES[model_args.model_type]
+    fields = {
+        "vocab_size": len(tokenizer),
+        "mask_token_id": tokenizer.mask_token_id,
+        "label_smoothing": label_smoothing,
+        **special,
+        **fields,
+    }
     if model_args.init_from_teacher:
-        config_class = type(AutoConfig.for_model(model_args.model_type))
         teacher = AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher)
-        return MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING[config_class].from_teacher(
-            teacher, vocab_size=len(tokenizer), **special, **fields
-        )
-    config = AutoConfig.for_model(
-        model_args.model_type, vocab_size=len(tokenizer), **{**size_config(model_args.size), **special, **fields}
-    )
-    return AutoModelForSeq2SeqLM.from_config(config)
+        return model_class.from_teacher(teacher, **fields)
+    return model_class(config_class(**{**size_config(model_args.size), **fields}))
 
 
 def _plain(arguments: Any) -> dict[str, Any]:
@@ -145,12 +146,10 @@ def _tokenizer(data_args: DataArguments, training_args: NATSeq2SeqTrainingArgume
     """Loads the tokenizer, or trains a joint one on the training split (main process first) and keeps it."""
     if data_args.tokenizer:
         return load_tokenizer(data_args.tokenizer)
-    folder = Path(training_args.output_dir)
+    folder = Path(str(training_args.output_dir))
     with training_args.main_process_first(desc="training the tokenizer"):
         if not (folder / "tokenizer.json").is_file():
-            texts = corpus_texts(
-                _load(data_args, data_args.train_split), data_args.source_lang, data_args.target_lang
-            )
+            texts = corpus_texts(_load(data_args, data_args.train_split), data_args.source_lang, data_args.target_lang)
             train_tokenizer(texts, data_args.vocab_size).save_pretrained(folder)
     return load_tokenizer(folder)
 
@@ -169,13 +168,19 @@ def _data_sets(
     data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Dataset, Dataset, ValidationText]:
     """Encodes both splits; over-long training pairs leave, validation pairs are cut but all stay."""
-    languages = {"source_lang": data_args.source_lang, "target_lang": data_args.target_lang}
-    limits = {"max_source_length": data_args.max_source_length, "max_target_length": data_args.max_target_length}
+    encode = partial(
+        encode_corpus,
+        tokenizer=tokenizer,
+        source_lang=data_args.source_lang,
+        target_lang=data_args.target_lang,
+        max_source_length=data_args.max_source_length,
+        max_target_length=data_args.max_target_length,
+    )
     with training_args.main_process_first(desc="encoding the corpus"):
         train_rows = _first(_load(data_args, data_args.train_split), data_args.max_train_samples)
         validation_rows = _first(_load(data_args, data_args.validation_split), data_args.max_validation_samples)
-        train_set, _ = encode_corpus(train_rows, tokenizer, **languages, **limits)
-        validation_set, _ = encode_corpus(validation_rows, tokenizer, **languages, **limits, unusable="truncate")
+        train_set, _ = encode(train_rows)
+        validation_set, _ = encode(validation_rows, unusable="truncate")
     pairs = validation_rows["translation"]
     text = ValidationText(
         sources=[pair[data_args.source_lang] for pair in pairs],
@@ -191,29 +196,30 @@ def _first(rows: Dataset, count: int | None) -> Dataset:
 
 def _checkpoint_to_resume(training_args: NATSeq2SeqTrainingArguments) -> str | None:
     """The checkpoint to go on from; a folder with checkpoints is never silently trained over."""
-    output_dir = Path(training_args.output_dir)
-    last = get_last_checkpoint(str(output_dir)) if output_dir.is_dir() else None
-    wanted = training_args.resume_from_checkpoint
+    wanted, output_dir = training_args.resume_from_checkpoint, training_args.output_dir
+    complete = list_checkpoints(str(output_dir))
     if wanted == "last":
-        if last is None:
+        if not complete:
             logger.warning(f"{output_dir} has no checkpoint yet: starting from scratch.")
-        return last
-    if wanted is None and last is not None:
+        return str(complete[-1]) if complete else None
+    if wanted is None and complete:
         raise ValueError(
-            f"`output_dir` must not hold an earlier run, got {last}. Give `--resume-from-checkpoint last` to go on, "
-            "another `output_dir`, or remove the folder."
+            f"`output_dir` must not hold an earlier run, got {complete[-1]}. Give `--resume-from-checkpoint last` to "
+            "go on, another `output_dir`, or remove the folder."
         )
     return wanted
 
 
 def _load_average(trainer: NATSeq2SeqTrainer, training_args: NATSeq2SeqTrainingArguments) -> None:
     """Puts the mean of the run's last, or best, checkpoints into the trainer's model."""
-    folders = list_checkpoints(training_args.output_dir)
+    folders = list_checkpoints(str(training_args.output_dir))
     if training_args.average_by == "best":
         metric = f"eval_{(training_args.metric_for_best_model or 'loss').removeprefix('eval_')}"
         values = {log["step"]: log[metric] for log in trainer.state.log_history if metric in log}
         folders = [folder for folder in folders if checkpoint_step(folder) in values]
-        folders.sort(key=lambda folder: values[checkpoint_step(folder)] * (1 if training_args.greater_is_better else -1))
+        folders.sort(
+            key=lambda folder: values[checkpoint_step(folder)] * (1 if training_args.greater_is_better else -1)
+        )
     chosen = folders[-training_args.average_checkpoints :]
     logger.info(f"Averaging {', '.join(folder.name for folder in chosen)}.")
     trainer.accelerator.unwrap_model(trainer.model).load_state_dict(average_checkpoints(chosen), strict=False)

@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
     Seq2SeqTrainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import EvalLoopOutput
 
-from ..inference import translate
+from ..inference import token_batches, translate
 from ..metrics.translation import score_translations
+from .arguments import NATSeq2SeqTrainingArguments
 from .sampler import TokenBatchSampler
 
 
@@ -70,18 +75,23 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
 
     The training set needs a `length` column (`hf_nat.data.encoding.encode_corpus` writes it) and
     `args.max_tokens` is the budget of a batch on one process. Losses are normalised by the target tokens of all
-    processes and accumulation steps. A model that returns `loss_components` gets each of them in the logs as
-    `loss_<name>`.
+    processes and accumulation steps. Validation decodes as the model's
+    `generation_config` says. A model that returns `loss_components` gets each of them in the logs as `loss_<name>`.
 
     Args:
         validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
             the sentences are shared out over the processes. Its signature is in `bleu_signature`.
     """
 
+    args: NATSeq2SeqTrainingArguments
+    processing_class: PreTrainedTokenizerBase
+    train_dataset: Dataset
+
     def __init__(self, *args: Any, validation_text: ValidationText | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.validation_text = validation_text
         self.bleu_signature: str | None = None
+        self._num_eval_batches = 0
         self._components_logged_at = 0
         self._components: defaultdict[str, torch.Tensor] = defaultdict(
             lambda: torch.zeros((), device=self.args.device)
@@ -101,7 +111,50 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         )
         return self.accelerator.prepare(loader)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):  # type: ignore[no-untyped-def]
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+        """Returns this process's share of the validation batches, within `args.max_tokens` each.
+
+        Every process gets as many as the others, so that none waits for the rest; `evaluation_loop` knows which are
+        repetitions.
+        """
+        dataset = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
+        batches = token_batches(dataset["length"], self.args.max_tokens)
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self._num_eval_batches = len(batches)
+        own = [batches[(first + rank) % len(batches)] for first in range(0, len(batches), world)]
+        return DataLoader(
+            self._remove_unused_columns(dataset, description="Evaluation"),
+            batch_sampler=own,
+            collate_fn=self.data_collator,
+        )
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Computes the loss per target token of the whole split, whatever the batches and processes."""
+        model = self._wrap_model(cast(PreTrainedModel, self.model), training=False)
+        model.eval()
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        # Nats, target tokens, rows.
+        totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
+        for step, inputs in enumerate(dataloader):
+            inputs = self._prepare_inputs(inputs)
+            labels = inputs["labels"]
+            with torch.no_grad(), self.compute_loss_context_manager():
+                # The parent multiplies by the number of processes what is divided by the tokens of all of them.
+                loss = self.compute_loss(model, inputs, num_items_in_batch=1) / world
+            if step * world + rank < self._num_eval_batches:
+                totals += torch.stack([loss.double(), labels.ne(-100).sum().double(), totals.new_tensor(len(labels))])
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        nats, tokens, rows = self.accelerator.reduce(totals, reduction="sum").tolist()
+        return EvalLoopOutput(np.empty(0), None, {f"{metric_key_prefix}_loss": nats / tokens}, int(rows))
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Computes the loss as the parent does, and adds up its components for the next log line."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training:
@@ -146,15 +199,12 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             self.processing_class,
             [text.sources[i] for i in own],
             max_batch_tokens=self.args.max_tokens,
-            **({"num_beams": self.args.generation_num_beams} if self.args.generation_num_beams else {}),
         )
         pairs = gather_object([(i, output.text) for i, output in zip(own, outputs, strict=True)])
         hypotheses = [hypothesis for _, hypothesis in sorted(pairs)]
-        score = score_translations(
-            hypotheses, list(text.references), target_lang=text.target_lang, metrics=("bleu",)
-        )["bleu"]
-        self.bleu_signature = score.signature
-        return score.score
+        scores = score_translations(hypotheses, text.references, target_lang=text.target_lang, metrics=("bleu",))
+        self.bleu_signature = scores["bleu"].signature
+        return scores["bleu"].score
 
 
 class _EpochOfSampler(TrainerCallback):

@@ -51,6 +51,7 @@ def test_generator_decides_the_masking(model: NATPreTrainedModel) -> None:
     assert not torch.equal(losses[0], losses[2])
 
 
+@torch.no_grad()
 def mask_predict(
     model: NATPreTrainedModel, source: list[int], num_content: int, rounds: int
 ) -> tuple[list, list, int]:

@@ -262,6 +262,14 @@ def test_resize_token_embeddings_keeps_the_tie(model: NATPreTrainedModel) -> Non
     assert model(**tiny_batch()).logits.shape[-1] == VOCAB_SIZE + 3
 
 
+def test_set_input_embeddings_replaces_them_on_both_sides(model: NATPreTrainedModel) -> None:
+    embeddings = torch.nn.Embedding(VOCAB_SIZE, TINY["d_model"])
+    model.set_input_embeddings(embeddings)
+    assert model.get_input_embeddings() is embeddings
+    assert model.get_encoder().embed_tokens is embeddings
+    assert model.get_decoder().embed_tokens is embeddings
+
+
 # Generation
 
 

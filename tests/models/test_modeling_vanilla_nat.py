@@ -55,7 +55,7 @@ def test_source_copy_changes_the_network() -> None:
 
 
 def test_soft_temperature_starts_at_a_half() -> None:
-    assert float(tiny_model("vanilla_nat", source_copy="soft").source_copy.temperature) == 0.5
+    assert tiny_model("vanilla_nat", source_copy="soft").source_copy.temperature.item() == 0.5
 
 
 def test_source_copy_without_source_is_an_error() -> None:

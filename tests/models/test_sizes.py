@@ -23,6 +23,11 @@ def test_dropout_is_that_of_the_paper() -> None:
     assert [size_config(size)["dropout"] for size in ("tiny", "small", "base", "big")] == [0.1, 0.1, 0.3, 0.3]
 
 
+def test_initial_weights_grow_as_the_width_shrinks() -> None:
+    expected = {"nano": 0.057, "mini": 0.04, "tiny": 0.028, "small": 0.02, "base": 0.02, "big": 0.02}
+    assert {size: size_config(size)["init_std"] for size in SIZES} == expected
+
+
 def test_size_config_is_a_copy() -> None:
     size_config("nano")["d_model"] = 1
     assert SIZES["nano"]["d_model"] == 64

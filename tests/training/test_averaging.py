@@ -9,6 +9,7 @@ def checkpoint(run, step, **tensors):
     folder = run / f"checkpoint-{step}"
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors")
+    (folder / "trainer_state.json").write_text("{}")
     return folder
 
 
@@ -38,9 +39,9 @@ def test_nothing_to_average_is_an_error():
 def test_list_checkpoints_orders_by_step_and_skips_unfinished(tmp_path):
     for step in (1000, 200, 30):
         checkpoint(tmp_path, step, a=torch.ones(1))
-    (tmp_path / "checkpoint-2000").mkdir()
-    assert [folder.name for folder in list_checkpoints(tmp_path)] == [
-        "checkpoint-30",
-        "checkpoint-200",
-        "checkpoint-1000",
-    ]
+    unfinished = checkpoint(tmp_path, 2000, a=torch.ones(1))
+    (unfinished / "trainer_state.json").write_text("{")
+    steps = ["checkpoint-30", "checkpoint-200", "checkpoint-1000"]
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == steps
+    (unfinished / "trainer_state.json").unlink()
+    assert [folder.name for folder in list_checkpoints(tmp_path)] == steps

@@ -118,6 +118,18 @@ def test_student_starts_from_its_teacher(tiny_run, tmp_path):
     assert torch.equal(student.state_dict()[name], teacher.state_dict()[name])
 
 
+def test_seed_decides_the_initial_weights(tiny_run, tmp_path):
+    for name, seed in (("one", 1), ("same", 1), ("other", 2)):
+        torch.rand(3)  # what came before must not matter
+        tiny_run(tmp_path / name, max_steps=1, learning_rate=0, save_strategy="no", seed=seed)
+    one, same, other = (
+        AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name).state_dict()["model.encoder.layers.0.fc1.weight"]
+        for name in ("one", "same", "other")
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
 def test_unknown_model_type_lists_the_choices(tiny_run):
     with pytest.raises(ValueError, match=r"`model_type` must be one of marian, cmlm, vanilla_nat, got 'bert'"):
         tiny_run(model_type="bert")

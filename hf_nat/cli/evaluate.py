@@ -1,0 +1,23 @@
+"""`hf-nat evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config import load_config
+from ..evaluation import EvaluateArguments, evaluate
+from ..hub.cards import write_model_card
+from ..inference import DecodingArguments
+
+
+def run(argv: Sequence[str]) -> None:
+    """Scores a model on a test split, and brings the card of a local model up to date."""
+    args, decoding = load_config((EvaluateArguments, DecodingArguments), argv, prog="hf-nat evaluate")
+    metrics = evaluate(args, decoding)
+    if Path(args.model).is_dir():
+        write_model_card(args.model)
+    for name, score in metrics["scores"].items():
+        print(f"{name:<10} {score['score']:6.2f}  {score['signature']}")
+    rounds = "" if metrics["iterations_mean"] is None else f", {metrics['iterations_mean']:.2f} rounds"
+    print(f"{metrics['num_sentences']} sentences, {metrics['sentences_per_second']:.1f} sentences/s{rounds}")
