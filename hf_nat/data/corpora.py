@@ -57,12 +57,12 @@ def load_corpus(
             - a `.parquet`, `.jsonl` or `.jsonl.gz` file or glob, `{split}` in it standing for the split;
             - a pattern of text files (plain or `.gz`) with `{lang}` and, where the splits are separate files,
               `{split}`: `"multi30k/{split}.{lang}.gz"`;
-            - two text files, `[source, target]`.
+            - two text files, `[source, target]` or `"source,target"`.
         split (`str`, *optional*, defaults to `"train"`): split to load. Files whose name does not tell the split
             (no `{split}`) serve for every split.
         source_lang (`str`): key of the source language.
         target_lang (`str`): key of the target language.
-        config_name (`str`, *optional*): configuration of a Hub dataset or local folder, e.g. `"de-en"`.
+        config_name (`str`, *optional*): configuration of a Hub dataset or local folder, e.g. `"de-en"`; empty is none.
         revision (`str`, *optional*): revision of a Hub dataset.
         streaming (`bool`, *optional*, defaults to `False`): return an `IterableDataset` that reads as it goes; rows
             after the first are then checked as they are read.
@@ -78,6 +78,8 @@ def load_corpus(
     languages = (source_lang, target_lang)
     if source_lang == target_lang:
         raise ValueError(f"`source_lang` and `target_lang` must differ, got {source_lang!r} for both.")
+    if isinstance(corpus, str) and "," in corpus and not Path(corpus).exists():
+        corpus = corpus.split(",")
     if not isinstance(corpus, str | Path):
         if len(corpus) != 2:
             raise ValueError(f"`corpus` must name two text files, [source, target], got {list(corpus)}.")
@@ -90,7 +92,7 @@ def load_corpus(
         if pattern.endswith((".parquet", *_JSON_LINES)):
             dataset = _load_files(pattern, split, languages, streaming)
         else:
-            dataset = _load_repository(pattern, split, config_name, revision, streaming)
+            dataset = _load_repository(pattern, split, config_name or None, revision, streaming)
     except ValueError as error:
         # How `datasets` says that a split has no rows.
         raise _empty_split(name) if "corresponds to no data" in str(error) else error from None

@@ -1,0 +1,80 @@
+"""Every YAML file under configs/ runs: with its own keys, on a toy corpus and in a toy size."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoConfig
+
+from hf_nat.cli.main import main
+from hf_nat.config import load_config
+from hf_nat.data.toy import ToyTask, generate_toy_corpus
+from hf_nat.distillation import DistillArguments
+from hf_nat.models import ARCHITECTURES
+from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
+RUNS = [path for path in CONFIGS if path.parts[-2] in ("toy", "multi30k", "wmt14")]
+SMALL = ["--max_steps=2", "--max_tokens=300", "--vocab_size=120", "--size=nano", "--bf16=false", "--use_cpu=true"]
+QUIET = ["--report_to=none", "--disable_tqdm=true", "--eval_strategy=no", "--save_strategy=no"]
+PLAIN = ["--load_best_model_at_end=false", "--average_checkpoints=0"]
+
+
+def keys(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    """Options that point a run to a small corpus, and a teacher for those that need one."""
+    folder = tmp_path_factory.mktemp("toy")
+    corpus = generate_toy_corpus(
+        folder / "corpus", ToyTask(num_words=12), sizes={"train": 60, "validation": 5, "test": 5}
+    )
+    options = [f"--corpus={corpus}", "--source_lang=src", "--target_lang=tgt"]
+    teacher = folder / "teacher"
+    splits = ["--train_split=train", "--validation_split=validation"]
+    command = ["train", *options, *splits, *SMALL, *QUIET, *PLAIN, f"--output_dir={teacher}"]
+    assert main(command) == 0
+    return [*options, *splits], teacher
+
+
+def test_all_configs_are_found():
+    names = {f"{path.parent.name}/{path.stem}" for path in RUNS}
+    assert {f"{corpus}/{a}_{t}" for corpus in ("toy", "multi30k", "wmt14") for a in ARCHITECTURES for t in
+            ("real", "distilled")} <= names  # fmt: skip
+    assert len(RUNS) >= 18
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_config_runs(path, toy, tmp_path):
+    options, teacher = toy
+    output_dir = tmp_path / "run"
+    if "strategy" in keys(path):
+        small = ["--config_name=", "--test_split=test", "--max_samples=4", "--num_beams=2", "--max_new_tokens=5"]
+        argv = ["distill", str(path), *options, *small, f"--teacher={teacher}", f"--output_dir={output_dir}"]
+        expected = "manifest.json"
+    else:
+        argv = ["train", str(path), *options, *SMALL, *QUIET, *PLAIN, f"--output_dir={output_dir}"]
+        argv += [f"--{key}={teacher}" for key in ("tokenizer", "init_from_teacher") if key in keys(path)]
+        argv += ["--config_name="]
+        expected = "metrics.json"
+    assert main(argv) == 0
+    assert (output_dir / expected).is_file()
+    assert (output_dir / "README.md").is_file()
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_config_as_written_is_a_run(path, monkeypatch):
+    """The real parser takes every value as it stands, sizes and model types exist, and the header names the file."""
+    if "strategy" in keys(path):
+        load_config((DistillArguments,), [str(path)])
+    else:
+        model_args, _, training_args = load_config(
+            (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), "--bf16=false"]
+        )
+        AutoConfig.for_model(model_args.model_type)
+        assert training_args.output_dir == f"runs/{path.parent.name}/{path.stem}"
+    assert f"configs/{path.parent.name}/{path.name}" in path.read_text(encoding="utf-8").split("\nmodel_type")[0]

@@ -1,0 +1,103 @@
+"""The commands and code blocks of the README run as they stand, only with less data and fewer updates."""
+
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hf_nat.cli.main import COMMANDS, main
+
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LESS = {
+    "toy": ["--train=300", "--validation=10", "--test=10"],
+    "train": ["--max_steps=3", "--save_steps=3", "--eval_steps=3", "--use_cpu=true", "--disable_tqdm=true"],
+    "distill": ["--max_samples=20", "--num_beams=2", "--max_new_tokens=8"],
+    "evaluate": ["--max_samples=5"],
+}
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def commands():
+    return [line for block in blocks("bash") for line in block.splitlines() if line]
+
+
+def run_hf_nat(line, monkeypatch):
+    """Runs `[echo TEXT |] hf-nat COMMAND ...`."""
+    before, _, after = line.rpartition("|")
+    text = shlex.split(before)[1] + "\n" if before else ""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    _, command, *options = shlex.split(after)
+    assert main([command, *options, *LESS.get(command, [])]) == 0, line
+
+
+def test_first_command_is_early_and_the_page_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 200
+    assert lines.index("```bash") < 39
+
+
+def test_scripts_exist_and_are_executable():
+    scripts = [line for line in commands() if line.startswith("./")]
+    assert scripts == ["./scripts/quickstart.sh", "./scripts/test.sh"]
+    assert all((ROOT / script).stat().st_mode & 0o111 for script in scripts)
+
+
+def test_every_command_is_of_a_known_kind():
+    known = re.compile(rf"(\./scripts/\w+\.sh|pip install .+|(echo .+ \| )?hf-nat ({'|'.join(COMMANDS)})\b.*)")
+    assert [line for line in commands() if not known.fullmatch(line)] == []
+
+
+def test_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_path_from_corpus_to_student_and_the_code_blocks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    path = [line for line in commands() if "hf-nat" in line]
+    assert len(path) >= 7
+    for line in path:
+        run_hf_nat(line, monkeypatch)
+    assert "Dry run: nothing was sent." in capsys.readouterr().out
+    for code in blocks("python"):
+        exec(compile(code, "README.md", "exec"), {})
+
+
+def test_checkpoint_block_runs_where_the_package_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for line in commands():
+        if "hf-nat" in line and "runs/toy/cmlm_distilled" not in line:
+            run_hf_nat(line, monkeypatch)
+    code = "import sys\nsys.modules['hf_nat'] = None\n" + blocks("python")[0]
+    subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"})
+
+
+@pytest.mark.slow
+def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monkeypatch):
+    from hf_nat.utils import read_json
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    assert main(["quickstart"]) == 0
+    results = read_json(tmp_path / "runs/toy/report/results.json")
+    systems = {system["name"]: system for system in results["systems"]}
+    for student in ("vanilla_nat", "cmlm"):
+        real, distilled = (systems[f"{student}, {targets}"] for targets in ("real", "distilled"))
+        assert distilled["bleu"] > real["bleu"] + 5
+        assert distilled["valid"] > real["valid"] + 0.3
+    complexity = results["complexity_nats"]
+    assert complexity["real"] == pytest.approx(complexity["truth"], rel=0.02)
+    assert complexity["distilled"] < complexity["real"] / 4
+    assert (tmp_path / "runs/toy/report/quickstart.png").stat().st_size > 10_000
