@@ -97,7 +97,7 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
         real, distilled = (systems[f"{student}, {targets}"] for targets in ("real", "distilled"))
         assert distilled["bleu"] > real["bleu"] + 5
         assert distilled["valid"] > real["valid"] + 0.3
-    complexity = results["complexity_nats"]
-    assert complexity["real"] == pytest.approx(complexity["truth"], rel=0.02)
+    complexity = {name: corpus["complexity"] for name, corpus in results["corpora"].items()}
+    assert complexity["real"] == pytest.approx(complexity["exact"], rel=0.02)
     assert complexity["distilled"] < complexity["real"] / 4
     assert (tmp_path / "runs/toy/report/quickstart.png").stat().st_size > 10_000

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Sequence
+
+import datasets
+import transformers
 
 
 # command -> (module of this package, what it does)
@@ -45,9 +47,8 @@ def _set_up_logging() -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("hf_nat").setLevel(logging.INFO)
     if not sys.stderr.isatty():
-        # Read when the libraries are imported, which no command has done yet.
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
 
 
 def usage() -> str:

@@ -26,7 +26,7 @@ from ..utils import atomic_path, read_json, write_json
 
 
 SOURCE_LANG, TARGET_LANG = "src", "tgt"
-DEFAULT_SIZES = {"train": 20_000, "validation": 500, "test": 500}
+DEFAULT_SIZES = {"train": 12_000, "validation": 500, "test": 500}
 
 _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 # Languages take endings in turn, so that a reader sees which one a word is from; source words and cognates have none.

@@ -57,6 +57,19 @@ class SystemResult:
 
 
 @dataclass(frozen=True)
+class CorpusResult:
+    """How many modes a training corpus has.
+
+    Args:
+        complexity (`float`): C(d) in nats, with the links that the task's lexicon gives.
+        in_first_mode (`float`): share of targets that are the translation in the most probable mode, 0-1.
+    """
+
+    complexity: float
+    in_first_mode: float
+
+
+@dataclass(frozen=True)
 class Pair:
     """A sentence of the test split and its real target."""
 
@@ -90,24 +103,25 @@ def quickstart(config_dir: Path) -> Path:
 
     rows = load_corpus(corpus_dir, "test", source_lang=SOURCE_LANG, target_lang=TARGET_LANG)["translation"]
     pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in rows]
+    beam = DecodingArguments(num_beams=distill_args.num_beams, length_penalty=distill_args.length_penalty)
     results = [
         _evaluate("teacher, greedy", teacher_dir, corpus_dir, task, pairs),
-        _evaluate("teacher, beam 5", teacher_dir, corpus_dir, task, pairs, num_beams=5),
+        _evaluate("teacher, beam", teacher_dir, corpus_dir, task, pairs, beam),
         *(
             _evaluate(f"{architecture}, {targets}", folder, corpus_dir, task, pairs)
             for (architecture, targets), folder in student_dirs.items()
         ),
     ]
-    complexity = {
-        "truth": task.complexity(),
-        "real": _complexity(task, corpus_dir),
-        "distilled": _complexity(task, Path(distill_args.output_dir)),
+    corpora = {
+        "exact": CorpusResult(task.complexity(), task.modes[0][1]),
+        "real": _measure(task, corpus_dir),
+        "distilled": _measure(task, Path(distill_args.output_dir)),
     }
-    return _report(corpus_dir.parent / "report", task, pairs, results, complexity)
+    return _report(corpus_dir.parent / "report", task, pairs, results, corpora)
 
 
 def _announce(message: str) -> None:
-    logger.warning(f"--- {message}")
+    logger.info(f"--- {message}")
 
 
 def _train(config: Path) -> Path:
@@ -124,9 +138,14 @@ def _train(config: Path) -> Path:
 
 
 def _evaluate(
-    name: str, model_dir: Path, corpus_dir: Path, task: ToyTask, pairs: Sequence[Pair], num_beams: int = 1
+    name: str,
+    model_dir: Path,
+    corpus_dir: Path,
+    task: ToyTask,
+    pairs: Sequence[Pair],
+    decoding: DecodingArguments | None = None,
 ) -> SystemResult:
-    output_dir = model_dir / f"eval-test-beam{num_beams}" if num_beams > 1 else model_dir / "eval-test"
+    output_dir = model_dir / ("eval-test-beam" if decoding else "eval-test")
     arguments = EvaluateArguments(
         model=str(model_dir),
         corpus=str(corpus_dir),
@@ -134,7 +153,7 @@ def _evaluate(
         target_lang=TARGET_LANG,
         output_dir=str(output_dir),
     )
-    metrics = evaluate(arguments, DecodingArguments(num_beams=num_beams))
+    metrics = evaluate(arguments, decoding)
     translations = (output_dir / "translations.txt").read_text(encoding="utf-8").splitlines()
     valid = [text in task.translations(pair.source) for text, pair in zip(translations, pairs, strict=True)]
     return SystemResult(
@@ -148,15 +167,17 @@ def _evaluate(
     )
 
 
-def _complexity(task: ToyTask, corpus_dir: Path) -> float:
-    """C(d) of a training split in nats, with the links that the task's lexicon gives."""
+def _measure(task: ToyTask, corpus_dir: Path) -> CorpusResult:
     dataset = load_corpus(corpus_dir, "train", source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
-    texts = [(row[SOURCE_LANG], row[TARGET_LANG]) for row in dataset["translation"]]
-    return corpus_complexity(
-        (source.split() for source, _ in texts),
-        (target.split() for _, target in texts),
-        (task.align(source, target) for source, target in texts),
-    ).value
+    pairs = [(row[SOURCE_LANG], row[TARGET_LANG]) for row in dataset["translation"]]
+    complexity = corpus_complexity(
+        (source.split() for source, _ in pairs),
+        (target.split() for _, target in pairs),
+        (task.align(source, target) for source, target in pairs),
+    )
+    first_mode = task.modes[0][0]
+    in_first_mode = sum(task.translate(source, first_mode) == target for source, target in pairs)
+    return CorpusResult(complexity.value, in_first_mode / len(pairs))
 
 
 def _report(
@@ -164,13 +185,13 @@ def _report(
     task: ToyTask,
     pairs: Sequence[Pair],
     results: Sequence[SystemResult],
-    complexity: dict[str, float],
+    corpora: dict[str, CorpusResult],
 ) -> Path:
     write_json(
         folder / "results.json",
         {
             "systems": [{k: v for k, v in asdict(result).items() if k != "translations"} for result in results],
-            "complexity_nats": complexity,
+            "corpora": {name: asdict(result) for name, result in corpora.items()},
             "num_test_sentences": len(pairs),
             "environment": environment(),
         },
@@ -188,12 +209,15 @@ def _report(
             for result in results
         ],
     )
-    entropy = Table(
-        ["corpus", "complexity C (nats)"],
+    corpus_table = Table(
+        ["corpus", "complexity C (nats)", f"targets in mode {task.modes[0][0]}"],
         [
-            ["real, exact value", f"{complexity['truth']:.3f}"],
-            ["real, measured", f"{complexity['real']:.3f}"],
-            ["distilled, measured", f"{complexity['distilled']:.3f}"],
+            [name, f"{result.complexity:.3f}", f"{100 * result.in_first_mode:.1f} %"]
+            for name, result in {
+                "real, exact values": corpora["exact"],
+                "real, measured": corpora["real"],
+                "distilled, measured": corpora["distilled"],
+            }.items()
         ],
     )
     examples = [
@@ -212,14 +236,14 @@ def _report(
         {
             "BLEU of the students": {result.name: result.bleu for result in students},
             "valid translations (%)": {result.name: 100 * result.valid for result in students},
-            "complexity C (nats)": complexity,
+            "complexity C (nats)": {name: result.complexity for name, result in corpora.items()},
         },
     )
     return write_report(
         folder,
         "quickstart",
         systems=systems,
-        entropy=entropy,
+        corpora=corpus_table,
         examples=examples,
         modes=[(str(mode), prob, task.orders[mode.language]) for mode, prob in task.modes],
         signature=results[0].signature,

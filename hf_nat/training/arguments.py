@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,6 +80,8 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     resume_from_checkpoint: str | None = option(None, "checkpoint folder, or `last` for the last one of output_dir")
 
     def __post_init__(self) -> None:
+        if self.disable_tqdm is None:
+            self.disable_tqdm = not sys.stderr.isatty()
         super().__post_init__()
         # Without an accelerator there is nothing to pin memory for, and torch says so at every pass.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()

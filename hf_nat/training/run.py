@@ -85,6 +85,8 @@ def train(
         "eval_bleu": scores.get("eval_bleu"),
         "eval_bleu_signature": trainer.bleu_signature,
         "train_loss": result.training_loss,
+        # Of this process: a resumed run counts from the checkpoint that it started at.
+        "resumed_from": Path(checkpoint).name if checkpoint else None,
         "train_seconds": result.metrics["train_runtime"],
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,

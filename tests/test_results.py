@@ -1,0 +1,20 @@
+"""The tables of the corpus pages are what the committed metrics say."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[1]
+results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
+
+
+def test_multi30k_page_holds_the_table_of_its_metrics():
+    page = (ROOT / "configs/multi30k/README.md").read_text(encoding="utf-8")
+    assert results_table(ROOT / "configs/multi30k/results") in page
+
+
+def test_no_metrics_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=f"got none in {tmp_path}"):
+        results_table(tmp_path)
