@@ -84,10 +84,9 @@ def train(
         "eval_loss": scores["eval_loss"],
         "eval_bleu": scores.get("eval_bleu"),
         "eval_bleu_signature": trainer.bleu_signature,
-        "train_loss": result.training_loss,
-        # Of this process: a resumed run counts from the checkpoint that it started at.
-        "resumed_from": Path(checkpoint).name if checkpoint else None,
-        "train_seconds": result.metrics["train_runtime"],
+        # Of a resumed run the Trainer knows only what came after the checkpoint.
+        "train_loss": None if checkpoint else result.training_loss,
+        "train_seconds": None if checkpoint else result.metrics["train_runtime"],
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "num_train_pairs": len(train_set),

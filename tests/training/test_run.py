@@ -49,8 +49,9 @@ def test_resumed_run_has_the_losses_of_the_uninterrupted_one(tiny_run, tmp_path,
     assert read_json(whole / "trainer_state.json")["epoch"] > 1
     shutil.copytree(whole, resumed)
     shutil.rmtree(resumed / "checkpoint-12")
-    tiny_run(resumed, model_type=model_type, max_tokens=800, resume_from_checkpoint="last")
+    metrics = tiny_run(resumed, model_type=model_type, max_tokens=800, resume_from_checkpoint="last")
     assert losses(resumed) == losses(whole)
+    assert (metrics["num_updates"], metrics["train_seconds"], metrics["train_loss"]) == (12, None, None)
     one, other = (AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict() for folder in (whole, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
 
