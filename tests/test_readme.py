@@ -94,7 +94,7 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
     results = read_json(tmp_path / "runs/toy/report/results.json")
     systems = {system["name"]: system for system in results["systems"]}
     for student in ("vanilla_nat", "cmlm"):
-        real, distilled = (systems[f"{student}, {targets}"] for targets in ("real", "distilled"))
+        real, distilled = (systems[f"{student}_{targets}"] for targets in ("real", "distilled"))
         assert distilled["bleu"] > real["bleu"] + 5
         assert distilled["valid"] > real["valid"] + 0.2
     complexity = {name: corpus["complexity"] for name, corpus in results["corpora"].items()}
