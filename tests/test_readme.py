@@ -95,7 +95,7 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
     systems = {system["name"]: system for system in results["systems"]}
     for student in ("vanilla_nat", "cmlm"):
         real, distilled = (systems[f"{student}_{targets}"] for targets in ("real", "distilled"))
-        assert distilled["bleu"] > real["bleu"] + 5
+        assert distilled["bleu"] > real["bleu"] + 3
         assert distilled["valid"] > real["valid"] + 0.2
     complexity = {name: corpus["complexity"] for name, corpus in results["corpora"].items()}
     assert complexity["real"] == pytest.approx(complexity["exact"], rel=0.02)
