@@ -5,7 +5,9 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from .configuration_cmlm import CMLMConfig
 from .configuration_nat import LengthNATConfig, NATConfig
 from .configuration_vanilla_nat import VanillaNATConfig
-from .generation_nat import LengthNATGenerationMixin, NATGenerateOutput, NATGenerationMixin, NATState
+from .generation_insertion import InsertionNATGenerationMixin, InsertionState
+from .generation_length import LengthNATGenerationMixin
+from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
 from .modeling_cmlm import CMLMForConditionalGeneration
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .modeling_vanilla_nat import VanillaNATForConditionalGeneration
@@ -32,6 +34,8 @@ __all__ = [
     "SIZES",
     "CMLMConfig",
     "CMLMForConditionalGeneration",
+    "InsertionNATGenerationMixin",
+    "InsertionState",
     "LengthNATConfig",
     "LengthNATGenerationMixin",
     "NATConfig",

@@ -38,10 +38,33 @@ def mask_canvas(lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pa
     return canvas.masked_fill(positions == last, eos_token_id).masked_fill(positions > last, pad_token_id)
 
 
+def compact(
+    tokens: torch.Tensor, scores: torch.Tensor, keep: torch.Tensor, pad_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Moves the kept tokens of each row to the left, in their order.
+
+    Args:
+        tokens (`torch.LongTensor` of shape `(R, T)`): rows.
+        scores (`torch.FloatTensor` of shape `(R, T)`): scores of the tokens.
+        keep (`torch.BoolTensor` of shape `(R, T)`): True at tokens to keep.
+        pad_token_id (`int`): id of padding.
+
+    Returns:
+        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T)`: tokens, and scores that moved
+        with them; behind the end padding and 0.
+    """
+    order = keep.long().argsort(dim=1, stable=True, descending=True)
+    dropped = ~keep.gather(1, order)
+    return (
+        tokens.gather(1, order).masked_fill(dropped, pad_token_id),
+        scores.gather(1, order).masked_fill(dropped, 0.0),
+    )
+
+
 def collapse_repeats(
     tokens: torch.Tensor, scores: torch.Tensor, pad_token_id: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keeps the first of each run of equal neighbours and moves the rest of the row to the left.
+    """Keeps the first of each run of equal neighbours, see [`compact`].
 
     Args:
         tokens (`torch.LongTensor` of shape `(R, T)`): right-padded rows.
@@ -49,14 +72,63 @@ def collapse_repeats(
         pad_token_id (`int`): id of padding.
 
     Returns:
-        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T)`: tokens, and scores that moved
-        with them; behind the end padding and 0.
+        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T)`: tokens and scores.
     """
-    repeated = torch.zeros_like(tokens, dtype=torch.bool)
-    repeated[:, 1:] = tokens[:, 1:] == tokens[:, :-1]
-    order = repeated.long().argsort(dim=1, stable=True)
-    dropped = repeated.gather(1, order)
-    return (
-        tokens.gather(1, order).masked_fill(dropped, pad_token_id),
-        scores.gather(1, order).masked_fill(dropped, 0.0),
-    )
+    first_of_run = torch.ones_like(tokens, dtype=torch.bool)
+    first_of_run[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
+    return compact(tokens, scores, first_of_run, pad_token_id)
+
+
+def insert_masks(
+    tokens: torch.Tensor, scores: torch.Tensor, counts: torch.Tensor, mask_token_id: int, pad_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inserts masks before tokens; the slot before token t is slot t.
+
+    Args:
+        tokens (`torch.LongTensor` of shape `(R, T)`): canvases.
+        scores (`torch.FloatTensor` of shape `(R, T)`): scores of the tokens.
+        counts (`torch.LongTensor` of shape `(R, T)`): how many masks go into each slot; 0 at padding.
+        mask_token_id (`int`): id of the mask token.
+        pad_token_id (`int`): id of padding.
+
+    Returns:
+        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T')`: the longer canvases, and scores
+        that moved with their tokens; those of the masks are 0.
+    """
+    is_token = tokens.ne(pad_token_id)
+    positions = counts.cumsum(dim=1) + torch.arange(tokens.shape[1], device=tokens.device)
+    lengths = is_token.sum(dim=1) + counts.sum(dim=1)
+    width = int(lengths.max())
+    behind = torch.arange(width, device=tokens.device) >= lengths.unsqueeze(1)
+    # Padding goes to a column of its own, which is cut off.
+    positions = positions.masked_fill(~is_token, width)
+    longer = tokens.new_full((len(tokens), width + 1), mask_token_id).scatter(1, positions, tokens)[:, :width]
+    moved = scores.new_zeros(len(tokens), width + 1).scatter(1, positions, scores)[:, :width]
+    return longer.masked_fill(behind, pad_token_id), moved.masked_fill(behind, 0.0)
+
+
+def cap_counts(counts: torch.Tensor, priority: torch.Tensor, allowance: torch.Tensor) -> torch.Tensor:
+    """Cuts the insertions of each row down to what it may still grow; slots of high priority are served first.
+
+    Args:
+        counts (`torch.LongTensor` of shape `(R, T)`): insertions asked for in each slot.
+        priority (`torch.FloatTensor` of shape `(R, T)`): priority of the slots; of equal ones the leftmost goes first.
+        allowance (`torch.LongTensor` of shape `(R,)`): most insertions of a row, at least 0.
+
+    Returns:
+        `torch.LongTensor` of shape `(R, T)`: insertions granted.
+    """
+    order = priority.argsort(dim=1, stable=True, descending=True)
+    asked = counts.gather(1, order)
+    left = allowance.unsqueeze(1) - (asked.cumsum(dim=1) - asked)
+    return torch.zeros_like(counts).scatter(1, order, torch.minimum(asked, left.clamp(min=0)))
+
+
+def prepend(tokens: torch.Tensor, token_id: int) -> torch.Tensor:
+    """Returns rows `(R, 1 + T)`: `token_id`, then `tokens` `(R, T)`."""
+    return torch.cat([tokens.new_full((len(tokens), 1), token_id), tokens], dim=1)
+
+
+def slot_states(hidden_states: torch.Tensor) -> torch.Tensor:
+    """Returns the states `(R, T, 2 D)` of the slots between the `1 + T` positions of `hidden_states`."""
+    return torch.cat([hidden_states[:, :-1], hidden_states[:, 1:]], dim=2)

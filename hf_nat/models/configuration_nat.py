@@ -6,6 +6,10 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 
+# What a decoder reads at masks, see `SourceCopy`.
+SourceCopyMode = Literal["uniform", "uniform_shifted", "interpolate", "soft", "attention", "none"]
+
+
 @strict
 class NATConfig(PreTrainedConfig):
     """Base configuration of the non-autoregressive models; the field names are Marian's.

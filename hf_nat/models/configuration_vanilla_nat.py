@@ -1,10 +1,8 @@
 """Configuration of the vanilla NAT."""
 
-from typing import Literal
-
 from huggingface_hub.dataclasses import strict
 
-from .configuration_nat import LengthNATConfig
+from .configuration_nat import LengthNATConfig, SourceCopyMode
 
 
 @strict
@@ -18,4 +16,4 @@ class VanillaNATConfig(LengthNATConfig):
 
     model_type = "vanilla_nat"
 
-    source_copy: Literal["uniform", "uniform_shifted", "interpolate", "soft", "attention", "none"] = "uniform"
+    source_copy: SourceCopyMode = "uniform"

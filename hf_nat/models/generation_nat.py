@@ -5,6 +5,8 @@ B * K, candidates of a sentence side by side, less those that finished.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -14,7 +16,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
-from .canvas import collapse_repeats, content_mask, mask_canvas
+from .canvas import collapse_repeats
 
 
 # Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
@@ -30,7 +32,9 @@ class NATState:
     Args:
         input_ids (`torch.LongTensor` of shape `(R, S)`): source tokens.
         attention_mask (`torch.LongTensor` of shape `(R, S)`): 1 at source tokens.
-        encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): final encoder states.
+        members (`tuple` of models): the ensemble, the model itself first.
+        encoder_hidden_states (`tuple` of `torch.FloatTensor` of shape `(R, S, D)`): final encoder states of each
+            member.
         tokens (`torch.LongTensor` of shape `(R, T)`): canvases: content, EOS, padding.
         scores (`torch.FloatTensor` of shape `(R, T)`): log-probability (nats) of each content token, elsewhere 0.
         finished (`torch.BoolTensor` of shape `(R,)`): True where more rounds would change nothing.
@@ -42,7 +46,8 @@ class NATState:
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
-    encoder_hidden_states: torch.Tensor
+    members: tuple[Any, ...]
+    encoder_hidden_states: tuple[torch.Tensor, ...]
     tokens: torch.Tensor
     scores: torch.Tensor
     finished: torch.Tensor
@@ -61,6 +66,7 @@ class NATState:
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         kept: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
+        kept["encoder_hidden_states"] = tuple(states[rows] for states in self.encoder_hidden_states)
         return dataclasses.replace(self, **kept)
 
 
@@ -98,6 +104,8 @@ class NATGenerationMixin:
         "collapse_repeats": False,
         "return_history": False,
     }
+    # Those of the knobs that count candidates of a sentence.
+    candidate_knobs: ClassVar[tuple[str, ...]] = ()
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
 
@@ -137,7 +145,8 @@ class NATGenerationMixin:
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
+        members: tuple[Any, ...],
+        encoder_hidden_states: tuple[torch.Tensor, ...],
         settings: SimpleNamespace,
     ) -> NATState:
         """Builds the state before the first round: K rows for each sentence, side by side.
@@ -145,7 +154,9 @@ class NATGenerationMixin:
         Args:
             input_ids (`torch.LongTensor` of shape `(B, S)`): source tokens.
             attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
-            encoder_hidden_states (`torch.FloatTensor` of shape `(B, S, D)`): final encoder states.
+            members (`tuple` of models): the ensemble, the model itself first.
+            encoder_hidden_states (`tuple` of `torch.FloatTensor` of shape `(B, S, D)`): final encoder states of each
+                member.
             settings (`SimpleNamespace`): a value for each knob; `max_length` is the longest canvas, in tokens.
 
         Returns:
@@ -174,6 +185,7 @@ class NATGenerationMixin:
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         teacher: PreTrainedModel | None = None,
+        ensemble: Sequence[PreTrainedModel] = (),
         synced_gpus: bool | None = None,
         **kwargs: Any,
     ) -> torch.Tensor | NATGenerateOutput:
@@ -188,20 +200,23 @@ class NATGenerationMixin:
             labels (`torch.LongTensor`, *optional*): ignored; `Seq2SeqTrainer` passes them.
             teacher (`PreTrainedModel`, *optional*): autoregressive model of the same vocabulary, in evaluation mode.
                 The candidate it finds most probable per token wins, in place of the model's own choice.
+            ensemble (`Sequence[PreTrainedModel]`, *optional*): further models of this architecture and vocabulary, in
+                evaluation mode. At every step the probabilities of all of them are averaged.
             synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
                 the model equally often.
             **kwargs: knobs of the architecture (`generation_defaults`): `max_iterations` (rounds), `length_beam`
-                (candidates, where the model predicts lengths), `collapse_repeats` (keep one of equal neighbours),
-                `return_history`; also `max_length` and `max_new_tokens`, both caps on T with the smaller in force,
-                and `return_dict_in_generate`. `num_beams` and `do_sample` are accepted as 1 and False.
+                (candidates, where the model predicts lengths), `num_candidates`, `eos_penalty` and `max_length_ratio`
+                (where it inserts tokens), `collapse_repeats` (keep one of equal neighbours), `return_history`; also
+                `max_length` and `max_new_tokens`, both caps on T with the smaller in force, and
+                `return_dict_in_generate`. `num_beams` and `do_sample` are accepted as 1 and False.
 
         Returns:
             `torch.LongTensor` of shape `(B, T)`: content, EOS, padding; or [`NATGenerateOutput`] under
             `return_dict_in_generate` or `return_history`.
 
         Raises:
-            ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or the teacher
-                does not fit.
+            ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or teacher
+                or ensemble do not fit.
         """
         settings = self._resolve_settings(generation_config, kwargs)
         sources = [source for source in (inputs, input_ids) if source is not None]
@@ -211,11 +226,15 @@ class NATGenerationMixin:
         attention_mask = self.model.source_mask(input_ids, attention_mask)
         if bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
             raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
-        encoder_hidden_states = self.model.encoder(input_ids, attention_mask).last_hidden_state
-        state = self.init_state(input_ids, attention_mask, encoder_hidden_states, settings)
+        members = self._members(ensemble)
+        encoder_hidden_states = tuple(
+            member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members
+        )
+        state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
         output = self._run(state, settings, early_stop=not synced_gpus)
-        scores = output.sequences_scores
-        if teacher is not None:
+        if teacher is None:
+            scores = self._candidate_scores(state, output)
+        else:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
         output = self._choose(output, scores.view(len(input_ids), -1))
         return output if settings.return_dict_in_generate or settings.return_history else output.sequences
@@ -239,8 +258,8 @@ class NATGenerationMixin:
                 )
         caps = (settings.max_length, settings.max_new_tokens, self.config.max_position_embeddings)
         settings.max_length = min(cap for cap in caps if cap is not None)
-        for name in ("max_iterations", "max_length", "length_beam"):
-            if getattr(settings, name, 1) < 1:
+        for name in ("max_iterations", "max_length", *self.candidate_knobs):
+            if getattr(settings, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(settings, name)}.")
         if self.iteration_limit is not None and settings.max_iterations > self.iteration_limit:
             raise ValueError(
@@ -248,6 +267,25 @@ class NATGenerationMixin:
                 f"got {settings.max_iterations}. The model never saw its own output in training."
             )
         return settings
+
+    def _members(self, ensemble: Sequence[PreTrainedModel]) -> tuple[Any, ...]:
+        """Returns the model and the others of its ensemble, which must have its architecture and vocabulary."""
+        shared = ("model_type", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id")
+        own = {name: getattr(self.config, name) for name in shared}
+        for member in ensemble:
+            other = {name: getattr(member.config, name, None) for name in shared}
+            if other != own:
+                raise ValueError(f"The models of an `ensemble` must agree in {own}, got {other}.")
+        return (self, *ensemble)
+
+    def _logits(self, state: NATState, head: str, *args: Any) -> torch.Tensor:
+        """Calls the method `head(state, encoder_hidden_states, *args)` of every member: [..., C], averaged."""
+        members = zip(state.members, state.encoder_hidden_states, strict=True)
+        return average_logits([getattr(member, head)(state, states, *args) for member, states in members])
+
+    def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
+        """Returns scores `[B * K]` to choose a sentence's candidate by; `state` is the one before the first round."""
+        return output.sequences_scores
 
     def _run(self, state: NATState, settings: SimpleNamespace, early_stop: bool) -> NATGenerateOutput:
         """Refines all rows until they are finished: the loop."""
@@ -314,14 +352,14 @@ class NATGenerationMixin:
         )
 
     def _predict(
-        self, hidden_states: torch.Tensor, selected: torch.Tensor, tokens: torch.Tensor, scores: torch.Tensor
+        self, logits: torch.Tensor, selected: torch.Tensor, tokens: torch.Tensor, scores: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes the most probable content token, and its log-probability, at the selected positions.
 
-        Special tokens are no content: they get no probability. Hidden states are `[R, T, D]`, all others `[R, T]`.
+        Special tokens are no content: they get no probability. Logits are `[N, V]`, all others `[R, T]`.
         """
         special = torch.tensor(self._special_token_ids(), device=tokens.device)
-        logits = self.lm_head(hidden_states[selected]).float().index_fill(1, special, float("-inf"))  # [N, V]
+        logits = logits.index_fill(1, special, float("-inf"))
         best, predicted = logits.max(dim=1)
         log_probs = best - logits.logsumexp(dim=1)
         return tokens.masked_scatter(selected, predicted), scores.masked_scatter(selected, log_probs)
@@ -351,7 +389,8 @@ class NATGenerationMixin:
             )
         num_candidates = len(sequences) // len(input_ids)
         if num_candidates == 1:
-            raise ValueError("A `teacher` must have at least 2 candidates to choose from, got 1. Set `length_beam`.")
+            knobs = " or ".join(f"`{name}`" for name in self.candidate_knobs)
+            raise ValueError(f"A `teacher` must have at least 2 candidates to choose from, got 1. Set {knobs}.")
         encoded = teacher.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         start = sequences.new_full((len(sequences), 1), teacher.config.decoder_start_token_id)
         logits = teacher(
@@ -366,46 +405,20 @@ class NATGenerationMixin:
         return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
 
 
-class LengthNATGenerationMixin(NATGenerationMixin):
-    """Generation for models with a `length_predictor`: all-mask canvases of the K most probable lengths."""
+def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
+    """Averages the probabilities of an ensemble.
 
-    generation_defaults = {**NATGenerationMixin.generation_defaults, "length_beam": 1}
+    Args:
+        logits (`list` of `torch.FloatTensor` of shape `(..., C)`): unnormalised scores, one tensor for each member.
 
-    length_predictor: Any
-
-    def init_state(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        settings: SimpleNamespace,
-    ) -> NATState:
-        """See [`NATGenerationMixin.init_state`].
-
-        Raises:
-            ValueError: if `length_beam` exceeds the number of length classes.
-        """
-        length_beam = settings.length_beam
-        if length_beam > self.config.num_length_bins:
-            raise ValueError(
-                f"`length_beam` must be at most `num_length_bins` = {self.config.num_length_bins}, got {length_beam}."
-            )
-        length_logits = self.length_predictor(encoder_hidden_states, attention_mask)
-        lengths = self.length_predictor.candidates(
-            length_logits, attention_mask.sum(dim=1), length_beam, settings.max_length
-        )
-        config = self.config
-        tokens = mask_canvas(lengths.flatten(), config.mask_token_id, config.eos_token_id, config.pad_token_id)
-        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(length_beam)
-        return NATState(
-            input_ids=input_ids[rows],
-            attention_mask=attention_mask[rows],
-            encoder_hidden_states=encoder_hidden_states[rows],
-            tokens=tokens,
-            scores=torch.zeros(tokens.shape, device=tokens.device),
-            finished=~content_mask(tokens.ne(config.pad_token_id)).any(dim=1),
-            max_iterations=settings.max_iterations,
-        )
+    Returns:
+        `torch.FloatTensor` of shape `(..., C)`: unnormalised scores in single precision; those of a single member,
+        otherwise the logarithms of the mean probabilities.
+    """
+    if len(logits) == 1:
+        return logits[0].float()
+    log_probs = torch.stack([scores.float().log_softmax(dim=-1) for scores in logits])
+    return log_probs.logsumexp(dim=0) - math.log(len(logits))
 
 
 def _unpad(canvas: torch.Tensor, pad_token_id: int) -> list[torch.Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from .configuration_nat import LengthNATConfig
-from .losses import cross_entropy
+from .losses import cross_entropy, token_weights
 
 
 class LengthPredictor(nn.Module):
@@ -63,19 +63,28 @@ class LengthPredictor(nn.Module):
         """
         return (target_lengths - self.shortest(source_lengths)).clamp(0, self.num_bins - 1)
 
-    def loss(self, length_logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self,
+        length_logits: torch.Tensor,
+        labels: torch.Tensor,
+        attention_mask: torch.Tensor,
+        num_items_in_batch: int | torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Computes the weighted cross-entropy of the gold length, without label smoothing.
 
         Args:
             length_logits (`torch.FloatTensor` of shape `(B, M)`): scores of the classes.
             labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
             attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
 
         Returns:
-            `torch.FloatTensor` of shape `(B,)`: losses in nats times `length_loss_weight`.
+            `torch.FloatTensor` of shape `()`: loss in nats per target token, times `length_loss_weight`.
         """
-        classes = self.classes(labels.ne(-100).sum(dim=1), attention_mask.sum(dim=1))
-        return self.loss_weight * cross_entropy(length_logits, classes)
+        is_target = labels.ne(-100)
+        classes = self.classes(is_target.sum(dim=1), attention_mask.sum(dim=1))
+        weights = token_weights(torch.ones_like(is_target[:, :1]), labels, num_items_in_batch)
+        return self.loss_weight * cross_entropy(length_logits, classes, weights)
 
     def candidates(
         self, length_logits: torch.Tensor, source_lengths: torch.Tensor, length_beam: int, max_length: int

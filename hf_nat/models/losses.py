@@ -1,54 +1,180 @@
 """Losses that are counted in target tokens, whatever positions an architecture selects."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Computes the label-smoothed cross-entropy of each prediction, in single precision.
-
-    Args:
-        logits (`torch.FloatTensor` of shape `(N, V)`): unnormalised scores; N may be 0.
-        targets (`torch.LongTensor` of shape `(N,)`): gold classes.
-        label_smoothing (`float`, *optional*, defaults to 0.0): mass spread evenly over all V classes, the gold one
-            included.
-
-    Returns:
-        `torch.FloatTensor` of shape `(N,)`: losses in nats.
-    """
-    return nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing, reduction="none")
+# Logits held at a time: what fits a CPU's cache, and what fills an accelerator.
+_CHUNK_ELEMENTS = {"cpu": 2**20}
+_ACCELERATOR_CHUNK_ELEMENTS = 2**27
 
 
-def sentence_means(losses: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
-    """Averages the losses of the selected positions within each sentence.
+def token_weights(
+    selected: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """Weighs positions so that each sentence counts as often as it has target tokens, however many are selected.
+
+    A loss per target token is the sum of the weighted losses of the selected positions.
 
     Args:
-        losses (`torch.FloatTensor` of shape `(N,)`): losses of the selected positions, in row-major order.
-        selected (`torch.BoolTensor` of shape `(B, L)`): True at the N selected positions.
-
-    Returns:
-        `torch.FloatTensor` of shape `(B,)`: mean losses; 0, with a gradient of 0, where nothing is selected.
-    """
-    grid = losses.new_zeros(selected.shape).masked_scatter(selected, losses)
-    return grid.sum(dim=1) / selected.sum(dim=1).clamp(min=1)
-
-
-def token_weighted(
-    sentence_losses: dict[str, torch.Tensor],
-    labels: torch.Tensor,
-    num_items_in_batch: int | torch.Tensor | None = None,
-) -> dict[str, torch.Tensor]:
-    """Averages sentence losses, each counted as often as its sentence has target tokens.
-
-    Args:
-        sentence_losses (`dict[str, torch.FloatTensor]`): named losses, one of shape `(B,)` for each sentence.
+        selected (`torch.BoolTensor` of shape `(B, L)`): True at N positions; all of shape `(B, 1)` for a loss of the
+            whole sentence.
         labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update, over accumulation
             steps and processes; by default those of this batch.
 
     Returns:
-        `dict[str, torch.FloatTensor]`: the named losses per target token, of shape `()`.
+        `torch.FloatTensor` of shape `(N,)`: weights of the selected positions, in row-major order.
     """
     num_tokens = labels.ne(-100).sum(dim=1)
     total = num_tokens.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-    return {name: (losses * num_tokens).sum() / total for name, losses in sentence_losses.items()}
+    weights = num_tokens / selected.sum(dim=1).clamp(min=1) / total
+    return weights.unsqueeze(1).expand(selected.shape)[selected]
+
+
+def cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Computes the weighted sum of label-smoothed cross-entropies, in single precision.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(N, C)`): unnormalised scores of C classes; N may be 0.
+        targets (`torch.LongTensor` of shape `(N,)`): gold classes.
+        weights (`torch.FloatTensor` of shape `(N,)`): weight of each prediction, see [`token_weights`].
+        label_smoothing (`float`, *optional*, defaults to 0.0): mass spread evenly over all C classes, the gold one
+            included.
+
+    Returns:
+        `torch.FloatTensor` of shape `()`: loss in nats; 0, with a gradient of 0, where N is 0.
+    """
+    losses = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing, reduction="none")
+    return (losses * weights).sum()
+
+
+def linear_cross_entropy(
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    *,
+    bias: torch.Tensor | None = None,
+    rows: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+    choose: Callable[[torch.Tensor, int], torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Projects states to the vocabulary and computes the weighted sum of the cross-entropies, without keeping logits.
+
+    The logits of a few rows at a time are computed, turned into gradients in place and dropped: memory does not grow
+    with N x V, and a CPU works in its cache. The projection is not computed again for the backward pass.
+
+    Args:
+        hidden_states (`torch.FloatTensor` of shape `(N, D)`): states to project; N may be 0.
+        weight (`torch.FloatTensor` of shape `(V, D)`): weight of the output projection.
+        targets (`torch.LongTensor` of shape `(K,)`): gold tokens.
+        weights (`torch.FloatTensor` of shape `(K,)`): weight of each target, see [`token_weights`].
+        bias (`torch.FloatTensor` of shape `(V,)`, *optional*): bias of the output projection.
+        rows (`torch.LongTensor` of shape `(K,)`, *optional*): row of `hidden_states` that each target belongs to, in
+            rising order; by default each row has one target. Several targets of a row are a soft target, and equal
+            ones add up.
+        label_smoothing (`float`, *optional*, defaults to 0.0): mass of a target that is spread evenly over all V
+            tokens, the gold one included.
+        choose (`Callable`, *optional*): called with a copy of the logits `(n, V)` of each chunk and its first row;
+            returns n tokens. For a roll-in on the model's own predictions.
+
+    Returns:
+        `tuple` of the loss in nats (`torch.FloatTensor` of shape `()`; 0, with a gradient of 0, where K is 0) and the
+        chosen tokens (`torch.LongTensor` of shape `(N,)`, or `None`).
+    """
+    device = hidden_states.device
+    if torch.is_autocast_enabled(device.type):
+        dtype = torch.get_autocast_dtype(device.type)
+        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    loss, chosen = _LinearCrossEntropy.apply(
+        hidden_states, weight, bias, rows, targets, weights.float(), label_smoothing, choose
+    )
+    return loss, None if choose is None else chosen
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Makes the gradients in the forward pass, for an upstream gradient of 1."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        rows: torch.Tensor | None,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        label_smoothing: float,
+        choose: Callable[[torch.Tensor, int], torch.Tensor] | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        num_rows, num_tokens = len(hidden_states), len(weight)
+        elements = _CHUNK_ELEMENTS.get(hidden_states.device.type, _ACCELERATOR_CHUNK_ELEMENTS)
+        size = max(1, elements // num_tokens)
+        needs_grad = any(ctx.needs_input_grad)
+        # Weights near 1: their products with probabilities must not vanish in half precision.
+        scale = weights.max().clamp(min=1e-30) if len(weights) else weights.new_ones(())
+        relative = weights / scale
+        first_rows = range(0, num_rows, size)
+        first_targets = [*first_rows, num_rows]
+        if rows is None:
+            rows, row_weights = torch.arange(num_rows, device=targets.device), relative
+        else:
+            row_weights = weights.new_zeros(num_rows).index_add(0, rows, relative)
+            first_targets = torch.searchsorted(rows, torch.tensor(first_targets, device=rows.device)).tolist()
+        loss, chosen = weights.new_zeros(()), targets.new_zeros(num_rows if choose else 0)
+        if needs_grad:
+            grad_hidden = torch.empty_like(hidden_states)
+            grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+            grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        for chunk, first in enumerate(first_rows):
+            own = slice(first, min(first + size, num_rows))
+            gold = slice(first_targets[chunk], first_targets[chunk + 1])
+            gold_rows, gold_tokens, gold_weights = rows[gold] - first, targets[gold], relative[gold]
+            states = hidden_states[own]
+            logits = nn.functional.linear(states, weight, bias).float()
+            if choose is not None:
+                chosen[own] = choose(logits.clone(), first)
+            log_normalisers = logits.logsumexp(dim=1)
+            loss += (row_weights[own] * (log_normalisers - label_smoothing * logits.mean(dim=1))).sum()
+            loss -= (1 - label_smoothing) * (gold_weights * logits[gold_rows, gold_tokens]).sum()
+            if not needs_grad:
+                continue
+            # From logits to their gradient, in place: weight * (probability - target).
+            grad = logits.sub_(log_normalisers.unsqueeze(1)).exp_()
+            if label_smoothing:
+                grad.sub_(label_smoothing / num_tokens)
+            grad.mul_(row_weights[own].unsqueeze(1))
+            grad.index_put_((gold_rows, gold_tokens), gold_weights * (label_smoothing - 1), accumulate=True)
+            if grad_bias is not None:
+                grad_bias += grad.sum(dim=0)
+            grad = grad.to(weight.dtype)
+            grad_hidden[own] = grad @ weight
+            if grad.dtype == grad_weight.dtype:
+                grad_weight.addmm_(grad.T, states)
+            else:
+                grad_weight += grad.T @ states
+        if needs_grad:
+            ctx.save_for_backward(grad_hidden, grad_weight, grad_bias, scale)
+            ctx.weight_dtype = weight.dtype
+        ctx.mark_non_differentiable(chosen)
+        return loss * scale, chosen
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        grad_hidden, grad_weight, grad_bias, scale = ctx.saved_tensors
+        factor = grad_loss * scale
+        return (
+            (grad_hidden * factor).to(grad_hidden.dtype),
+            (grad_weight * factor).to(ctx.weight_dtype),
+            None if grad_bias is None else (grad_bias * factor).to(ctx.weight_dtype),
+            *[None] * 5,
+        )

@@ -13,9 +13,9 @@ from transformers.utils import can_return_tuple
 
 from .canvas import content_mask
 from .configuration_cmlm import CMLMConfig
-from .generation_nat import LengthNATGenerationMixin, NATState
+from .generation_length import LengthNATGenerationMixin
+from .generation_nat import NATState
 from .length import LengthPredictor
-from .losses import cross_entropy, sentence_means, token_weighted
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, lowest, random_mask
 
@@ -68,8 +68,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
-            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over the masked positions. In training with `labels` only
-            these are projected to the vocabulary, and `logits` is `None`.
+            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over the masked positions. In training with `labels`,
+            `logits` is `None`.
 
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
@@ -93,13 +93,10 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             selected = decoder_input_ids.eq(self.config.mask_token_id) & labels.ne(-100)
-            selected_logits = self.lm_head(outputs.last_hidden_state[selected]) if logits is None else logits[selected]
-            words = cross_entropy(selected_logits, labels[selected], self.config.label_smoothing)
-            sentence_losses = {
-                "word": sentence_means(words, selected),
-                "length": self.length_predictor.loss(length_logits, labels, attention_mask),
+            components = {
+                "word": self._word_loss(outputs.last_hidden_state, selected, labels, num_items_in_batch),
+                "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
             }
-            components = token_weighted(sentence_losses, labels, num_items_in_batch)
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
 
     def _mask(self, labels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -108,6 +105,25 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         masked = random_mask(content_mask(target_mask), TargetNoise(labels, self.training, generator))
         canvas = labels.masked_fill(~target_mask, self.config.pad_token_id)
         return canvas.masked_fill(masked, self.config.mask_token_id)
+
+    def word_logits(
+        self, state: NATState, encoder_hidden_states: torch.Tensor, canvas: torch.Tensor, selected: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores the vocabulary at the selected positions of a canvas.
+
+        Args:
+            state ([`NATState`]): the state.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+            canvas (`torch.LongTensor` of shape `(R, T)`): what the decoder reads.
+            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
+
+        Returns:
+            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+        """
+        hidden_states = self.model.decoder(
+            canvas, canvas.ne(self.config.pad_token_id), encoder_hidden_states, state.attention_mask
+        ).last_hidden_state
+        return self.lm_head(hidden_states[selected])
 
     def refine(self, state: NATState) -> NATState:
         """Masks the least probable tokens, fewer in every round, and predicts them again.
@@ -127,10 +143,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         num_content, rounds_left = content.sum(dim=1), state.max_iterations - state.iteration
         masked = lowest(state.scores, content, num_content * rounds_left // state.max_iterations)
         canvas = state.tokens.masked_fill(masked, self.config.mask_token_id)
-        hidden_states = self.model.decoder(
-            canvas, canvas.ne(self.config.pad_token_id), state.encoder_hidden_states, state.attention_mask
-        ).last_hidden_state
-        tokens, scores = self._predict(hidden_states, masked, canvas, state.scores)
+        logits = self._logits(state, "word_logits", canvas, masked)
+        tokens, scores = self._predict(logits, masked, canvas, state.scores)
         return dataclasses.replace(
             state,
             tokens=tokens,

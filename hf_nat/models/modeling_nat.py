@@ -30,6 +30,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_nat import NATConfig
+from .losses import linear_cross_entropy, token_weights
 from .source_copy import SourceCopy
 
 
@@ -127,6 +128,23 @@ class NATPreTrainedModel(PreTrainedModel):
             init.copy_(module.weight, module.create_weight())
         elif isinstance(module, SourceCopy):
             module.init_temperature()
+
+    def _word_loss(
+        self,
+        hidden_states: torch.Tensor,
+        selected: torch.Tensor,
+        labels: torch.Tensor,
+        num_items_in_batch: int | torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Cross-entropy per target token of the labels `[B, T]` at the selected positions of states `[B, T, D]`."""
+        weights = token_weights(selected, labels, num_items_in_batch)
+        return linear_cross_entropy(
+            hidden_states[selected],
+            self.lm_head.weight,
+            labels[selected],
+            weights,
+            label_smoothing=self.config.label_smoothing,
+        )[0]
 
     @classmethod
     def from_teacher(

@@ -13,9 +13,9 @@ from transformers.utils import can_return_tuple
 
 from .canvas import content_mask
 from .configuration_vanilla_nat import VanillaNATConfig
-from .generation_nat import LengthNATGenerationMixin, NATState
+from .generation_length import LengthNATGenerationMixin
+from .generation_nat import NATState
 from .length import LengthPredictor
-from .losses import cross_entropy, sentence_means, token_weighted
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .source_copy import SourceCopy
 
@@ -43,8 +43,7 @@ class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrained
         self.model = NATModel(config)
         self.length_predictor = LengthPredictor(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        if config.source_copy != "none":
-            self.source_copy = SourceCopy(config.source_copy, config.d_model)
+        self.source_copy = SourceCopy(config.source_copy, config.d_model)
         self.post_init()
 
     @can_return_tuple
@@ -74,7 +73,8 @@ class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrained
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
-            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions.
+            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions. In training with `labels`, `logits`
+            is `None`.
 
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
@@ -89,44 +89,47 @@ class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrained
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            decoder_inputs_embeds=self._embed_canvas(decoder_input_ids, input_ids, attention_mask, inputs_embeds),
+            decoder_inputs_embeds=self.source_copy.embed_canvas(
+                self.model, decoder_input_ids, input_ids, attention_mask, inputs_embeds
+            ),
             decoder_attention_mask=decoder_input_ids.ne(self.config.pad_token_id),
             encoder_outputs=encoder_outputs,
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
-        logits = self.lm_head(outputs.last_hidden_state)
-        components = None
+        logits, components = None, None
+        if labels is None or not self.training:
+            logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             selected = labels.ne(-100)
-            words = cross_entropy(logits[selected], labels[selected], self.config.label_smoothing)
-            sentence_losses = {
-                "word": sentence_means(words, selected),
-                "length": self.length_predictor.loss(length_logits, labels, attention_mask),
+            components = {
+                "word": self._word_loss(outputs.last_hidden_state, selected, labels, num_items_in_batch),
+                "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
             }
-            components = token_weighted(sentence_losses, labels, num_items_in_batch)
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
 
-    def _embed_canvas(
-        self,
-        canvas: torch.Tensor,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor,
-        inputs_embeds: torch.Tensor | None = None,
+    def word_logits(
+        self, state: NATState, encoder_hidden_states: torch.Tensor, selected: torch.Tensor
     ) -> torch.Tensor:
-        """Embeds a canvas `[B, T]`, masks as copies of the source: `[B, T, D]`, before scaling."""
-        embeds = self.model.shared(canvas)
-        if self.config.source_copy == "none":
-            return embeds
-        if inputs_embeds is None:
-            if input_ids is None:
-                raise ValueError("One of `input_ids` and `inputs_embeds` must be given for the source copy, got none.")
-            inputs_embeds = self.model.shared(input_ids)
-        copied = self.source_copy(
-            inputs_embeds, attention_mask, canvas.ne(self.config.pad_token_id), self.model.decoder.embed_positions
-        )
-        return torch.where(canvas.eq(self.config.mask_token_id).unsqueeze(2), copied, embeds)
+        """Scores the vocabulary at the selected positions of the canvas.
+
+        Args:
+            state ([`NATState`]): the state.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
+
+        Returns:
+            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+        """
+        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
+        hidden_states = self.model.decoder(
+            attention_mask=state.tokens.ne(self.config.pad_token_id),
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=state.attention_mask,
+            inputs_embeds=embeds,
+        ).last_hidden_state
+        return self.lm_head(hidden_states[selected])
 
     def refine(self, state: NATState) -> NATState:
         """Predicts all content tokens; one round is all there is.
@@ -137,12 +140,7 @@ class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrained
         Returns:
             [`NATState`]: the final state.
         """
-        hidden_states = self.model.decoder(
-            attention_mask=state.tokens.ne(self.config.pad_token_id),
-            encoder_hidden_states=state.encoder_hidden_states,
-            encoder_attention_mask=state.attention_mask,
-            inputs_embeds=self._embed_canvas(state.tokens, state.input_ids, state.attention_mask),
-        ).last_hidden_state
         masked = state.tokens.eq(self.config.mask_token_id)
-        tokens, scores = self._predict(hidden_states, masked, state.tokens, state.scores)
+        logits = self._logits(state, "word_logits", masked)
+        tokens, scores = self._predict(logits, masked, state.tokens, state.scores)
         return dataclasses.replace(state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished))

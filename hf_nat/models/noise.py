@@ -21,12 +21,10 @@ class TargetNoise:
     def __init__(self, labels: torch.Tensor, training: bool, generator: torch.Generator | None = None) -> None:
         self.labels = labels
         self.generator = generator
-        self._row_generators: list[torch.Generator] | None = None
+        self._rows: list[bytes] | None = None
+        self._num_draws = 0
         if not training and generator is None:
-            self._row_generators = [
-                torch.Generator().manual_seed(zlib.crc32(row[row != -100].numpy().tobytes()))
-                for row in labels.detach().cpu()
-            ]
+            self._rows = [row[row != -100].numpy().tobytes() for row in labels.detach().cpu()]
 
     def uniform(self, size: int) -> torch.Tensor:
         """Draws `size` numbers for each sentence.
@@ -38,9 +36,14 @@ class TargetNoise:
             `torch.FloatTensor` of shape `(B, size)`: independent numbers, uniform on [0, 1).
         """
         device = self.labels.device
-        if self._row_generators is None:
+        if self._rows is None:
             return torch.rand(len(self.labels), size, generator=self.generator, device=device)
-        return torch.stack([torch.rand(size, generator=generator) for generator in self._row_generators]).to(device)
+        # Each draw has a seed of its own, lest the size of one shift the numbers of the next.
+        seeds = [zlib.crc32(row, self._num_draws) for row in self._rows]
+        self._num_draws += 1
+        return torch.stack([torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(
+            device
+        )
 
 
 def lowest(scores: torch.Tensor, eligible: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -73,3 +76,37 @@ def random_mask(eligible: torch.Tensor, noise: TargetNoise) -> torch.Tensor:
     num_eligible = eligible.sum(dim=1)
     counts = (num_eligible * noise.uniform(1).squeeze(1)).long() + 1
     return lowest(noise.uniform(eligible.shape[1]), eligible, torch.minimum(counts, num_eligible))
+
+
+def random_keep(eligible: torch.Tensor, noise: TargetNoise) -> torch.Tensor:
+    """Chooses positions to keep: first how many, uniform on 0 .. n, then which, uniform without replacement.
+
+    Args:
+        eligible (`torch.BoolTensor` of shape `(B, T)`): True at the n positions of a row that may be kept.
+        noise ([`TargetNoise`]): source of randomness.
+
+    Returns:
+        `torch.BoolTensor` of shape `(B, T)`: True at kept positions.
+
+    Source: Stern et al. 2019, section 3.1. fairseq draws from 0 .. n - 1 and never shows a complete target.
+    """
+    num_eligible = eligible.sum(dim=1)
+    counts = ((num_eligible + 1) * noise.uniform(1).squeeze(1)).long()
+    return lowest(noise.uniform(eligible.shape[1]), eligible, torch.minimum(counts, num_eligible))
+
+
+def sample(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Draws a class from each softmax by inverting its distribution function.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(N, V)`): unnormalised scores; -inf is never drawn.
+        uniforms (`torch.FloatTensor` of shape `(N,)`): one number in [0, 1) for each row.
+
+    Returns:
+        `torch.LongTensor` of shape `(N,)`: the classes.
+    """
+    cumulative = (logits - logits.amax(dim=1, keepdim=True)).exp_().cumsum(dim=1)
+    total = cumulative[:, -1:]
+    # The product may round up to the total, behind the last class.
+    thresholds = torch.minimum(uniforms.unsqueeze(1) * total, total.nextafter(torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, thresholds, right=True).squeeze(1)

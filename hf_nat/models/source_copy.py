@@ -42,7 +42,8 @@ class SourceCopy(nn.Module):
         - `uniform_shifted`: row round((t + 1) (S - 1) / T);
         - `interpolate`: mean of the rows with weights exp(-(j - t S / T)^2 / 0.3), normalised;
         - `soft`: mean of the rows with weights exp(-|j - t| / temperature), normalised; the temperature is learned;
-        - `attention`: attention from target positions to source rows with their positions.
+        - `attention`: attention from target positions to source rows with their positions;
+        - `none`: no copy, the embedding of the mask token.
 
     Args:
         mode (`str`): one of the modes.
@@ -65,6 +66,42 @@ class SourceCopy(nn.Module):
         """Sets the temperature to its first value, if the mode has one."""
         if self.mode == "soft":
             init.constant_(self.temperature, _SOFT_TEMPERATURE)
+
+    def embed_canvas(
+        self,
+        model: nn.Module,
+        canvas: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Embeds a canvas, its masks as copies of the source.
+
+        Args:
+            model ([`NATModel`]): gives embedding, positions and special tokens.
+            canvas (`torch.LongTensor` of shape `(B, T)`): target tokens, known or masked.
+            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling, in
+                place of `input_ids`.
+
+        Returns:
+            `torch.FloatTensor` of shape `(B, T, D)`: embeddings before scaling.
+
+        Raises:
+            ValueError: if there is no source to copy.
+        """
+        embeds = model.shared(canvas)
+        if self.mode == "none":
+            return embeds
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("One of `input_ids` and `inputs_embeds` must be given for the source copy, got none.")
+            inputs_embeds = model.shared(input_ids)
+        copied = self(
+            inputs_embeds, attention_mask, canvas.ne(model.config.pad_token_id), model.decoder.embed_positions
+        )
+        return torch.where(canvas.eq(model.config.mask_token_id).unsqueeze(2), copied, embeds)
 
     def forward(
         self,

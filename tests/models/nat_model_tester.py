@@ -7,12 +7,16 @@ from typing import Any
 import torch
 from transformers import MarianMTModel
 
-from hf_nat.models import ARCHITECTURES, NATPreTrainedModel, marian_config, new_teacher
+from hf_nat.models import ARCHITECTURES, LengthNATGenerationMixin, NATPreTrainedModel, marian_config, new_teacher
 
 
 PAD, BOS, EOS, UNK, MASK = range(5)
 VOCAB_SIZE = 24
 MODEL_TYPES = sorted(ARCHITECTURES)
+# What holds for some architectures only.
+LENGTH_MODEL_TYPES = [name for name in MODEL_TYPES if issubclass(ARCHITECTURES[name][1], LengthNATGenerationMixin)]
+CANVAS_READERS = [name for name in MODEL_TYPES if name != "flowseq"]  # FlowSeq reads latent variables
+PASSES_PER_ROUND = {"levenshtein_transformer": 3}  # else 1
 
 _SIDES = ("encoder", "decoder")
 TINY: dict[str, Any] = {
@@ -23,15 +27,16 @@ TINY: dict[str, Any] = {
     **{f"{side}_ffn_dim": 32 for side in _SIDES},
     "max_position_embeddings": 32,
 }
+# Fields that some architectures have beside.
+TINY_EXTRA: dict[str, Any] = {"num_length_bins": 16, "init_steps": 0, "kl_annealing_steps": 1}
 
 
-def tiny_model(model_type: str, **fields: Any) -> NATPreTrainedModel:
+def tiny_model(model_type: str, seed: int = 0, **fields: Any) -> NATPreTrainedModel:
     """A model in evaluation mode whose weights are large enough for varied outputs."""
     config_class, model_class = ARCHITECTURES[model_type]
-    settings = {**TINY, "init_std": 0.3, "dropout": 0.0, **fields}
-    if hasattr(config_class, "num_length_bins"):
-        settings.setdefault("num_length_bins", 16)
-    torch.manual_seed(0)
+    extra = {name: value for name, value in TINY_EXTRA.items() if hasattr(config_class, name)}
+    settings = {**TINY, **extra, "init_std": 0.3, "dropout": 0.0, **fields}
+    torch.manual_seed(seed)
     return model_class(config_class(**settings)).eval()
 
 

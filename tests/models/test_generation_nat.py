@@ -7,12 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from nat_model_tester import EOS, MODEL_TYPES, PAD, TINY, assert_translations, tiny_batch, tiny_model, tiny_teacher
+from nat_model_tester import (
+    EOS,
+    LENGTH_MODEL_TYPES,
+    PAD,
+    TINY,
+    assert_translations,
+    tiny_batch,
+    tiny_model,
+    tiny_teacher,
+)
 from torch import nn
 from torch.testing import assert_close
 
 from hf_nat.models import NATConfig, NATGenerationMixin, NATModel, NATPreTrainedModel, NATState
-from hf_nat.models.generation_nat import LengthNATGenerationMixin
+from hf_nat.models.generation_nat import average_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +44,8 @@ class CountdownModel(NATGenerationMixin, NATPreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
+        members: tuple,
+        encoder_hidden_states: tuple[torch.Tensor, ...],
         settings: SimpleNamespace,
     ) -> CountdownState:
         self.live_rows: list[int] = []
@@ -44,6 +54,7 @@ class CountdownModel(NATGenerationMixin, NATPreTrainedModel):
         return CountdownState(
             input_ids=input_ids,
             attention_mask=attention_mask,
+            members=members,
             encoder_hidden_states=encoder_hidden_states,
             tokens=tokens,
             scores=torch.zeros(tokens.shape),
@@ -55,7 +66,7 @@ class CountdownModel(NATGenerationMixin, NATPreTrainedModel):
     def refine(self, state: CountdownState) -> CountdownState:
         self.live_rows.append(len(state.tokens))
         assert torch.equal(state.rounds_needed, state.input_ids[:, 0] - 4)
-        assert len(state.encoder_hidden_states) == len(state.attention_mask) == len(state.tokens)
+        assert len(state.encoder_hidden_states[0]) == len(state.attention_mask) == len(state.tokens)
         assert state.intermediate == ()
         new = state.input_ids[:, :1]
         return dataclasses.replace(
@@ -140,12 +151,16 @@ def test_model_without_rounds_of_its_own_is_an_error() -> None:
             pass
 
     with pytest.raises(NotImplementedError, match="Incomplete must define `init_state`"):
-        Incomplete().init_state(INPUT_IDS, INPUT_IDS, INPUT_IDS, SimpleNamespace())
+        Incomplete().init_state(INPUT_IDS, INPUT_IDS, (), (), SimpleNamespace())
     with pytest.raises(NotImplementedError, match="Incomplete must define `refine`"):
         Incomplete().refine(None)
 
 
-LENGTH_MODEL_TYPES = [name for name in MODEL_TYPES if isinstance(tiny_model(name), LengthNATGenerationMixin)]
+def test_average_logits_averages_probabilities() -> None:
+    first, second = torch.randn(2, 3, 5), torch.randn(2, 3, 5)
+    averaged = average_logits([first, second])
+    assert_close(averaged.exp(), (first.softmax(dim=-1) + second.softmax(dim=-1)) / 2)
+    assert torch.equal(average_logits([first.bfloat16()]), first.bfloat16().float())
 
 
 @pytest.fixture(params=LENGTH_MODEL_TYPES)
@@ -207,8 +222,8 @@ def test_unusable_teacher_or_beam_is_an_error(model: NATPreTrainedModel) -> None
         model.generate(source, teacher=tiny_teacher())
     with pytest.raises(ValueError, match=r"\(24 tokens, EOS 2\), got 20 tokens, EOS 2"):
         model.generate(source, teacher=tiny_teacher(vocab_size=20), length_beam=2)
-    with pytest.raises(ValueError, match="`length_beam` must be at most `num_length_bins` = 16, got 17"):
-        model.generate(source, length_beam=17)
+    with pytest.raises(ValueError, match="`length_beam` must be at most the .* length classes, got 99"):
+        model.generate(source, length_beam=99)
     with pytest.raises(ValueError, match="`length_beam` must be >= 1, got 0"):
         model.generate(source, length_beam=0)
 

@@ -84,5 +84,8 @@ def test_loss_is_the_weighted_cross_entropy_of_the_gold_class() -> None:
     logits = torch.randn(2, 8)
     labels = torch.tensor([[5, 6, 2, -100], [5, 5, 5, 2]])
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    expected = -logits.log_softmax(dim=1)[[0, 1], [5, 5]] * 0.3
-    assert_close(predictor(length_loss_weight=0.3).loss(logits, labels, mask), expected)
+    losses = -logits.log_softmax(dim=1)[[0, 1], [5, 5]] * 0.3
+    assert_close(predictor(length_loss_weight=0.3).loss(logits, labels, mask), (3 * losses[0] + 4 * losses[1]) / 7)
+    assert_close(
+        predictor(length_loss_weight=0.3).loss(logits, labels, mask, 14), (3 * losses[0] + 4 * losses[1]) / 14
+    )

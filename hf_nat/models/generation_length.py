@@ -1,0 +1,60 @@
+"""Generation of the models that predict the target length first.
+
+Dimension letters: B batch, K candidates of a sentence, S source, D model; R = B * K rows of a state.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from .canvas import content_mask, mask_canvas
+from .generation_nat import NATGenerationMixin, NATState, average_logits
+
+
+class LengthNATGenerationMixin(NATGenerationMixin):
+    """Generation for models with a `length_predictor`: all-mask canvases of the K most probable lengths."""
+
+    generation_defaults = {**NATGenerationMixin.generation_defaults, "length_beam": 1}
+    candidate_knobs = ("length_beam",)
+
+    length_predictor: Any
+
+    def init_state(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        members: tuple[Any, ...],
+        encoder_hidden_states: tuple[torch.Tensor, ...],
+        settings: SimpleNamespace,
+    ) -> NATState:
+        """See [`NATGenerationMixin.init_state`].
+
+        Raises:
+            ValueError: if `length_beam` exceeds the number of length classes.
+        """
+        length_beam, num_bins = settings.length_beam, self.length_predictor.num_bins
+        if length_beam > num_bins:
+            raise ValueError(f"`length_beam` must be at most the {num_bins} length classes, got {length_beam}.")
+        length_logits = average_logits(
+            [
+                member.length_predictor(states, attention_mask)
+                for member, states in zip(members, encoder_hidden_states, strict=True)
+            ]
+        )
+        lengths = self.length_predictor.candidates(
+            length_logits, attention_mask.sum(dim=1), length_beam, settings.max_length
+        )
+        config = self.config
+        tokens = mask_canvas(lengths.flatten(), config.mask_token_id, config.eos_token_id, config.pad_token_id)
+        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(length_beam)
+        return NATState(
+            input_ids=input_ids[rows],
+            attention_mask=attention_mask[rows],
+            members=members,
+            encoder_hidden_states=tuple(states[rows] for states in encoder_hidden_states),
+            tokens=tokens,
+            scores=torch.zeros(tokens.shape, device=tokens.device),
+            finished=~content_mask(tokens.ne(config.pad_token_id)).any(dim=1),
+            max_iterations=settings.max_iterations,
+        )
