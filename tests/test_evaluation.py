@@ -113,6 +113,16 @@ def test_a_reranker_chooses_among_the_lengths(student_folder, teacher_folder, ar
     assert texts[None] != texts[teacher_folder]
 
 
+def test_an_ensemble_is_loaded_and_recorded(student_folder, arguments, tmp_path):
+    texts = []
+    for number, options in enumerate(({}, {"ensemble": student_folder})):
+        output_dir = tmp_path / str(number)
+        metrics = evaluate(*arguments(student_folder, output_dir=output_dir, **options))
+        assert metrics["decoding"].get("ensemble") == ([options["ensemble"]] if options else None)
+        texts.append((output_dir / "translations.txt").read_text())
+    assert texts[0] == texts[1]  # a model and itself
+
+
 def test_options_of_the_other_kind_of_model_are_errors(teacher_folder, student_folder, arguments):
     with pytest.raises(ValueError, match="`num_beams` must be 1 for a NAT model, got 5. Use `length_beam`"):
         evaluate(*arguments(student_folder, num_beams=5))

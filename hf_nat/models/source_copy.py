@@ -3,6 +3,8 @@
 Dimension letters: B batch, S source, T target, D model.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -69,7 +71,7 @@ class SourceCopy(nn.Module):
 
     def embed_canvas(
         self,
-        model: nn.Module,
+        model: Any,
         canvas: torch.Tensor,
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor,

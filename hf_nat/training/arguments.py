@@ -66,6 +66,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     """
 
     max_tokens: int = option(4000, "token budget of one batch on one process: rows x longest row, source or target")
+    pad_to_multiple_of: int | None = option(None, "pad batches to such lengths: fewer shapes to compile")
     label_smoothing: float = option(0.1, "label smoothing of the word loss, for teachers and students alike")
     bleu_on_eval: bool = option(True, "translate the validation split at each evaluation and log eval_bleu")
     average_checkpoints: int = option(0, "final weights are the mean of this many checkpoints; 0 keeps the best one")

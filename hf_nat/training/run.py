@@ -59,7 +59,9 @@ def train(
         eval_dataset=validation_set,
         processing_class=tokenizer,
         # With the model given, the collator also shifts the labels for an AT model.
-        data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
+        data_collator=DataCollatorForSeq2Seq(
+            tokenizer, model=model, pad_to_multiple_of=training_args.pad_to_multiple_of
+        ),
         compute_loss_func=None
         if isinstance(model, NATPreTrainedModel)
         else CrossEntropyLoss(training_args.label_smoothing),

@@ -68,10 +68,10 @@ def tiny_batch(rows: list[int] | None = None, extra_padding: int = 0) -> dict[st
     return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
 
 
-def assert_translations(sequences: torch.Tensor) -> None:
+def assert_translations(sequences: torch.Tensor, mask_token_id: int = MASK) -> None:
     """Content without special tokens, EOS, padding; no column of padding alone."""
     for row in sequences.tolist():
         end = row.index(EOS)
-        assert not set(row[:end]) & {PAD, BOS, EOS, MASK}
+        assert not set(row[:end]) & {PAD, BOS, EOS, mask_token_id}
         assert set(row[end + 1 :]) <= {PAD}
     assert sequences[:, -1].ne(PAD).any()
