@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from .config import option
 from .data.corpora import load_corpus
 from .inference import DecodingArguments, load_model, translate
-from .metrics.translation import score_translations
+from .metrics.translation import DEFAULT_METRICS, score_translations
 from .utils import atomic_path, environment, write_json
 
 
-_IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")
+IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")
 
 
 @dataclass
-class EvaluateArguments:
-    """Which model is scored on which corpus, and how it decodes.
+class SplitArguments:
+    """Which model translates which split of which corpus.
 
     Raises:
         ValueError: if a size is below 1.
@@ -33,12 +36,18 @@ class EvaluateArguments:
     target_lang: str = field(metadata={"help": "language key of the target"})
     split: str = option("test", "split to translate")
     config_name: str | None = option(None, "configuration of a Hub corpus")
-    output_dir: str | None = option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
     max_samples: int | None = option(None, "translate only the first sentences")
 
     def __post_init__(self) -> None:
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
+
+
+@dataclass
+class EvaluateArguments(SplitArguments):
+    """Which model is scored on which split, and where the result goes."""
+
+    output_dir: str | None = option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
 
 
 def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
@@ -60,27 +69,10 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     model, tokenizer = load_model(args.model)
     decoding = decoding or DecodingArguments()
     generate_kwargs = decoding.generate_kwargs(model)
-    pairs = _load_pairs(args)
-    started = time.perf_counter()
-    translations = translate(
-        model,
-        tokenizer,
-        [pair[args.source_lang] for pair in pairs],
-        progress=True,
-        **generate_kwargs,
-    )
-    seconds = time.perf_counter() - started
-    texts = [translation.text for translation in translations]
-    scores = score_translations(texts, [pair[args.target_lang] for pair in pairs], target_lang=args.target_lang)
-    rounds = [translation.iterations for translation in translations if translation.iterations is not None]
+    texts, measurements = measure(model, tokenizer, load_pairs(args), args, **generate_kwargs)
     metrics = {
-        **{key: getattr(args, key) for key in _IDENTIFYING_KEYS},
-        "num_sentences": len(pairs),
-        "num_truncated": sum(translation.truncated for translation in translations),
-        "scores": {name: {"score": score.score, "signature": score.signature} for name, score in scores.items()},
-        "seconds": round(seconds, 3),
-        "sentences_per_second": round(len(pairs) / seconds, 3),
-        "iterations_mean": sum(rounds) / len(rounds) if rounds else None,
+        **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
+        **measurements,
         "decoding": decoding.options(model) | {"max_batch_tokens": decoding.max_batch_tokens},
         "environment": environment(),
     }
@@ -88,6 +80,45 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     write_json(output_dir / "metrics.json", metrics)
     return metrics
+
+
+def measure(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[dict[str, str]],
+    args: SplitArguments,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    **generate_kwargs: Any,
+) -> tuple[list[str], dict[str, Any]]:
+    """Translates the sources of pairs and scores the translations against their targets.
+
+    Args:
+        model (`PreTrainedModel`): the model.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        pairs (`Sequence[dict[str, str]]`): texts by language.
+        args (`SplitArguments`): the languages.
+        metrics (`Sequence[str]`, *optional*): see `score_translations`.
+        **generate_kwargs: see `translate`.
+
+    Returns:
+        `tuple[list[str], dict[str, Any]]`: translations, and the measurements that metrics.json holds.
+    """
+    started = time.perf_counter()
+    sources = [pair[args.source_lang] for pair in pairs]
+    translations = translate(model, tokenizer, sources, progress=True, **generate_kwargs)
+    seconds = time.perf_counter() - started
+    texts = [translation.text for translation in translations]
+    references = [pair[args.target_lang] for pair in pairs]
+    scores = score_translations(texts, references, target_lang=args.target_lang, metrics=metrics)
+    rounds = [translation.iterations for translation in translations if translation.iterations is not None]
+    return texts, {
+        "num_sentences": len(pairs),
+        "num_truncated": sum(translation.truncated for translation in translations),
+        "scores": {name: {"score": score.score, "signature": score.signature} for name, score in scores.items()},
+        "seconds": round(seconds, 3),
+        "sentences_per_second": round(len(pairs) / seconds, 3),
+        "iterations_mean": sum(rounds) / len(rounds) if rounds else None,
+    }
 
 
 def _output_dir(args: EvaluateArguments) -> Path:
@@ -98,7 +129,8 @@ def _output_dir(args: EvaluateArguments) -> Path:
     return Path(args.model) / f"eval-{args.split}"
 
 
-def _load_pairs(args: EvaluateArguments) -> list[dict[str, str]]:
+def load_pairs(args: SplitArguments) -> list[dict[str, str]]:
+    """Returns the texts of a split by language, in their order."""
     rows = load_corpus(
         args.corpus,
         args.split,

@@ -18,7 +18,7 @@ LAYERS = [
     ("data", "alignment", "metrics"),
     ("inference",),
     ("distillation", "training", "evaluation"),
-    ("hub",),
+    ("hub", "tuning"),
     ("experiments",),
     ("cli",),
 ]

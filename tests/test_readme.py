@@ -19,6 +19,7 @@ LESS = {
     "train": ["--max_steps=3", "--save_steps=3", "--eval_steps=3", "--use_cpu=true", "--disable_tqdm=true"],
     "distill": ["--max_samples=20", "--num_beams=2", "--max_new_tokens=8"],
     "evaluate": ["--max_samples=5"],
+    "tune": ["--max_samples=5"],
 }
 
 

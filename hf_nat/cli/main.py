@@ -18,6 +18,7 @@ COMMANDS = {
     "distill": ("distill", "replace the training targets of a corpus by a teacher's translations"),
     "translate": ("translate", "translate a file or standard input"),
     "evaluate": ("evaluate", "translate a test split and score it"),
+    "tune": ("tune", "choose the value of a decoding knob on a validation split"),
     "push": ("push", "publish a model or corpus folder on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }

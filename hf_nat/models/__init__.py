@@ -3,12 +3,24 @@
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from .configuration_cmlm import CMLMConfig
+from .configuration_flowseq import FlowSeqConfig
+from .configuration_insertion_transformer import InsertionTransformerConfig
+from .configuration_iterative_nat import IterativeNATConfig
+from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .configuration_nat import LengthNATConfig, NATConfig
 from .configuration_vanilla_nat import VanillaNATConfig
+from .generation_flowseq import FlowSeqState
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
 from .generation_length import LengthNATGenerationMixin
 from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
 from .modeling_cmlm import CMLMForConditionalGeneration
+from .modeling_flowseq import FlowSeqForConditionalGeneration
+from .modeling_insertion_transformer import InsertionTransformerForConditionalGeneration
+from .modeling_iterative_nat import IterativeNATForConditionalGeneration
+from .modeling_levenshtein_transformer import (
+    LevenshteinTransformerForConditionalGeneration,
+    LevenshteinTransformerOutput,
+)
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .modeling_vanilla_nat import VanillaNATForConditionalGeneration
 from .sizes import SIZES, marian_config, new_teacher, size_config
@@ -19,7 +31,11 @@ ARCHITECTURES: dict[str, tuple[type[NATConfig], type[NATPreTrainedModel]]] = {
     config_class.model_type: (config_class, model_class)
     for config_class, model_class in (
         (VanillaNATConfig, VanillaNATForConditionalGeneration),
+        (IterativeNATConfig, IterativeNATForConditionalGeneration),
         (CMLMConfig, CMLMForConditionalGeneration),
+        (InsertionTransformerConfig, InsertionTransformerForConditionalGeneration),
+        (LevenshteinTransformerConfig, LevenshteinTransformerForConditionalGeneration),
+        (FlowSeqConfig, FlowSeqForConditionalGeneration),
     )
 }
 
@@ -34,10 +50,20 @@ __all__ = [
     "SIZES",
     "CMLMConfig",
     "CMLMForConditionalGeneration",
+    "FlowSeqConfig",
+    "FlowSeqForConditionalGeneration",
+    "FlowSeqState",
     "InsertionNATGenerationMixin",
     "InsertionState",
+    "InsertionTransformerConfig",
+    "InsertionTransformerForConditionalGeneration",
+    "IterativeNATConfig",
+    "IterativeNATForConditionalGeneration",
     "LengthNATConfig",
     "LengthNATGenerationMixin",
+    "LevenshteinTransformerConfig",
+    "LevenshteinTransformerForConditionalGeneration",
+    "LevenshteinTransformerOutput",
     "NATConfig",
     "NATGenerateOutput",
     "NATGenerationMixin",

@@ -17,6 +17,7 @@ class LengthNATGenerationMixin(NATGenerationMixin):
 
     generation_defaults = {**NATGenerationMixin.generation_defaults, "length_beam": 1}
     candidate_knobs = ("length_beam",)
+    ensemble_fields = (*NATGenerationMixin.ensemble_fields, "length_prediction", "num_length_bins")
 
     length_predictor: Any
 

@@ -39,6 +39,7 @@ class NATState:
         scores (`torch.FloatTensor` of shape `(R, T)`): log-probability (nats) of each content token, elsewhere 0.
         finished (`torch.BoolTensor` of shape `(R,)`): True where more rounds would change nothing.
         max_iterations (`int`): rounds allowed.
+        synced (`bool`): every round calls the decoder equally often, whatever the rows need.
         iteration (`int`): rounds executed.
         intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
             `tokens`, for the history.
@@ -52,6 +53,7 @@ class NATState:
     scores: torch.Tensor
     finished: torch.Tensor
     max_iterations: int
+    synced: bool = False
     iteration: int = 0
     intermediate: tuple[torch.Tensor, ...] = ()
 
@@ -106,6 +108,15 @@ class NATGenerationMixin:
     }
     # Those of the knobs that count candidates of a sentence.
     candidate_knobs: ClassVar[tuple[str, ...]] = ()
+    # What the members of an ensemble must have in common.
+    ensemble_fields: ClassVar[tuple[str, ...]] = (
+        "model_type",
+        "vocab_size",
+        "pad_token_id",
+        "bos_token_id",
+        "eos_token_id",
+        "mask_token_id",
+    )
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
 
@@ -231,7 +242,8 @@ class NATGenerationMixin:
             member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members
         )
         state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
-        output = self._run(state, settings, early_stop=not synced_gpus)
+        state = dataclasses.replace(state, synced=bool(synced_gpus))
+        output = self._run(state, settings)
         if teacher is None:
             scores = self._candidate_scores(state, output)
         else:
@@ -269,11 +281,10 @@ class NATGenerationMixin:
         return settings
 
     def _members(self, ensemble: Sequence[PreTrainedModel]) -> tuple[Any, ...]:
-        """Returns the model and the others of its ensemble, which must have its architecture and vocabulary."""
-        shared = ("model_type", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "mask_token_id")
-        own = {name: getattr(self.config, name) for name in shared}
+        """Returns the model and the others of its ensemble."""
+        own = {name: getattr(self.config, name, None) for name in self.ensemble_fields}
         for member in ensemble:
-            other = {name: getattr(member.config, name, None) for name in shared}
+            other = {name: getattr(member.config, name, None) for name in self.ensemble_fields}
             if other != own:
                 raise ValueError(f"The models of an `ensemble` must agree in {own}, got {other}.")
         return (self, *ensemble)
@@ -287,7 +298,7 @@ class NATGenerationMixin:
         """Returns scores `[B * K]` to choose a sentence's candidate by; `state` is the one before the first round."""
         return output.sequences_scores
 
-    def _run(self, state: NATState, settings: SimpleNamespace, early_stop: bool) -> NATGenerateOutput:
+    def _run(self, state: NATState, settings: SimpleNamespace) -> NATGenerateOutput:
         """Refines all rows until they are finished: the loop."""
         pad = self.config.pad_token_id
         rows = torch.arange(len(state.tokens), device=state.tokens.device)
@@ -302,7 +313,7 @@ class NATGenerationMixin:
                     for row, tokens in zip(rows.tolist(), _unpad(canvas, pad), strict=True):
                         history[row].append(tokens)
             is_last = iteration == settings.max_iterations
-            ended = torch.ones_like(state.finished) if is_last else state.finished & early_stop
+            ended = torch.ones_like(state.finished) if is_last else state.finished & (not state.synced)
             done.append((rows[ended], state.tokens[ended], state.scores[ended], iteration))
             state = dataclasses.replace(state, iteration=iteration, intermediate=())
             live = (~ended).nonzero().squeeze(1)

@@ -303,9 +303,10 @@ class NATDecoder(NATPreTrainedModel):
         encoder_hidden_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        num_layers: int | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutputWithPastAndCrossAttentions:
-        """Decodes a canvas; `inputs_embeds` are token embeddings before scaling."""
+        """Decodes a canvas, with all layers or the first ones; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
         self_attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
@@ -316,7 +317,7 @@ class NATDecoder(NATPreTrainedModel):
             attention_mask=encoder_attention_mask,
             encoder_hidden_states=encoder_hidden_states,
         )
-        for layer in self.layers:
+        for layer in self.layers[:num_layers]:
             hidden_states = layer(
                 hidden_states,
                 self_attention_mask,

@@ -37,7 +37,10 @@ class TargetNoise:
         """
         device = self.labels.device
         if self._rows is None:
-            return torch.rand(len(self.labels), size, generator=self.generator, device=device)
+            shape = (len(self.labels), size)
+            if self.generator is None:  # torch.compile traces no `generator=None`
+                return torch.rand(shape, device=device)
+            return torch.rand(shape, generator=self.generator, device=device)
         # Each draw has a seed of its own, lest the size of one shift the numbers of the next.
         seeds = [zlib.crc32(row, self._num_draws) for row in self._rows]
         self._num_draws += 1

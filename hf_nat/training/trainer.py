@@ -158,6 +158,9 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         """Computes the loss as the parent does, and adds up its components for the next log line."""
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training:
+            if not self._components:
+                # A resumed run starts from a later update than 0.
+                self._components_logged_at = self.state.global_step
             for name, value in (getattr(outputs, "loss_components", None) or {}).items():
                 self._components[name] += value.detach() * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss

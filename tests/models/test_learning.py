@@ -23,21 +23,30 @@ from nat_model_tester import (
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 TASKS = {"copy": lambda words: words, "reverse": lambda words: words[::-1]}
+# What an architecture needs beside the settings of the others.
+SIZES = {
+    name: dict(zip(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), sizes, strict=True))
+    for name, sizes in {"insertion_transformer": (64, 128, 128)}.items()
+}
+NUM_STEPS = {"insertion_transformer": 1500}
 
 
 def random_batch(task: str, size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    lengths = torch.randint(1, 9, (size,), generator=generator).tolist()
-    sources = [torch.randint(5, VOCAB_SIZE, (length,), generator=generator).tolist() for length in lengths]
+    """Sentences of 1 to 6 different words: with repeated ones, what a parallel insertion lacks is ambiguous."""
+    lengths = torch.randint(1, 7, (size,), generator=generator).tolist()
+    sources = [(torch.randperm(VOCAB_SIZE - 5, generator=generator)[:length] + 5).tolist() for length in lengths]
     input_ids = pad_rows([[*source, EOS] for source in sources], PAD)
     labels = pad_rows([[*TASKS[task](source), EOS] for source in sources], -100)
     return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
 
 
-def train(model_type: str, task: str, device: str, num_steps: int, autocast: bool = False) -> tuple:
+def train(model_type: str, task: str, device: str, autocast: bool = False) -> tuple:
     """Trains from a random seed; a failure is repeated with HF_NAT_TEST_SEED set to the one it prints."""
     seed = int(os.environ.get("HF_NAT_TEST_SEED") or secrets.randbelow(2**31))
     print(f"HF_NAT_TEST_SEED={seed}")
     sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 2, "decoder_layers": 2}
+    sizes |= SIZES.get(model_type, {})
+    num_steps = NUM_STEPS.get(model_type, 600)
     model = tiny_model(model_type, seed, init_std=0.08, **sizes).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=num_steps)
@@ -62,7 +71,7 @@ def exact_matches(sequences: torch.Tensor, labels: torch.Tensor) -> float:
 @pytest.mark.parametrize("task", sorted(TASKS))
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_architecture_learns(model_type: str, task: str) -> None:
-    model, held_out = train(model_type, task, "cpu", num_steps=600)
+    model, held_out = train(model_type, task, "cpu")
     sequences = model.generate(held_out["input_ids"])
     assert_translations(sequences)
     assert UNK not in sequences
@@ -78,7 +87,7 @@ def test_architecture_learns(model_type: str, task: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_gpu_translates_like_the_cpu(model_type: str) -> None:
-    model, held_out = train(model_type, "reverse", "cuda", num_steps=600)
+    model, held_out = train(model_type, "reverse", "cuda")
     on_gpu = model.generate(held_out["input_ids"].cuda(), return_dict_in_generate=True)
     loss = model(**{name: value.cuda() for name, value in held_out.items()}).loss
     model.cpu()
@@ -92,6 +101,6 @@ def test_gpu_translates_like_the_cpu(model_type: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
 def test_gpu_learns_in_bfloat16(model_type: str) -> None:
-    model, held_out = train(model_type, "reverse", "cuda", num_steps=600, autocast=True)
+    model, held_out = train(model_type, "reverse", "cuda", autocast=True)
     sequences = model.bfloat16().generate(held_out["input_ids"].cuda())
     assert exact_matches(sequences.cpu(), held_out["labels"]) > 0.9

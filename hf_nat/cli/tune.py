@@ -1,0 +1,24 @@
+"""`hf-nat tune`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import load_config
+from ..hub.cards import write_model_card
+from ..inference import DecodingArguments
+from ..tuning import TuneArguments, tune
+
+
+def run(argv: Sequence[str]) -> None:
+    """Tunes a decoding knob on validation, and brings the model's card up to date."""
+    args, decoding = load_config((TuneArguments, DecodingArguments), argv, prog="hf-nat tune")
+    report = tune(args, decoding)
+    write_model_card(args.model)
+    print(f"{args.knob:>16} {args.metric:>9} {'seconds':>9} {'rounds':>7}")
+    for result in report["results"]:
+        mark = "  <- best" if result["value"] == report["best"] else ""
+        columns = f"{result['value']:16g} {result['score']:9.2f} {result['seconds']:9.1f}"
+        print(f"{columns} {result['iterations_mean']:7.2f}{mark}")
+    print(f"{report['num_sentences']} sentences, {report['results'][0]['signature']}")
+    print(f"{args.model}: `{args.knob}` is now {report['best']:g} in generation_config.json")

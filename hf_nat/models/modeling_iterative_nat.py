@@ -1,0 +1,208 @@
+"""iNAT: a non-autoregressive decoder that reads its own last translation and improves it.
+
+Dimension letters: B batch, S source, T target, D model, M length bins, V vocabulary; N target positions of a batch; R
+rows of a decoding state.
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import can_return_tuple
+
+from .canvas import content_mask
+from .configuration_iterative_nat import IterativeNATConfig
+from .corruption import corrupt, random_tokens
+from .generation_length import LengthNATGenerationMixin
+from .generation_nat import NATState
+from .length import LengthPredictor
+from .losses import linear_cross_entropy, token_weights
+from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
+from .noise import TargetNoise, sample
+from .source_copy import SourceCopy
+
+
+class IterativeNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
+    """Non-autoregressive Transformer with iterative refinement.
+
+    The first round reads a copy of the source (`source_copy`) at the masks of a canvas, every other round the
+    translation of the round before it.
+
+    Args:
+        config ([`IterativeNATConfig`]): configuration.
+
+    Source: Lee et al. 2018 (arXiv:1802.06901), as in Zhou et al. 2020, appendix A.2: one decoder for all rounds, which
+        reads tokens alone. Differs from fairseq: the EOS is never predicted or corrupted, special tokens are never
+        drawn, and a swap of the corruption swaps.
+    """
+
+    config: IterativeNATConfig
+    _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
+
+    def __init__(self, config: IterativeNATConfig) -> None:
+        super().__init__(config)
+        self.model = NATModel(config)
+        self.length_predictor = LengthPredictor(config)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.source_copy = SourceCopy(config.source_copy, config.d_model)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        num_items_in_batch: int | torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> NATSeq2SeqLMOutput:
+        """Refines a translation of the gold length for `num_training_rounds`, or scores a given canvas in one pass.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
+            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
+                everywhere but at padding.
+            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
+            decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas, masks and all; switches
+                later rounds and corruption off.
+            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
+            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
+            generator (`torch.Generator`, *optional*): source of corruption and sampling, see [`TargetNoise`].
+            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+
+        Returns:
+            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions, the mean over the rounds. All else
+            is of the first round, which reads no target; in training with `labels`, `logits` is `None`.
+
+        Raises:
+            ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
+        """
+        canvas = decoder_input_ids
+        if canvas is None:
+            if labels is None:
+                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            canvas = labels.masked_fill(labels == -100, self.config.pad_token_id)
+            canvas = canvas.masked_fill(content_mask(labels.ne(-100)), self.config.mask_token_id)
+        attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            decoder_inputs_embeds=self.source_copy.embed_canvas(
+                self.model, canvas, input_ids, attention_mask, inputs_embeds
+            ),
+            decoder_attention_mask=canvas.ne(self.config.pad_token_id),
+            encoder_outputs=encoder_outputs,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
+        logits, components = None, None
+        if labels is None or not self.training:
+            logits = self.lm_head(outputs.last_hidden_state)
+        if labels is not None:
+            hidden_states = outputs.last_hidden_state
+            if decoder_input_ids is None:
+                encoded = (outputs.encoder_last_hidden_state, attention_mask)
+                noise = TargetNoise(labels, self.training, generator)
+                word_loss = self._refinement_loss(hidden_states, encoded, labels, num_items_in_batch, noise)
+            else:
+                word_loss = self._word_loss(hidden_states, labels.ne(-100), labels, num_items_in_batch)
+            components = {
+                "word": word_loss,
+                "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
+            }
+        return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
+
+    def _refinement_loss(
+        self,
+        hidden_states: torch.Tensor,
+        encoded: tuple[torch.Tensor, torch.Tensor],
+        labels: torch.Tensor,
+        num_items_in_batch: int | torch.Tensor | None,
+        noise: TargetNoise,
+    ) -> torch.Tensor:
+        """Executes the rounds after the first, whose decoder states `[B, T, D]` are given; mean loss of all rounds.
+
+        A round reads what the one before it predicted or, in the sentences drawn for denoising, a corrupted target.
+        The logits of a round are gone before the next one starts.
+        """
+        config, special = self.config, self._special_token_ids()
+        num_rounds = config.num_training_rounds
+        target_mask = labels.ne(-100)
+        content = content_mask(target_mask)
+        targets = labels.masked_fill(~target_mask, config.pad_token_id)
+        weights = token_weights(target_mask, labels, num_items_in_batch) / num_rounds
+        denoises = noise.uniform(num_rounds - 1) < config.denoising_probability
+        # All numbers of a position are drawn together: those of a sentence do not depend on the padding behind it.
+        uniforms = noise.uniform(labels.shape[1] * (num_rounds - 1) * 3).view(*labels.shape, num_rounds - 1, 3)
+        total = weights.new_zeros(())
+        for i in range(num_rounds - 1):
+            draws, operations, replacements = uniforms[:, :, i].unbind(dim=2)
+            loss, predicted = linear_cross_entropy(
+                hidden_states[target_mask],
+                self.lm_head.weight,
+                targets[target_mask],
+                weights,
+                label_smoothing=config.label_smoothing,
+                choose=partial(self._choose_content, draws[target_mask]),
+            )
+            total = total + loss
+            replacements = random_tokens(replacements, config.vocab_size, special)
+            corrupted = corrupt(targets, content, operations, replacements, config.corruption_rate)
+            translated = targets.masked_scatter(target_mask, cast(torch.Tensor, predicted))
+            canvas = torch.where(denoises[:, i : i + 1], corrupted, translated).where(content, targets)
+            hidden_states = self.model.decoder(canvas, target_mask, *encoded).last_hidden_state
+        return total + self._word_loss(hidden_states, target_mask, labels, num_items_in_batch) / num_rounds
+
+    def _choose_content(self, uniforms: torch.Tensor, logits: torch.Tensor, first: int) -> torch.Tensor:
+        """Chooses content tokens from logits `[n, V]`, those of the positions from `first` on, uniforms `[N]`."""
+        for token_id in self._special_token_ids():
+            logits[:, token_id] = float("-inf")
+        if not self.config.sample_predictions:
+            return logits.argmax(dim=1)
+        return sample(logits, uniforms[first : first + len(logits)])
+
+    def word_logits(
+        self, state: NATState, encoder_hidden_states: torch.Tensor, selected: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores the vocabulary at the selected positions, given the canvas of the round before.
+
+        Args:
+            state ([`NATState`]): the state.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
+
+        Returns:
+            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+        """
+        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
+        hidden_states = self.model.decoder(
+            attention_mask=state.tokens.ne(self.config.pad_token_id),
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=state.attention_mask,
+            inputs_embeds=embeds,
+        ).last_hidden_state
+        return self.lm_head(hidden_states[selected])
+
+    def refine(self, state: NATState) -> NATState:
+        """Predicts all content tokens anew; a sentence that comes out as it went in is finished.
+
+        Args:
+            state ([`NATState`]): the state.
+
+        Returns:
+            [`NATState`]: the next state, with the scores of this round.
+        """
+        content = content_mask(state.tokens.ne(self.config.pad_token_id))
+        logits = self._logits(state, "word_logits", content)
+        tokens, scores = self._predict(logits, content, state.tokens, state.scores)
+        finished = tokens.eq(state.tokens).all(dim=1)
+        return dataclasses.replace(state, tokens=tokens, scores=scores, finished=finished)

@@ -1,0 +1,148 @@
+"""Tries the values of one decoding knob on a validation split and makes the best the checkpoint's default."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from .config import option
+from .evaluation import SplitArguments, load_pairs, measure
+from .inference import DecodingArguments, load_model
+from .metrics.translation import DEFAULT_METRICS
+from .models import NATPreTrainedModel
+from .utils import environment, read_json, sha256_file, write_json
+
+
+logger = logging.get_logger(__name__)
+
+# Source: the EOS penalties that fairseq's documentation suggests, 0 to 3.
+_DEFAULT_VALUES = {"eos_penalty": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)}
+_LOWER_IS_BETTER = ("ter",)
+
+
+@dataclass
+class TuneArguments(SplitArguments):
+    """Which knob of which model is tuned on which split; `model` is a folder.
+
+    Raises:
+        ValueError: if a size is below 1, or the metric is unknown.
+    """
+
+    split: str = option("validation", "split to translate")
+    knob: str = option("eos_penalty", "decoding knob to tune, out of those in generation_config.json")
+    values: list[float] | None = option(None, "values to try; default for eos_penalty: 0 0.5 1 1.5 2 3")
+    metric: str = option("bleu", f"metric that decides: {', '.join(DEFAULT_METRICS)}")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.metric not in DEFAULT_METRICS:
+            raise ValueError(f"`metric` must be out of {sorted(DEFAULT_METRICS)}, got {self.metric!r}.")
+
+
+def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
+    """Translates a split once for each value of a knob and sets the best one in `generation_config.json`.
+
+    `tune-KNOB.json` in the model's folder is written after every value. A value that it holds already, for the same
+    weights, texts and other settings, is not measured again, and takes part in the choice.
+
+    Args:
+        args (`TuneArguments`): model, corpus and knob.
+        decoding (`DecodingArguments`, *optional*): how the model decodes otherwise; by default as its checkpoint says.
+
+    Returns:
+        `dict[str, Any]`: the content of tune-KNOB.json: `results`, with value, score, its signature, seconds and mean
+        number of rounds each, in the order of the values; the `best` value, of equally good ones the smallest; what
+        they were measured with.
+
+    Raises:
+        ValueError: if `model` is no folder or no NAT model, it has no such knob, the knob's values are missing or no
+            whole numbers where it counts something, or the knob is among the decoding options.
+    """
+    folder = Path(args.model)
+    if not folder.is_dir():
+        raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
+    model, tokenizer = load_model(folder)
+    decoding = decoding or DecodingArguments()
+    values = _values(args, model, decoding)
+    pairs = load_pairs(args)
+    path = folder / f"tune-{args.knob}.json"
+    identity = _identity(args, model, decoding, pairs)
+    report = read_json(path) if path.is_file() else {}
+    if any(report.get(name) != value for name, value in identity.items()):
+        report = {**identity, "results": []}
+    generate_kwargs = decoding.generate_kwargs(model)
+    for value in values:
+        if value in [result["value"] for result in report["results"]]:
+            continue
+        _, measured = measure(model, tokenizer, pairs, args, (args.metric,), **generate_kwargs, **{args.knob: value})
+        result = {
+            "value": value,
+            **measured["scores"][args.metric],
+            **{name: measured[name] for name in ("seconds", "iterations_mean")},
+        }
+        logger.info(f"{args.knob} {value:g}: {args.metric} {result['score']:.2f} in {result['seconds']:.1f} s")
+        results = sorted([*report["results"], result], key=lambda result: result["value"])
+        report |= {"results": results, "best": _best(results, args.metric), "environment": environment()}
+        write_json(path, report)
+    _set_default(model, folder, args.knob, report["best"])
+    return report
+
+
+def _values(args: TuneArguments, model: PreTrainedModel, decoding: DecodingArguments) -> list[float]:
+    """Returns the values to try, smallest first, as integers where the knob counts something."""
+    if not isinstance(model, NATPreTrainedModel):
+        raise ValueError(f"`model` must be a NAT model, got a {type(model).__name__}.")
+    defaults = cast(Any, model).generation_defaults
+    knobs = sorted(name for name, default in defaults.items() if type(default) in (int, float))
+    if args.knob not in knobs:
+        raise ValueError(f"`knob` must be out of {knobs} for a {type(model).__name__}, got {args.knob!r}.")
+    if args.knob in decoding.options(model):
+        raise ValueError(f"`{args.knob}` must be left out while it is tuned, got {getattr(decoding, args.knob)}.")
+    values = args.values or _DEFAULT_VALUES.get(args.knob)
+    if values is None:
+        raise ValueError(f"`values` must be given for `{args.knob}`, got none.")
+    if type(defaults[args.knob]) is float:
+        return sorted(set(values))
+    for value in values:
+        if value != int(value):
+            raise ValueError(f"`values` of `{args.knob}` must be whole numbers, got {value}.")
+    return sorted({int(value) for value in values})
+
+
+def _identity(
+    args: TuneArguments, model: PreTrainedModel, decoding: DecodingArguments, pairs: Sequence[dict[str, str]]
+) -> dict[str, Any]:
+    """Collects everything that a score depends on beside the knob's value."""
+    texts = [(pair[args.source_lang], pair[args.target_lang]) for pair in pairs]
+    defaults = {*cast(Any, model).generation_defaults, "max_length", "max_new_tokens"} - {args.knob}
+    return {
+        "knob": args.knob,
+        "metric": args.metric,
+        **{name: getattr(args, name) for name in ("corpus", "config_name", "split", "source_lang", "target_lang")},
+        "num_sentences": len(pairs),
+        "corpus_sha256": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
+        "weights_sha256": {path.name: sha256_file(path) for path in sorted(Path(args.model).glob("*.safetensors"))},
+        "generation_config": {name: getattr(model.generation_config, name, None) for name in sorted(defaults)},
+        "decoding": decoding.options(model),
+    }
+
+
+def _best(results: Sequence[dict[str, Any]], metric: str) -> float:
+    """Returns the value with the best score, the first of equally good ones."""
+    sign = -1 if metric in _LOWER_IS_BETTER else 1
+    return max(results, key=lambda result: sign * result["score"])["value"]
+
+
+def _set_default(model: PreTrainedModel, folder: Path, knob: str, value: float) -> None:
+    """Sets one key of the checkpoint's generation_config.json and keeps the others."""
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        cast(Any, model).generation_config.save_pretrained(folder)
+    write_json(path, read_json(path) | {knob: value})

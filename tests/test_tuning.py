@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokenizerFast
+
+import hf_nat.tuning
+from hf_nat.config import load_config
+from hf_nat.evaluation import EvaluateArguments, evaluate
+from hf_nat.inference import DecodingArguments
+from hf_nat.models import InsertionTransformerConfig, InsertionTransformerForConditionalGeneration
+from hf_nat.tuning import TuneArguments, tune
+from hf_nat.utils import read_json, write_json
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, sentences: list[str]) -> str:
+    rows = [{"translation": {"en": sentence, "xx": sentence}} for sentence in sentences]
+    (tmp_path / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path / "{split}.jsonl")
+
+
+@pytest.fixture
+def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    """A model that would rather insert nothing."""
+    torch.manual_seed(0)
+    config = InsertionTransformerConfig(
+        vocab_size=len(tiny_tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        max_position_embeddings=64,
+        **{f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")},
+    )
+    model = InsertionTransformerForConditionalGeneration(config)
+    with torch.no_grad():
+        model.slot_projection.bias.copy_(30 * model.lm_head.weight[config.eos_token_id])
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def run(corpus: str, folder: Path) -> Callable[..., dict]:
+    def run(**options: object) -> dict:
+        options = {"model": folder, "corpus": corpus, "source_lang": "en", "target_lang": "xx"} | options
+        argv = []
+        for name, value in options.items():
+            argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+        return tune(*load_config((TuneArguments, DecodingArguments), argv))
+
+    return run
+
+
+@pytest.fixture
+def scores(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
+    """Scores that stand in for translations, by the knob's value; each is given once."""
+    scores: dict[float, float] = {}
+
+    def measure(_model, _tokenizer, pairs, args, metrics, max_batch_tokens, **generate_kwargs):
+        (metric,) = metrics
+        score = {"score": scores.pop(generate_kwargs[args.knob]), "signature": "a signature"}
+        return [""] * len(pairs), {"scores": {metric: score}, "seconds": 1.0, "iterations_mean": 2.0}
+
+    monkeypatch.setattr(hf_nat.tuning, "measure", measure)
+    return scores
+
+
+def default(folder: Path, knob: str) -> object:
+    return read_json(folder / "generation_config.json")[knob]
+
+
+def test_scores_are_those_of_evaluate_and_the_best_value_is_set(run, folder, corpus):
+    before = read_json(folder / "generation_config.json")
+    write_json(folder / "generation_config.json", before | {"eos_penalty": 9.0, "length_penalty": 0.7})
+    report = run(metric="chrf", values=(3, 0, 0.5))
+    assert report == read_json(folder / "tune-eos_penalty.json")
+    assert [result["value"] for result in report["results"]] == [0.0, 0.5, 3.0]
+    for result in report["results"]:
+        metrics = evaluate(
+            EvaluateArguments(str(folder), corpus, "en", "xx", split="validation"),
+            DecodingArguments(eos_penalty=result["value"]),
+        )
+        assert {name: result[name] for name in ("score", "signature")} == metrics["scores"]["chrf"]
+        assert result["iterations_mean"] == metrics["iterations_mean"]
+    scores = {result["value"]: result["score"] for result in report["results"]}
+    assert len(set(scores.values())) > 1
+    assert scores[report["best"]] == max(scores.values())
+    after = before | {"eos_penalty": report["best"], "length_penalty": 0.7}
+    assert read_json(folder / "generation_config.json") == after
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    assert loaded.generation_config.eos_penalty == report["best"]
+    assert (report["num_sentences"], report["split"], report["decoding"]) == (5, "validation", {})
+
+
+def test_default_values_are_those_of_the_eos_penalty(run, scores):
+    scores |= dict.fromkeys((0, 0.5, 1, 1.5, 2, 3), 7.0)
+    assert [result["value"] for result in run()["results"]] == [0, 0.5, 1, 1.5, 2, 3]
+
+
+@pytest.mark.parametrize(("metric", "best"), [("bleu", 1), ("ter", 2)])
+def test_of_equally_good_values_the_smallest_wins(run, scores, folder, metric, best):
+    scores |= {0: 5.0, 1: 9.0, 2: 4.0, 3: 9.0, 4: 4.0}
+    assert run(metric=metric, values=(4, 3, 2, 1, 0))["best"] == best
+    assert default(folder, "eos_penalty") == best
+
+
+def test_killed_run_goes_on_and_measured_values_are_not_measured_again(run, scores, folder):
+    scores |= {0: 5.0, 1: 6.0}
+    with pytest.raises(KeyError):  # 2 has no score yet
+        run(values=(0, 1, 2))
+    assert [result["value"] for result in read_json(folder / "tune-eos_penalty.json")["results"]] == [0, 1]
+    assert default(folder, "eos_penalty") == 0
+    scores[2] = 5.5
+    assert run(values=(0, 1, 2))["best"] == 1
+    scores[4] = 8.0
+    report = run(values=(0, 4))
+    assert [result["value"] for result in report["results"]] == [0, 1, 2, 4]
+    assert default(folder, "eos_penalty") == report["best"] == 4
+
+
+@pytest.mark.parametrize("change", ["max_samples", "metric", "num_candidates", "max_iterations", "weights", "text"])
+def test_anything_else_is_measured_again(run, scores, folder, corpus, change):
+    scores[0] = 5.0
+    run(values=(0,))
+    options = {"max_samples": 2, "metric": "chrf", "num_candidates": 2}
+    if change == "max_iterations":
+        config = read_json(folder / "generation_config.json")
+        write_json(folder / "generation_config.json", config | {"max_iterations": 3})
+    elif change == "weights":
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+        torch.nn.init.zeros_(model.slot_projection.bias)
+        model.save_pretrained(folder)
+    elif change == "text":
+        path = Path(corpus.format(split="validation"))
+        path.write_text(path.read_text().replace("hello", "hallo"))
+    scores[0] = 6.0
+    report = run(values=(0,), **{change: options[change]} if change in options else {})
+    assert [result["score"] for result in report["results"]] == [6.0]
+
+
+def test_counts_are_tuned_as_integers(run, scores, folder):
+    scores |= {1: 5.0, 4: 6.0}
+    report = run(knob="max_iterations", values=(4, 1))
+    assert json.dumps([result["value"] for result in report["results"]]) == "[1, 4]"
+    assert json.dumps(default(folder, "max_iterations")) == "4"
+    assert (folder / "tune-max_iterations.json").is_file()
+
+
+def test_missing_generation_config_is_written(run, scores, folder):
+    before = read_json(folder / "generation_config.json")
+    (folder / "generation_config.json").unlink()
+    scores[2] = 5.0
+    run(values=(2,))
+    assert read_json(folder / "generation_config.json") == before | {"eos_penalty": 2.0}
+
+
+KNOBS = r"\['eos_penalty', 'max_iterations', 'max_length_ratio', 'num_candidates'\]"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "owner/name"}, "`model` must be a local folder, .* got 'owner/name'"),
+        ({"knob": "eos_penalti"}, f"`knob` must be out of {KNOBS} for .* got 'eos_penalti'"),
+        ({"knob": "collapse_repeats"}, f"`knob` must be out of {KNOBS} for .* got 'collapse_repeats'"),
+        ({"knob": "max_iterations"}, "`values` must be given for `max_iterations`, got none"),
+        ({"knob": "max_iterations", "values": (1, 2.5)}, "`max_iterations` must be whole numbers, got 2.5"),
+        ({"eos_penalty": 1}, "`eos_penalty` must be left out while it is tuned, got 1.0"),
+        ({"metric": "blue"}, "`metric` must be out of .* got 'blue'"),
+        ({"max_samples": 0}, "`max_samples` must be >= 1, got 0"),
+    ],
+)
+def test_bad_argument_is_an_error(run, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**options)
+
+
+def test_an_autoregressive_model_is_an_error(run, copy_teacher: MarianMTModel, tiny_tokenizer, tmp_path):
+    copy_teacher.save_pretrained(tmp_path / "teacher")
+    tiny_tokenizer.save_pretrained(tmp_path / "teacher")
+    with pytest.raises(ValueError, match="`model` must be a NAT model, got a MarianMTModel"):
+        run(model=tmp_path / "teacher")
