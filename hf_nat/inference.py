@@ -68,7 +68,7 @@ class DecodingArguments:
     length_beam: int | None = option(None, "NAT model with a length predictor: lengths tried in parallel")
     num_candidates: int | None = option(None, "NAT model that inserts: first choices tried in parallel")
     num_samples: int | None = option(None, "FlowSeq: latent samples of each length")
-    temperature: float | None = option(None, "FlowSeq: standard deviation of the samples but the first")
+    latent_temperature: float | None = option(None, "FlowSeq: standard deviation of the samples but the first")
     eos_penalty: float | None = option(None, "NAT model that inserts: what inserting nothing loses, in nats")
     max_length_ratio: float | None = option(None, "NAT model that inserts: target tokens per source token, at most")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")

@@ -55,7 +55,7 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
         "num_samples": 1,
         "latent_temperature": 1.0,
     }
-    candidate_knobs = ("length_beam", "num_samples")  # type: ignore[assignment]
+    candidate_knobs = ("length_beam", "num_samples")
     iteration_limit = 1
 
     make_grids: Any

@@ -4,7 +4,7 @@ Dimension letters: B batch, K candidates of a sentence, S source, D model; R = B
 """
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -16,7 +16,7 @@ class LengthNATGenerationMixin(NATGenerationMixin):
     """Generation for models with a `length_predictor`: all-mask canvases of the K most probable lengths."""
 
     generation_defaults = {**NATGenerationMixin.generation_defaults, "length_beam": 1}
-    candidate_knobs = ("length_beam",)
+    candidate_knobs: ClassVar[tuple[str, ...]] = ("length_beam",)
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "length_prediction", "num_length_bins")
 
     length_predictor: Any

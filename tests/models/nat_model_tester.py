@@ -28,7 +28,12 @@ TINY: dict[str, Any] = {
     "max_position_embeddings": 32,
 }
 # Fields that some architectures have beside.
-TINY_EXTRA: dict[str, Any] = {"num_length_bins": 16, "init_steps": 0, "kl_annealing_steps": 1}
+TINY_EXTRA: dict[str, Any] = {
+    "num_length_bins": 16,
+    "flow_steps": [1, 1],
+    "init_steps": 0,
+    "kl_annealing_steps": 1,
+}
 
 
 def tiny_model(model_type: str, seed: int = 0, **fields: Any) -> NATPreTrainedModel:

@@ -184,6 +184,8 @@ def candidates_one_by_one(model: NATPreTrainedModel, batch: dict, num_candidates
 
 
 def test_length_beam_returns_the_candidate_of_best_mean_log_probability(model, monkeypatch) -> None:
+    if type(model)._candidate_scores is not NATGenerationMixin._candidate_scores:
+        pytest.skip("chooses by scores of its own")
     batch = tiny_batch()
     candidates = candidates_one_by_one(model, batch, 4, monkeypatch)
     output = model.generate(batch["input_ids"], length_beam=4, return_dict_in_generate=True, return_history=True)
