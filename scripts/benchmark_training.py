@@ -95,6 +95,8 @@ def new_trainee(name: str, args: argparse.Namespace) -> Trainee:
     else:
         config_class, model_class = ARCHITECTURES[name]
         fields |= {"mask_token_id": MASK, "label_smoothing": LABEL_SMOOTHING}
+        if name == "flowseq":
+            fields["init_steps"] = 0  # its second phase, with the flow, is the long one
         model = model_class(config_class(**{**size_config(args.size), **fields}))
     return Trainee(name, model.to(args.device), DTYPES[args.dtype])
 
