@@ -11,15 +11,21 @@ from hf_nat.utils import read_json
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "configs/multi30k/README.md").read_text(encoding="utf-8")
 results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
+training_table = runpy.run_path(str(ROOT / "scripts/benchmark_training.py"))["markdown_table"]
 markdown_table = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))["markdown_table"]
 
 
 def test_multi30k_page_holds_the_table_of_its_metrics():
-    assert results_table(ROOT / "configs/multi30k/results") in PAGE
+    assert results_table(ROOT / "configs/multi30k/results", ROOT / "configs/multi30k/benchmark/cpu.json") in PAGE
 
 
 def test_multi30k_page_holds_the_table_of_its_benchmark():
     assert markdown_table(read_json(ROOT / "configs/multi30k/benchmark/cpu.json")) in PAGE
+
+
+def test_readme_holds_the_table_of_the_training_benchmark():
+    table = training_table(read_json(ROOT / "scripts/results/benchmark_training_cpu.json"))
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_no_metrics_is_an_error(tmp_path):

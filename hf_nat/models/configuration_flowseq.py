@@ -60,6 +60,7 @@ class FlowSeqConfig(NATConfig):
             self.flow_ffn_dim = 2 * self.d_model
         if self.flow_attention_heads is None:
             self.flow_attention_heads = self.decoder_attention_heads
+        super().__post_init__(**kwargs)
         for name, minimum in (("posterior_layers", 1), ("init_steps", 0), ("kl_annealing_steps", 1)):
             if getattr(self, name) < minimum:
                 raise ValueError(f"`{name}` must be >= {minimum}, got {getattr(self, name)}.")
@@ -77,7 +78,6 @@ class FlowSeqConfig(NATConfig):
                 raise ValueError(
                     f"`{name}` must be >= {self.length_unit} with {self.num_levels} levels, got {getattr(self, name)}."
                 )
-        super().__post_init__(**kwargs)
 
     @property
     def num_levels(self) -> int:
