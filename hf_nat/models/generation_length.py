@@ -1,6 +1,7 @@
 """Generation of the models that predict the target length first.
 
-Dimension letters: B batch, K candidates of a sentence, S source, D model; R = B * K rows of a state.
+Dimension letters: B batch, K candidates of a sentence, S source, T target, D model, V vocabulary, N
+positions of a batch; R = B * K rows of a state.
 """
 
 from types import SimpleNamespace
@@ -59,3 +60,31 @@ class LengthNATGenerationMixin(NATGenerationMixin):
             finished=~content_mask(tokens.ne(config.pad_token_id)).any(dim=1),
             max_iterations=settings.max_iterations,
         )
+
+
+class SourceCopyNATGenerationMixin(LengthNATGenerationMixin):
+    """Generation for models whose decoder reads a copy of the source at masks."""
+
+    source_copy: Any
+
+    def word_logits(
+        self, state: NATState, encoder_hidden_states: torch.Tensor, selected: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores the vocabulary at the selected positions of the canvas.
+
+        Args:
+            state ([`NATState`]): the state.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
+
+        Returns:
+            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+        """
+        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
+        hidden_states = self.model.decoder(
+            attention_mask=state.tokens.ne(self.config.pad_token_id),
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=state.attention_mask,
+            inputs_embeds=embeds,
+        ).last_hidden_state
+        return self.lm_head(hidden_states[selected])

@@ -16,7 +16,7 @@ from transformers.utils import can_return_tuple
 from .canvas import content_mask
 from .configuration_iterative_nat import IterativeNATConfig
 from .corruption import corrupt, random_tokens
-from .generation_length import LengthNATGenerationMixin
+from .generation_length import SourceCopyNATGenerationMixin
 from .generation_nat import NATState
 from .length import LengthPredictor
 from .losses import linear_cross_entropy, token_weights
@@ -25,7 +25,7 @@ from .noise import TargetNoise, sample
 from .source_copy import SourceCopy
 
 
-class IterativeNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
+class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTrainedModel):
     """Non-autoregressive Transformer with iterative refinement.
 
     The first round reads a copy of the source (`source_copy`) at the masks of a canvas, every other round the
@@ -169,28 +169,6 @@ class IterativeNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrain
         if not self.config.sample_predictions:
             return logits.argmax(dim=1)
         return sample(logits, uniforms[first : first + len(logits)])
-
-    def word_logits(
-        self, state: NATState, encoder_hidden_states: torch.Tensor, selected: torch.Tensor
-    ) -> torch.Tensor:
-        """Scores the vocabulary at the selected positions, given the canvas of the round before.
-
-        Args:
-            state ([`NATState`]): the state.
-            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
-            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
-
-        Returns:
-            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
-        """
-        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
-        hidden_states = self.model.decoder(
-            attention_mask=state.tokens.ne(self.config.pad_token_id),
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=state.attention_mask,
-            inputs_embeds=embeds,
-        ).last_hidden_state
-        return self.lm_head(hidden_states[selected])
 
     def refine(self, state: NATState) -> NATState:
         """Predicts all content tokens anew; a sentence that comes out as it went in is finished.

@@ -13,14 +13,14 @@ from transformers.utils import can_return_tuple
 
 from .canvas import content_mask
 from .configuration_vanilla_nat import VanillaNATConfig
-from .generation_length import LengthNATGenerationMixin
+from .generation_length import SourceCopyNATGenerationMixin
 from .generation_nat import NATState
 from .length import LengthPredictor
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .source_copy import SourceCopy
 
 
-class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
+class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTrainedModel):
     """Non-autoregressive Transformer without fertilities.
 
     A canvas is all masks and EOS. The decoder reads a copy of the source at the masks (`source_copy`) and token
@@ -35,7 +35,7 @@ class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrained
 
     config: VanillaNATConfig
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
-    generation_defaults = {**LengthNATGenerationMixin.generation_defaults, "max_iterations": 1}
+    generation_defaults = {**SourceCopyNATGenerationMixin.generation_defaults, "max_iterations": 1}
     iteration_limit = 1
 
     def __init__(self, config: VanillaNATConfig) -> None:
@@ -108,28 +108,6 @@ class VanillaNATForConditionalGeneration(LengthNATGenerationMixin, NATPreTrained
                 "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
             }
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
-
-    def word_logits(
-        self, state: NATState, encoder_hidden_states: torch.Tensor, selected: torch.Tensor
-    ) -> torch.Tensor:
-        """Scores the vocabulary at the selected positions of the canvas.
-
-        Args:
-            state ([`NATState`]): the state.
-            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
-            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
-
-        Returns:
-            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
-        """
-        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
-        hidden_states = self.model.decoder(
-            attention_mask=state.tokens.ne(self.config.pad_token_id),
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=state.attention_mask,
-            inputs_embeds=embeds,
-        ).last_hidden_state
-        return self.lm_head(hidden_states[selected])
 
     def refine(self, state: NATState) -> NATState:
         """Predicts all content tokens; one round is all there is.
