@@ -13,9 +13,10 @@ import yaml
 from transformers import HfArgumentParser
 
 
-def option(default: Any, help: str) -> Any:
-    """Declares a key of a run: a dataclass field with a default and the line that `--help` prints."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Any, help: str, aliases: Sequence[str] = ()) -> Any:
+    """Declares a key of a run: a dataclass field with a default, the line that `--help` prints, and other names of it
+    on the command line."""
+    return dataclasses.field(default=default, metadata={"help": help, "aliases": list(aliases)})
 
 
 def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str | None = None) -> tuple[Any, ...]:

@@ -15,7 +15,8 @@ ROOT = Path(hf_nat.__file__).parent
 LAYERS = [
     ("utils", "config"),
     ("models",),
-    ("data", "alignment", "metrics"),
+    ("data", "alignment"),
+    ("metrics",),
     ("inference",),
     ("distillation", "training", "evaluation"),
     ("hub", "tuning"),

@@ -19,6 +19,7 @@ COMMANDS = {
     "translate": ("translate", "translate a file or standard input"),
     "evaluate": ("evaluate", "translate a test split and score it"),
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),
+    "align": ("align", "align the words of a parallel corpus"),
     "push": ("push", "publish a model or corpus folder on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }

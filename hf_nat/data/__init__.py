@@ -5,6 +5,7 @@ from __future__ import annotations
 from .corpora import load_corpus
 from .encoding import EncodingReport, encode, encode_corpus
 from .tokenizer import corpus_texts, load_tokenizer, train_tokenizer
+from .tokens import corpus_tokens, tokenize
 from .toy import Mode, ToyTask, generate_toy_corpus
 
 
@@ -13,10 +14,12 @@ __all__ = [
     "Mode",
     "ToyTask",
     "corpus_texts",
+    "corpus_tokens",
     "encode",
     "encode_corpus",
     "generate_toy_corpus",
     "load_corpus",
     "load_tokenizer",
+    "tokenize",
     "train_tokenizer",
 ]

@@ -1,0 +1,69 @@
+"""`hf-nat align`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..alignment import SYMMETRIZATIONS, align, format_links
+from ..config import load_config, option
+from ..data import corpus_tokens, load_corpus
+from ..utils import atomic_path
+
+
+@dataclass
+class AlignArguments:
+    """Which corpus is aligned, and how.
+
+    Raises:
+        ValueError: if there is not one corpus.
+    """
+
+    source_file: str | None = option(None, "text file of source sentences (plain or .gz), one a line")
+    target_file: str | None = option(None, "text file of target sentences")
+    corpus: str | None = option(
+        None,
+        "instead of the files: Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}",
+        aliases=["--dataset"],
+    )
+    config_name: str | None = option(None, "configuration of a Hub corpus")
+    split: str = option("train", "split of the corpus")
+    source_lang: str = option("source", "language code of the source: a key of the corpus, and the rules of `moses`")
+    target_lang: str = option("target", "language code of the target")
+    output_file: str = option("-", "Pharaoh lines, one a sentence pair; - is standard output")
+    tokens: str = option("space", "space: words between blanks; moses: lower-cased words; or a tokenizer's folder")
+    reverse: bool = option(False, "every source word chooses a target word, instead of the other way")
+    symmetrize: str | None = option(None, f"join both directions: {', '.join(SYMMETRIZATIONS)}")
+    device: str | None = option(None, "where the model is trained; default: a GPU if there is one")
+
+    def __post_init__(self) -> None:
+        files = (self.source_file, self.target_file)
+        if (None in files) == (self.corpus is None) or any(files) != all(files):
+            raise ValueError("Give both `--source-file` and `--target-file`, or `--corpus`.")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Writes the links of a corpus, line n for its row n."""
+    (args,) = load_config((AlignArguments,), argv, prog="hf-nat align")
+    rows = load_corpus(
+        args.corpus or [args.source_file, args.target_file],
+        args.split,
+        source_lang=args.source_lang,
+        target_lang=args.target_lang,
+        config_name=args.config_name,
+        streaming=True,
+    )
+    links = align(
+        *(corpus_tokens(rows, lang, args.tokens) for lang in (args.source_lang, args.target_lang)),
+        reverse=args.reverse,
+        symmetrize=args.symmetrize,
+        device=args.device,
+        progress=True,
+    )
+    lines = (f"{format_links(row)}\n" for row in links)
+    if args.output_file == "-":
+        sys.stdout.writelines(lines)
+    else:
+        with atomic_path(args.output_file) as temporary, open(temporary, "w", encoding="utf-8") as output:
+            output.writelines(lines)

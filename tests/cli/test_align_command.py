@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hf_nat.alignment import align, format_links
+from hf_nat.cli.main import main
+from hf_nat.data import generate_toy_corpus, load_corpus
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate_toy_corpus(tmp_path_factory.mktemp("toy"), sizes={"train": 200})
+
+
+@pytest.fixture(scope="module")
+def files(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    rows = load_corpus(corpus, source_lang="src", target_lang="tgt")["translation"]
+    folder = tmp_path_factory.mktemp("text")
+    for lang in ("src", "tgt"):
+        text = "".join(f"{row[lang]}\n" for row in rows)
+        (folder / f"train.{lang}").write_text(text, encoding="utf-8")
+    return [folder / "train.src", folder / "train.tgt"]
+
+
+def lines_of(files: list[Path], **options: str | bool) -> str:
+    sources, targets = ([line.split() for line in file.read_text(encoding="utf-8").splitlines()] for file in files)
+    return "".join(f"{format_links(links)}\n" for links in align(sources, targets, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ([], {}),
+        (["--reverse"], {"reverse": True}),
+        (["--symmetrize", "grow-diag-final-and"], {"symmetrize": "grow-diag-final-and"}),
+    ],
+)
+def test_files_to_file(files: list[Path], tmp_path: Path, options: list[str], arguments: dict) -> None:
+    output = tmp_path / "links.txt"
+    paths = [f"--source-file={files[0]}", f"--target-file={files[1]}", f"--output-file={output}"]
+    assert main(["align", *paths, *options]) == 0
+    assert output.read_text(encoding="utf-8") == lines_of(files, **arguments)
+
+
+def test_dataset_to_standard_output(corpus: Path, files: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["align", "--dataset", str(corpus), "--source_lang", "src", "--target_lang", "tgt"]) == 0
+    assert capsys.readouterr().out == lines_of(files)
+
+
+def test_unequal_files_leave_no_output_and_name_the_line(
+    files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = tmp_path / "longer.tgt"
+    longer.write_text(files[1].read_text(encoding="utf-8") + "a b\n", encoding="utf-8")
+    output = tmp_path / "links.txt"
+    options = [f"--source-file={files[0]}", f"--target-file={longer}", f"--output-file={output}"]
+    assert main(["align", *options]) == 2
+    assert f"line 201 of `{longer}` has no partner" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--source-file=a"], ["--source-file=a", "--target-file=b", "--corpus=c"]])
+def test_not_one_corpus_is_an_error(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["align", *options]) == 2
+    assert "Give both `--source-file` and `--target-file`, or `--corpus`" in capsys.readouterr().err
