@@ -97,7 +97,7 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
     for student in ("vanilla_nat", "cmlm"):
         real, distilled = (systems[f"{student}_{targets}"] for targets in ("real", "distilled"))
         assert distilled["bleu"] > real["bleu"] + 3
-        assert distilled["valid"] > real["valid"] + 0.2
+        assert distilled["valid"] > real["valid"] + 0.1
     complexity = {name: corpus["complexity"] for name, corpus in results["corpora"].items()}
     assert complexity["real"] == pytest.approx(complexity["exact"], rel=0.02)
     assert complexity["distilled"] < 0.9 * complexity["real"]
