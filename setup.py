@@ -21,7 +21,7 @@ setup(
     # The card templates stand at the top of the repository and are installed as a package of data files.
     package_dir={"hf_nat.hub_cards": "hub_cards"},
     package_data={
-        "hf_nat": ["py.typed"],
+        "hf_nat": ["py.typed", "metrics/evaluate_modules/*/*.py"],
         "hf_nat.experiments": ["templates/*.jinja"],
         "hf_nat.hub_cards": ["*.jinja"],
     },
@@ -35,6 +35,7 @@ setup(
         "huggingface_hub>=1.0",
         "sacrebleu>=2.5",
         "sacremoses>=0.1",
+        "snowballstemmer>=3.0",
         "matplotlib>=3.9",
         "jinja2>=3.1",
         "markdown>=3.5",
@@ -44,6 +45,6 @@ setup(
     extras_require={
         "deepspeed": ["deepspeed>=0.18"],
         "ct2": ["ctranslate2>=4.6"],
-        "dev": ["pytest>=8.3", "ruff>=0.12", "mypy>=1.16", "types-PyYAML", "sentencepiece>=0.2"],
+        "dev": ["pytest>=8.3", "ruff>=0.12", "mypy>=1.16", "types-PyYAML", "sentencepiece>=0.2", "nltk>=3.10.4"],
     },
 )

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
+from typing import Any
 
+import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 from sacremoses import MosesTokenizer
 
+from .beer import BEER
+from .meteor import METEOR
+from .ribes import RIBES
+
 
 DEFAULT_METRICS = ("bleu", "sacrebleu", "chrf", "ter")
+# Zhou, Gu & Neubig 2020, appendix C.
+PAPER_METRICS = ("bleu", "meteor", "ribes", "chrf", "ter", "beer")
 
 
 @dataclass(frozen=True)
@@ -21,13 +30,19 @@ class MetricScore:
 
     Args:
         name (`str`): the metric's name, a key of `score_translations`.
-        score (`float`): from 0 to 100 (TER: 0 is best, and more than 100 is possible).
-        signature (`str`): how the number was made, in sacrebleu's notation.
+        score (`float`): from 0 to 100 (TER: 0 is best, and more than 100 is possible); None if it cannot be computed.
+        signature (`str`): how the number was made, in sacrebleu's notation; empty without a score.
+        segments (`tuple[float, ...]`, *optional*): score of each segment by itself, on the same scale.
+        interval (`tuple[float, float]`, *optional*): ends of the 95 % bootstrap interval of the score.
+        reason (`str`, *optional*): why there is no score.
     """
 
     name: str
-    score: float
+    score: Any  # float | None: only metrics that need files of the user's can lack a score.
     signature: str
+    segments: tuple[float, ...] | None = None
+    interval: tuple[float, float] | None = None
+    reason: str | None = None
 
 
 def score_translations(
@@ -36,6 +51,10 @@ def score_translations(
     *,
     target_lang: str,
     metrics: Sequence[str] = DEFAULT_METRICS,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    segment_scores: bool = False,
+    num_bootstrap: int = 0,
+    seed: int = 12345,
 ) -> dict[str, MetricScore]:
     """Scores translations against one reference each.
 
@@ -46,55 +65,178 @@ def score_translations(
         hypotheses (`Sequence[str]`): detokenised translations.
         references (`Sequence[str]`): detokenised references, in the same order.
         target_lang (`str`): language code of both; selects the rules of the Moses tokenizer.
-        metrics (`Sequence[str]`, *optional*): names out of
+        metrics (`Sequence[str]`, *optional*): names; `PAPER_METRICS` holds the six of the paper:
             - `"bleu"`: tokenised BLEU, over Moses tokens of both sides, as the paper reports it;
             - `"sacrebleu"`: BLEU over sacrebleu's own 13a tokens;
-            - `"chrf"`: chrF2 (beta = 2, character n-grams up to 6);
-            - `"ter"`: translation edit rate.
+            - `"chrf"`, `"chrf3"`: chrF2 and chrF3 (beta 2 and 3, character n-grams up to 6);
+            - `"ter"`: translation edit rate;
+            - `"ribes"`: RIBES over Moses tokens;
+            - `"meteor"`: METEOR of exact and stem matches over Moses tokens;
+            - `"beer"`: BEER over Moses tokens; has no score, but a reason, without a trained model of the user's.
+        options (`Mapping[str, Mapping[str, Any]]`, *optional*): keyword arguments of a metric by its name, such as
+            `{"beer": {"model_dir": "beer/models/linear"}, "meteor": {"function_words": words}}`; see `BLEU`, `CHRF`
+            and `TER` of sacrebleu, `RIBES`, `METEOR` and `BEER`.
+        segment_scores (`bool`, *optional*, defaults to `False`): whether to score each segment by itself too; BLEU of
+            a segment counts only the n-gram orders that fit in it and smooths those without a match.
+        num_bootstrap (`int`, *optional*, defaults to 0): samples of the bootstrap that gives the interval; 0 for none.
+        seed (`int`, *optional*, defaults to 12345): seed of the bootstrap.
 
     Returns:
         `dict[str, MetricScore]`: a score for each name, in the order of `metrics`.
 
     Raises:
-        ValueError: if there is nothing to score, the two lengths differ, or a metric is unknown.
+        ValueError: if there is nothing to score, the two lengths differ, a metric is unknown or has no parameters for
+            the language, options name no metric asked for, or `num_bootstrap` is 1 or negative.
 
-    Source: Papineni et al. 2002 (BLEU), Post 2018 (signatures), Popovic 2015 (chrF), Snover et al. 2006 (TER);
-    computed by sacrebleu, tokenised by sacremoses.
+    Source: Papineni et al. 2002 (BLEU), Post 2018 (signatures), Popovic 2015 (chrF), Snover et al. 2006 (TER),
+    Isozaki et al. 2010 (RIBES), Denkowski & Lavie 2014 (METEOR), Stanojevic & Sima'an 2014 (BEER), Koehn 2004
+    (bootstrap); BLEU, chrF, TER and signatures by sacrebleu, tokens by sacremoses.
     """
+    check_sides(hypotheses, references)
+    if num_bootstrap < 0 or num_bootstrap == 1:
+        raise ValueError(f"`num_bootstrap` must be 0 or >= 2, got {num_bootstrap}. Use 0 for no interval.")
+    recipes = metric_recipes(metrics, options)
+    texts = PreparedTexts(references, target_lang)
+    scores = {}
+    for name, recipe in recipes.items():
+        if recipe.missing is not None:
+            scores[name] = MetricScore(name, None, "", reason=recipe.missing)
+            continue
+        metric = recipe.build(texts.language)
+        left, right = texts.prepare(recipe.tokenized, hypotheses), texts.prepare(recipe.tokenized, references)
+        stats = metric._extract_corpus_statistics(left, [right])
+        result = metric._aggregate_and_compute(stats)
+        interval = _interval(metric, stats, num_bootstrap, seed) if num_bootstrap else None
+        segments = _segments(metric, stats) if segment_scores else None
+        signature = texts.sign(result.name, metric.get_signature().format(short=False))
+        scores[name] = MetricScore(name, float(result.score), signature, segments, interval)
+    return scores
+
+
+def training_bleu(distilled: Sequence[str], real: Sequence[str], *, target_lang: str) -> MetricScore:
+    """Computes BLEU of distilled targets against the real targets of the same sources, over Moses tokens.
+
+    Args:
+        distilled (`Sequence[str]`): detokenised distilled targets.
+        real (`Sequence[str]`): detokenised real targets, in the same order.
+        target_lang (`str`): language code.
+
+    Returns:
+        `MetricScore`: the score `"bleu"`.
+
+    Raises:
+        ValueError: if there is no pair or the two lengths differ.
+
+    Source: Zhou, Gu & Neubig 2020, section 4.2 ("training BLEU").
+    """
+    return score_translations(distilled, real, target_lang=target_lang, metrics=("bleu",))["bleu"]
+
+
+@dataclass(frozen=True)
+class MetricRecipe:
+    """How to make a metric.
+
+    Args:
+        build (`Callable[[str], Metric]`): makes it for a language code without region.
+        tokenized (`bool`): whether it sees Moses tokens joined by spaces, or text.
+        missing (`str`, *optional*): why it cannot be made.
+    """
+
+    build: Callable[[str], Metric]
+    tokenized: bool
+    missing: str | None
+
+
+# Name: constructor from language and options, whether it sees Moses tokens.
+_METRICS: dict[str, tuple[Callable[..., Metric], bool]] = {
+    "beer": (lambda language, **options: BEER(**options), True),
+    "bleu": (lambda language, **options: BLEU(tokenize="none", force=True, **options), True),
+    "chrf": (lambda language, **options: CHRF(**options), False),
+    "chrf3": (lambda language, **options: CHRF(beta=3, **options), False),
+    "meteor": (lambda language, **options: METEOR(language, **options), True),
+    "ribes": (lambda language, **options: RIBES(**options), True),
+    "sacrebleu": (lambda language, **options: BLEU(**options), False),
+    "ter": (lambda language, **options: TER(**options), False),
+}
+
+
+def check_sides(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Raises ValueError unless there are as many hypotheses as references and at least one."""
     if len(hypotheses) != len(references):
         raise ValueError(
             f"`hypotheses` and `references` must have one length, got {len(hypotheses)} and {len(references)}."
         )
     if not hypotheses:
         raise ValueError("`hypotheses` must hold at least 1 sentence, got 0.")
-    unknown = [name for name in metrics if name not in _SCORERS]
+
+
+def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None) -> dict[str, MetricRecipe]:
+    """Looks the names up and checks that options belong to one of them."""
+    options = options or {}
+    unknown = [name for name in metrics if name not in _METRICS]
     if unknown:
-        raise ValueError(f"`metrics` must be out of {sorted(_SCORERS)}, got {unknown[0]!r}.")
-    return {name: _SCORERS[name](hypotheses, references, target_lang) for name in metrics}
+        raise ValueError(f"`metrics` must be out of {sorted(_METRICS)}, got {unknown[0]!r}.")
+    unused = [name for name in options if name not in metrics]
+    if unused:
+        raise ValueError(f"`options` must name metrics out of {list(metrics)}, got {unused[0]!r}.")
+    recipes = {}
+    for name in metrics:
+        build, tokenized = _METRICS[name]
+        given = dict(options.get(name, {}))
+        missing = None
+        if name == "beer" and given.get("model_dir") is None:
+            missing = "BEER needs a trained model: give the folder of one as the option `model_dir`."
+        recipes[name] = MetricRecipe(partial(build, **given), tokenized, missing)
+    return recipes
 
 
-def _moses_bleu(hypotheses: Sequence[str], references: Sequence[str], target_lang: str) -> MetricScore:
-    """BLEU over Moses tokens; the signature names the tokenizer, where sacrebleu could only say "none"."""
-    language = re.split("[-_]", target_lang)[0]
-    tokenizer = MosesTokenizer(lang=language)
-    tokenized = [
-        [" ".join(tokenizer.tokenize(sentence, escape=False)) for sentence in sentences]
-        for sentences in (hypotheses, references)
-    ]
-    score = _sacrebleu_score("bleu", BLEU(tokenize="none", force=True), *tokenized)
-    tokens = f"tok:moses-{language}-sacremoses-{metadata.version('sacremoses')}"
-    return MetricScore(score.name, score.score, score.signature.replace("tok:none", tokens))
+class PreparedTexts:
+    """The texts of one call: each is tokenised at most once, whatever the number of metrics."""
+
+    def __init__(self, references: Sequence[str], target_lang: str):
+        self.references = references
+        self.language = re.split("[-_]", target_lang)[0]
+        self._tokenizer = MosesTokenizer(lang=self.language)
+        self._tokens: dict[int, tuple[Sequence[str], list[str]]] = {}
+
+    def prepare(self, tokenized: bool, sentences: Sequence[str]) -> Sequence[str]:
+        """Moses tokens joined by spaces, or the sentences themselves."""
+        if not tokenized:
+            return sentences
+        if id(sentences) not in self._tokens:
+            tokens = [" ".join(self._tokenizer.tokenize(sentence, escape=False)) for sentence in sentences]
+            # The sentences are kept with their tokens so that no other object takes over their id.
+            self._tokens[id(sentences)] = (sentences, tokens)
+        return self._tokens[id(sentences)][1]
+
+    def sign(self, name: str, signature: str) -> str:
+        """The metric's own name, which states chrF's beta, leads; Moses tokens stand where it could say "none"."""
+        tokens = f"tok:moses-{self.language}-sacremoses-{metadata.version('sacremoses')}"
+        return f"{name}|{signature.replace('tok:none', tokens)}"
 
 
-def _sacrebleu_score(name: str, metric: Metric, hypotheses: Sequence[str], references: Sequence[str]) -> MetricScore:
-    """Scores with a sacrebleu metric; its own name, which states chrF's beta, leads the signature."""
-    result = metric.corpus_score(hypotheses, [references])
-    return MetricScore(name, float(result.score), f"{result.name}|{metric.get_signature().format(short=False)}")
+def _segments(metric: Metric, stats: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Score of each segment; BLEU with effective order."""
+    if isinstance(metric, BLEU):
+        metric = BLEU(
+            tokenize="none",
+            smooth_method=metric.smooth_method,
+            smooth_value=metric.smooth_value,
+            max_ngram_order=metric.max_ngram_order,
+            effective_order=True,
+        )
+    return tuple(float(metric._aggregate_and_compute([list(row)]).score) for row in stats)
 
 
-_SCORERS: dict[str, Callable[[Sequence[str], Sequence[str], str], MetricScore]] = {
-    "bleu": _moses_bleu,
-    "sacrebleu": lambda hyp, ref, _: _sacrebleu_score("sacrebleu", BLEU(), hyp, ref),
-    "chrf": lambda hyp, ref, _: _sacrebleu_score("chrf", CHRF(), hyp, ref),
-    "ter": lambda hyp, ref, _: _sacrebleu_score("ter", TER(), hyp, ref),
-}
+def _interval(metric: Metric, stats: Sequence[Sequence[float]], num_bootstrap: int, seed: int) -> tuple[float, float]:
+    """Ends of sacrebleu's bootstrap interval, which reports only mean and width; one sample in memory at a time."""
+    rng = np.random.default_rng(seed)
+    rows = np.array(stats, dtype="float32")
+    scores = sorted(
+        float(metric._compute_score_from_stats(rows[rng.choice(len(rows), size=len(rows))].sum(0)).score)
+        for _ in range(num_bootstrap)
+    )
+    # For the signature, as sacrebleu leaves them.
+    metric.n_bootstrap, metric.seed = num_bootstrap, str(seed)
+    cut = num_bootstrap // 40
+    return scores[cut], scores[-cut - 1]

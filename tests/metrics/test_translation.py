@@ -6,7 +6,10 @@ from collections import Counter
 import pytest
 import sacrebleu
 
-from hf_nat.metrics.translation import DEFAULT_METRICS, score_translations
+import hf_nat.metrics.translation as translation
+from hf_nat.metrics.meteor import METEOR
+from hf_nat.metrics.ribes import RIBES
+from hf_nat.metrics.translation import DEFAULT_METRICS, PAPER_METRICS, score_translations, training_bleu
 
 
 HYPOTHESES = ["Das ist ein Hund, der z.B. schläft.", "Zwei Männer laufen über die Straße."]
@@ -92,5 +95,129 @@ def test_unequal_lengths_are_an_error_with_both_counts():
 
 
 def test_unknown_metric_is_an_error():
-    with pytest.raises(ValueError, match=r"out of \['bleu', 'chrf', 'sacrebleu', 'ter'\], got 'meteor'"):
-        score_translations(["a"], ["a"], target_lang="de", metrics=["bleu", "meteor"])
+    with pytest.raises(ValueError, match=r"out of \['beer', 'bleu', .*'ter'\], got 'comet'"):
+        score_translations(["a"], ["a"], target_lang="de", metrics=["bleu", "comet"])
+
+
+def test_papers_metrics_have_their_names_and_scales():
+    scores = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=PAPER_METRICS)
+    assert list(scores) == ["bleu", "meteor", "ribes", "chrf", "ter", "beer"]
+    tokens = [
+        ["Das ist ein Hund , der z.B. schläft .", "Zwei Männer laufen über die Straße ."],
+        ["Das ist ein Hund , der schläft .", "Zwei Männer gehen über die Straße ."],
+    ]
+    for name, metric in (("meteor", METEOR("de")), ("ribes", RIBES())):
+        assert scores[name].score == metric.corpus_score(tokens[0], [tokens[1]]).score > 50
+        assert "|tok:moses-de-sacremoses-" in scores[name].signature
+    assert scores["meteor"].signature.startswith("METEOR(exact+stem)|nrefs:1|lang:de|")
+    assert scores["beer"].score is None
+
+
+def test_chrf3_is_chrf_of_beta_3():
+    score = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=["chrf3"])["chrf3"]
+    assert score.score == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES], beta=3).score
+    assert score.signature.startswith("chrF3|")
+
+
+def test_each_side_is_tokenised_once_for_all_metrics(monkeypatch):
+    calls = []
+
+    class Counting(translation.MosesTokenizer):
+        def tokenize(self, sentence, **kwargs):
+            calls.append(sentence)
+            return super().tokenize(sentence, **kwargs)
+
+    monkeypatch.setattr(translation, "MosesTokenizer", Counting)
+    score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=PAPER_METRICS)
+    assert sorted(calls) == sorted([*HYPOTHESES, *REFERENCES])
+
+
+def test_segments_are_the_scores_of_the_sentences_alone():
+    metrics = ("bleu", "sacrebleu", "chrf", "chrf3", "ter", "ribes", "meteor")
+    scores = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=metrics, segment_scores=True)
+    for k, pair in enumerate(zip(HYPOTHESES, REFERENCES, strict=True)):
+        alone = score_translations(*([text] for text in pair), target_lang="de", metrics=metrics)
+        for name in set(metrics) - {"bleu", "sacrebleu"}:
+            assert scores[name].segments[k] == pytest.approx(alone[name].score)
+        assert scores["sacrebleu"].segments[k] == pytest.approx(sacrebleu.sentence_bleu(pair[0], [pair[1]]).score)
+    assert score_translations(HYPOTHESES, REFERENCES, target_lang="de")["bleu"].segments is None
+
+
+def test_bleu_of_a_short_segment_has_effective_order():
+    score = score_translations(["Ja", "Ja"], ["Ja", "Nein"], target_lang="de", metrics=["bleu"], segment_scores=True)
+    assert score["bleu"].segments == pytest.approx((100.0, 0.0))
+    assert score["bleu"].score == 0.0
+
+
+def test_bootstrap_is_sacrebleus(monkeypatch):
+    monkeypatch.setenv("SACREBLEU_SEED", "42")
+    hypotheses = [" ".join(f"w{(k * n) % 7}" for k in range(8)) for n in range(1, 13)]
+    references = [" ".join(f"w{(k * n) % 5}" for k in range(8)) for n in range(1, 13)]
+    result = sacrebleu.CHRF().corpus_score(hypotheses, [references], n_bootstrap=100)
+    score = score_translations(hypotheses, references, target_lang="de", metrics=["chrf"], num_bootstrap=100, seed=42)[
+        "chrf"
+    ]
+    low, high = score.interval
+    assert (high - low) / 2 == pytest.approx(result._ci)
+    assert low < result._mean < high
+    assert "|bs:100|seed:42|" in score.signature
+
+
+def test_interval_cuts_one_fortieth_at_each_end():
+    class Sum:
+        """Scores a sample by the sum of its statistics."""
+
+        def _compute_score_from_stats(self, stats):
+            return sacrebleu.metrics.base.Score("sum", float(stats[0]))
+
+    stats = [[float(k)] for k in range(10)]
+    rng = translation.np.random.default_rng(1)
+    sums = sorted(float(rng.choice(10, size=10).sum()) for _ in range(80))
+    assert translation._interval(Sum(), stats, 80, 1) == (sums[2], sums[77])
+    assert sums[2] < sums[77]
+
+
+@pytest.mark.parametrize("num_bootstrap", [-1, 1])
+def test_one_bootstrap_sample_is_an_error(num_bootstrap):
+    with pytest.raises(ValueError, match=f"`num_bootstrap` must be 0 or >= 2, got {num_bootstrap}"):
+        score_translations(["a"], ["a"], target_lang="de", num_bootstrap=num_bootstrap)
+
+
+def test_options_reach_their_metric():
+    options = {"bleu": {"lowercase": True}, "ribes": {"alpha": 0.0}}
+    scores = score_translations(
+        ["JA nein"], ["ja nein c"], target_lang="de", metrics=["bleu", "ribes"], options=options
+    )
+    assert "|case:lc|" in scores["bleu"].signature
+    assert "|alpha:0.0|" in scores["ribes"].signature
+
+
+def test_options_of_a_metric_not_asked_for_are_an_error():
+    with pytest.raises(ValueError, match=r"`options` must name metrics out of \['bleu'\], got 'ribes'"):
+        score_translations(["a"], ["a"], target_lang="de", metrics=["bleu"], options={"ribes": {}})
+
+
+def test_training_bleu_takes_the_real_targets_as_references():
+    distilled, real = ["a b c d e"], ["a b c d e f g"]
+    score = training_bleu(distilled, real, target_lang="de")
+    assert score.name == "bleu"
+    assert score.score == pytest.approx(100 * math.exp(1 - 7 / 5))
+    assert training_bleu(real, distilled, target_lang="de").score < 75
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "expected"),
+    [
+        ("", "a b", [0.0, 0.0, 0.0]),
+        ("a b", "", [0.0, 0.0, 0.0]),
+        ("", "", [0.0, 0.0, 0.0]),
+        ("a", "a", [100.0, 100.0, 100.0]),
+        ("a b c", "a b c", [100.0, 100.0, 100.0]),
+        ("a b c", "x y z", [0.0, 0.0, 0.0]),
+    ],
+)
+def test_the_papers_other_metrics_are_defined_on_degenerate_sentences(hypothesis, reference, expected):
+    metrics = ("chrf3", "ribes", "meteor")
+    scores = score_translations([hypothesis], [reference], target_lang="de", metrics=metrics, segment_scores=True)
+    assert [score.score for score in scores.values()] == pytest.approx(expected)
+    assert [score.segments[0] for score in scores.values()] == pytest.approx(expected)

@@ -1,0 +1,13 @@
+"""`evaluate` module of BLEU over sacrebleu's own tokens."""
+
+from __future__ import annotations
+
+from hf_nat.metrics import evaluate_base
+
+
+class SacreBleu(evaluate_base.TranslationMetric):
+    """BLEU over sacrebleu's own tokens: `compute(predictions=[...], references=[...], target_lang="de")`."""
+
+    metric = "sacrebleu"
+    description = "BLEU over sacrebleu's 13a tokens, comparable between papers."
+    citation = "Post 2018. A call for clarity in reporting BLEU scores. WMT."

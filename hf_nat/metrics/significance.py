@@ -1,0 +1,145 @@
+"""Whether one system translates better than another by more than chance."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sacrebleu.significance import PairedTest
+
+from .translation import DEFAULT_METRICS, MetricRecipe, PreparedTexts, check_sides, metric_recipes
+
+
+_TESTS = {"bootstrap": "bs", "permutation": "ar"}
+
+
+@dataclass(frozen=True)
+class SystemScore:
+    """Score of one system by one metric, compared with the baseline.
+
+    Args:
+        score (`float`): corpus score as in `MetricScore`; None if it cannot be computed.
+        mean (`float`, *optional*): mean of the bootstrap samples' scores.
+        confidence (`float`, *optional*): half the width of their 95 % interval.
+        p_value (`float`, *optional*): probability (0-1) of a difference this large between systems that do not
+            differ; 1 where the two scores are equal; None for the baseline.
+        signature (`str`): how the number was made, with test, samples and seed; empty without a score.
+        reason (`str`, *optional*): why there is no score.
+    """
+
+    score: float | None
+    mean: float | None
+    confidence: float | None
+    p_value: float | None
+    signature: str
+    reason: str | None = None
+
+
+def compare_systems(
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    *,
+    target_lang: str,
+    baseline: str,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    test: Literal["bootstrap", "permutation"] = "bootstrap",
+    num_samples: int = 1000,
+    seed: int = 12345,
+) -> dict[str, dict[str, SystemScore]]:
+    """Tests whether systems differ from a baseline by more than chance.
+
+    Every metric and every system sees the same samples of sentences. Means and confidence come from `num_samples`
+    bootstrap samples in both tests.
+
+    Args:
+        systems (`Mapping[str, Sequence[str]]`): detokenised translations by the name of their system.
+        references (`Sequence[str]`): detokenised references.
+        target_lang (`str`): language code; see `score_translations`.
+        baseline (`str`): name of the system that the others are compared with.
+        metrics (`Sequence[str]`, *optional*): see `score_translations`.
+        options (`Mapping[str, Mapping[str, Any]]`, *optional*): see `score_translations`.
+        test (`str`, *optional*, defaults to `"bootstrap"`): paired bootstrap resampling, or `"permutation"`: paired
+            approximate randomisation, which swaps the two systems' outputs sentence by sentence.
+        num_samples (`int`, *optional*, defaults to 1000): samples, >= 2.
+        seed (`int`, *optional*, defaults to 12345): seed of the draws, >= 1.
+
+    Returns:
+        `dict[str, dict[str, SystemScore]]`: by system, the baseline first, and by metric, in the order of `metrics`.
+
+    Raises:
+        ValueError: if the baseline is not among the systems, nothing is compared with it, a system lacks sentences,
+            the test is unknown, or a number is out of range.
+
+    Source: Koehn 2004 (bootstrap), Riezler & Maxwell 2005 (approximate randomisation); computed by sacrebleu.
+    """
+    if baseline not in systems or len(systems) < 2:
+        raise ValueError(
+            f"`baseline` must be one of at least 2 systems, got {baseline!r} and the systems {sorted(systems)}."
+        )
+    if test not in _TESTS:
+        raise ValueError(f"`test` must be out of {sorted(_TESTS)}, got {test!r}.")
+    if num_samples < 2:
+        raise ValueError(f"`num_samples` must be >= 2, got {num_samples}.")
+    if seed < 1:
+        raise ValueError(f"`seed` must be >= 1, got {seed}: sacrebleu takes 0 for no seed.")
+    for hypotheses in systems.values():
+        check_sides(hypotheses, references)
+    names = [baseline, *(name for name in systems if name != baseline)]
+    comparison: dict[str, dict[str, SystemScore]] = {name: {} for name in names}
+    texts = PreparedTexts(references, target_lang)
+    for metric_name, recipe in metric_recipes(metrics, options).items():
+        if recipe.missing is not None:
+            scores = [SystemScore(None, None, None, None, "", recipe.missing)] * len(names)
+        else:
+            scores = _paired_test([systems[name] for name in names], texts, recipe, _TESTS[test], num_samples, seed)
+        for name, score in zip(names, scores, strict=True):
+            comparison[name][metric_name] = score
+    return comparison
+
+
+def _paired_test(
+    outputs: Sequence[Sequence[str]],
+    texts: PreparedTexts,
+    recipe: MetricRecipe,
+    test: str,
+    num_samples: int,
+    seed: int,
+) -> list[SystemScore]:
+    """One metric of all systems, the baseline first."""
+    named = [(str(k), texts.prepare(recipe.tokenized, hypotheses)) for k, hypotheses in enumerate(outputs)]
+    references = [texts.prepare(recipe.tokenized, texts.references)]
+    metric = recipe.build(texts.language)
+    confidence = num_samples if test == "ar" else -1
+    with _sacrebleu_seed(seed):
+        signatures, columns = PairedTest(named, {"": metric}, references, test, num_samples, confidence)()
+    ((name, signature),) = signatures.items()
+    signed = texts.sign(name, signature.format(short=False))
+    scores: list[SystemScore] = []
+    for result in columns[name]:
+        score, mean, half_width, p_value = (
+            None if value is None else float(value)
+            for value in (getattr(result, field) for field in ("score", "mean", "ci", "p_value"))
+        )
+        if scores and score == scores[0].score:
+            # sacrebleu counts the samples with a larger difference, so no difference at all would be significant.
+            p_value = 1.0
+        scores.append(SystemScore(score, mean, half_width, p_value, signed))
+    return scores
+
+
+@contextmanager
+def _sacrebleu_seed(seed: int) -> Iterator[None]:
+    """sacrebleu takes its seed from the environment only."""
+    before = os.environ.get("SACREBLEU_SEED")
+    os.environ["SACREBLEU_SEED"] = str(seed)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["SACREBLEU_SEED"]
+        else:
+            os.environ["SACREBLEU_SEED"] = before

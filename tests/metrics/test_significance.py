@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from sacrebleu.significance import PairedTest
+
+from hf_nat.metrics.meteor import METEOR
+from hf_nat.metrics.ribes import RIBES
+from hf_nat.metrics.significance import compare_systems
+from hf_nat.metrics.translation import PAPER_METRICS, score_translations
+
+
+def corpus(errors: float, size: int = 40) -> tuple[list[str], list[str]]:
+    """References of distinct words, and translations in which a share of the words is wrong."""
+    rng = random.Random(0)
+    references = [[f"wort{rng.randrange(500)}" for _ in range(rng.randint(6, 12))] for _ in range(size)]
+    noise = random.Random(1)
+    outputs = [[word if noise.random() > errors else "falsch" for word in words] for words in references]
+    return [" ".join(words) for words in outputs], [" ".join(words) for words in references]
+
+
+REFERENCES = corpus(0.0)[1]
+SYSTEMS = {"noisy": corpus(0.4)[0], "base": corpus(0.35)[0], "clean": corpus(0.02)[0]}
+SYSTEMS["copy"] = SYSTEMS["base"]
+METRICS = ("bleu", "chrf", "ter", "ribes", "meteor")
+
+
+@pytest.mark.parametrize("test", ["bootstrap", "permutation"])
+def test_a_better_system_differs_and_a_copy_does_not(test):
+    result = compare_systems(
+        SYSTEMS, REFERENCES, target_lang="de", baseline="base", metrics=METRICS, test=test, num_samples=100
+    )
+    assert list(result) == ["base", "noisy", "clean", "copy"]
+    for name in METRICS:
+        assert result["base"][name].p_value is None
+        assert result["clean"][name].p_value == pytest.approx(1 / 101)
+        assert result["copy"][name].p_value == 1.0
+        assert result["copy"][name].score == result["base"][name].score
+        worse = result["clean"][name].score > result["base"][name].score
+        assert worse == (name != "ter")
+        for scores in result.values():
+            assert abs(scores[name].mean - scores[name].score) < scores[name].confidence
+
+
+def test_scores_are_those_of_score_translations():
+    result = compare_systems(
+        SYSTEMS, REFERENCES, target_lang="de", baseline="base", metrics=METRICS, num_samples=10, seed=7
+    )
+    for system, hypotheses in SYSTEMS.items():
+        single = score_translations(hypotheses, REFERENCES, target_lang="de", metrics=METRICS)
+        for name in METRICS:
+            assert result[system][name].score == pytest.approx(single[name].score, abs=1e-9)
+            assert result[system][name].signature.startswith(single[name].signature.split("|")[0])
+            assert "|bs:10|seed:7|" in result[system][name].signature
+    assert "|tok:moses-de-sacremoses-" in result["base"]["ribes"].signature
+
+
+def test_results_are_those_of_sacrebleus_paired_test(monkeypatch):
+    monkeypatch.setenv("SACREBLEU_SEED", "99")
+    metrics = {"RIBES": RIBES(), "METEOR": METEOR("de")}
+    # The words have no punctuation, so their Moses tokens are the text.
+    named = [(name, SYSTEMS[name]) for name in ("base", "noisy")]
+    _, expected = PairedTest(named, metrics, [REFERENCES], "bs", 50)()
+    ours = compare_systems(
+        {name: SYSTEMS[name] for name in ("base", "noisy")},
+        REFERENCES,
+        target_lang="de",
+        baseline="base",
+        metrics=("ribes", "meteor"),
+        num_samples=50,
+        seed=99,
+    )
+    for key, name in (("RIBES", "ribes"), ("METEOR(exact+stem)", "meteor")):
+        for column, system in enumerate(("base", "noisy")):
+            score = ours[system][name]
+            result = expected[key][column]
+            assert (score.score, score.mean, score.confidence) == (result.score, result.mean, result.ci)
+            assert score.p_value == result.p_value
+
+
+def test_the_seed_decides_and_the_environment_is_left_alone(monkeypatch):
+    monkeypatch.delenv("SACREBLEU_SEED", raising=False)
+    means = []
+    for seed in (1, 2, 1):
+        result = compare_systems(
+            SYSTEMS, REFERENCES, target_lang="de", baseline="base", metrics=["ribes"], num_samples=20, seed=seed
+        )
+        means.append([scores["ribes"].mean for scores in result.values()])
+        assert "SACREBLEU_SEED" not in os.environ
+    assert means[0] == means[2] != means[1]
+    monkeypatch.setenv("SACREBLEU_SEED", "5")
+    compare_systems(SYSTEMS, REFERENCES, target_lang="de", baseline="base", metrics=["ribes"], num_samples=2)
+    assert os.environ["SACREBLEU_SEED"] == "5"
+
+
+def test_a_metric_without_a_score_says_why_for_every_system():
+    result = compare_systems(
+        SYSTEMS, REFERENCES, target_lang="de", baseline="base", metrics=("beer", "ribes"), num_samples=2
+    )
+    for scores in result.values():
+        assert scores["beer"].score is None and "model_dir" in scores["beer"].reason
+        assert scores["ribes"].score is not None and scores["ribes"].reason is None
+
+
+def test_all_metrics_of_the_paper_have_an_interval_around_their_score():
+    scores = score_translations(
+        SYSTEMS["base"], REFERENCES, target_lang="de", metrics=PAPER_METRICS, num_bootstrap=200
+    )
+    for name in METRICS:
+        low, high = scores[name].interval
+        assert low < scores[name].score < high
+    assert scores["beer"].interval is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "best"}, "`baseline` must be one of at least 2 systems, got 'best'"),
+        ({"systems": {"base": REFERENCES}}, r"got 'base' and the systems \['base'\]"),
+        ({"systems": {"base": REFERENCES, "short": REFERENCES[1:]}}, "got 39 and 40"),
+        ({"test": "t-test"}, r"`test` must be out of \['bootstrap', 'permutation'\], got 't-test'"),
+        ({"num_samples": 1}, "`num_samples` must be >= 2, got 1"),
+        ({"seed": 0}, "`seed` must be >= 1, got 0"),
+        ({"metrics": ["comet"]}, "got 'comet'"),
+    ],
+)
+def test_bad_arguments_are_errors_with_the_value(change, message):
+    arguments = {"systems": SYSTEMS, "target_lang": "de", "baseline": "base"} | change
+    with pytest.raises(ValueError, match=message):
+        compare_systems(references=REFERENCES, **arguments)
