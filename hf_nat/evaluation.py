@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .config import option
 from .data.corpora import load_corpus
 from .inference import DecodingArguments, load_model, translate
-from .metrics.translation import DEFAULT_METRICS, score_translations
+from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 from .utils import atomic_path, environment, write_json
 
 
@@ -45,9 +45,25 @@ class SplitArguments:
 
 @dataclass
 class EvaluateArguments(SplitArguments):
-    """Which model is scored on which split, and where the result goes."""
+    """Which model is scored on which split, by which metrics, and where the result goes."""
+
+    metrics: list[str] = field(
+        default_factory=lambda: list(DEFAULT_METRICS), metadata={"help": f"out of {', '.join(METRICS)}"}
+    )
+    num_bootstrap: int = option(0, "samples of the bootstrap that gives the interval of each score; 0 for none")
+    beer_model: str | None = option(None, "folder of a trained BEER model, for the metric `beer`")
 
     output_dir: str | None = option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        metric_recipes(self.metrics, None)  # An unknown name is an error now, not after an hour of translation.
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """Arguments of `score_translations`."""
+        options = {"beer": {"model_dir": self.beer_model}} if self.beer_model is not None else None
+        return {"metrics": self.metrics, "num_bootstrap": self.num_bootstrap, "options": options}
 
 
 def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
@@ -69,7 +85,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     model, tokenizer = load_model(args.model)
     decoding = decoding or DecodingArguments()
     generate_kwargs = decoding.generate_kwargs(model)
-    texts, measurements = measure(model, tokenizer, load_pairs(args), args, **generate_kwargs)
+    texts, measurements = measure(model, tokenizer, load_pairs(args), args, args.scoring, **generate_kwargs)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
@@ -87,7 +103,7 @@ def measure(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[dict[str, str]],
     args: SplitArguments,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    scoring: Mapping[str, Any] | None = None,
     **generate_kwargs: Any,
 ) -> tuple[list[str], dict[str, Any]]:
     """Translates the sources of pairs and scores the translations against their targets.
@@ -97,7 +113,7 @@ def measure(
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         pairs (`Sequence[dict[str, str]]`): texts by language.
         args (`SplitArguments`): the languages.
-        metrics (`Sequence[str]`, *optional*): see `score_translations`.
+        scoring (`Mapping[str, Any]`, *optional*): metrics and other arguments of `score_translations`.
         **generate_kwargs: see `translate`.
 
     Returns:
@@ -109,16 +125,23 @@ def measure(
     seconds = time.perf_counter() - started
     texts = [translation.text for translation in translations]
     references = [pair[args.target_lang] for pair in pairs]
-    scores = score_translations(texts, references, target_lang=args.target_lang, metrics=metrics)
+    scores = score_translations(texts, references, target_lang=args.target_lang, **(scoring or {}))
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     return texts, {
         "num_sentences": len(pairs),
         "num_truncated": sum(translation.truncated for translation in translations),
-        "scores": {name: {"score": score.score, "signature": score.signature} for name, score in scores.items()},
+        "scores": {name: _entry(score) for name, score in scores.items() if score.reason is None},
+        "without_score": {name: score.reason for name, score in scores.items() if score.reason is not None},
         "seconds": round(seconds, 3),
         "sentences_per_second": round(len(pairs) / seconds, 3),
         "iterations_mean": sum(rounds) / len(rounds) if rounds else None,
     }
+
+
+def _entry(score: MetricScore) -> dict[str, Any]:
+    """Returns what metrics.json holds of a score."""
+    interval = {} if score.interval is None else {"interval": list(score.interval)}
+    return {"score": score.score, "signature": score.signature, **interval}
 
 
 def _output_dir(args: EvaluateArguments) -> Path:

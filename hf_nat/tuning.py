@@ -81,7 +81,8 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     for value in values:
         if value in [result["value"] for result in report["results"]]:
             continue
-        _, measured = measure(model, tokenizer, pairs, args, (args.metric,), **generate_kwargs, **{args.knob: value})
+        scoring = {"metrics": [args.metric]}
+        _, measured = measure(model, tokenizer, pairs, args, scoring, **generate_kwargs, **{args.knob: value})
         result = {
             "value": value,
             **measured["scores"][args.metric],

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,12 @@ def environment() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "device": device,
     }
+
+
+def peak_memory_mb() -> float:
+    """Returns the largest resident memory that this process has had, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # Linux counts kilobytes
 
 
 def progress_bar(total: int | None, desc: str, unit: str = "sentences", disable: bool = False) -> tqdm:

@@ -141,3 +141,22 @@ def test_a_hub_model_needs_an_output_folder(arguments):
 def test_sizes_below_one_are_errors(arguments, name):
     with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
         arguments("a model", **{name: 0})
+
+
+def test_metrics_of_choice_with_intervals_and_a_reason_where_there_is_no_score(teacher_folder, arguments, capsys):
+    args, decoding = arguments(teacher_folder, num_bootstrap=20)
+    args.metrics = ["ribes", "beer", "chrf"]
+    metrics = evaluate(args, decoding)
+    assert list(metrics["scores"]) == ["ribes", "chrf"]
+    assert "needs a trained model" in metrics["without_score"]["beer"]
+    for score in metrics["scores"].values():
+        low, high = score["interval"]
+        assert 0 <= low <= score["score"] <= high <= 100
+
+
+def test_unknown_metric_is_an_error_before_anything_is_translated(arguments):
+    with pytest.raises(ValueError, match=r"`metrics` must be out of .* got 'blue'"):
+        load_config(
+            (EvaluateArguments,),
+            ["--model=x", "--corpus=x", "--source_lang=a", "--target_lang=b", "--metrics", "blue"],
+        )

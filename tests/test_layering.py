@@ -18,7 +18,7 @@ LAYERS = [
     ("data", "alignment"),
     ("metrics",),
     ("inference",),
-    ("distillation", "training", "evaluation"),
+    ("distillation", "training", "evaluation", "analysis"),
     ("hub", "tuning"),
     ("experiments",),
     ("cli",),

@@ -65,8 +65,8 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
     """Scores that stand in for translations, by the knob's value; each is given once."""
     scores: dict[float, float] = {}
 
-    def measure(_model, _tokenizer, pairs, args, metrics, max_batch_tokens, **generate_kwargs):
-        (metric,) = metrics
+    def measure(_model, _tokenizer, pairs, args, scoring, max_batch_tokens, **generate_kwargs):
+        (metric,) = scoring["metrics"]
         score = {"score": scores.pop(generate_kwargs[args.knob]), "signature": "a signature"}
         return [""] * len(pairs), {"scores": {metric: score}, "seconds": 1.0, "iterations_mean": 2.0}
 

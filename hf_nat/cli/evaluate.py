@@ -18,6 +18,9 @@ def run(argv: Sequence[str]) -> None:
     if Path(args.model).is_dir():
         write_model_card(args.model)
     for name, score in metrics["scores"].items():
-        print(f"{name:<10} {score['score']:6.2f}  {score['signature']}")
+        interval = " [{:.2f}, {:.2f}]".format(*score["interval"]) if "interval" in score else ""
+        print(f"{name:<10} {score['score']:6.2f}{interval}  {score['signature']}")
+    for name, reason in metrics["without_score"].items():
+        print(f"{name:<10}    n/a  {reason}")
     rounds = "" if metrics["iterations_mean"] is None else f", {metrics['iterations_mean']:.2f} rounds"
     print(f"{metrics['num_sentences']} sentences, {metrics['sentences_per_second']:.1f} sentences/s{rounds}")

@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "translate a test split and score it"),
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),
     "align": ("align", "align the words of a parallel corpus"),
+    "analyze": ("analyze", "measure what distillation did to a corpus"),
     "push": ("push", "publish a model or corpus folder on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }

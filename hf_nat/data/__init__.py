@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .corpora import load_corpus
 from .encoding import EncodingReport, encode, encode_corpus
+from .multi_target import concatenate_targets, select_targets
 from .tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .tokens import corpus_tokens, tokenize
 from .toy import Mode, ToyTask, generate_toy_corpus
@@ -13,6 +14,7 @@ __all__ = [
     "EncodingReport",
     "Mode",
     "ToyTask",
+    "concatenate_targets",
     "corpus_texts",
     "corpus_tokens",
     "encode",
@@ -20,6 +22,7 @@ __all__ = [
     "generate_toy_corpus",
     "load_corpus",
     "load_tokenizer",
+    "select_targets",
     "tokenize",
     "train_tokenizer",
 ]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import markdown
+import numpy as np
 
 from ..utils import atomic_path
 
@@ -38,6 +40,24 @@ class Table:
         return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
 
 
+@contextmanager
+def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterator[Any]:
+    """Gives the axes of a row of panels and saves the figure as PNG when the block ends."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, num_panels, figsize=(width * num_panels, height), squeeze=False)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+    yield axes[0]
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
 def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
     """Draws one panel of labelled horizontal bars for each entry.
 
@@ -45,24 +65,70 @@ def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
         path (`Path`): PNG file to write.
         panels (`Mapping[str, Mapping[str, float]]`): title -> label -> value.
     """
-    import matplotlib
+    with _figure(path, len(panels), 4.2, 2.8) as axes:
+        for axis, (title, bars) in zip(axes, panels.items(), strict=True):
+            colors = ["#0b7285" if "distilled" in label else "#ced4da" for label in bars]
+            drawn = axis.barh(list(bars), list(bars.values()), color=colors)
+            axis.bar_label(drawn, fmt="%.3g", padding=3)
+            axis.invert_yaxis()
+            axis.margins(x=0.18)
+            axis.set_title(title, fontsize=11)
+    return path
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(panels), figsize=(4.2 * len(panels), 2.8), squeeze=False)
-    for axis, (title, bars) in zip(axes[0], panels.items(), strict=True):
-        colors = ["#0b7285" if "distilled" in label else "#ced4da" for label in bars]
-        drawn = axis.barh(list(bars), list(bars.values()), color=colors)
-        axis.bar_label(drawn, fmt="%.3g", padding=3)
-        axis.invert_yaxis()
-        axis.margins(x=0.18)
-        axis.set_title(title, fontsize=11)
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+def plot_points(path: Path, points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> Path:
+    """Draws labelled points.
+
+    Args:
+        path (`Path`): PNG file to write.
+        points (`Mapping[str, tuple[float, float]]`): label -> x and y.
+        x_label (`str`): what x is.
+        y_label (`str`): what y is.
+    """
+    with _figure(path, 1, 5.5, 4) as (axis,):
+        for label, (x, y) in points.items():
+            axis.plot(x, y, "o", markersize=8)
+            axis.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
+        axis.margins(0.25)
+        axis.set(xlabel=x_label, ylabel=y_label)
+    return path
+
+
+def plot_densities(path: Path, samples: Mapping[str, np.ndarray], x_label: str) -> Path:
+    """Draws the density of each sample over bins that all of them share.
+
+    Args:
+        path (`Path`): PNG file to write.
+        samples (`Mapping[str, np.ndarray]`): label -> values.
+        x_label (`str`): what the values are.
+    """
+    bins = np.histogram_bin_edges(np.concatenate(list(samples.values())), bins=80)
+    with _figure(path, 1, 6.5, 3.6) as (axis,):
+        for label, values in samples.items():
+            axis.hist(values, bins, density=True, histtype="step", linewidth=1.6, label=label)
+        axis.set(xlabel=x_label, ylabel="density")
+        axis.legend(frameon=False)
+    return path
+
+
+def plot_curves(
+    path: Path, x: Sequence[float], curves: Mapping[str, Sequence[float]], x_label: str, y_label: str
+) -> Path:
+    """Draws curves over a logarithmic x axis.
+
+    Args:
+        path (`Path`): PNG file to write.
+        x (`Sequence[float]`): the points of all curves.
+        curves (`Mapping[str, Sequence[float]]`): label -> a value for each point.
+        x_label (`str`): what x is.
+        y_label (`str`): what y is.
+    """
+    with _figure(path, 1, 6, 3.6) as (axis,):
+        for label, values in curves.items():
+            axis.plot(x, values, marker="o" if len(set(values)) > 1 else None, label=label)
+        axis.set_xscale("log")
+        axis.set(xlabel=x_label, ylabel=y_label)
+        axis.legend(frameon=False)
     return path
 
 

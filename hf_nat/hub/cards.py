@@ -93,7 +93,8 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
 def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
     """Writes the README.md of a distilled corpus from its `manifest.json`, so that `load_dataset` finds all splits.
 
-    A README.md that someone wrote or edited is kept.
+    The measures come from `measures.json`, which `hf-nat analyze` leaves in the folder; without it there are none. A
+    README.md that someone wrote or edited is kept.
 
     Args:
         folder (`str | Path`): a corpus folder in Hub layout with a `manifest.json`.
@@ -134,6 +135,7 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
         pair=pair,
         example=repo_id or f"./{folder.resolve().name}",
         manifest=manifest,
+        measures=_read_optional(folder, "measures.json"),
         splits=splits,
     )
     return _write(folder / "README.md", content)

@@ -158,6 +158,7 @@ _METRICS: dict[str, tuple[Callable[..., Metric], bool]] = {
     "sacrebleu": (lambda language, **options: BLEU(**options), False),
     "ter": (lambda language, **options: TER(**options), False),
 }
+METRICS = tuple(_METRICS)
 
 
 def check_sides(hypotheses: Sequence[str], references: Sequence[str]) -> None:

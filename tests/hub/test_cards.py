@@ -200,6 +200,26 @@ def test_corpus_card_counts_come_from_the_manifest(corpus_folder: Path) -> None:
     assert "/somewhere/private" not in text
 
 
+def test_corpus_card_shows_the_measures_of_their_file_alone(corpus_folder: Path) -> None:
+    assert "Complexity" not in write_corpus_card(corpus_folder).read_text(encoding="utf-8")
+    real = {"complexity": 1.23456, "reordering": 0.5, "faithfulness": None, "training_bleu": None}
+    distilled = {"complexity": 0.98765, "reordering": 0.75, "faithfulness": 3.21, "training_bleu": 45.678}
+    measures = {
+        "settings": {"tokens": "/somewhere/private/runs/teacher", "alignment": "forward"},
+        "corpora": [real, distilled | {"training_bleu_signature": "BLEU|tok:moses"}],
+    }
+    write_json(corpus_folder / "measures.json", measures)
+    text = write_corpus_card(corpus_folder).read_text(encoding="utf-8")
+    assert "| Complexity C(d), nats | 1.235 | 0.988 |" in text
+    assert "| 0 | 3.210 |" in text
+    assert "| 0.500 | 0.750 |" in text
+    assert "| 45.68 (`BLEU\\|tok:moses`) |" in text
+    assert "Tokens: runs/teacher; links: forward" in text
+    measures["corpora"][1] |= {"training_bleu": None, "training_bleu_signature": None}
+    write_json(corpus_folder / "measures.json", measures)
+    assert "BLEU" not in write_corpus_card(corpus_folder).read_text(encoding="utf-8")
+
+
 def test_corpus_card_without_license_claims_none(corpus_folder: Path) -> None:
     manifest = read_json(corpus_folder / "manifest.json") | {"license": None}
     write_json(corpus_folder / "manifest.json", manifest)

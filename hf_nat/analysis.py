@@ -1,0 +1,187 @@
+"""Measures of parallel corpora: complexity, faithfulness to the real one, reordering, training BLEU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from .alignment import SYMMETRIZATIONS, align, format_links, parse_links
+from .config import option
+from .data import corpus_tokens, load_corpus, tokenize
+from .data.corpora import read_lines
+from .metrics import (
+    Complexity,
+    LexicalCounts,
+    complexity,
+    complexity_interval,
+    faithfulness,
+    faithfulness_interval,
+    fuzzy_reordering,
+    sentence_entropies,
+    training_bleu,
+)
+from .utils import atomic_path
+
+
+ALIGNMENTS = ("forward", "reverse", *SYMMETRIZATIONS)
+
+
+@dataclass
+class MeasureArguments:
+    """How corpora are cut into tokens, aligned and measured.
+
+    Raises:
+        ValueError: if the alignment is unknown or a number is out of range.
+    """
+
+    source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
+    target_lang: str = field(metadata={"help": "language key of the target"})
+    split: str = option("train", "split to measure")
+    tokens: str = option("moses", "moses: lower-cased words; space: words between blanks; or a tokenizer's folder")
+    alignment: str = option("forward", f"links that are counted: {', '.join(ALIGNMENTS)}")
+    num_bootstrap: int = option(1000, "samples of the bootstrap that gives the intervals; 0 for none")
+    seed: int = option(1, "seed of the bootstrap")
+
+    def __post_init__(self) -> None:
+        if self.alignment not in ALIGNMENTS:
+            raise ValueError(f"`alignment` must be one of {ALIGNMENTS}, got {self.alignment!r}.")
+        if self.num_bootstrap < 0:
+            raise ValueError(f"`num_bootstrap` must be >= 0, got {self.num_bootstrap}. Use 0 for no intervals.")
+
+
+class AlignedCorpus:
+    """A corpus with its tokens and links, in text files that are read again for every measure.
+
+    Args:
+        name (`str`): label in tables.
+        rows (`Dataset`): corpus with the `translation` feature.
+        folder (`Path`): where `source.txt`, `target.txt` (tokens between blanks) and `links.txt` (Pharaoh) go.
+        args (`MeasureArguments`): languages, tokens and alignment.
+        links_file (`str`, *optional*): Pharaoh file of another aligner's links of these tokens, instead of our own.
+
+    Raises:
+        ValueError: if the links do not belong to the corpus; file and line are named.
+    """
+
+    def __init__(
+        self, name: str, rows: Dataset, folder: Path, args: MeasureArguments, links_file: str | None = None
+    ) -> None:
+        started = time.perf_counter()
+        self.name, self.rows, self._folder, self.args = name, rows, folder, args
+        self._links_file = links_file or str(folder / "links.txt")
+        for side, lang in (("source", args.source_lang), ("target", args.target_lang)):
+            self._write(side, (" ".join(tokens) for tokens in corpus_tokens(rows, lang, args.tokens)))
+        if links_file is None:
+            symmetrize = args.alignment if args.alignment in SYMMETRIZATIONS else None
+            links = align(
+                self.sources(),
+                self.targets(),
+                reverse=args.alignment == "reverse",
+                symmetrize=symmetrize,
+                progress=True,
+            )
+            self._write("links", map(format_links, links))
+        try:
+            self.counts = LexicalCounts.from_corpus(
+                self.sources(), self.targets(), self.links(), keep_rows=args.num_bootstrap > 0
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"`{self._links_file}` does not fit the corpus `{name}` (rows from 0): {error}"
+            ) from error
+        self.complexity: Complexity = complexity(self.counts)
+        self.seconds = time.perf_counter() - started
+
+    def _write(self, name: str, lines: Iterator[str]) -> None:
+        with atomic_path(self._folder / f"{name}.txt") as temporary, open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+    def _tokens(self, side: str) -> Iterator[list[str]]:
+        return tokenize(read_lines(str(self._folder / f"{side}.txt")))
+
+    def sources(self) -> Iterator[list[str]]:
+        """Yields the source tokens of each row."""
+        return self._tokens("source")
+
+    def targets(self) -> Iterator[list[str]]:
+        """Yields the target tokens of each row."""
+        return self._tokens("target")
+
+    def links(self) -> Iterator[list[tuple[int, int]]]:
+        """Yields the links (source index, target index) of each row."""
+        return parse_links(read_lines(self._links_file), self._links_file)
+
+    def target_texts(self) -> list[str]:
+        """Returns the target sentence of each row."""
+        return [pair[self.args.target_lang] for pair in self.rows["translation"]]
+
+    def entropies(self) -> np.ndarray:
+        """Returns the mean conditional entropy per source token of each row in nats: `[rows]`, nan if empty."""
+        return sentence_entropies(self.sources(), self.complexity.per_word)[1]
+
+
+def measure_corpus(corpus: AlignedCorpus, real: AlignedCorpus | None = None) -> dict[str, Any]:
+    """Measures a corpus, and a distilled one against the real one.
+
+    Args:
+        corpus (`AlignedCorpus`): the corpus.
+        real (`AlignedCorpus`, *optional*): the real corpus that `corpus` was distilled from.
+
+    Returns:
+        `dict[str, Any]`: complexity C(d) and faithfulness F(d) in nats with 95 % intervals and F's parts, fuzzy
+        reordering score 0-1, training BLEU 0-100 with its signature, mean sentence entropy in nats per token, and
+        seconds. What there is no real corpus for is None; so are the interval of F and the training BLEU where the
+        rows are not those of the real corpus, unless `corpus` has a column `real_target`.
+
+    Source: Zhou, Gu & Neubig 2020, sections 3.2 and 4.2, Figures 3 and 7.
+    """
+    started = time.perf_counter()
+    args = corpus.args
+    bootstrap: dict[str, Any] = {"num_samples": args.num_bootstrap, "seed": args.seed}
+    entropies = corpus.entropies()
+    measures: dict[str, Any] = {
+        "name": corpus.name,
+        "num_pairs": len(corpus.rows),
+        "num_links": corpus.complexity.num_links,
+        "num_source_types": corpus.complexity.num_types,
+        "complexity": corpus.complexity.value,
+        "complexity_interval": complexity_interval(corpus.counts, **bootstrap) if args.num_bootstrap else None,
+        "reordering": fuzzy_reordering(corpus.links()).value,
+        "sentence_entropy": float(np.nanmean(entropies)),
+        **dict.fromkeys(["faithfulness", "faithfulness_interval", "agreement", "unseen_mass"]),
+        **dict.fromkeys(["training_bleu", "training_bleu_signature"]),
+    }
+    if real is not None:
+        same_rows = len(real.rows) == len(corpus.rows)
+        result = faithfulness(real.counts, corpus.counts)
+        measures |= {
+            "faithfulness": result.value,
+            "agreement": result.agreement,
+            "unseen_mass": result.unseen_mass,
+        }
+        if args.num_bootstrap and same_rows:
+            measures["faithfulness_interval"] = faithfulness_interval(real.counts, corpus.counts, **bootstrap)
+        references = _real_targets(corpus, real)
+        if references is not None:
+            bleu = training_bleu(corpus.target_texts(), references, target_lang=args.target_lang)
+            measures |= {"training_bleu": bleu.score, "training_bleu_signature": bleu.signature}
+    measures["seconds"] = round(corpus.seconds + time.perf_counter() - started, 1)
+    return measures
+
+
+def _real_targets(corpus: AlignedCorpus, real: AlignedCorpus) -> Sequence[str] | None:
+    """Returns the real target of each row of a distilled corpus, where they are known."""
+    if "real_target" in corpus.rows.column_names:
+        return corpus.rows["real_target"][:]
+    return real.target_texts() if len(real.rows) == len(corpus.rows) else None
+
+
+def load_rows(corpus: str, args: MeasureArguments) -> Dataset:
+    """Loads the split that is measured."""
+    return load_corpus(corpus, args.split, source_lang=args.source_lang, target_lang=args.target_lang)

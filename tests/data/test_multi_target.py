@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from hf_nat.data import concatenate_targets, select_targets
+
+
+LANGS = ("de", "fr", "cs")
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    for lang in ("en", *LANGS):
+        (tmp_path / f"train.{lang}").write_text("".join(f"{lang} {row}\n" for row in range(600)), encoding="utf-8")
+    return str(tmp_path / "{split}.{lang}")
+
+
+def test_every_pair_of_every_language_is_there_in_order(corpus: str) -> None:
+    rows = concatenate_targets(corpus, "en", LANGS)
+    assert rows["translation"][:] == [{"en": f"en {i}", "multi": f"{lang} {i}"} for lang in LANGS for i in range(600)]
+    assert rows["language"][:] == [lang for lang in LANGS for _ in range(600)]
+
+
+def test_selection_keeps_the_sources_and_draws_languages_uniformly(corpus: str) -> None:
+    rows = select_targets(corpus, "en", LANGS, seed=3)
+    for i, (pair, lang) in enumerate(zip(rows["translation"], rows["language"], strict=True)):
+        assert pair == {"en": f"en {i}", "multi": f"{lang} {i}"}
+    counts = Counter(rows["language"])
+    # Chi-square with 2 degrees of freedom: above 13.8 in one of 1,000 seeds.
+    assert sum((counts[lang] - 200) ** 2 / 200 for lang in LANGS) < 13.8
+    assert select_targets(corpus, "en", LANGS, seed=3)["language"][:] == rows["language"][:]
+    assert select_targets(corpus, "en", LANGS, seed=4)["language"][:] != rows["language"][:]
+
+
+def test_no_language_is_an_error(corpus: str) -> None:
+    with pytest.raises(ValueError, match="`target_langs` must name at least 1 language"):
+        concatenate_targets(corpus, "en", [])
