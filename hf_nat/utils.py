@@ -75,8 +75,10 @@ def environment() -> dict[str, Any]:
 
 def peak_memory_mb() -> float:
     """Returns the largest resident memory that this process has had, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # Linux counts kilobytes
+    status = Path("/proc/self/status")
+    if status.is_file():  # On Linux `ru_maxrss` of a process begins with that of the one which started it.
+        return next(int(line.split()[1]) / 1e3 for line in status.open() if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def progress_bar(total: int | None, desc: str, unit: str = "sentences", disable: bool = False) -> tqdm:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from .diagonal_prior import INITIAL_TENSION, NULL_PROB, feature, source_prior, update_tension
 from .encoded_corpus import EncodedCorpus, Side
 from .scratch import StoredArray
+from .symmetrization import distinct
 
 
 NUM_ITERATIONS = 5  # the last one makes no counts: it is the search for the best links
@@ -117,9 +118,9 @@ class FastAlign:
             chunks.append((scratch.write(keys), scratch.write(cells)))
             pending.append(keys)
             if sum(map(len, pending)) > len(merged):
-                merged, pending = np.unique(np.concatenate([merged, *pending])), []
+                merged, pending = distinct(np.concatenate([merged, *pending])), []
         if pending:
-            merged = np.unique(np.concatenate([merged, *pending]))
+            merged = distinct(np.concatenate([merged, *pending]))
         lexicons = [(scratch.write(np.searchsorted(merged, scratch.read(keys))), cells) for keys, cells in chunks]
         _, row_lengths = np.unique(merged // self._num_types, return_counts=True)
         return lexicons, torch.from_numpy(row_lengths).to(self._device)
@@ -135,8 +136,8 @@ class FastAlign:
             block[:, 1:] = words[starts[rows.sentence[of_group], None] + np.arange(n)]
             block *= self._num_types
             block += target.tokens[rows.order[of_group], None]
-        distinct, cells = np.unique(keys, return_inverse=True)
-        return distinct, cells.astype(np.int32)
+        pairs, cells = np.unique(keys, return_inverse=True)
+        return pairs, cells.astype(np.int32)
 
     def _read(self, chunk: int) -> tuple[Side, Side, _Rows]:
         source, target = self._corpus.chunk(chunk)

@@ -41,7 +41,7 @@ class LinkGrid:
         """Joins links of two directions.
 
         Args:
-            forward (`np.ndarray`): cells of the one direction, ascending, `[num_links]`.
+            forward (`np.ndarray`): cells of the one direction, ascending, each once, `[num_links]`.
             reverse (`np.ndarray`): cells of the other.
             method (`str`): one of `SYMMETRIZATIONS`.
 
@@ -49,11 +49,12 @@ class LinkGrid:
             `np.ndarray`: cells, ascending.
         """
         if method == "union":
-            return np.union1d(forward, reverse)
+            return distinct(np.concatenate([forward, reverse]))
+        in_both = np.intersect1d(forward, reverse, assume_unique=True)
         if method == "intersect":
-            return np.intersect1d(forward, reverse)
-        joined = _JoinedLinks(self, np.intersect1d(forward, reverse))
-        joined.grow_diag(np.setxor1d(forward, reverse))
+            return in_both
+        joined = _JoinedLinks(self, in_both)
+        joined.grow_diag(np.setxor1d(forward, reverse, assume_unique=True))
         if method != "grow-diag":
             for cells in (forward, reverse):
                 joined.add_final(cells, both_unlinked=method == "grow-diag-final-and")
@@ -148,9 +149,15 @@ def symmetrize(
         for side in range(2):
             np.maximum.at(sizes[side], sentence, positions[side] + 1)
     grid = LinkGrid(*sizes)
-    cells = [np.unique(grid.cells(*column)) for column in columns]
+    cells = [distinct(grid.cells(*column)) for column in columns]
     joined = grid.symmetrize(cells[0], cells[1], method)
     return split_links(len(forward), *grid.links(joined))
+
+
+def distinct(values: np.ndarray) -> np.ndarray:
+    """Returns the distinct values, ascending: `np.unique`, which hashes integers, at a fraction of its time."""
+    values = np.sort(values)
+    return values[np.diff(values, prepend=values[:1] - 1) != 0]
 
 
 def check_symmetrization(method: str) -> None:

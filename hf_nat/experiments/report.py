@@ -67,7 +67,7 @@ def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
     """
     with _figure(path, len(panels), 4.2, 2.8) as axes:
         for axis, (title, bars) in zip(axes, panels.items(), strict=True):
-            colors = ["#0b7285" if "distilled" in label else "#ced4da" for label in bars]
+            colors = ["#ced4da" if "real" in label or label == "exact" else "#0b7285" for label in bars]
             drawn = axis.barh(list(bars), list(bars.values()), color=colors)
             axis.bar_label(drawn, fmt="%.3g", padding=3)
             axis.invert_yaxis()
