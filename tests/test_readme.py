@@ -18,6 +18,7 @@ LESS = {
     "toy": ["--train=300", "--validation=10", "--test=10"],
     "train": ["--max_steps=3", "--save_steps=3", "--eval_steps=3", "--use_cpu=true", "--disable_tqdm=true"],
     "distill": ["--max_samples=20", "--num_beams=2", "--max_new_tokens=8"],
+    "analyze": ["--num_bootstrap=5"],
     "evaluate": ["--max_samples=5"],
     "tune": ["--max_samples=5"],
 }
