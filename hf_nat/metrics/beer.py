@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sacrebleu.metrics.base import Metric, Score, Signature
+from sacrebleu.metrics.base import Signature
+
+from .sentence_mean import SentenceMeanMetric
 
 
 # What the tool returns for the imbalance of two lengths of which one is 0.
@@ -32,7 +34,7 @@ class BEERSignature(Signature):
         self.info.update(info)
 
 
-class BEER(Metric):
+class BEER(SentenceMeanMetric):
     """Scores with a trained model of BEER 2.0; the corpus score is the mean of the segments.
 
     Text is split at spaces: tokenise it first. Each segment gives features (see `extract_features`), which are scaled,
@@ -63,8 +65,7 @@ class BEER(Metric):
     _SIGNATURE_TYPE = BEERSignature
 
     def __init__(self, model_dir: str | Path, lowercase: bool = False):
-        super().__init__()
-        self.lowercase = lowercase
+        super().__init__(lowercase)
         directory = Path(model_dir)
         self._templates: list[dict[str, Any]] = yaml.safe_load(_read(directory, "feature_template.yaml"))["features"]
         self._names = _read_names(directory)
@@ -84,22 +85,6 @@ class BEER(Metric):
         else:
             self._offset, self._slope = _read_weights(directory, "output_scaling")
         self.model_name = f"{directory.resolve().name}-{_checksum(directory)}"
-
-    def _preprocess_segment(self, sent: str) -> str:
-        return sent.lower() if self.lowercase else sent
-
-    def _extract_reference_info(self, refs: Sequence[str]) -> dict[str, Any]:
-        return {"references": [ref.split() for ref in refs]}
-
-    def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: Mapping[str, Any]) -> list[float]:
-        words = hypothesis.split()
-        return [max(self._sentence(words, reference) for reference in ref_kwargs["references"]), 1.0]
-
-    def _compute_score_from_stats(self, stats: Sequence[float]) -> Score:
-        return Score("BEER", 100.0 * float(stats[0]) / float(stats[1]))
-
-    def _aggregate_and_compute(self, stats: Sequence[Sequence[float]]) -> Score:
-        return self._compute_score_from_stats([math.fsum(column) for column in zip(*stats, strict=True)])
 
     def _sentence(self, hypothesis: Sequence[str], reference: Sequence[str]) -> float:
         """BEER (0-1) of one sentence against one reference."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from sacrebleu.metrics.base import Metric, Score, Signature
+from sacrebleu.metrics.base import Signature
+
+from .sentence_mean import SentenceMeanMetric
 
 
 class RIBESSignature(Signature):
@@ -27,7 +29,7 @@ class RIBESSignature(Signature):
         )
 
 
-class RIBES(Metric):
+class RIBES(SentenceMeanMetric):
     """Rank correlation of the matched words, times powers of precision and brevity; the corpus score is the mean.
 
     Text is split at white space: tokenise it first. A segment scores 100 * tau * precision**alpha * bp**beta, with
@@ -51,29 +53,12 @@ class RIBES(Metric):
     _SIGNATURE_TYPE = RIBESSignature
 
     def __init__(self, alpha: float = 0.25, beta: float = 0.10, lowercase: bool = True):
-        super().__init__()
+        super().__init__(lowercase)
         for name, value in (("alpha", alpha), ("beta", beta)):
             if value < 0:
                 raise ValueError(f"`{name}` must be >= 0, got {value}. Use 0 to ignore that factor.")
         self.alpha = alpha
         self.beta = beta
-        self.lowercase = lowercase
-
-    def _preprocess_segment(self, sent: str) -> str:
-        return sent.lower() if self.lowercase else sent
-
-    def _extract_reference_info(self, refs: Sequence[str]) -> dict[str, Any]:
-        return {"references": [ref.split() for ref in refs]}
-
-    def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: Mapping[str, Any]) -> list[float]:
-        words = hypothesis.split()
-        return [max(self._sentence(words, reference) for reference in ref_kwargs["references"]), 1.0]
-
-    def _compute_score_from_stats(self, stats: Sequence[float]) -> Score:
-        return Score("RIBES", 100.0 * float(stats[0]) / float(stats[1]))
-
-    def _aggregate_and_compute(self, stats: Sequence[Sequence[float]]) -> Score:
-        return self._compute_score_from_stats([math.fsum(column) for column in zip(*stats, strict=True)])
 
     def _sentence(self, hypothesis: Sequence[str], reference: Sequence[str]) -> float:
         """RIBES (0-1) of one sentence against one reference."""
