@@ -26,7 +26,7 @@ from .metrics import (
     sentence_entropies,
     training_bleu,
 )
-from .utils import atomic_path
+from .utils import atomic_path, read_json, sha256_file, write_json
 
 
 ALIGNMENTS = ("forward", "reverse", *SYMMETRIZATIONS)
@@ -61,7 +61,8 @@ class AlignedCorpus:
     Args:
         name (`str`): label in tables.
         rows (`Dataset`): corpus with the `translation` feature.
-        folder (`Path`): where `source.txt`, `target.txt` (tokens between blanks) and `links.txt` (Pharaoh) go.
+        folder (`Path`): where `source.txt`, `target.txt` (tokens between blanks) and `links.txt` (Pharaoh) go; they
+            are taken over where they were made before, from the same.
         args (`MeasureArguments`): languages, tokens and alignment.
         links_file (`str`, *optional*): Pharaoh file of another aligner's links of these tokens, instead of our own.
 
@@ -75,18 +76,15 @@ class AlignedCorpus:
         started = time.perf_counter()
         self.name, self.rows, self._folder, self.args = name, rows, folder, args
         self._links_file = links_file or str(folder / "links.txt")
-        for side, lang in (("source", args.source_lang), ("target", args.target_lang)):
-            self._write(side, (" ".join(tokens) for tokens in corpus_tokens(rows, lang, args.tokens)))
-        if links_file is None:
-            symmetrize = args.alignment if args.alignment in SYMMETRIZATIONS else None
-            links = align(
-                self.sources(),
-                self.targets(),
-                reverse=args.alignment == "reverse",
-                symmetrize=symmetrize,
-                progress=True,
-            )
-            self._write("links", map(format_links, links))
+        made_from = self._made_from(links_file)
+        record = folder / "made_from.json"
+        done = read_json(record) if record.is_file() else {}
+        if done.get("made_from") != made_from:
+            record.unlink(missing_ok=True)  # It must not outlive the files that it speaks of.
+            self._tokenize_and_align(links_file)
+            done = {"made_from": made_from, "seconds": time.perf_counter() - started}
+            write_json(record, done)
+        started = time.perf_counter()
         try:
             self.counts = LexicalCounts.from_corpus(
                 self.sources(), self.targets(), self.links(), keep_rows=args.num_bootstrap > 0
@@ -96,7 +94,31 @@ class AlignedCorpus:
                 f"`{self._links_file}` does not fit the corpus `{name}` (rows from 0): {error}"
             ) from error
         self.complexity: Complexity = complexity(self.counts)
-        self.seconds = time.perf_counter() - started
+        self.seconds = done["seconds"] + time.perf_counter() - started
+
+    def _made_from(self, links_file: str | None) -> dict[str, str]:
+        """Names what the files depend on: where it is the same, they are not made again."""
+        tokenizer = Path(self.args.tokens) / "tokenizer.json"
+        return {
+            "rows": self.rows._fingerprint,
+            "languages": f"{self.args.source_lang}-{self.args.target_lang}",
+            "tokens": sha256_file(tokenizer) if tokenizer.is_file() else self.args.tokens,
+            "alignment": self.args.alignment if links_file is None else sha256_file(links_file),
+        }
+
+    def _tokenize_and_align(self, links_file: str | None) -> None:
+        for side, lang in (("source", self.args.source_lang), ("target", self.args.target_lang)):
+            self._write(side, (" ".join(tokens) for tokens in corpus_tokens(self.rows, lang, self.args.tokens)))
+        if links_file is None:
+            alignment = self.args.alignment
+            links = align(
+                self.sources(),
+                self.targets(),
+                reverse=alignment == "reverse",
+                symmetrize=alignment if alignment in SYMMETRIZATIONS else None,
+                progress=True,
+            )
+            self._write("links", map(format_links, links))
 
     def _write(self, name: str, lines: Iterator[str]) -> None:
         with atomic_path(self._folder / f"{name}.txt") as temporary, open(temporary, "w", encoding="utf-8") as file:

@@ -107,6 +107,30 @@ def test_real_against_real_is_exactly_faithful(corpora: tuple[Path, Path], tmp_p
     assert again["training_bleu"] == pytest.approx(100)
 
 
+def test_files_are_made_again_only_where_they_would_differ(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    original = AlignedCorpus._tokenize_and_align
+    monkeypatch.setattr(
+        AlignedCorpus,
+        "_tokenize_and_align",
+        lambda self, file: (made.append(self.args.alignment), original(self, file)),
+    )
+
+    def measured(**changes: object) -> dict:
+        args = MeasureArguments("src", "tgt", **{"tokens": "space", "num_bootstrap": 0} | changes)
+        corpus = AlignedCorpus("real", load_rows(str(corpora[0]), args), tmp_path, args)
+        return measure_corpus(corpus) | {"seconds": 0}
+
+    first = measured()
+    assert measured() == first
+    assert made == ["forward"]
+    assert measured(alignment="intersect") != first
+    assert measured() == first
+    assert made == ["forward", "intersect", "forward"]
+
+
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_links_of_another_aligner_take_the_place_of_ours(
     alignment: str, corpora: tuple[Path, Path], tmp_path: Path

@@ -12,7 +12,8 @@ from sacrebleu.metrics.base import Metric, Score
 class SentenceMeanMetric(Metric):
     """A sacrebleu metric whose corpus score is the mean over sentences, the best reference of each.
 
-    A subclass bears the metric's name and gives `_sentence`, the score (0-1) of a sentence's words against those of one reference.
+    A subclass bears the metric's name and gives `_sentence`, the score (0-1) of a sentence's words against those of
+    one reference.
 
     Args:
         lowercase (`bool`): whether texts are lower-cased.
