@@ -28,9 +28,9 @@ from hf_nat.experiments.report import Table
 from hf_nat.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 
 
-def corpora(args: argparse.Namespace) -> list[str]:
+def corpora(target_langs: Sequence[str]) -> list[str]:
     """Names the corpora that are measured."""
-    return [*args.target_langs, "concatenated", "random selection"]
+    return [*target_langs, "concatenated", "random selection"]
 
 
 def load(name: str, args: argparse.Namespace) -> Dataset:
@@ -78,7 +78,7 @@ def markdown_table(result: dict[str, Any]) -> str:
     for kind in kinds:
         header += [f"C, {kind}", "95 %", f"reordering, {kind}", "seconds", "peak MB"]
     rows = []
-    for name in result["corpora"]:
+    for name in corpora(result["settings"]["target_langs"]):
         row = [name, f"{result['corpora'][name]['words']['num_pairs']:,}"]
         for kind in kinds:
             measured = result["corpora"][name][kind]
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = {key: value for key, value in vars(args).items() if key != "output"}
     result = read_json(output) if output.is_file() else {}
     if result.get("settings") != settings:
-        result = {"settings": settings, "corpora": {name: {} for name in corpora(args)}}
+        result = {"settings": settings, "corpora": {name: {} for name in corpora(args.target_langs)}}
     with tempfile.TemporaryDirectory() as folder:
         texts = corpus_texts(load("concatenated", args), args.source_lang, MULTI_TARGET_LANG)
         train_tokenizer(texts, args.vocab_size).save_pretrained(folder)

@@ -61,7 +61,10 @@ def test_every_command_is_of_a_known_kind():
 def test_links_lead_somewhere():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for path, _, section in (link.partition("#") for link in links):
+        assert (ROOT / path).exists()
+        headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), flags=re.M) if section else []
+        assert not section or section in [heading.lower().replace(" ", "-") for heading in headings]
 
 
 def test_path_from_corpus_to_student_and_the_code_blocks(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat.experiments.analyze import measures_table
 from hf_nat.utils import read_json
 
 
@@ -13,6 +14,10 @@ PAGE = (ROOT / "configs/multi30k/README.md").read_text(encoding="utf-8")
 results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
 training_table = runpy.run_path(str(ROOT / "scripts/benchmark_training.py"))["markdown_table"]
 markdown_table = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))["markdown_table"]
+multi_target_table = runpy.run_path(str(ROOT / "scripts/measure_multi_target.py"))["markdown_table"]
+alignment_table, scaling_table = (
+    runpy.run_path(str(ROOT / "scripts/benchmark_alignment.py"))[name] for name in ("markdown_table", "scaling_table")
+)
 
 
 def test_multi30k_page_holds_the_table_of_its_metrics():
@@ -26,6 +31,26 @@ def test_multi30k_page_holds_the_table_of_its_benchmark():
 def test_readme_holds_the_table_of_the_training_benchmark():
     table = training_table(read_json(ROOT / "scripts/results/benchmark_training_cpu.json"))
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["words", "bpe"])
+def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
+    measures = read_json(ROOT / f"configs/multi30k/measures/{name}.json")
+    assert measures_table(measures["corpora"]).markdown() in PAGE
+
+
+def test_multi30k_page_holds_the_complexity_of_all_language_pairs():
+    assert multi_target_table(read_json(ROOT / "configs/multi30k/measures/multi_target.json")) in PAGE
+
+
+def test_multi30k_page_holds_the_table_of_longer_training():
+    assert results_table(ROOT / "configs/multi30k/longer") in PAGE
+
+
+def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():
+    result = read_json(ROOT / "scripts/results/benchmark_alignment_cpu.json")
+    assert alignment_table(result) in PAGE
+    assert scaling_table(result) in PAGE
 
 
 def test_no_metrics_is_an_error(tmp_path):
