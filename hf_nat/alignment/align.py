@@ -62,8 +62,8 @@ def align(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     corpus = EncodedCorpus(sources, targets, progress)
     directions = [reverse] if symmetrize is None else [False, True]
-    passes = (NUM_ITERATIONS + 1) * sum(corpus.num_words(reverse) for reverse in directions)
-    with progress_bar(passes, "Aligning", unit="words", disable=not progress) as bar:
+    total = NUM_ITERATIONS * sum(corpus.num_words(reverse) for reverse in directions)
+    with progress_bar(total, "Aligning", unit="words", disable=not progress) as bar:
         found = [_stored_links(FastAlign(corpus, reverse, device, bar), corpus.scratch) for reverse in directions]
     return _in_chunks(corpus, found, directions, symmetrize)
 
@@ -77,24 +77,19 @@ def _in_chunks(
     corpus: EncodedCorpus, found: Sequence[Sequence[StoredArray]], directions: Sequence[bool], symmetrize: str | None
 ) -> Iterator[Links]:
     for index in range(corpus.num_chunks):
-        lengths = [side.lengths for side in corpus.chunk(index)]
+        sides = corpus.chunk(index)
+        num_sentences = len(sides[0].lengths)
         columns = []
         for stored, reverse in zip(found, directions, strict=True):
             chosen = corpus.scratch.read(stored[index])
-            sentence, position = _positions(lengths[0 if reverse else 1])
+            sentence, position = sides[0 if reverse else 1].positions()
             linked = chosen != UNLINKED
             own, other = position[linked], chosen[linked].astype(np.int64)
             columns.append((sentence[linked], own, other) if reverse else (sentence[linked], other, own))
         if symmetrize is None:
-            yield from split_links(len(lengths[0]), *columns[0])
+            yield from split_links(num_sentences, *columns[0])
         else:
-            grid = LinkGrid(*lengths)
+            grid = LinkGrid(*(side.lengths for side in sides))
             forward, backward = (np.sort(grid.cells(*column)) for column in columns)
             joined = grid.symmetrize(forward, backward, symmetrize)
-            yield from split_links(len(lengths[0]), *grid.links(joined))
-
-
-def _positions(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the sentence of each word and its position there."""
-    sentence = np.repeat(np.arange(len(lengths)), lengths)
-    return sentence, np.arange(len(sentence)) - (np.cumsum(lengths) - lengths)[sentence]
+            yield from split_links(num_sentences, *grid.links(joined))

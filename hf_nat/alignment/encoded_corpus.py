@@ -31,8 +31,13 @@ class Side:
 
     @property
     def starts(self) -> np.ndarray:
-        """Position of each sentence's first word in `tokens`, `int64` of shape `[num_sentences]`."""
+        """Place of each sentence's first word in `tokens`, `int64` of shape `[num_sentences]`."""
         return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
+    def positions(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the sentence of each word and its position there from 0, `int64` of shape `[num_tokens]` both."""
+        sentence = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return sentence, np.arange(len(sentence)) - self.starts[sentence]
 
 
 class _Vocabulary(dict):

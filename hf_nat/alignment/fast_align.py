@@ -37,17 +37,19 @@ class _Rows:
         position (`np.ndarray`): its position in that sentence, from 1.
         groups (`list[tuple[int, slice, slice]]`): source length n, the rows that have it, and their cells: n + 1 a
             row, NULL first.
+        num_tokens (`int`): target tokens of the chunk, with those whose sentence has no source.
     """
 
     order: np.ndarray
     sentence: np.ndarray
     position: np.ndarray
     groups: list[tuple[int, slice, slice]]
+    num_tokens: int
 
     @classmethod
     def of(cls, source: Side, target: Side) -> _Rows:
         """Sorts the target words of a chunk."""
-        sentence = np.repeat(np.arange(len(target.lengths)), target.lengths)
+        sentence, position = target.positions()
         order = np.argsort(source.lengths[sentence], kind="stable")
         order = order[source.lengths[sentence[order]] > 0]
         sentence = sentence[order]
@@ -56,7 +58,7 @@ class _Rows:
             if size:
                 groups.append((n, slice(row, row + size), slice(cell, cell + size * (n + 1))))
                 row, cell = row + size, cell + size * (n + 1)
-        return cls(order, sentence, order - target.starts[sentence] + 1, groups)
+        return cls(order, sentence, position[order] + 1, groups, len(position))
 
     @property
     def num_cells(self) -> int:
@@ -76,7 +78,7 @@ class FastAlign:
         reverse (`bool`, *optional*, defaults to `False`): exchange the sides: each *source* word then chooses a target
             word.
         device (`str` or `torch.device`, *optional*, defaults to `"cpu"`): where the sums are made.
-        bar (`tqdm`, *optional*): advanced by the sentences of each pass, `NUM_ITERATIONS` + 1 of them.
+        bar (`tqdm`, *optional*): advanced by the words that choose, in each of `NUM_ITERATIONS` passes.
 
     Source: Dyer, Chahuneau & Smith 2013, with the constants and the departures of the tool (`-d -o -v`).
     """
@@ -206,14 +208,11 @@ class FastAlign:
 
     def _search(self, chunk: int) -> np.ndarray:
         rows, blocks, *_ = self._weights(chunk)
-        links = np.full(int(self._target_lengths(chunk).sum()), UNLINKED, np.int32)
+        links = np.full(rows.num_tokens, UNLINKED, np.int32)
         if blocks:
             best = torch.cat([block.argmax(dim=1) for block, *_ in blocks])
             links[rows.order] = best.cpu().numpy() - 1
         return links
-
-    def _target_lengths(self, chunk: int) -> np.ndarray:
-        return self._corpus.chunk(chunk)[0 if self._reverse else 1].lengths
 
 
 @contextmanager
