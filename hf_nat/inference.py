@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from .config import option
@@ -29,6 +29,8 @@ from .utils import progress_bar
 logger = logging.get_logger(__name__)
 
 DEFAULT_MAX_NEW_TOKENS = 200
+
+Processors = Callable[[Sequence[int]], LogitsProcessorList]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Translation:
     num_tokens: int
     truncated: bool
     iterations: int | None
+
+
+Choose = Callable[[int, Sequence[Translation]], Translation]
 
 
 @dataclass
@@ -147,6 +152,8 @@ def translate(
     max_batch_tokens: int = 4096,
     with_scores: bool = False,
     progress: bool = False,
+    choose: Choose | None = None,
+    processors: Processors | None = None,
     **generate_kwargs: Any,
 ) -> list[Translation]:
     """Translates sentences in batches of similar length; the result is in the order of the input.
@@ -163,6 +170,10 @@ def translate(
         with_scores (`bool`, *optional*, defaults to `False`): score an autoregressive model's outputs, with one more
             forward pass per batch.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
+        choose (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the number of a
+            sentence and its outputs, the best first, to the one that is kept; by default the first.
+        processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
+            decodes them, for an autoregressive model.
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions.
 
@@ -172,18 +183,11 @@ def translate(
     Raises:
         ValueError: if `max_batch_tokens` is below 1.
     """
-    return list(
-        translate_stream(
-            model,
-            tokenizer,
-            sentences,
-            window=max(1, len(sentences)),
-            max_batch_tokens=max_batch_tokens,
-            with_scores=with_scores,
-            progress=progress,
-            **generate_kwargs,
-        )
-    )
+    if max_batch_tokens < 1:
+        raise ValueError(f"`max_batch_tokens` must be >= 1, got {max_batch_tokens}.")
+    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, choose, processors, generate_kwargs)
+    with progress_bar(len(sentences), "Translating", disable=not progress) as bar:
+        return decoder.translate(sentences, bar)
 
 
 def translate_stream(
@@ -220,33 +224,87 @@ def translate_stream(
             raise ValueError(f"`{name}` must be >= 1, got {value}.")
     total = len(lines) if isinstance(lines, Sized) else None
     remaining = iter(lines)
+    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, generate_kwargs)
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
-            yield from _translate_window(
-                model, tokenizer, chunk, max_batch_tokens, with_scores, bar, dict(generate_kwargs)
+            yield from decoder.translate(chunk, bar)
+
+
+@dataclass
+class _Decoder:
+    """How `translate` calls a model."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_batch_tokens: int
+    with_scores: bool
+    choose: Choose | None
+    processors: Processors | None
+    generate_kwargs: dict[str, Any]
+
+    def translate(self, sentences: Sequence[str], bar: tqdm) -> list[Translation]:
+        """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
+        results = [Translation("", None, 0, False, None)] * len(sentences)
+        rows = [row for row, sentence in enumerate(sentences) if sentence.strip()]
+        bar.update(len(sentences) - len(rows))
+        input_ids, cut = _encode_sources(self.model, self.tokenizer, [sentences[row] for row in rows])
+        for batch in token_batches([len(ids) for ids in input_ids], self.max_batch_tokens):
+            numbers = [rows[i] for i in batch]
+            outputs = self._batch([input_ids[i] for i in batch], numbers)
+            for i, candidates in zip(batch, outputs, strict=True):
+                output = candidates[0] if self.choose is None else self.choose(rows[i], candidates)
+                results[rows[i]] = replace(output, truncated=output.truncated or i in cut)
+            bar.update(len(batch))
+        return results
+
+    @torch.inference_mode()
+    def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[list[Translation]]:
+        """Translates one batch: the outputs of each row, the best first."""
+        model, tokenizer = self.model, self.tokenizer
+        attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in input_rows], batch_first=True)
+        input_ids = pad_sequence(
+            [torch.tensor(ids) for ids in input_rows], batch_first=True, padding_value=tokenizer.pad_token_id
+        )
+        inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
+        generate = cast(Any, model).generate
+        limit, scores, iterations = None, None, None
+        if isinstance(model, NATPreTrainedModel):
+            output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
+            sequences = output.sequences
+            scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
+        else:
+            limit = _max_new_tokens(model, self.generate_kwargs)
+            # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
+            settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit}
+            if self.processors is not None:
+                settings["logits_processor"] = self.processors(numbers)
+            decoded = generate(**inputs, **settings)
+            if self.with_scores:
+                copies = len(decoded) // len(input_rows)
+                repeated = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in inputs.items()}
+                scores = _mean_log_probs(model, repeated, decoded, tokenizer.eos_token_id).tolist()
+            sequences = decoded[:, 1:]  # without the decoder's start token
+        outputs = self._outputs(sequences, scores, iterations, limit)
+        copies = len(outputs) // len(input_rows)
+        return [outputs[i : i + copies] for i in range(0, len(outputs), copies)]
+
+    def _outputs(
+        self, sequences: Tensor, scores: list[float] | None, iterations: list[int] | None, limit: int | None
+    ) -> list[Translation]:
+        """Makes translations of the rows of `sequences` [B, T]."""
+        ended, num_tokens = _lengths(sequences, self.tokenizer.eos_token_id)
+        truncated = ~ended if limit is None else ~ended | (num_tokens + 1 == limit)
+        texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+        return [
+            Translation(
+                text=re.sub(r"[\r\n]+", " ", text).strip(),
+                score=None if scores is None else scores[row],
+                num_tokens=int(num_tokens[row]),
+                truncated=bool(truncated[row]),
+                iterations=None if iterations is None else iterations[row],
             )
-
-
-def _translate_window(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    sentences: list[str],
-    max_batch_tokens: int,
-    with_scores: bool,
-    bar: tqdm,
-    generate_kwargs: dict[str, Any],
-) -> list[Translation]:
-    """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
-    results = [Translation("", None, 0, False, None)] * len(sentences)
-    rows = [row for row, sentence in enumerate(sentences) if sentence.strip()]
-    bar.update(len(sentences) - len(rows))
-    input_ids, cut = _encode_sources(model, tokenizer, [sentences[row] for row in rows])
-    for batch in token_batches([len(ids) for ids in input_ids], max_batch_tokens):
-        outputs = _translate_batch(model, tokenizer, [input_ids[i] for i in batch], with_scores, generate_kwargs)
-        for i, (text, score, num_tokens, truncated, iterations) in zip(batch, outputs, strict=True):
-            results[rows[i]] = Translation(text, score, num_tokens, truncated or i in cut, iterations)
-        bar.update(len(batch))
-    return results
+            for row, text in enumerate(texts)
+        ]
 
 
 def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
@@ -282,43 +340,6 @@ def _encode_sources(
         for i, ids in zip(sorted(cut), shortened, strict=True):
             input_ids[i] = ids
     return input_ids, cut
-
-
-@torch.inference_mode()
-def _translate_batch(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[list[int]],
-    with_scores: bool,
-    generate_kwargs: dict[str, Any],
-) -> list[tuple[str, float | None, int, bool, int | None]]:
-    """Translates one batch: text, score, number of tokens, truncated, iterations of each row."""
-    attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in rows], batch_first=True)
-    input_ids = pad_sequence(
-        [torch.tensor(ids) for ids in rows], batch_first=True, padding_value=tokenizer.pad_token_id
-    )
-    inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
-    scores: list[float] | list[None] = [None] * len(rows)
-    iterations: list[int] | list[None] = [None] * len(rows)
-    generate = cast(Any, model).generate
-    if isinstance(model, NATPreTrainedModel):
-        output = generate(**inputs, return_dict_in_generate=True, **generate_kwargs)
-        sequences = output.sequences
-        scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
-        limit = None
-    else:
-        limit = _max_new_tokens(model, generate_kwargs)
-        # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
-        settings = {"max_length": None} | generate_kwargs | {"max_new_tokens": limit}
-        decoded = generate(**inputs, **settings)
-        if with_scores:
-            scores = _mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id).tolist()
-        sequences = decoded[:, 1:]  # without the decoder's start token
-    ended, num_tokens = _lengths(sequences, tokenizer.eos_token_id)
-    truncated = ~ended if limit is None else ~ended | (num_tokens + 1 == limit)
-    texts = tokenizer.batch_decode(sequences, skip_special_tokens=True)
-    texts = [re.sub(r"[\r\n]+", " ", text).strip() for text in texts]
-    return list(zip(texts, scores, num_tokens.tolist(), truncated.tolist(), iterations, strict=True))
 
 
 def _max_new_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:

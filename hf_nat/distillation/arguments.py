@@ -13,7 +13,7 @@ class DistillArguments:
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
-        ValueError: if the strategy is unknown or a size is below 1.
+        ValueError: if the strategy is unknown, a size is below 1, or a beam has fewer outputs than candidates.
     """
 
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
@@ -28,8 +28,10 @@ class DistillArguments:
     validation_split: str | None = option("validation", "split to copy with its real targets; empty for none")
     test_split: str | None = option("test", "split to copy with its real targets; empty for none")
     strategy: str = option("beam", f"how the teacher decodes: {', '.join(sorted(STRATEGIES))}")
-    num_beams: int = option(5, "beam size of the strategy `beam`")
+    num_beams: int = option(5, "beam size of the strategies `beam` and `interpolation`")
     length_penalty: float = option(1.0, "beam scores are divided by length ** length_penalty, EOS counted")
+    top_k: int = option(10, "`top-k`: tokens that are drawn from")
+    num_candidates: int = option(3, "`interpolation`: best outputs of the beam among which BLEU chooses")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
     max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
     shard_size: int = option(1000, "rows per file; a killed run loses at most the files it was working on")
@@ -40,7 +42,12 @@ class DistillArguments:
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
-        for name in ("num_beams", "max_new_tokens", "max_batch_tokens", "shard_size", "max_samples"):
+        sizes = ("num_beams", "top_k", "num_candidates", "max_new_tokens")
+        for name in (*sizes, "max_batch_tokens", "shard_size", "max_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        if self.strategy == "interpolation" and self.num_candidates > self.num_beams:
+            raise ValueError(
+                f"`num_candidates` must be <= `num_beams`, got {self.num_candidates} and {self.num_beams}."
+            )

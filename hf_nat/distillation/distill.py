@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,7 +20,7 @@ from .arguments import DistillArguments
 from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
 from .shards import Shard, corpus_features, plan_shards
-from .strategies import decoding_parameters
+from .strategies import translate_kwargs
 
 
 def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Path:
@@ -110,8 +109,6 @@ def _write_shards(
         _without_datasets_bars(),
     ):
         for shard in shards:
-            # Seeded by shard, random strategies do not depend on who writes it either.
-            torch.manual_seed(args.seed + shard.start)
             rows = splits[shard.split].select(range(shard.start, shard.stop))
             shard.write(
                 rows.map(
@@ -140,13 +137,14 @@ def _distilled_rows(
     indices: list[int],
 ) -> dict[str, list[Any]]:
     sources = [pair[args.source_lang] for pair in translations]
+    real_targets = [pair[args.target_lang] for pair in translations]
     outputs = translate(
         teacher,
         tokenizer,
         sources,
         max_batch_tokens=args.max_batch_tokens,
         with_scores=True,
-        **decoding_parameters(args),
+        **translate_kwargs(args, start, real_targets),
     )
     lengths = [len(ids) - 1 for ids in encode(tokenizer, sources)["input_ids"]]
     return {
@@ -155,7 +153,7 @@ def _distilled_rows(
             {args.source_lang: source, args.target_lang: output.text}
             for source, output in zip(sources, outputs, strict=True)
         ],
-        "real_target": [pair[args.target_lang] for pair in translations],
+        "real_target": real_targets,
         "teacher_score": [None if output.score is None else round(output.score, 4) for output in outputs],
         "flags": [
             row_flags(

@@ -1,9 +1,16 @@
-"""How a teacher decodes: one entry per strategy, from the arguments of a distillation to those of `generate`."""
+"""How a teacher decodes: one entry per strategy, from the arguments of a distillation to those of `translate`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+from transformers import LogitsProcessorList
+
+from ..inference import Translation
+from .sampling import RowSampler
 
 
 if TYPE_CHECKING:
@@ -12,16 +19,63 @@ if TYPE_CHECKING:
 
 def _beam(args: DistillArguments) -> dict[str, Any]:
     """Beam search that ends once `num_beams` outputs are finished; with `length_penalty` 1 the best mean wins."""
-    return {"num_beams": args.num_beams, "length_penalty": args.length_penalty, "early_stopping": True}
+    return {
+        "do_sample": False,
+        "num_beams": args.num_beams,
+        "length_penalty": args.length_penalty,
+        "early_stopping": True,
+    }
 
 
-def _greedy(args: DistillArguments) -> dict[str, Any]:
-    return {"num_beams": 1}
+def _interpolation(args: DistillArguments) -> dict[str, Any]:
+    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU.
+
+    Source: Kim & Rush 2016, section 3.3 (sequence-level interpolation); Zhou, Gu & Neubig 2020, section 5.3.
+    """
+    choice = f"sentence BLEU, tok:13a, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
+    return {**_beam(args), "num_return_sequences": args.num_candidates, "choice": choice}
 
 
-STRATEGIES: dict[str, Callable[[DistillArguments], dict[str, Any]]] = {"beam": _beam, "greedy": _greedy}
+STRATEGIES: dict[str, Callable[[DistillArguments], dict[str, Any]]] = {
+    "beam": _beam,
+    "greedy": lambda args: {"do_sample": False, "num_beams": 1},
+    "sampling": lambda args: {"do_sample": True, "num_beams": 1, "top_k": None},
+    "top-k": lambda args: {"do_sample": True, "num_beams": 1, "top_k": args.top_k},
+    "interpolation": _interpolation,
+}
 
 
 def decoding_parameters(args: DistillArguments) -> dict[str, Any]:
-    """Returns the arguments of `generate` for `args.strategy`; the teacher's `generation_config` gives the rest."""
-    return {"do_sample": False, "max_new_tokens": args.max_new_tokens, **STRATEGIES[args.strategy](args)}
+    """Returns what the outputs of `args.strategy` depend on, as the manifest records it."""
+    return {"max_new_tokens": args.max_new_tokens, **STRATEGIES[args.strategy](args)}
+
+
+def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
+    """Returns the arguments of `translate` that decode consecutive rows of the corpus by `args.strategy`.
+
+    Args:
+        args (`DistillArguments`): strategy and parameters.
+        start (`int`): number of the first row.
+        real_targets (`Sequence[str]`): real target of each row.
+    """
+    parameters = decoding_parameters(args)
+    if parameters.pop("choice", None) is not None:
+        parameters["choose"] = partial(_nearest, real_targets)
+    if parameters.pop("do_sample"):
+        top_k = parameters.pop("top_k")
+        parameters["processors"] = partial(_samplers, args.seed, start, args.max_new_tokens, top_k)
+    return {**parameters, "do_sample": False}
+
+
+def _nearest(real_targets: Sequence[str], row: int, candidates: Sequence[Translation]) -> Translation:
+    """Chooses the candidate with the highest sentence BLEU, of equal ones that of the higher model score."""
+    from sacrebleu.metrics import BLEU
+
+    bleu = BLEU(effective_order=True)
+    return max(candidates, key=lambda output: bleu.sentence_score(output.text, [real_targets[row]]).score)
+
+
+def _samplers(
+    seed: int, start: int, max_new_tokens: int, top_k: int | None, rows: Sequence[int]
+) -> LogitsProcessorList:
+    return LogitsProcessorList([RowSampler(seed, [start + row for row in rows], max_new_tokens, top_k)])

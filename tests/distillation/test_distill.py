@@ -223,7 +223,7 @@ def test_teacher_in_training_mode_is_put_in_eval_mode(copy_teacher, tiny_tokeniz
 
 
 def test_unknown_strategy_and_sizes_below_one_are_errors(arguments):
-    with pytest.raises(ValueError, match=r"`strategy` must be one of \['beam', 'greedy'\], got 'bean'"):
+    with pytest.raises(ValueError, match="`strategy` must be one of .*'beam', 'greedy'.*, got 'bean'"):
         arguments(strategy="bean")
     for name in ("num_beams", "max_new_tokens", "max_batch_tokens", "shard_size", "max_samples"):
         with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):

@@ -15,6 +15,7 @@ import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.distillation import DistillArguments, distill
+from hf_nat.distillation.strategies import STRATEGIES
 from hf_nat.utils import read_json, write_json
 
 
@@ -32,7 +33,7 @@ def job(
     tiny_tokenizer: PreTrainedTokenizerFast,
     sentences: list[str],
     tmp_path: Path,
-) -> Callable[[str], tuple[DistillArguments, Path]]:
+) -> Callable[..., tuple[DistillArguments, Path]]:
     """Builds the arguments of a run of 40 shards and more, and their file."""
     teacher = tmp_path / "teacher"
     copy_teacher.save_pretrained(teacher)
@@ -42,8 +43,8 @@ def job(
     rows = [{"translation": {"en": source, "xx": source}} for source in sources]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def build(output_dir: str) -> tuple[DistillArguments, Path]:
-        args = arguments(output_dir, teacher=str(teacher), shard_size=2)
+    def build(output_dir: str, **changes: object) -> tuple[DistillArguments, Path]:
+        args = arguments(output_dir, teacher=str(teacher), shard_size=2, **changes)
         write_json(tmp_path / f"{output_dir}.json", dataclasses.asdict(args))
         return args, tmp_path / f"{output_dir}.json"
 
@@ -63,10 +64,13 @@ def kill_when(folder: Path, pattern: str, count: int, job_file: Path) -> None:
         process.wait()
 
 
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(job, copy_teacher, tiny_tokenizer, file_bytes):
-    args, _ = job("whole")
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
+    job, copy_teacher, tiny_tokenizer, file_bytes, strategy
+):
+    args, _ = job("whole", strategy=strategy)
     whole = file_bytes(distill(copy_teacher, tiny_tokenizer, args))
-    args, job_file = job("killed")
+    args, job_file = job("killed", strategy=strategy)
     folder = Path(args.output_dir)
     moments = [("run.json", 1), ("data/.*.tmp", 1), ("data/*.parquet", 5), ("data/*.parquet", NUM_SHARDS // 2)]
     for pattern, count in moments:
@@ -78,10 +82,13 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(job, cop
     assert all(path.stat().st_mtime_ns == before for path, before in written.items())
 
 
-def test_two_processes_write_the_bytes_of_one_and_one_resumes_them(job, copy_teacher, tiny_tokenizer, file_bytes):
-    args, _ = job("one")
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_two_processes_write_the_bytes_of_one_and_one_resumes_them(
+    job, copy_teacher, tiny_tokenizer, file_bytes, strategy
+):
+    args, _ = job("one", strategy=strategy)
     one = file_bytes(distill(copy_teacher, tiny_tokenizer, args))
-    args, job_file = job("two")
+    args, job_file = job("two", strategy=strategy)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     subprocess.run([*launcher, PROGRAM, job_file], env=ENVIRONMENT, check=True)
     folder = Path(args.output_dir)
