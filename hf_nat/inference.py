@@ -183,8 +183,6 @@ def translate(
     Raises:
         ValueError: if `max_batch_tokens` is below 1.
     """
-    if max_batch_tokens < 1:
-        raise ValueError(f"`max_batch_tokens` must be >= 1, got {max_batch_tokens}.")
     decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, choose, processors, generate_kwargs)
     with progress_bar(len(sentences), "Translating", disable=not progress) as bar:
         return decoder.translate(sentences, bar)
@@ -219,9 +217,8 @@ def translate_stream(
     Raises:
         ValueError: if `window` or `max_batch_tokens` is below 1.
     """
-    for name, value in (("window", window), ("max_batch_tokens", max_batch_tokens)):
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}.")
+    if window < 1:
+        raise ValueError(f"`window` must be >= 1, got {window}.")
     total = len(lines) if isinstance(lines, Sized) else None
     remaining = iter(lines)
     decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, generate_kwargs)
@@ -242,6 +239,10 @@ class _Decoder:
     processors: Processors | None
     generate_kwargs: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if self.max_batch_tokens < 1:
+            raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
+
     def translate(self, sentences: Sequence[str], bar: tqdm) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
         results = [Translation("", None, 0, False, None)] * len(sentences)
@@ -249,8 +250,7 @@ class _Decoder:
         bar.update(len(sentences) - len(rows))
         input_ids, cut = _encode_sources(self.model, self.tokenizer, [sentences[row] for row in rows])
         for batch in token_batches([len(ids) for ids in input_ids], self.max_batch_tokens):
-            numbers = [rows[i] for i in batch]
-            outputs = self._batch([input_ids[i] for i in batch], numbers)
+            outputs = self._batch([input_ids[i] for i in batch], [rows[i] for i in batch])
             for i, candidates in zip(batch, outputs, strict=True):
                 output = candidates[0] if self.choose is None else self.choose(rows[i], candidates)
                 results[rows[i]] = replace(output, truncated=output.truncated or i in cut)
@@ -259,7 +259,7 @@ class _Decoder:
 
     @torch.inference_mode()
     def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[list[Translation]]:
-        """Translates one batch: the outputs of each row, the best first."""
+        """Translates one batch, the sentences of these numbers: the outputs of each, the best first."""
         model, tokenizer = self.model, self.tokenizer
         attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in input_rows], batch_first=True)
         input_ids = pad_sequence(
