@@ -39,10 +39,10 @@ class Translation:
 
     Args:
         text (`str`): the translation, on one line and without blanks at its ends.
-        score (`float`, *optional*): mean log-probability in nats. Autoregressive model: of its tokens, EOS counted,
-            under the model's own distribution; only computed on request. NAT model: of its content tokens, as
-            `generate` reports it.
-        num_tokens (`int`): tokens of the output, EOS not counted.
+        score (`float`, *optional*): mean log-probability in nats. Autoregressive model: of its tokens, EOS counted and
+            a forced first token not, under the model's own distribution; only computed on request. NAT model: of its
+            content tokens, as `generate` reports it.
+        num_tokens (`int`): tokens of the output; EOS and a forced first token, such as a language code, not counted.
         truncated (`bool`): the source was cut to the model's positions, or an autoregressive output reached its
             length limit.
         iterations (`int`, *optional*): decoder rounds of a NAT model.
@@ -175,7 +175,8 @@ def translate(
         processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
             decodes them, for an autoregressive model.
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
-            autoregressive model `max_new_tokens` is 200 by default and never more than its positions.
+            autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
+            that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
 
     Returns:
         `list[Translation]`: one per sentence.
@@ -273,17 +274,18 @@ class _Decoder:
             sequences = output.sequences
             scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
         else:
-            limit = _max_new_tokens(model, self.generate_kwargs)
+            num_forced = _num_forced_tokens(model, self.generate_kwargs)
+            limit = _max_new_tokens(model, self.generate_kwargs, num_forced)
             # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
-            settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit}
+            settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
             if self.processors is not None:
                 settings["logits_processor"] = self.processors(numbers)
             decoded = generate(**inputs, **settings)
             if self.with_scores:
                 copies = len(decoded) // len(input_rows)
                 repeated = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in inputs.items()}
-                scores = _mean_log_probs(model, repeated, decoded, tokenizer.eos_token_id).tolist()
-            sequences = decoded[:, 1:]  # without the decoder's start token
+                scores = _mean_log_probs(model, repeated, decoded, tokenizer.eos_token_id, 1 + num_forced).tolist()
+            sequences = decoded[:, 1 + num_forced :]  # without the decoder's start token and what was forced on it
         outputs = self._outputs(sequences, scores, iterations, limit)
         copies = len(outputs) // len(input_rows)
         return [outputs[i : i + copies] for i in range(0, len(outputs), copies)]
@@ -327,25 +329,72 @@ def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[in
     return batches
 
 
+def encode_sources(
+    tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str], max_length: int | None = None
+) -> list[list[int]]:
+    """Encodes sources as `encode` does; also for a tokenizer that puts more tokens behind EOS, as mBART a language.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): tokenizer of any seq2seq model.
+        sentences (`Sequence[str]`): source sentences.
+        max_length (`int`, *optional*): longer sources are cut to so many tokens, those that the tokenizer adds
+            included; a cut source has them too.
+
+    Returns:
+        `list[list[int]]`: token ids of each sentence, not padded.
+
+    Raises:
+        ValueError: if the tokenizer puts no EOS behind a sentence, or `max_length` leaves no room for a sentence.
+    """
+    added: list[int] = tokenizer("")["input_ids"]
+    if tokenizer.eos_token_id not in added or added[-1] == tokenizer.eos_token_id:
+        return encode(tokenizer, sentences, max_source_length=max_length)["input_ids"]
+    if max_length is not None and max_length <= len(added):
+        raise ValueError(f"`max_length` must be > {len(added)} for this tokenizer, got {max_length}.")
+    stripped = [sentence.strip() for sentence in sentences]
+    input_ids: list[list[int]] = (
+        tokenizer(stripped, split_special_tokens=True, verbose=False)["input_ids"] if stripped else []
+    )
+    suffix = added[added.index(tokenizer.eos_token_id) :]
+    return [
+        ids if max_length is None or len(ids) <= max_length else [*ids[: max_length - len(suffix)], *suffix]
+        for ids in input_ids
+    ]
+
+
+def max_source_length(model: PreTrainedModel) -> int | None:
+    """Returns the longest source that `model` has positions for, in tokens; `None` where nothing limits it."""
+    return getattr(model.config, "max_position_embeddings", None)
+
+
 def _encode_sources(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]
 ) -> tuple[list[list[int]], set[int]]:
     """Encodes sources, cut to the model's positions, and tells which were cut."""
-    input_ids = encode(tokenizer, sentences)["input_ids"]
-    limit = getattr(model.config, "max_position_embeddings", None)
+    input_ids = encode_sources(tokenizer, sentences)
+    limit = max_source_length(model)
     cut = {i for i, ids in enumerate(input_ids) if limit is not None and len(ids) > limit}
     if cut:
         logger.warning(f"Cut {len(cut)} of {len(sentences)} sources to the {limit} positions of the model.")
-        shortened = encode(tokenizer, [sentences[i] for i in sorted(cut)], max_source_length=limit)["input_ids"]
+        shortened = encode_sources(tokenizer, [sentences[i] for i in sorted(cut)], limit)
         for i, ids in zip(sorted(cut), shortened, strict=True):
             input_ids[i] = ids
     return input_ids, cut
 
 
-def _max_new_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
+def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
+    """The number of tokens, 0 or 1, that `generate` puts behind the decoder's start token whatever the model says."""
+    forced = generate_kwargs.get("forced_bos_token_id")
+    if forced is None and model.generation_config is not None:
+        forced = model.generation_config.forced_bos_token_id
+    return int(forced is not None)
+
+
+def _max_new_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any], num_forced: int) -> int:
     """The length limit of an autoregressive model's output: as asked for, but inside its positions."""
-    wanted = generate_kwargs.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
-    return min(wanted, getattr(model.config, "max_position_embeddings", None) or wanted)
+    wanted: int = generate_kwargs.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return wanted if positions is None else min(wanted, positions - num_forced)
 
 
 def _lengths(sequences: Tensor, eos_token_id: int) -> tuple[Tensor, Tensor]:
@@ -355,16 +404,20 @@ def _lengths(sequences: Tensor, eos_token_id: int) -> tuple[Tensor, Tensor]:
     return is_eos.any(dim=1), before_eos
 
 
-def _mean_log_probs(model: PreTrainedModel, inputs: dict[str, Tensor], decoded: Tensor, eos_token_id: int) -> Tensor:
-    """Mean log-probability [B] in nats of the tokens of `decoded` [B, 1 + T], EOS counted and its start token not.
+def _mean_log_probs(
+    model: PreTrainedModel, inputs: dict[str, Tensor], decoded: Tensor, eos_token_id: int, num_given: int
+) -> Tensor:
+    """Mean log-probability [B] in nats of the tokens of `decoded` [B, num_given + T], EOS counted.
 
+    The `num_given` first tokens, the decoder's start token and a forced one, are not the model's and do not count.
     One forward pass over the outputs: `generate` itself would only tell beam scores together with the logits of every
     step and beam, which do not fit in memory for a large batch and vocabulary.
     """
-    targets = decoded[:, 1:]
-    logits = model(**inputs, decoder_input_ids=decoded[:, :-1]).logits  # [B, T, V]
+    targets = decoded[:, num_given:]
+    logits = model(**inputs, decoder_input_ids=decoded[:, :-1]).logits[:, num_given - 1 :]  # [B, T, V]
     log_probs = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # [B, T]
     ended, num_tokens = _lengths(targets, eos_token_id)
     num_scored = num_tokens + ended.long()
     is_scored = torch.arange(targets.shape[1], device=targets.device) < num_scored[:, None]
-    return (log_probs * is_scored).sum(dim=1) / num_scored
+    # Not a product: a model may forbid padding by a bias of minus infinity.
+    return log_probs.masked_fill(~is_scored, 0.0).sum(dim=1) / num_scored

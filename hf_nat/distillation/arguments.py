@@ -8,12 +8,16 @@ from ..config import option
 from .strategies import STRATEGIES
 
 
+LONG_SOURCE = ("error", "real", "truncate")
+
+
 @dataclass
 class DistillArguments:
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
-        ValueError: if the strategy is unknown, a size is below 1, or a beam has fewer outputs than candidates.
+        ValueError: if the strategy or the policy is unknown, a size is below 1, or a beam has fewer outputs than
+            candidates.
     """
 
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
@@ -34,6 +38,10 @@ class DistillArguments:
     num_candidates: int = option(3, "`interpolation`: best outputs of the beam among which BLEU chooses")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
     max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
+    long_source: str = option(
+        "truncate",
+        "source longer than the teacher's positions: cut it (truncate), keep the real target (real), or error",
+    )
     shard_size: int = option(1000, "rows per file; a killed run loses at most the files it was working on")
     max_samples: int | None = option(None, "distill only the first rows of the training split")
     seed: int = option(1, "seed of a strategy that draws random numbers")
@@ -42,6 +50,8 @@ class DistillArguments:
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
+        if self.long_source not in LONG_SOURCE:
+            raise ValueError(f"`long_source` must be one of {list(LONG_SOURCE)}, got {self.long_source!r}.")
         sizes = ("num_beams", "top_k", "num_candidates", "max_new_tokens")
         for name in (*sizes, "max_batch_tokens", "shard_size", "max_samples"):
             value = getattr(self, name)

@@ -13,10 +13,10 @@ from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars,
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import load_corpus
-from ..data.encoding import encode
-from ..inference import process_state, translate
+from ..inference import encode_sources, max_source_length, process_state, translate
 from ..utils import environment, progress_bar, write_json
 from .arguments import DistillArguments
+from .checksums import recorded_checksums, remove_checksums
 from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
 from .shards import Shard, corpus_features, plan_shards
@@ -28,12 +28,14 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
 
     Every row is kept, in its order: the source, the teacher's output, the real target, the output's mean
     log-probability per token (nats, 4 decimals) and the flags of `hf_nat.distillation.flags`. A blank source gets a
-    blank output, and the flags that say so.
+    blank output, and the flags that say so. `args.long_source` decides what becomes of a source that is longer than
+    the teacher's positions.
 
     The work is cut into shards. Each appears whole or not at all, and its bytes depend on the arguments alone, so a
     run that was killed is resumed by the same command and ends with the same files, and so does a run of several
     processes (`accelerate launch` or `torchrun`), which share the shards among them. All processes must see the same
-    `output_dir`.
+    `output_dir`. A shard whose bytes are not those that were written, or of which nobody recorded what was written, is
+    made again with a warning.
 
     Args:
         teacher (`PreTrainedModel`): any seq2seq model, on the device of this process.
@@ -44,7 +46,8 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
         `Path`: `output_dir`, with `data/*.parquet`, `manifest.json` (deterministic) and `metrics.json` (times).
 
     Raises:
-        ValueError: if `output_dir` holds a corpus of another teacher, corpus or setting; the field is named.
+        ValueError: if `output_dir` holds a corpus of another teacher, corpus or setting; the field is named. Before
+            anything is written, if a source is too long under `long_source: error`.
 
     Source: Kim & Rush 2016 (sequence-level knowledge distillation), as used by Zhou, Gu & Neubig 2020, section 2.2.
     """
@@ -53,13 +56,16 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     teacher.eval()
     with state.main_process_first():
         splits = _load_splits(args)
+    if args.long_source == "error":
+        _require_short_sources(splits["train"], teacher, tokenizer, args)
     identity = corpus_identity(teacher, tokenizer, splits, args)
     if state.is_main_process:
         claim_folder(output_dir, identity)
     state.wait_for_everyone()
     check_identity(output_dir, identity)
     shards = plan_shards(output_dir, identity["counts"], args.shard_size)
-    pending = [shard for shard in shards if not shard.is_written()]
+    checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
+    pending = [shard for shard in shards if not shard.is_written(checksums.get(shard.path.name))]
     # Nobody writes before everybody has listed what is missing: the lists must agree.
     state.wait_for_everyone()
 
@@ -68,7 +74,9 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     state.wait_for_everyone()
     if state.is_main_process:
         seconds = time.perf_counter() - started
-        write_manifest(output_dir, identity, shards, args)
+        checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
+        write_manifest(output_dir, identity, shards, checksums, args)
+        remove_checksums(output_dir)
         if pending:
             _write_metrics(output_dir, pending, seconds, state.num_processes)
     state.wait_for_everyone()
@@ -91,6 +99,25 @@ def _load_splits(args: DistillArguments) -> dict[str, Dataset]:
     if args.max_samples is not None:
         splits["train"] = splits["train"].select(range(min(args.max_samples, len(splits["train"]))))
     return splits
+
+
+def _require_short_sources(
+    rows: Dataset, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments
+) -> None:
+    """Raises at the first row whose source is longer than the teacher's positions."""
+    limit = max_source_length(teacher)
+    if limit is None:
+        return
+    row = 0
+    for batch in rows.select_columns("translation").iter(batch_size=1000):
+        for ids in encode_sources(tokenizer, [pair[args.source_lang] for pair in batch["translation"]]):
+            if len(ids) > limit:
+                raise ValueError(
+                    f"Every source must have at most {limit} tokens, the teacher's positions, under "
+                    f"`long_source: error`, but row {row} (from 0) of the training split has {len(ids)}. Use "
+                    "`long_source: truncate` to cut such sources, or `real` to keep their real targets."
+                )
+            row += 1
 
 
 def _write_shards(
@@ -138,32 +165,39 @@ def _distilled_rows(
 ) -> dict[str, list[Any]]:
     sources = [pair[args.source_lang] for pair in translations]
     real_targets = [pair[args.target_lang] for pair in translations]
+    encoded, limit = encode_sources(tokenizer, sources), max_source_length(teacher)
+    too_long = [limit is not None and len(ids) > limit for ids in encoded]
+    keeps_real = [args.long_source == "real" and is_long for is_long in too_long]
     outputs = translate(
         teacher,
         tokenizer,
-        sources,
+        # A blank is not decoded, and leaves the other rows their numbers.
+        ["" if keeps else source for keeps, source in zip(keeps_real, sources, strict=True)],
         max_batch_tokens=args.max_batch_tokens,
         with_scores=True,
         **translate_kwargs(args, start, real_targets),
     )
-    lengths = [len(ids) - 1 for ids in encode(tokenizer, sources)["input_ids"]]
+    num_added = len(tokenizer("")["input_ids"])
+    texts = [
+        real if keeps else output.text for keeps, real, output in zip(keeps_real, real_targets, outputs, strict=True)
+    ]
     return {
         "id": [start + index for index in indices],
         "translation": [
-            {args.source_lang: source, args.target_lang: output.text}
-            for source, output in zip(sources, outputs, strict=True)
+            {args.source_lang: source, args.target_lang: text} for source, text in zip(sources, texts, strict=True)
         ],
         "real_target": real_targets,
         "teacher_score": [None if output.score is None else round(output.score, 4) for output in outputs],
         "flags": [
             row_flags(
                 source,
-                output.text,
-                num_source_tokens=length,
+                text,
+                num_source_tokens=len(ids) - num_added,
                 num_output_tokens=output.num_tokens,
                 truncated=output.truncated,
+                kept_real=keeps,
             )
-            for source, output, length in zip(sources, outputs, lengths, strict=True)
+            for source, text, ids, output, keeps in zip(sources, texts, encoded, outputs, keeps_real, strict=True)
         ],
     }
 

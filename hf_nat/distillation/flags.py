@@ -10,20 +10,28 @@ LENGTH_SLACK = 5
 # Four repetitions, one right after the other, of a string of 2 to 50 characters that starts with a letter.
 _LOOP = re.compile(r"([^\W\d_].{1,49}?)\1{3}", re.DOTALL)
 
-FLAGS = ("empty_source", "empty_output", "truncated", "length_ratio", "looping")
+FLAGS = ("empty_source", "empty_output", "truncated", "length_ratio", "looping", "kept_real")
 
 
 def row_flags(
-    source: str, output: str, *, num_source_tokens: int, num_output_tokens: int, truncated: bool
+    source: str,
+    output: str,
+    *,
+    num_source_tokens: int,
+    num_output_tokens: int,
+    truncated: bool,
+    kept_real: bool = False,
 ) -> list[str]:
     """Names what is suspicious about a teacher's output.
 
     Args:
         source (`str`): the source sentence.
         output (`str`): the teacher's translation.
-        num_source_tokens (`int`): tokens of the source, EOS not counted.
-        num_output_tokens (`int`): tokens of the output, EOS not counted.
+        num_source_tokens (`int`): tokens of the source; EOS and what else a tokenizer adds not counted.
+        num_output_tokens (`int`): tokens of the output; EOS and a forced language code not counted.
         truncated (`bool`): the source was cut, or the output reached its length limit.
+        kept_real (`bool`, *optional*, defaults to `False`): `output` is the real target, the source being too long for
+            the teacher.
 
     Returns:
         `list[str]`: out of `FLAGS`, in their order:
@@ -31,16 +39,18 @@ def row_flags(
             - `empty_output`: nothing but blanks as its translation;
             - `truncated`: as given;
             - `length_ratio`: the longer side has more than 2 * shorter + 5 tokens, neither being empty;
-            - `looping`: the output repeats a string four times in a row, and the source does not.
+            - `looping`: the output repeats a string four times in a row, and the source does not;
+            - `kept_real`: as given; then there is no output that could be cut, out of proportion or looping.
     """
     is_empty = {"source": not source.strip(), "output": not output.strip()}
     shorter, longer = sorted((num_source_tokens, num_output_tokens))
     present = {
         "empty_source": is_empty["source"],
         "empty_output": is_empty["output"],
-        "truncated": truncated,
-        "length_ratio": not any(is_empty.values()) and longer > 2 * shorter + LENGTH_SLACK,
-        "looping": _loops(output) and not _loops(source),
+        "truncated": truncated and not kept_real,
+        "length_ratio": not kept_real and not any(is_empty.values()) and longer > 2 * shorter + LENGTH_SLACK,
+        "looping": not kept_real and _loops(output) and not _loops(source),
+        "kept_real": kept_real,
     }
     return [flag for flag in FLAGS if present[flag]]
 

@@ -14,8 +14,9 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..utils import read_json, sha256_file, write_json
+from ..utils import read_json, write_json
 from .arguments import DistillArguments
+from .checksums import CHECKSUM_DIR
 from .flags import FLAGS
 from .shards import Shard
 from .strategies import decoding_parameters
@@ -43,6 +44,7 @@ def corpus_identity(
         "target_lang": args.target_lang,
         "strategy": args.strategy,
         "decoding": decoding_parameters(args),
+        "long_source": args.long_source,
         "max_batch_tokens": args.max_batch_tokens,
         "shard_size": args.shard_size,
         "seed": args.seed,
@@ -63,8 +65,9 @@ def claim_folder(output_dir: Path, identity: Mapping[str, Any]) -> None:
                 "none. Use another folder."
             )
         write_json(output_dir / RUN_FILE, identity)
-    for leftover in (output_dir / "data").glob(".*.tmp"):
-        leftover.unlink()
+    for folder in ("data", CHECKSUM_DIR):
+        for leftover in (output_dir / folder).glob(".*.tmp"):
+            leftover.unlink()
 
 
 def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
@@ -73,7 +76,8 @@ def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the first field that differs, with both values.
     """
-    found = dict(_flat(read_json(output_dir / RUN_FILE)))
+    # Folders that were begun before there was a choice hold cut sources.
+    found = {"long_source": "truncate", **dict(_flat(read_json(output_dir / RUN_FILE)))}
     wanted = dict(_flat(json.loads(json.dumps(identity))))
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
@@ -84,9 +88,16 @@ def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
 
 
 def write_manifest(
-    output_dir: Path, identity: Mapping[str, Any], shards: Sequence[Shard], args: DistillArguments
+    output_dir: Path,
+    identity: Mapping[str, Any],
+    shards: Sequence[Shard],
+    checksums: Mapping[str, str],
+    args: DistillArguments,
 ) -> None:
-    """Writes manifest.json: the identity, the names, the count of each flag and the checksum of each shard."""
+    """Writes manifest.json: the identity, the names, the count of each flag and the checksum of each shard.
+
+    The checksums are those recorded when the shards were written, so that later damage shows.
+    """
     flags: Counter[str] = Counter()
     for shard in shards:
         for row in pq.read_table(shard.path, columns=["flags"])["flags"].to_pylist():
@@ -98,7 +109,7 @@ def write_manifest(
         "config_name": args.config_name,
         "license": args.license,
         "flag_counts": {flag: flags[flag] for flag in FLAGS},
-        "shards": {shard.path.relative_to(output_dir).as_posix(): sha256_file(shard.path) for shard in shards},
+        "shards": {shard.path.relative_to(output_dir).as_posix(): checksums[shard.path.name] for shard in shards},
     }
     write_json(output_dir / "manifest.json", manifest)
 

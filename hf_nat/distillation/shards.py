@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, List, Translation, Value
 from transformers.utils import logging
 
-from ..utils import atomic_path
+from ..utils import atomic_path, sha256_file
+from .checksums import record_checksum
 
 
 logger = logging.get_logger(__name__)
@@ -33,8 +34,13 @@ class Shard:
     stop: int
     path: Path
 
-    def is_written(self) -> bool:
-        """Tells whether the file is there with all its rows; a damaged file is reported and counts as missing."""
+    def is_written(self, checksum: str | None) -> bool:
+        """Tells whether the file is there as it was written; a damaged or foreign one is reported and is not.
+
+        Args:
+            checksum (`str`, *optional*): SHA-256 that was recorded when the file was written; without one nobody knows
+                whose file it is.
+        """
         if not self.path.is_file():
             return False
         try:
@@ -44,12 +50,23 @@ class Shard:
             return False
         if num_rows != self.stop - self.start:
             logger.warning(f"{self.path} has {num_rows} rows instead of {self.stop - self.start}: written again.")
-        return num_rows == self.stop - self.start
+            return False
+        if checksum is None:
+            logger.warning(f"{self.path} has no recorded checksum and may be of another run: written again.")
+            return False
+        if (found := sha256_file(self.path)) != checksum:
+            logger.warning(
+                f"{self.path} is damaged or of another run (SHA-256 {found}, written was {checksum}): written again."
+            )
+            return False
+        return True
 
     def write(self, rows: Dataset) -> None:
-        """Writes the file; a process killed meanwhile leaves none."""
+        """Writes the file and records its checksum; a process killed meanwhile leaves none."""
         with atomic_path(self.path) as temporary:
             rows.to_parquet(temporary)
+            # Before the file itself: a kill in between must not leave a file without a checksum.
+            record_checksum(self.path, sha256_file(temporary))
 
 
 def plan_shards(output_dir: Path, num_rows: Mapping[str, int], shard_size: int) -> list[Shard]:

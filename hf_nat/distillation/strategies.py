@@ -78,4 +78,5 @@ def _nearest(real_targets: Sequence[str], row: int, candidates: Sequence[Transla
 def _samplers(
     seed: int, start: int, max_new_tokens: int, top_k: int | None, rows: Sequence[int]
 ) -> LogitsProcessorList:
-    return LogitsProcessorList([RowSampler(seed, [start + row for row in rows], max_new_tokens, top_k)])
+    # One draw more than the output is long: a forced first token takes one, and has no choice.
+    return LogitsProcessorList([RowSampler(seed, [start + row for row in rows], max_new_tokens + 1, top_k)])

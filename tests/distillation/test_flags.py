@@ -32,7 +32,7 @@ def test_empty_sides(source, output, expected):
 
 def test_truncated_is_passed_on_in_the_order_of_the_flags():
     assert flags("", "x " * 10, truncated=True) == ["empty_source", "truncated", "looping"]
-    assert list(FLAGS) == ["empty_source", "empty_output", "truncated", "length_ratio", "looping"]
+    assert list(FLAGS) == ["empty_source", "empty_output", "truncated", "length_ratio", "looping", "kept_real"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,12 @@ def test_length_ratio_is_symmetric_and_lenient_to_short_sentences(shorter, longe
 )
 def test_looping_is_a_string_four_times_in_a_row(output, expected):
     assert ("looping" in row_flags("s", output, num_source_tokens=9, num_output_tokens=9, truncated=False)) is expected
+
+
+def test_a_real_target_is_not_judged_as_an_output():
+    lengths = {"num_source_tokens": 90, "num_output_tokens": 0}
+    assert row_flags("s " * 90, "la la la la", truncated=True, kept_real=True, **lengths) == ["kept_real"]
+    assert row_flags("s " * 90, " ", truncated=False, kept_real=True, **lengths) == ["empty_output", "kept_real"]
 
 
 def test_a_source_that_loops_excuses_its_output():
