@@ -14,6 +14,8 @@ from .models import (
     LengthNATConfig,
     LevenshteinTransformerConfig,
     LevenshteinTransformerForConditionalGeneration,
+    MoEMarianConfig,
+    MoEMarianMTModel,
     NATConfig,
     NATGenerateOutput,
     NATPreTrainedModel,
@@ -21,6 +23,7 @@ from .models import (
     VanillaNATConfig,
     VanillaNATForConditionalGeneration,
     marian_config,
+    moe_marian_config,
     new_teacher,
     size_config,
 )
@@ -42,6 +45,8 @@ __all__ = [
     "LengthNATConfig",
     "LevenshteinTransformerConfig",
     "LevenshteinTransformerForConditionalGeneration",
+    "MoEMarianConfig",
+    "MoEMarianMTModel",
     "NATConfig",
     "NATGenerateOutput",
     "NATPreTrainedModel",
@@ -50,6 +55,7 @@ __all__ = [
     "VanillaNATForConditionalGeneration",
     "__version__",
     "marian_config",
+    "moe_marian_config",
     "new_teacher",
     "size_config",
 ]

@@ -69,6 +69,7 @@ class DecodingArguments:
     max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
     num_beams: int = option(1, "AT model: beam size; 1 is greedy")
     length_penalty: float = option(1.0, "AT model: beam scores are divided by length ** length_penalty")
+    expert: int | None = option(None, "mixture of experts: the one that decodes, from 0; default: the checkpoint's")
     max_iterations: int | None = option(None, "NAT model: refinement rounds; default: the checkpoint's")
     length_beam: int | None = option(None, "NAT model with a length predictor: lengths tried in parallel")
     num_candidates: int | None = option(None, "NAT model that inserts: first choices tried in parallel")
@@ -91,7 +92,8 @@ class DecodingArguments:
         Raises:
             ValueError: if an option of the other kind of model is set.
         """
-        at_options = ("max_batch_tokens", "num_beams", "length_penalty")
+        check_expert(model, self.expert)
+        at_options = ("max_batch_tokens", "num_beams", "length_penalty", "expert")
         nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in at_options}
         given = {key: value for key, value in nat_options.items() if value is not None}
         if isinstance(model, NATPreTrainedModel):
@@ -101,9 +103,11 @@ class DecodingArguments:
             return given
         for key, value in given.items():
             raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
+        expert = {} if self.expert is None else {"expert": self.expert}
         if self.num_beams == 1:
-            return {"num_beams": 1}
-        return {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
+            return {"num_beams": 1, **expert}
+        beam = {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
+        return beam | expert
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the arguments of `translate` for `model`; a re-ranking teacher and an ensemble are loaded."""
@@ -132,6 +136,12 @@ def load_model(
     """
     model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype or "auto")
     return model.to(device or process_state().device).eval(), load_tokenizer(path)
+
+
+def check_expert(model: PreTrainedModel, expert: int | None) -> None:
+    """Raises a ValueError where an expert is asked of a model that has none."""
+    if expert is not None and not hasattr(model.config, "num_experts"):
+        raise ValueError(f"`expert` must be left out for a model without experts, got {expert}.")
 
 
 def process_state() -> PartialState:

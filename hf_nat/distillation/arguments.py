@@ -34,6 +34,7 @@ class DistillArguments:
     strategy: str = option("beam", f"how the teacher decodes: {', '.join(sorted(STRATEGIES))}")
     num_beams: int = option(5, "beam size of the strategies `beam` and `interpolation`")
     length_penalty: float = option(1.0, "beam scores are divided by length ** length_penalty, EOS counted")
+    expert: int | None = option(None, "mixture of experts: the one that decodes, from 0; default: the checkpoint's")
     top_k: int = option(10, "`top-k`: tokens that are drawn from")
     num_candidates: int = option(3, "`interpolation`: best outputs of the beam among which BLEU chooses")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")

@@ -13,7 +13,7 @@ from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars,
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import load_corpus
-from ..inference import encode_sources, max_source_length, process_state, translate
+from ..inference import check_expert, encode_sources, max_source_length, process_state, translate
 from ..utils import environment, progress_bar, write_json
 from .arguments import DistillArguments
 from .checksums import recorded_checksums, remove_checksums
@@ -47,7 +47,8 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
 
     Raises:
         ValueError: if `output_dir` holds a corpus of another teacher, corpus or setting; the field is named. Before
-            anything is written, if a source is too long under `long_source: error`.
+            anything is written, if an expert is asked of a teacher that has none, or a source is too long under
+            `long_source: error`.
 
     Source: Kim & Rush 2016 (sequence-level knowledge distillation), as used by Zhou, Gu & Neubig 2020, section 2.2.
     """
@@ -56,6 +57,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     teacher.eval()
     with state.main_process_first():
         splits = _load_splits(args)
+    check_expert(teacher, args.expert)
     if args.long_source == "error":
         _require_short_sources(splits["train"], teacher, tokenizer, args)
     identity = corpus_identity(teacher, tokenizer, splits, args)

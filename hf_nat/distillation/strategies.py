@@ -47,7 +47,8 @@ STRATEGIES: dict[str, Callable[[DistillArguments], dict[str, Any]]] = {
 
 def decoding_parameters(args: DistillArguments) -> dict[str, Any]:
     """Returns what the outputs of `args.strategy` depend on, as the manifest records it."""
-    return {"max_new_tokens": args.max_new_tokens, **STRATEGIES[args.strategy](args)}
+    expert = {} if args.expert is None else {"expert": args.expert}
+    return {"max_new_tokens": args.max_new_tokens, **expert, **STRATEGIES[args.strategy](args)}
 
 
 def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[str]) -> dict[str, Any]:

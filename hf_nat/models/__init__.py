@@ -1,12 +1,13 @@
 """Models, their configurations and generation; importing this package registers them with the Auto classes."""
 
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
 
 from .configuration_cmlm import CMLMConfig
 from .configuration_flowseq import FlowSeqConfig
 from .configuration_insertion_transformer import InsertionTransformerConfig
 from .configuration_iterative_nat import IterativeNATConfig
 from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
+from .configuration_moe_marian import MoEMarianConfig
 from .configuration_nat import LengthNATConfig, NATConfig
 from .configuration_vanilla_nat import VanillaNATConfig
 from .generation_flowseq import FlowSeqState
@@ -21,9 +22,10 @@ from .modeling_levenshtein_transformer import (
     LevenshteinTransformerForConditionalGeneration,
     LevenshteinTransformerOutput,
 )
+from .modeling_moe_marian import MoEMarianMTModel, MoESeq2SeqLMOutput
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .modeling_vanilla_nat import VanillaNATForConditionalGeneration
-from .sizes import SIZES, marian_config, new_teacher, size_config
+from .sizes import SIZES, TEACHER_CONFIGS, marian_config, moe_marian_config, new_teacher, size_config
 
 
 # model_type -> (configuration, model): the students that can be trained.
@@ -39,8 +41,12 @@ ARCHITECTURES: dict[str, tuple[type[NATConfig], type[NATPreTrainedModel]]] = {
     )
 }
 
-for _model_type, (_config_class, _model_class) in ARCHITECTURES.items():
-    AutoConfig.register(_model_type, _config_class, exist_ok=True)
+_REGISTERED: list[tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = [
+    *ARCHITECTURES.values(),
+    (MoEMarianConfig, MoEMarianMTModel),
+]
+for _config_class, _model_class in _REGISTERED:
+    AutoConfig.register(_config_class.model_type, _config_class, exist_ok=True)
     AutoModelForSeq2SeqLM.register(_config_class, _model_class, exist_ok=True)
     _config_class.register_for_auto_class()
     _model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
@@ -48,6 +54,7 @@ for _model_type, (_config_class, _model_class) in ARCHITECTURES.items():
 __all__ = [
     "ARCHITECTURES",
     "SIZES",
+    "TEACHER_CONFIGS",
     "CMLMConfig",
     "CMLMForConditionalGeneration",
     "FlowSeqConfig",
@@ -64,6 +71,9 @@ __all__ = [
     "LevenshteinTransformerConfig",
     "LevenshteinTransformerForConditionalGeneration",
     "LevenshteinTransformerOutput",
+    "MoEMarianConfig",
+    "MoEMarianMTModel",
+    "MoESeq2SeqLMOutput",
     "NATConfig",
     "NATGenerateOutput",
     "NATGenerationMixin",
@@ -74,6 +84,7 @@ __all__ = [
     "VanillaNATConfig",
     "VanillaNATForConditionalGeneration",
     "marian_config",
+    "moe_marian_config",
     "new_teacher",
     "size_config",
 ]

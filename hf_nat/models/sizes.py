@@ -1,8 +1,12 @@
 """Model sizes: one table for teachers and students."""
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
+
+from .configuration_moe_marian import MoEMarianConfig
+from .modeling_moe_marian import MoEMarianMTModel
 
 
 TEACHER_MAX_LENGTH = 201
@@ -79,21 +83,61 @@ def marian_config(
 
     Source: Zhou et al. 2020, appendix A.1 and Table 5. Differs: weights start from N(0, `init_std`).
     """
-    fields = {
-        "vocab_size": vocab_size,
-        "pad_token_id": pad_token_id,
-        "eos_token_id": eos_token_id,
-        "bos_token_id": bos_token_id,
-        "decoder_start_token_id": pad_token_id,
-        "forced_eos_token_id": None,
-        "activation_function": "relu",
-        "scale_embedding": True,
-        **size_config(size),
-    }
-    unknown = sorted(set(overrides) - set(MarianConfig().to_dict()))
+    special = {"pad_token_id": pad_token_id, "eos_token_id": eos_token_id, "bos_token_id": bos_token_id}
+    fields = {"vocab_size": vocab_size, "decoder_start_token_id": pad_token_id, **special}
+    return MarianConfig(**_teacher_fields(MarianConfig, size, fields, overrides))
+
+
+def moe_marian_config(
+    size: str,
+    *,
+    vocab_size: int,
+    pad_token_id: int,
+    eos_token_id: int,
+    bos_token_id: int | None,
+    num_experts: int = 3,
+    **overrides: Any,
+) -> MoEMarianConfig:
+    """Returns the configuration of a hard mixture of experts: [`marian_config`] and `num_experts` tokens more.
+
+    Args:
+        size (`str`): a key of `SIZES`.
+        vocab_size (`int`): number of tokens of the joint vocabulary, the experts' tokens not counted: they follow.
+        pad_token_id (`int`): id of the padding token.
+        eos_token_id (`int`): id of the end-of-sentence token.
+        bos_token_id (`int`, *optional*): id of the begin-of-sentence token; the model does not use it.
+        num_experts (`int`, *optional*, defaults to 3): number of experts (K).
+        **overrides: fields of [`MoEMarianConfig`] that replace the preset's.
+
+    Returns:
+        [`MoEMarianConfig`]: the configuration; its `vocab_size` is the one given + `num_experts`.
+
+    Raises:
+        ValueError: if the size or an overriding field is unknown, or a field is out of range.
+
+    Source: Zhou et al. 2020, section 5.2, where 3 experts are best for a vanilla NAT student.
+    """
+    special = {"pad_token_id": pad_token_id, "eos_token_id": eos_token_id, "bos_token_id": bos_token_id}
+    fields = {"vocab_size": vocab_size + num_experts, "num_experts": num_experts, **special}
+    return MoEMarianConfig(**_teacher_fields(MoEMarianConfig, size, fields, overrides))
+
+
+def _teacher_fields(
+    config_class: type[MarianConfig], size: str, fields: dict[str, Any], overrides: dict[str, Any]
+) -> dict[str, Any]:
+    """Fields of a teacher in a named size; `overrides` replace the others and must be known."""
+    unknown = sorted(set(overrides) - set(config_class().to_dict()))
     if unknown:
-        raise ValueError(f"`overrides` must be fields of `MarianConfig`, got {unknown}.")
-    return MarianConfig(**(fields | overrides))
+        raise ValueError(f"`overrides` must be fields of `{config_class.__name__}`, got {unknown}.")
+    shared = {"forced_eos_token_id": None, "activation_function": "relu", "scale_embedding": True}
+    return {**shared, **size_config(size), **fields, **overrides}
+
+
+# model_type -> configuration in a named size: the autoregressive teachers that can be trained.
+TEACHER_CONFIGS: dict[str, Callable[..., MarianConfig]] = {
+    MarianConfig.model_type: marian_config,
+    MoEMarianConfig.model_type: moe_marian_config,
+}
 
 
 def new_teacher(config: MarianConfig) -> MarianMTModel:
@@ -103,14 +147,15 @@ def new_teacher(config: MarianConfig) -> MarianMTModel:
     model configuration; hence a `generation_config.json` of its own.
 
     Args:
-        config (`MarianConfig`): configuration, see [`marian_config`].
+        config (`MarianConfig`): configuration, see [`marian_config`] and [`moe_marian_config`].
 
     Returns:
-        `MarianMTModel`: the model; it generates greedily, at most 200 tokens or the number of its positions.
+        `MarianMTModel`: the model, a [`MoEMarianMTModel`] where the configuration says so; it generates greedily, at
+        most 200 tokens or the number of its positions, with expert 0.
 
     Source: Zhou et al. 2020, appendix A.1; the 200 tokens are fairseq's default.
     """
-    model = MarianMTModel(config)
+    model = MoEMarianMTModel(config) if isinstance(config, MoEMarianConfig) else MarianMTModel(config)
     model.generation_config = GenerationConfig(
         max_length=min(TEACHER_MAX_LENGTH, config.max_position_embeddings),
         num_beams=1,

@@ -21,7 +21,7 @@ class ModelArguments:
         ValueError: if `model_config` is no mapping, or a start is given twice.
     """
 
-    model_type: str = option("marian", "marian (an AT teacher) or the model_type of a NAT architecture")
+    model_type: str = option("marian", "marian or moe_marian (AT teachers) or the model_type of a NAT architecture")
     size: str = option("base", "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base, big")
     model_config: dict | str | None = option(None, "fields of the model's config that differ from the preset")
     init_from_teacher: str | None = option(None, "AT model whose weights a NAT model starts from (blocks that match)")

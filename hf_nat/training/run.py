@@ -20,7 +20,7 @@ from transformers.utils import logging
 from ..data.corpora import load_corpus
 from ..data.encoding import encode_corpus
 from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
-from ..models import ARCHITECTURES, NATPreTrainedModel, marian_config, new_teacher, size_config
+from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
 from ..utils import environment, write_json
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
@@ -62,8 +62,9 @@ def train(
         data_collator=DataCollatorForSeq2Seq(
             tokenizer, model=model, pad_to_multiple_of=training_args.pad_to_multiple_of
         ),
+        # A model whose config smooths the labels computes its loss itself.
         compute_loss_func=None
-        if isinstance(model, NATPreTrainedModel)
+        if hasattr(model.config, "label_smoothing")
         else CrossEntropyLoss(training_args.label_smoothing),
         validation_text=validation_text if training_args.bleu_on_eval else None,
     )
@@ -110,20 +111,24 @@ def build_model(
     Args:
         model_args (`ModelArguments`): architecture, size, overrides and start.
         tokenizer (`PreTrainedTokenizerBase`): gives the vocabulary size and the special tokens' ids.
-        label_smoothing (`float`, *optional*, defaults to 0.1): put in the config of a NAT model.
+        label_smoothing (`float`, *optional*, defaults to 0.1): put in the config of a model that has it there.
 
     Raises:
-        ValueError: for a model type that is neither `marian` nor a NAT architecture.
+        ValueError: for a model type that is neither a teacher's nor a NAT architecture.
     """
     if model_args.init_from:
         return AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from)
     fields: dict[str, Any] = dict(model_args.model_config or {})  # type: ignore[arg-type]
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
-    if model_args.model_type == "marian":
-        return new_teacher(marian_config(model_args.size, vocab_size=len(tokenizer), **special, **fields))
+    if model_args.model_type in TEACHER_CONFIGS:
+        if model_args.model_type == "moe_marian":
+            fields = {"label_smoothing": label_smoothing, **fields}
+        teacher_config = TEACHER_CONFIGS[model_args.model_type]
+        return new_teacher(teacher_config(model_args.size, vocab_size=len(tokenizer), **special, **fields))
     if model_args.model_type not in ARCHITECTURES:
+        known = ["marian", *sorted(({*TEACHER_CONFIGS} - {"marian"}) | {*ARCHITECTURES})]
         raise ValueError(
-            f"`model_type` must be one of marian, {', '.join(sorted(ARCHITECTURES))}, got {model_args.model_type!r}. "
+            f"`model_type` must be one of {', '.join(known)}, got {model_args.model_type!r}. "
             "Use `init_from` to go on training another seq2seq model."
         )
     config_class, model_class = ARCHITECTURES[model_args.model_type]

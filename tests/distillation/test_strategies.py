@@ -175,3 +175,12 @@ def test_candidates_are_given_best_first(
 def test_arguments_that_break_a_rule(changes: dict, message: str, arguments: Callable[..., DistillArguments]) -> None:
     with pytest.raises(ValueError, match=message):
         arguments(**changes)
+
+
+def test_expert_of_a_plain_teacher_is_an_error_before_anything_is_written(
+    copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, arguments: Callable[..., DistillArguments]
+) -> None:
+    args = arguments(expert=0)
+    with pytest.raises(ValueError, match="`expert` must be left out for a model without experts, got 0"):
+        distill(copy_teacher, tiny_tokenizer, args)
+    assert not Path(args.output_dir).exists()
