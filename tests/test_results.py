@@ -43,8 +43,9 @@ def test_multi30k_page_holds_the_complexity_of_all_language_pairs():
     assert multi_target_table(read_json(ROOT / "configs/multi30k/measures/multi_target.json")) in PAGE
 
 
-def test_multi30k_page_holds_the_table_of_longer_training():
-    assert results_table(ROOT / "configs/multi30k/longer") in PAGE
+@pytest.mark.parametrize("folder", ["longer", "strategies"])
+def test_multi30k_page_holds_the_tables_of_longer_training_and_of_strategies(folder):
+    assert results_table(ROOT / "configs/multi30k" / folder) in PAGE
 
 
 def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():

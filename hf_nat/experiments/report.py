@@ -77,7 +77,7 @@ def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
 
 
 def plot_points(path: Path, points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> Path:
-    """Draws labelled points.
+    """Draws points, each with its entry in the legend.
 
     Args:
         path (`Path`): PNG file to write.
@@ -87,8 +87,8 @@ def plot_points(path: Path, points: Mapping[str, tuple[float, float]], x_label: 
     """
     with _figure(path, 1, 5.5, 4) as (axis,):
         for label, (x, y) in points.items():
-            axis.plot(x, y, "o", markersize=8)
-            axis.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
+            axis.plot(x, y, "o", markersize=8, label=label)
+        axis.legend(frameon=False)
         axis.margins(0.25)
         axis.set(xlabel=x_label, ylabel=y_label)
     return path
