@@ -57,7 +57,8 @@ class EvaluateArguments(SplitArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        metric_recipes(self.metrics, None)  # An unknown name is an error now, not after an hour of translation.
+        # A wrong name is an error now, not after an hour of translation.
+        metric_recipes(self.metrics, self.scoring["options"])
 
     @property
     def scoring(self) -> dict[str, Any]:

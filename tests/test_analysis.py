@@ -131,6 +131,27 @@ def test_files_are_made_again_only_where_they_would_differ(
     assert made == ["forward", "intersect", "forward"]
 
 
+def test_files_of_an_interrupted_run_are_not_taken_for_those_before(
+    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counts(alignment: str) -> int:
+        args = MeasureArguments("src", "tgt", tokens="space", alignment=alignment, num_bootstrap=0)
+        return AlignedCorpus("real", load_rows(str(corpora[0]), args), tmp_path, args).complexity.num_links
+
+    first = counts("union")
+    make = AlignedCorpus._tokenize_and_align
+
+    def interrupted(self: AlignedCorpus, links_file: str | None) -> None:
+        make(self, links_file)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AlignedCorpus, "_tokenize_and_align", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            counts("intersect")
+    assert counts("union") == first
+
+
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 def test_links_of_another_aligner_take_the_place_of_ours(
     alignment: str, corpora: tuple[Path, Path], tmp_path: Path
