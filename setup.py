@@ -45,6 +45,14 @@ setup(
     extras_require={
         "deepspeed": ["deepspeed>=0.18"],
         "ct2": ["ctranslate2>=4.6"],
-        "dev": ["pytest>=8.3", "ruff>=0.12", "mypy>=1.16", "types-PyYAML", "sentencepiece>=0.2", "nltk>=3.10.4"],
+        "dev": [
+            "pytest>=8.3",
+            "ruff>=0.12",
+            "mypy>=1.16",
+            "types-PyYAML",
+            "sentencepiece>=0.2",
+            "nltk>=3.10.4",
+            "ctranslate2>=4.6",
+        ],
     },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from itertools import islice
@@ -29,6 +29,8 @@ from .utils import progress_bar
 logger = logging.get_logger(__name__)
 
 DEFAULT_MAX_NEW_TOKENS = 200
+# Most logits that scoring computes at a time: 128 MB in single precision, and a few times that on the way.
+_MAX_LOGITS = 2**25
 
 Processors = Callable[[Sequence[int]], LogitsProcessorList]
 
@@ -55,7 +57,8 @@ class Translation:
     iterations: int | None
 
 
-Choose = Callable[[int, Sequence[Translation]], Translation]
+# From the number of a sentence and the texts of its outputs, the best first, to the index of the one that is kept.
+Choose = Callable[[int, Sequence[str]], int]
 
 
 @dataclass
@@ -122,7 +125,11 @@ class DecodingArguments:
 
 
 def load_model(
-    path: str | Path, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    path: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    revision: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a seq2seq model, a NAT model or any other of transformers, and its tokenizer, ready to translate.
 
@@ -130,12 +137,55 @@ def load_model(
         path (`str` or `Path`): folder of a checkpoint, or a Hub id.
         device (`str` or `torch.device`, *optional*): by default this process's accelerator, or the CPU.
         dtype (`str` or `torch.dtype`, *optional*): by default that of the saved weights.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
 
     Returns:
         `tuple[PreTrainedModel, PreTrainedTokenizerBase]`: the model in eval mode, and the tokenizer.
     """
-    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype or "auto")
-    return model.to(device or process_state().device).eval(), load_tokenizer(path)
+    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype or "auto", revision=revision or "main")
+    return model.to(device or process_state().device).eval(), load_tokenizer(path, revision=revision)
+
+
+def set_languages(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+) -> None:
+    """Tells a multilingual model (mBART, mBART-50, M2M-100, NLLB) from which language into which it translates.
+
+    Args:
+        model (`PreTrainedModel`): its generation config gets the target language, as the decoder's start token where
+            that is a language, else as the token that is put first.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer gets the source language.
+        source_lang (`str`, *optional*): code of the source language as the tokenizer spells it (`eng_Latn`, `en_XX`).
+        target_lang (`str`, *optional*): code of the target language.
+
+    Raises:
+        ValueError: if the tokenizer knows no languages, or not these.
+    """
+    if source_lang is not None:
+        _language_id(tokenizer, source_lang)
+        tokenizer.src_lang = source_lang
+    if target_lang is not None:
+        token_id, config = _language_id(tokenizer, target_lang), cast(Any, model.generation_config)
+        start = config.decoder_start_token_id
+        start = model.config.decoder_start_token_id if start is None else start
+        is_special = start in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+        setattr(config, "forced_bos_token_id" if is_special else "decoder_start_token_id", token_id)
+
+
+def _language_id(tokenizer: PreTrainedTokenizerBase, lang: str) -> int:
+    """The token id of a language code."""
+    if not hasattr(tokenizer, "src_lang"):
+        raise ValueError(f"Languages must be left out for a {type(tokenizer).__name__}, which has none, got {lang!r}.")
+    try:
+        token_id = cast(Any, getattr(tokenizer, "get_lang_id", tokenizer.convert_tokens_to_ids))(lang)
+    except KeyError:
+        token_id = tokenizer.unk_token_id
+    if token_id == tokenizer.unk_token_id:
+        raise ValueError(f"A language must be one that the teacher's tokenizer has, got {lang!r}. See its model card.")
+    return token_id
 
 
 def check_expert(model: PreTrainedModel, expert: int | None) -> None:
@@ -181,7 +231,8 @@ def translate(
             forward pass per batch.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
         choose (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the number of a
-            sentence and its outputs, the best first, to the one that is kept; by default the first.
+            sentence and the texts of its outputs, the best first, to the index of the one that is kept; by default the
+            first is.
         processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
             decodes them, for an autoregressive model.
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
@@ -256,21 +307,19 @@ class _Decoder:
 
     def translate(self, sentences: Sequence[str], bar: tqdm) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
-        results = [Translation("", None, 0, False, None)] * len(sentences)
-        rows = [row for row, sentence in enumerate(sentences) if sentence.strip()]
-        bar.update(len(sentences) - len(rows))
-        input_ids, cut = _encode_sources(self.model, self.tokenizer, [sentences[row] for row in rows])
-        for batch in token_batches([len(ids) for ids in input_ids], self.max_batch_tokens):
-            outputs = self._batch([input_ids[i] for i in batch], [rows[i] for i in batch])
-            for i, candidates in zip(batch, outputs, strict=True):
-                output = candidates[0] if self.choose is None else self.choose(rows[i], candidates)
-                results[rows[i]] = replace(output, truncated=output.truncated or i in cut)
+        sources = encode_non_blank(self.model, self.tokenizer, sentences)
+        results: list[Translation | None] = [None] * len(sources.rows)
+        bar.update(len(sentences) - len(results))
+        for batch in token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens):
+            outputs = self._batch([sources.input_ids[i] for i in batch], [sources.rows[i] for i in batch])
+            for i, output in zip(batch, outputs, strict=True):
+                results[i] = output
             bar.update(len(batch))
-        return results
+        return sources.in_order(cast(list[Translation], results))
 
     @torch.inference_mode()
-    def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[list[Translation]]:
-        """Translates one batch, the sentences of these numbers: the outputs of each, the best first."""
+    def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[Translation]:
+        """Translates one batch, the sentences of these numbers."""
         model, tokenizer = self.model, self.tokenizer
         attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in input_rows], batch_first=True)
         input_ids = pad_sequence(
@@ -278,45 +327,121 @@ class _Decoder:
         )
         inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
         generate = cast(Any, model).generate
-        limit, scores, iterations = None, None, None
         if isinstance(model, NATPreTrainedModel):
             output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
-            sequences = output.sequences
             scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
-        else:
-            num_forced = _num_forced_tokens(model, self.generate_kwargs)
-            limit = _max_new_tokens(model, self.generate_kwargs, num_forced)
-            # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
-            settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
-            if self.processors is not None:
-                settings["logits_processor"] = self.processors(numbers)
-            decoded = generate(**inputs, **settings)
-            if self.with_scores:
-                copies = len(decoded) // len(input_rows)
-                repeated = {name: tensor.repeat_interleave(copies, dim=0) for name, tensor in inputs.items()}
-                scores = _mean_log_probs(model, repeated, decoded, tokenizer.eos_token_id, 1 + num_forced).tolist()
-            sequences = decoded[:, 1 + num_forced :]  # without the decoder's start token and what was forced on it
-        outputs = self._outputs(sequences, scores, iterations, limit)
-        copies = len(outputs) // len(input_rows)
-        return [outputs[i : i + copies] for i in range(0, len(outputs), copies)]
+            return to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
+        num_forced = _num_forced_tokens(model, self.generate_kwargs)
+        limit = max_new_tokens(model, self.generate_kwargs, num_forced)
+        # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
+        settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
+        if self.processors is not None:
+            settings["logits_processor"] = self.processors(numbers)
+        decoded = generate(**inputs, **settings)
+        num_given = 1 + num_forced  # the decoder's start token and what was forced on it
+        if len(decoded) > len(input_rows):
+            decoded = decoded[self._chosen(decoded[:, num_given:], numbers)]
+        scores = None
+        if self.with_scores:
+            scores = _mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id, num_given, self.max_batch_tokens)
+        return to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit)
 
-    def _outputs(
-        self, sequences: Tensor, scores: list[float] | None, iterations: list[int] | None, limit: int | None
-    ) -> list[Translation]:
-        """Makes translations of the rows of `sequences` [B, T]."""
-        ended, num_tokens = _lengths(sequences, self.tokenizer.eos_token_id)
-        truncated = ~ended if limit is None else ~ended | (num_tokens + 1 == limit)
-        texts = self.tokenizer.batch_decode(sequences, skip_special_tokens=True)
+    def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[int]:
+        """Returns the row of `sequences` [B * K, T] that is kept for each of B sentences."""
+        copies = len(sequences) // len(numbers)
+        if self.choose is None:
+            return list(range(0, len(sequences), copies))
+        texts = to_texts(self.tokenizer, sequences.tolist())
         return [
-            Translation(
-                text=re.sub(r"[\r\n]+", " ", text).strip(),
-                score=None if scores is None else scores[row],
-                num_tokens=int(num_tokens[row]),
-                truncated=bool(truncated[row]),
-                iterations=None if iterations is None else iterations[row],
-            )
-            for row, text in enumerate(texts)
+            first + self.choose(number, texts[first : first + copies])
+            for number, first in zip(numbers, range(0, len(sequences), copies), strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class EncodedSources:
+    """The sentences of a list that are not blank, as token ids.
+
+    Args:
+        num_sentences (`int`): length of the list.
+        rows (`Sequence[int]`): number of each sentence in the list.
+        input_ids (`Sequence[Sequence[int]]`): its tokens, cut to the model's positions.
+        cut (`Set[int]`): which of them were cut.
+    """
+
+    num_sentences: int
+    rows: Sequence[int]
+    input_ids: Sequence[list[int]]
+    cut: Set[int]
+
+    def in_order(self, outputs: Iterable[Translation]) -> list[Translation]:
+        """Puts the translations of these sentences into the list's order: a blank's is blank, a cut one's marked."""
+        results = [Translation("", None, 0, False, None)] * self.num_sentences
+        for i, (row, output) in enumerate(zip(self.rows, outputs, strict=True)):
+            results[row] = replace(output, truncated=output.truncated or i in self.cut)
+        return results
+
+
+def encode_non_blank(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str]
+) -> EncodedSources:
+    """Encodes the sentences that are not blank, cut to the model's positions, with a warning that counts these.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        sentences (`Sequence[str]`): source sentences.
+
+    Returns:
+        [`EncodedSources`]: what to decode, and how to put the outputs in order.
+    """
+    rows = [row for row, sentence in enumerate(sentences) if sentence.strip()]
+    input_ids = encode_sources(tokenizer, [sentences[row] for row in rows])
+    limit = max_source_length(model)
+    cut = {i for i, ids in enumerate(input_ids) if limit is not None and len(ids) > limit}
+    if cut:
+        logger.warning(f"Cut {len(cut)} of {len(rows)} sources to the {limit} positions of the model.")
+        shortened = encode_sources(tokenizer, [sentences[rows[i]] for i in sorted(cut)], limit)
+        for i, ids in zip(sorted(cut), shortened, strict=True):
+            input_ids[i] = ids
+    return EncodedSources(len(sentences), rows, input_ids, cut)
+
+
+def to_texts(tokenizer: PreTrainedTokenizerBase, sequences: list[list[int]]) -> list[str]:
+    """Returns the text of each row of token ids, on one line, special tokens and blanks at its ends left out."""
+    texts = tokenizer.batch_decode(sequences, skip_special_tokens=True) if sequences else []
+    return [re.sub(r"[\r\n]+", " ", text).strip() for text in texts]
+
+
+def to_translations(
+    tokenizer: PreTrainedTokenizerBase,
+    sequences: list[list[int]],
+    scores: Sequence[float] | None = None,
+    *,
+    limit: int | None = None,
+    iterations: Sequence[int] | None = None,
+) -> list[Translation]:
+    """Makes translations of token ids.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): turns them into text.
+        sequences (`list[list[int]]`): content, EOS, then anything; a row without EOS was cut.
+        scores (`Sequence[float]`, *optional*): mean log-probability of each row, nats.
+        limit (`int`, *optional*): tokens with EOS at which a row is marked as cut, though it ended there.
+        iterations (`Sequence[int]`, *optional*): decoder rounds of each row.
+    """
+    eos = tokenizer.eos_token_id
+    num_tokens = [ids.index(eos) if eos in ids else len(ids) for ids in sequences]
+    return [
+        Translation(
+            text=text,
+            score=None if scores is None else scores[row],
+            num_tokens=num_tokens[row],
+            truncated=num_tokens[row] == len(sequences[row]) or num_tokens[row] + 1 == limit,
+            iterations=None if iterations is None else iterations[row],
+        )
+        for row, text in enumerate(to_texts(tokenizer, sequences))
+    ]
 
 
 def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
@@ -377,21 +502,6 @@ def max_source_length(model: PreTrainedModel) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
-def _encode_sources(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]
-) -> tuple[list[list[int]], set[int]]:
-    """Encodes sources, cut to the model's positions, and tells which were cut."""
-    input_ids = encode_sources(tokenizer, sentences)
-    limit = max_source_length(model)
-    cut = {i for i, ids in enumerate(input_ids) if limit is not None and len(ids) > limit}
-    if cut:
-        logger.warning(f"Cut {len(cut)} of {len(sentences)} sources to the {limit} positions of the model.")
-        shortened = encode_sources(tokenizer, [sentences[i] for i in sorted(cut)], limit)
-        for i, ids in zip(sorted(cut), shortened, strict=True):
-            input_ids[i] = ids
-    return input_ids, cut
-
-
 def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
     """The number of tokens, 0 or 1, that `generate` puts behind the decoder's start token whatever the model says."""
     forced = generate_kwargs.get("forced_bos_token_id")
@@ -400,34 +510,45 @@ def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) 
     return int(forced is not None)
 
 
-def _max_new_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any], num_forced: int) -> int:
-    """The length limit of an autoregressive model's output: as asked for, but inside its positions."""
+def max_new_tokens(model: PreTrainedModel, generate_kwargs: Mapping[str, Any], num_forced: int = 0) -> int:
+    """Returns the length limit of an autoregressive model's output in tokens: as asked for, but inside its positions.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model.
+        generate_kwargs (`Mapping[str, Any]`): `max_new_tokens` is 200 where it is missing.
+        num_forced (`int`, *optional*, defaults to 0): tokens that are put first and do not count.
+    """
     wanted: int = generate_kwargs.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
     positions = getattr(model.config, "max_position_embeddings", None)
     return wanted if positions is None else min(wanted, positions - num_forced)
 
 
-def _lengths(sequences: Tensor, eos_token_id: int) -> tuple[Tensor, Tensor]:
-    """Tells which rows of `sequences` [B, T] hold an EOS, and the number of tokens before it (T without one)."""
-    is_eos = sequences == eos_token_id
-    before_eos = (is_eos.cumsum(dim=1) == 0).sum(dim=1)
-    return is_eos.any(dim=1), before_eos
-
-
 def _mean_log_probs(
-    model: PreTrainedModel, inputs: dict[str, Tensor], decoded: Tensor, eos_token_id: int, num_given: int
-) -> Tensor:
-    """Mean log-probability [B] in nats of the tokens of `decoded` [B, num_given + T], EOS counted.
+    model: PreTrainedModel,
+    inputs: dict[str, Tensor],
+    decoded: Tensor,
+    eos_token_id: int,
+    num_given: int,
+    max_batch_tokens: int,
+) -> list[float]:
+    """Mean log-probability in nats of the tokens of each row of `decoded` [B, num_given + T], EOS counted.
 
     The `num_given` first tokens, the decoder's start token and a forced one, are not the model's and do not count.
     One forward pass over the outputs: `generate` itself would only tell beam scores together with the logits of every
-    step and beam, which do not fit in memory for a large batch and vocabulary.
+    step and beam, which do not fit in memory for a large batch and vocabulary. For the same reason rows of similar
+    length are scored together, and no more than `max_batch_tokens` tokens and `_MAX_LOGITS` logits at a time.
     """
-    targets = decoded[:, num_given:]
-    logits = model(**inputs, decoder_input_ids=decoded[:, :-1]).logits[:, num_given - 1 :]  # [B, T, V]
-    log_probs = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # [B, T]
-    ended, num_tokens = _lengths(targets, eos_token_id)
-    num_scored = num_tokens + ended.long()
-    is_scored = torch.arange(targets.shape[1], device=targets.device) < num_scored[:, None]
-    # Not a product: a model may forbid padding by a bias of minus infinity.
-    return log_probs.masked_fill(~is_scored, 0.0).sum(dim=1) / num_scored
+    is_eos = decoded[:, num_given:] == eos_token_id
+    num_scored = ((is_eos.cumsum(dim=1) == 0).sum(dim=1) + is_eos.any(dim=1)).cpu()
+    max_tokens = min(max_batch_tokens, _MAX_LOGITS // model.config.vocab_size)
+    scores = torch.zeros(len(decoded))
+    for batch in token_batches(num_scored.tolist(), max(max_tokens, 1)):
+        rows, lengths = decoded[batch, : num_given + int(num_scored[batch].max())], num_scored[batch]
+        own = {name: tensor[batch] for name, tensor in inputs.items()}
+        logits = model(**own, decoder_input_ids=rows[:, :-1]).logits[:, num_given - 1 :]  # [b, t, V]
+        targets = rows[:, num_given:]
+        log_probs = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # [b, t]
+        is_scored = torch.arange(targets.shape[1]) < lengths[:, None]
+        # Not a product: a model may forbid padding by a bias of minus infinity.
+        scores[batch] = log_probs.cpu().masked_fill(~is_scored, 0.0).sum(dim=1) / lengths
+    return scores.tolist()

@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses")
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses", "ctranslate2")
 
 
 @contextmanager

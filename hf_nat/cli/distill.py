@@ -14,7 +14,7 @@ from ..utils import read_json
 def run(argv: Sequence[str]) -> None:
     """Distills the corpus that the YAML file describes, with its card."""
     (args,) = load_config((DistillArguments,), argv, prog="hf-nat distill")
-    folder = distill(*load_model(args.teacher), args)
+    folder = distill(*load_model(args.teacher, revision=args.teacher_revision), args)
     if process_state().is_main_process:
         write_corpus_card(folder)
         manifest = read_json(folder / "manifest.json")

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"{__package__}.{COMMANDS[argv[0]][0]}")
     try:
         command.run(argv[1:])
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"hf-nat {argv[0]}: {error}", file=sys.stderr)
         return 2
     return 0

@@ -96,7 +96,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
     """Loads any tokenizer the way this package needs it: right padding, and every special token of a NAT model.
 
     A missing `<mask>` or `<s>` is added at the end of the vocabulary (a MarianTokenizer has neither), so a model with
@@ -104,6 +104,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
 
     Args:
         path (`str` or `Path`): folder of a saved tokenizer or model, or a Hub id.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
 
     Returns:
         `PreTrainedTokenizerBase`: the tokenizer.
@@ -111,7 +112,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: if the tokenizer has no pad or no EOS token.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", revision=revision or "main")
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
             raise ValueError(f"A translation tokenizer must have a `{name}`, got none in `{path}`.")

@@ -8,6 +8,9 @@ from ..config import option
 from .strategies import STRATEGIES
 
 
+BACKENDS = ("torch", "ct2")
+# What CTranslate2 calls the precision of weights and arithmetic.
+COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
 LONG_SOURCE = ("error", "real", "truncate")
 
 
@@ -16,8 +19,8 @@ class DistillArguments:
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
-        ValueError: if the strategy or the policy is unknown, a size is below 1, or a beam has fewer outputs than
-            candidates.
+        ValueError: if the strategy, the policy or the backend is unknown, a size is below 1, a beam has fewer outputs
+            than candidates, or the backend has no such strategy or precision.
     """
 
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
@@ -27,6 +30,12 @@ class DistillArguments:
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
+    teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
+    teacher_source_lang: str | None = option(None, "multilingual teacher: its code of the source language (eng_Latn)")
+    teacher_target_lang: str | None = option(None, "multilingual teacher: its code of the target language (deu_Latn)")
+    source_prefix: str | None = option(None, "text put before every source: T5's task, or `>>deu<<` for Marian")
+    backend: str = option("torch", "what decodes: torch, or ct2 (CTranslate2), faster for MarianMT teachers")
+    compute_type: str = option("float32", f"ct2: precision, one of {', '.join(COMPUTE_TYPES)}")
     config_name: str | None = option(None, "configuration of a Hub corpus")
     train_split: str = option("train", "split whose targets the teacher writes")
     validation_split: str | None = option("validation", "split to copy with its real targets; empty for none")
@@ -53,6 +62,19 @@ class DistillArguments:
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
         if self.long_source not in LONG_SOURCE:
             raise ValueError(f"`long_source` must be one of {list(LONG_SOURCE)}, got {self.long_source!r}.")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
+        if self.backend == "ct2" and STRATEGIES[self.strategy](self)["do_sample"]:
+            raise ValueError(
+                f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
+                "rows from one stream, so that a row's sample would depend on the others."
+            )
+        allowed = COMPUTE_TYPES if self.backend == "ct2" else ("float32",)
+        if self.compute_type not in allowed:
+            raise ValueError(
+                f"`compute_type` must be one of {list(allowed)} for the backend {self.backend!r}, got "
+                f"{self.compute_type!r}."
+            )
         sizes = ("num_beams", "top_k", "num_candidates", "max_new_tokens")
         for name in (*sizes, "max_batch_tokens", "shard_size", "max_samples"):
             value = getattr(self, name)

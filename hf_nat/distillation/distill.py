@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import load_corpus
-from ..inference import check_expert, encode_sources, max_source_length, process_state, translate
+from ..inference import (
+    Translation,
+    check_expert,
+    encode_sources,
+    max_source_length,
+    process_state,
+    set_languages,
+    translate,
+)
 from ..utils import environment, progress_bar, write_json
 from .arguments import DistillArguments
 from .checksums import recorded_checksums, remove_checksums
@@ -21,6 +31,13 @@ from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
 from .shards import Shard, corpus_features, plan_shards
 from .strategies import translate_kwargs
+
+
+T = TypeVar("T")
+# From consecutive sources and the arguments of `translate` to what waits for their translations.
+Decode = Callable[..., Callable[[], list[Translation]]]
+# From the `translation` column of consecutive rows and their numbers among them to the columns of the new corpus.
+Rewrite = Callable[[list[dict[str, str]], list[int]], dict[str, list[Any]]]
 
 
 def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Path:
@@ -39,16 +56,19 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
 
     Args:
         teacher (`PreTrainedModel`): any seq2seq model, on the device of this process.
-        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
-        args (`DistillArguments`): corpus, decoding and output folder. `args.teacher` is only a name here.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer. Both are set to the languages of `args`, where it names
+            the teacher's.
+        args (`DistillArguments`): corpus, decoding and output folder. `args.teacher` and `args.teacher_revision` are
+            only names here.
 
     Returns:
         `Path`: `output_dir`, with `data/*.parquet`, `manifest.json` (deterministic) and `metrics.json` (times).
 
     Raises:
         ValueError: if `output_dir` holds a corpus of another teacher, corpus or setting; the field is named. Before
-            anything is written, if an expert is asked of a teacher that has none, or a source is too long under
-            `long_source: error`.
+            anything is written, if an expert or a language is asked of a teacher that has none, the backend cannot
+            decode the teacher, or a source is too long under `long_source: error`.
+        ImportError: if the backend is not installed.
 
     Source: Kim & Rush 2016 (sequence-level knowledge distillation), as used by Zhou, Gu & Neubig 2020, section 2.2.
     """
@@ -58,6 +78,8 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     with state.main_process_first():
         splits = _load_splits(args)
     check_expert(teacher, args.expert)
+    set_languages(teacher, tokenizer, args.teacher_source_lang, args.teacher_target_lang)
+    decode = _decoder(teacher, tokenizer, args)
     if args.long_source == "error":
         _require_short_sources(splits["train"], teacher, tokenizer, args)
     identity = corpus_identity(teacher, tokenizer, splits, args)
@@ -72,12 +94,13 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     state.wait_for_everyone()
 
     started = time.perf_counter()
-    _write_shards(pending[state.process_index :: state.num_processes], splits, teacher, tokenizer, args)
+    rewrite = partial(_start_rewriting, decode, teacher, tokenizer, args)
+    _write_shards(pending[state.process_index :: state.num_processes], splits, rewrite, args)
     state.wait_for_everyone()
     if state.is_main_process:
         seconds = time.perf_counter() - started
         checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
-        write_manifest(output_dir, identity, shards, checksums, args)
+        write_manifest(output_dir, identity, shards, checksums, teacher, args)
         remove_checksums(output_dir)
         if pending:
             _write_metrics(output_dir, pending, seconds, state.num_processes)
@@ -112,7 +135,7 @@ def _require_short_sources(
         return
     row = 0
     for batch in rows.select_columns("translation").iter(batch_size=1000):
-        for ids in encode_sources(tokenizer, [pair[args.source_lang] for pair in batch["translation"]]):
+        for ids in encode_sources(tokenizer, _teacher_sources(args, batch["translation"])):
             if len(ids) > limit:
                 raise ValueError(
                     f"Every source must have at most {limit} tokens, the teacher's positions, under "
@@ -122,26 +145,46 @@ def _require_short_sources(
             row += 1
 
 
+def _decoder(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Decode:
+    """What decodes: `translate`, when its result is asked for, or CTranslate2, from now on in the background."""
+    if args.backend == "torch":
+        scored = partial(translate, max_batch_tokens=args.max_batch_tokens, with_scores=True)
+        return partial(partial, scored, teacher, tokenizer)
+    try:
+        from .ct2 import CT2Teacher
+    except ImportError as error:
+        raise ImportError("`backend: ct2` needs CTranslate2: pip install 'hf_nat[ct2]'.") from error
+    ct2_teacher = CT2Teacher(
+        teacher,
+        tokenizer,
+        compute_type=args.compute_type,
+        max_batch_tokens=args.max_batch_tokens,
+        expert=args.expert,
+    )
+    return ct2_teacher.start
+
+
 def _write_shards(
-    shards: list[Shard],
-    splits: dict[str, Dataset],
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    args: DistillArguments,
+    shards: list[Shard], splits: dict[str, Dataset], start_rewriting: Callable[..., Rewrite], args: DistillArguments
 ) -> None:
-    """Writes this process's shards, with a progress bar on the main process."""
-    rewrites = dict.fromkeys(splits, _real_rows) | {"train": partial(_distilled_rows, teacher, tokenizer)}
+    """Writes this process's shards, with a progress bar on the main process; decoding is one shard ahead."""
     features = corpus_features(args.source_lang, args.target_lang)
     total = sum(shard.stop - shard.start for shard in shards)
+
+    def started() -> Iterator[tuple[Shard, Dataset, Rewrite]]:
+        for shard in shards:
+            rows = splits[shard.split].select(range(shard.start, shard.stop))
+            is_distilled = shard.split == "train"
+            yield shard, rows, start_rewriting(shard, rows) if is_distilled else partial(_real_rows, args, shard.start)
+
     with (
         progress_bar(total, "Distilling", disable=not process_state().is_main_process) as bar,
         _without_datasets_bars(),
     ):
-        for shard in shards:
-            rows = splits[shard.split].select(range(shard.start, shard.stop))
+        for shard, rows, rewrite in _one_ahead(started()):
             shard.write(
                 rows.map(
-                    partial(rewrites[shard.split], args, shard.start),
+                    rewrite,
                     batched=True,
                     batch_size=len(rows),
                     with_indices=True,
@@ -157,51 +200,71 @@ def _write_shards(
             bar.update(len(rows))
 
 
-def _distilled_rows(
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yields the items, each only once the next one has been made."""
+    previous = deque(islice(items, 1))
+    for item in items:
+        yield previous.popleft()
+        previous.append(item)
+    yield from previous
+
+
+def _start_rewriting(
+    decode: Decode,
     teacher: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     args: DistillArguments,
-    start: int,
-    translations: list[dict[str, str]],
-    indices: list[int],
-) -> dict[str, list[Any]]:
-    sources = [pair[args.source_lang] for pair in translations]
-    real_targets = [pair[args.target_lang] for pair in translations]
+    shard: Shard,
+    rows: Dataset,
+) -> Rewrite:
+    """Begins to decode the rows of a shard and returns the function that writes them."""
+    sources = _teacher_sources(args, rows["translation"])
+    real_targets = [pair[args.target_lang] for pair in rows["translation"]]
     encoded, limit = encode_sources(tokenizer, sources), max_source_length(teacher)
     too_long = [limit is not None and len(ids) > limit for ids in encoded]
     keeps_real = [args.long_source == "real" and is_long for is_long in too_long]
-    outputs = translate(
-        teacher,
-        tokenizer,
-        # A blank is not decoded, and leaves the other rows their numbers.
-        ["" if keeps else source for keeps, source in zip(keeps_real, sources, strict=True)],
-        max_batch_tokens=args.max_batch_tokens,
-        with_scores=True,
-        **translate_kwargs(args, start, real_targets),
-    )
-    num_added = len(tokenizer("")["input_ids"])
-    texts = [
-        real if keeps else output.text for keeps, real, output in zip(keeps_real, real_targets, outputs, strict=True)
-    ]
-    return {
-        "id": [start + index for index in indices],
-        "translation": [
-            {args.source_lang: source, args.target_lang: text} for source, text in zip(sources, texts, strict=True)
-        ],
-        "real_target": real_targets,
-        "teacher_score": [None if output.score is None else round(output.score, 4) for output in outputs],
-        "flags": [
-            row_flags(
-                source,
-                text,
-                num_source_tokens=len(ids) - num_added,
-                num_output_tokens=output.num_tokens,
-                truncated=output.truncated,
-                kept_real=keeps,
-            )
-            for source, text, ids, output, keeps in zip(sources, texts, encoded, outputs, keeps_real, strict=True)
-        ],
-    }
+    num_added = len(tokenizer(args.source_prefix or "")["input_ids"])
+    # A blank is not decoded, and leaves the other rows their numbers.
+    decodable = ["" if keeps else source for keeps, source in zip(keeps_real, sources, strict=True)]
+    pending = decode(decodable, **translate_kwargs(args, shard.start, real_targets))
+
+    def rewrite(translations: list[dict[str, str]], indices: list[int]) -> dict[str, list[Any]]:
+        outputs = pending()
+        texts = [
+            real if keeps else output.text
+            for keeps, real, output in zip(keeps_real, real_targets, outputs, strict=True)
+        ]
+        return {
+            "id": [shard.start + index for index in indices],
+            "translation": [
+                {args.source_lang: pair[args.source_lang], args.target_lang: text}
+                for pair, text in zip(translations, texts, strict=True)
+            ],
+            "real_target": real_targets,
+            "teacher_score": [None if output.score is None else round(output.score, 4) for output in outputs],
+            "flags": [
+                row_flags(
+                    pair[args.source_lang],
+                    text,
+                    num_source_tokens=len(ids) - num_added,
+                    num_output_tokens=output.num_tokens,
+                    truncated=output.truncated,
+                    kept_real=keeps,
+                )
+                for pair, text, ids, output, keeps in zip(
+                    translations, texts, encoded, outputs, keeps_real, strict=True
+                )
+            ],
+        }
+
+    return rewrite
+
+
+def _teacher_sources(args: DistillArguments, translations: Sequence[dict[str, str]]) -> list[str]:
+    """The sources as the teacher gets them; a blank one stays blank."""
+    prefix = args.source_prefix or ""
+    sources = (pair[args.source_lang] for pair in translations)
+    return [f"{prefix}{source}" if source.strip() else "" for source in sources]
 
 
 def _real_rows(

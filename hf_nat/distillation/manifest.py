@@ -92,11 +92,13 @@ def write_manifest(
     identity: Mapping[str, Any],
     shards: Sequence[Shard],
     checksums: Mapping[str, str],
+    teacher: PreTrainedModel,
     args: DistillArguments,
 ) -> None:
     """Writes manifest.json: the identity, the names, the count of each flag and the checksum of each shard.
 
-    The checksums are those recorded when the shards were written, so that later damage shows.
+    The revision of a teacher from the Hub is the commit that was loaded. The checksums are those recorded when the
+    shards were written, so that later damage shows.
     """
     flags: Counter[str] = Counter()
     for shard in shards:
@@ -105,6 +107,7 @@ def write_manifest(
     manifest = {
         **identity,
         "teacher": args.teacher,
+        "teacher_revision": getattr(teacher.config, "_commit_hash", None),
         "corpus": args.corpus,
         "config_name": args.config_name,
         "license": args.license,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import LogitsProcessorList
 
-from ..inference import Translation
 from .sampling import RowSampler
 
 
@@ -47,8 +46,9 @@ STRATEGIES: dict[str, Callable[[DistillArguments], dict[str, Any]]] = {
 
 def decoding_parameters(args: DistillArguments) -> dict[str, Any]:
     """Returns what the outputs of `args.strategy` depend on, as the manifest records it."""
-    expert = {} if args.expert is None else {"expert": args.expert}
-    return {"max_new_tokens": args.max_new_tokens, **expert, **STRATEGIES[args.strategy](args)}
+    prefix = {} if args.source_prefix is None else {"source_prefix": args.source_prefix}
+    backend = {} if args.backend == "torch" else {"backend": args.backend, "compute_type": args.compute_type}
+    return {**_generate_kwargs(args), **prefix, **backend}
 
 
 def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[
         start (`int`): number of the first row.
         real_targets (`Sequence[str]`): real target of each row.
     """
-    parameters = decoding_parameters(args)
+    parameters = _generate_kwargs(args)
     if parameters.pop("choice", None) is not None:
         parameters["choose"] = partial(_nearest, real_targets)
     if parameters.pop("do_sample"):
@@ -68,12 +68,18 @@ def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[
     return {**parameters, "do_sample": False}
 
 
-def _nearest(real_targets: Sequence[str], row: int, candidates: Sequence[Translation]) -> Translation:
-    """Chooses the candidate with the highest sentence BLEU, of equal ones that of the higher model score."""
+def _generate_kwargs(args: DistillArguments) -> dict[str, Any]:
+    expert = {} if args.expert is None else {"expert": args.expert}
+    return {"max_new_tokens": args.max_new_tokens, **expert, **STRATEGIES[args.strategy](args)}
+
+
+def _nearest(real_targets: Sequence[str], row: int, candidates: Sequence[str]) -> int:
+    """Chooses the candidate with the highest sentence BLEU, of equal ones the first, whose model score is higher."""
     from sacrebleu.metrics import BLEU
 
     bleu = BLEU(effective_order=True)
-    return max(candidates, key=lambda output: bleu.sentence_score(output.text, [real_targets[row]]).score)
+    scores = [bleu.sentence_score(text, [real_targets[row]]).score for text in candidates]
+    return scores.index(max(scores))
 
 
 def _samplers(
