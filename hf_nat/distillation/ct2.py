@@ -37,8 +37,9 @@ class CT2Teacher:
     """A MarianMT teacher, converted for CTranslate2 and loaded on the device of the model.
 
     Beam search, greedy search and the candidates of interpolation are those of transformers; where two hypotheses are
-    equally probable up to rounding, the other one may win. `int8` rounds weights and activations to 8 bits: some
-    outputs are others. A process uses the threads that torch would.
+    equally probable up to rounding, the other one may win. Scores too, but that tokens which the teacher's generation
+    config forbids have no share of the probability. `int8` rounds weights and activations to 8 bits: some outputs are
+    others. A process uses the threads that torch would.
 
     Args:
         model (`PreTrainedModel`): a `MarianMTModel`, or a mixture of experts that is one.
@@ -46,6 +47,9 @@ class CT2Teacher:
         compute_type (`str`): precision of weights and arithmetic, out of those of `DistillArguments`.
         max_batch_tokens (`int`): source tokens per batch, padding counted.
         expert (`int`, *optional*): the expert of a mixture that decodes; by default the checkpoint's.
+
+    Attributes:
+        translator (`ctranslate2.Translator`): the converted model; its tokens are the ids, in decimal.
 
     Raises:
         ValueError: if the model is no `MarianMTModel`, it has an activation function or a setting of its generation
@@ -78,7 +82,7 @@ class CT2Teacher:
         with TemporaryDirectory() as folder:
             path = str(Path(folder) / "teacher")
             _MarianConverter(model, _start_token_id(model, expert)).convert(path)
-            self._translator = Translator(
+            self.translator = Translator(
                 path,
                 device=model.device.type,
                 device_index=model.device.index or 0,
@@ -113,7 +117,7 @@ class CT2Teacher:
         """
         sources = encode_non_blank(self._model, self._tokenizer, sentences)
         limit = max_new_tokens(self._model, generate_kwargs)
-        pending = self._translator.translate_batch(
+        pending = self.translator.translate_batch(
             [_names(ids) for ids in sources.input_ids],
             beam_size=num_beams,
             length_penalty=length_penalty,

@@ -136,6 +136,7 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
         example=repo_id or f"./{folder.resolve().name}",
         manifest=manifest,
         measures=_read_optional(folder, "measures.json"),
+        speed=_read_optional(folder, "metrics.json"),
         splits=splits,
     )
     return _write(folder / "README.md", content)

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import MarianMTModel
 
 from hf_nat.distillation import DistillArguments
 
@@ -69,3 +73,22 @@ def arguments(corpus: str, tmp_path: Path) -> Callable[..., DistillArguments]:
         return DistillArguments(output_dir=str(tmp_path / output_dir), **{**defaults, **changes})
 
     return build
+
+
+@pytest.fixture
+def unsure_teacher(copy_teacher: MarianMTModel) -> MarianMTModel:
+    """The teacher with flatter distributions, so that samples vary."""
+    teacher = copy.deepcopy(copy_teacher)
+    with torch.no_grad():
+        teacher.model.shared.weight *= 0.7
+    return teacher
+
+
+@pytest.fixture
+def rows() -> Callable[[Path], list[dict[str, Any]]]:
+    """Reads the training rows of a distilled corpus."""
+
+    def read(folder: Path) -> list[dict[str, Any]]:
+        return [row for path in sorted(folder.glob("data/train-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+    return read

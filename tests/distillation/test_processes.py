@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import time
@@ -51,33 +53,62 @@ def job(
     return build
 
 
-def kill_when(folder: Path, pattern: str, count: int, job_file: Path) -> None:
-    """Starts the program and kills it as soon as `count` files match."""
-    process = subprocess.Popen([sys.executable, PROGRAM, job_file], env=ENVIRONMENT)
+def start(job_file: Path, num_processes: int) -> list[subprocess.Popen]:
+    """Starts the program as a launcher would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(num_processes):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        own = {name: str(value) for name, value in place.items()} if num_processes > 1 else {}
+        processes.append(subprocess.Popen([sys.executable, PROGRAM, job_file], env=ENVIRONMENT | own))
+    return processes
+
+
+def kill_when(folder: Path, num_shards: int, delay: float, processes: list[subprocess.Popen]) -> None:
+    """Kills all processes `delay` seconds after so many shards are there."""
     try:
         deadline = time.monotonic() + 120
-        while len(list(folder.glob(pattern))) < count:
-            assert process.poll() is None, "the program ended before it could be killed"
+        while len(list(folder.glob("data/*.parquet"))) < num_shards:
+            assert all(process.poll() is None for process in processes), "the program ended before it could be killed"
             assert time.monotonic() < deadline, "the program makes no progress"
+        time.sleep(delay)
     finally:
-        process.kill()
-        process.wait()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_bytes(
-    job, copy_teacher, tiny_tokenizer, file_bytes, strategy
+RUNS = [*({"strategy": strategy} for strategy in sorted(STRATEGIES)), {"strategy": "beam", "backend": "ct2"}]
+
+
+@pytest.mark.parametrize("num_processes", [1, 2])
+@pytest.mark.parametrize("changes", RUNS, ids=lambda changes: "-".join(changes.values()))
+def test_killed_at_ten_random_moments_the_same_command_ends_with_the_same_bytes(
+    job, copy_teacher, tiny_tokenizer, file_bytes, changes, num_processes
 ):
-    args, _ = job("whole", strategy=strategy)
+    args, _ = job("whole", **changes)
     whole = file_bytes(distill(copy_teacher, tiny_tokenizer, args))
-    args, job_file = job("killed", strategy=strategy)
+    args, job_file = job("killed", **changes)
     folder = Path(args.output_dir)
-    moments = [("run.json", 1), ("data/.*.tmp", 1), ("data/*.parquet", 5), ("data/*.parquet", NUM_SHARDS // 2)]
-    for pattern, count in moments:
-        kill_when(folder, pattern, count, job_file)
-        assert not (folder / "manifest.json").exists(), f"killed too late to test {pattern}"
+    seed = random.randrange(2**32)
+    print(f"moments of seed {seed}")
+    draw = random.Random(seed)
+    # While Python starts, before and after the folder is claimed, then between and in the midst of shards.
+    moments = [
+        (0, draw.uniform(0, 6)),
+        *((count, draw.uniform(0, 0.05)) for count in sorted(draw.sample(range(1, 37), 9))),
+    ]
+    for num_shards, delay in moments:
+        kill_when(folder, num_shards, delay, start(job_file, num_processes))
+    assert not (folder / "manifest.json").exists(), "killed too late"
     written = {path: path.stat().st_mtime_ns for path in folder.glob("data/*.parquet")}
-    subprocess.run([sys.executable, PROGRAM, job_file], env=ENVIRONMENT, check=True)
+    assert written
+    for process in start(job_file, num_processes):
+        assert process.wait() == 0
     assert file_bytes(folder) == whole
     assert all(path.stat().st_mtime_ns == before for path, before in written.items())
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,15 +15,6 @@ from hf_nat.distillation.sampling import RowSampler
 from hf_nat.distillation.strategies import STRATEGIES, _nearest
 from hf_nat.inference import translate
 from hf_nat.utils import read_json
-
-
-@pytest.fixture
-def unsure_teacher(copy_teacher: MarianMTModel) -> MarianMTModel:
-    """The teacher with flatter distributions, so that samples vary."""
-    teacher = copy.deepcopy(copy_teacher)
-    with torch.no_grad():
-        teacher.model.shared.weight *= 0.7
-    return teacher
 
 
 @pytest.fixture

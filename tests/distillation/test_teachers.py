@@ -376,3 +376,52 @@ def test_lengths_of_sources_count_content(
     monkeypatch.setattr(sys.modules["hf_nat.distillation.distill"], "row_flags", record)
     distill(teacher.model, teacher.tokenizer, arguments(strategy="greedy"))
     assert lengths == [len(tokens(teacher.tokenizer, source)) - 1 for source in sources]
+
+
+@pytest.mark.parametrize("family", ["mbart", "mbart50", "m2m100"])
+def test_languages_of_a_multilingual_teacher_are_arguments(
+    family: str, sentences: list[str], arguments: Callable[..., DistillArguments], tmp_path: Path
+) -> None:
+    built = FAMILIES[family](tmp_path, sentences)
+    model, tokenizer = built.model.eval(), built.tokenizer
+    codes = {"m2m100": ("fr", "cs")}.get(family, ("fr_XX", "cs_CZ"))
+    languages = dict(zip(("teacher_source_lang", "teacher_target_lang"), codes, strict=True))
+    folder = distill(model, tokenizer, arguments(strategy="greedy", **languages))
+    source_id, target_id = (getattr(tokenizer, "get_lang_id", tokenizer.convert_tokens_to_ids)(code) for code in codes)
+    (ids,) = encode_sources(tokenizer, ["hello"])
+    assert source_id in ids
+    start = [target_id] if family == "mbart" else [tokenizer.eos_token_id, target_id]
+    decoded = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=12 + len(start) - 1)
+    assert decoded[0, : len(start)].tolist() == start
+    rows = [row for path in sorted(folder.glob("data/train-*")) for row in pq.read_table(path).to_pylist()]
+    (text,) = {row["translation"]["xx"] for row in rows if row["translation"]["en"] == "hello"}
+    assert text == tokenizer.decode(decoded[0, len(start) :], skip_special_tokens=True).strip()
+    with pytest.raises(ValueError, match="must be the same in every run into"):
+        distill(model, tokenizer, arguments(strategy="greedy", **languages | {"teacher_target_lang": codes[0]}))
+    with pytest.raises(ValueError, match="A language must be one that the teacher's tokenizer has, got 'tlh_QO'"):
+        distill(model, tokenizer, arguments("other", teacher_source_lang="tlh_QO"))
+
+
+def test_a_teacher_of_one_pair_has_no_languages(
+    copy_teacher: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerBase, arguments: Callable[..., DistillArguments]
+) -> None:
+    with pytest.raises(ValueError, match="Languages must be left out for a TokenizersBackend, which has none, got"):
+        distill(copy_teacher, tiny_tokenizer, arguments(teacher_target_lang="de"))
+
+
+@pytest.mark.parametrize("backend", ["torch", "ct2"])
+def test_a_prefix_is_for_the_teacher_alone(
+    backend: str,
+    copy_teacher: PreTrainedModel,
+    tiny_tokenizer: PreTrainedTokenizerBase,
+    arguments: Callable[..., DistillArguments],
+    sources: list[str],
+) -> None:
+    folder = distill(copy_teacher, tiny_tokenizer, arguments(source_prefix="two dogs ", backend=backend))
+    rows = [row for path in sorted(folder.glob("data/train-*")) for row in pq.read_table(path).to_pylist()]
+    prefixed = [f"two dogs {source}" if source else "" for source in sources]
+    search = {"num_beams": 5, "length_penalty": 1.0, "early_stopping": True, "max_new_tokens": 12}
+    expected = translate(copy_teacher, tiny_tokenizer, prefixed, **search)
+    assert [row["translation"]["xx"] for row in rows] == [output.text for output in expected]
+    assert [row["translation"]["en"] for row in rows] == sources
+    assert json.loads((folder / "manifest.json").read_text())["decoding"]["source_prefix"] == "two dogs "

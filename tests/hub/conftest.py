@@ -27,6 +27,8 @@ _LFS_ENDINGS = (".safetensors", ".parquet", ".bin")
 MANIFEST = {
     "teacher": "/somewhere/private/runs/teacher",
     "teacher_sha256": "ab" * 32,
+    "tokenizer_sha256": "cd" * 32,
+    "corpus_sha256": {"train": "ef" * 32},
     "corpus": "/somewhere/private/multi30k/{split}.{lang}.gz",
     "config_name": None,
     "source_lang": "en",
