@@ -120,9 +120,8 @@ def _iteration(args: BornAgainArguments, folder: Path, iteration: int) -> dict[s
     distill_once(distill_args)
     row["flag_counts"] = read_json(own / "corpus/manifest.json")["flag_counts"]
     if args.student_config is not None:
-        options = [f"--{given}" for given in args.student_options]
-        own_data = [f"--corpus={own / 'corpus'}", "--train_split=train", "--validation_split=validation"]
-        options += [*own_data, f"--tokenizer={first / 'teacher'}", f"--output_dir={own / 'student'}"]
+        options = [*(f"--{given}" for given in args.student_options), *_data_options(distill_args, own, first)]
+        options.append(f"--output_dir={own / 'student'}")
         if load_training(args.student_config, *options)[0].init_from_teacher:
             options.append(f"--init_from_teacher={first / 'teacher'}")
         row["student"] = _scores(train_once(args.student_config, *options), distill_args)
@@ -136,9 +135,15 @@ def _teacher_options(args: BornAgainArguments, folder: Path, iteration: int) -> 
     options += [f"--output_dir={folder / f'iteration_{iteration}/teacher'}", f"--seed={seed + iteration}"]
     if iteration == 0:
         return options
-    corpus = folder / f"iteration_{iteration - 1}/corpus"
+    before, first = folder / f"iteration_{iteration - 1}", folder / "iteration_0"
+    return [*options, *_data_options(_distill_args(args, before), before, first)]
+
+
+def _data_options(distill_args: DistillArguments, own: Path, first: Path) -> list[str]:
+    """Points a training run to the corpus of an iteration, and to the tokenizer of the first teacher."""
     splits = ["--config_name=", "--train_split=train", "--validation_split=validation"]
-    return [*options, *splits, f"--corpus={corpus}", f"--tokenizer={folder / 'iteration_0/teacher'}"]
+    languages = [f"--{name}={getattr(distill_args, name)}" for name in ("source_lang", "target_lang")]
+    return [f"--corpus={own / 'corpus'}", *splits, *languages, f"--tokenizer={first / 'teacher'}"]
 
 
 def _distill_args(args: BornAgainArguments, own: Path) -> DistillArguments:

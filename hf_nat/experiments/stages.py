@@ -11,6 +11,7 @@ from ..evaluation import EvaluateArguments, evaluate
 from ..hub.cards import write_corpus_card, write_model_card
 from ..inference import DecodingArguments, load_model, process_state
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from ..training.averaging import list_checkpoints
 from ..training.run import train
 from ..utils import read_json
 
@@ -28,8 +29,10 @@ def train_once(config: str | Path, *options: str) -> Path:
     Returns:
         `Path`: the model's folder.
     """
-    arguments = load_training(config, *options, "--resume_from_checkpoint=last")
+    arguments = load_training(config, *options)
     folder = Path(str(arguments[2].output_dir))
+    if list_checkpoints(folder):
+        arguments[2].resume_from_checkpoint = "last"
     if not (folder / "metrics.json").is_file():
         train(*arguments)
         _on_main_process(write_model_card, folder)
