@@ -121,7 +121,7 @@ def _run_chunk(args: HMMArguments, a: float, b: float, hmms: range, on_epoch: Ca
         for size in (args.num_train, args.num_validation, args.num_test)
     )
     labels = dict(zip(DATA_SETS, (train[1], *_decode(models, train[0])), strict=True))
-    scores = _train_and_test(args, hmms, (train[0], torch.cat(list(labels.values()))), validation, test)
+    scores = _train_and_test(args, hmms, (train[0], torch.cat(list(labels.values()))), validation, test, on_epoch)
     for decoder, found in zip(DECODERS, _decode(models, test[0]), strict=True):
         for metric, values in accuracies(found, test[1]).items():
             scores[metric][decoder] = values
@@ -148,6 +148,7 @@ def _train_and_test(
     train: tuple[Tensor, Tensor],
     validation: tuple[Tensor, Tensor],
     test: tuple[Tensor, Tensor],
+    on_epoch: Callable[[], Any],
 ) -> dict[str, dict[str, Tensor]]:
     """Trains on the observations of the HMMs `[G, N, T]` with the labels of all data sets `[3 G, N, T]`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ RESULTS_FILE = "hmm.json"
 DATA_SETS = ("real", "tok", "seq")  # labels: sampled; argmax of the posteriors; Viterbi
 DECODERS = ("forward_backward", "viterbi")  # the Bayes classifiers of token and of sequence accuracy
 PAPER_WIN_RATES = {("token_accuracy", "tok"): 0.976, ("sequence_accuracy", "seq"): 0.985}
+_PAIRS = (("tok", "real"), ("seq", "real"), ("tok", "seq"))
 _Z = 1.959964  # of a 95 % interval
 
 
@@ -82,7 +84,7 @@ def _wins(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
 
 def _differences(scores: Mapping[str, np.ndarray], num_bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
     differences = {}
-    for first, second in (("tok", "real"), ("seq", "real"), ("tok", "seq")):
+    for first, second in _PAIRS:
         found = scores[first] - scores[second]
         interval = bootstrap_interval(
             lambda weights, found=found: float(np.average(found, weights=weights)),
@@ -101,8 +103,8 @@ def wins_table(result: Mapping[str, Any]) -> Table:
     rows = []
     for metric in METRICS:
         means = result["mean"][metric]
-        for name, won in result["wins"][metric].items():
-            paper = PAPER_WIN_RATES.get((metric, name))
+        for name in DATA_SETS:
+            won, paper = result["wins"][metric][name], PAPER_WIN_RATES.get((metric, name))
             rows.append(
                 [
                     f"{_words(metric)}, D_{name}",
@@ -120,24 +122,16 @@ def wins_table(result: Mapping[str, Any]) -> Table:
 
 def differences_table(result: Mapping[str, Any]) -> Table:
     """Makes the table of the mean differences of accuracy, in points of percent."""
-    rows = [
-        [
-            f"{_words(metric)}, {_minus(pair)}",
-            f"{100 * found['mean']:+.2f}",
-            _interval(found["interval"], "+.2f"),
-        ]
-        for metric in METRICS
-        for pair, found in result["differences"][metric].items()
-    ]
+    rows = []
+    for metric, (first, second) in product(METRICS, _PAIRS):
+        found = result["differences"][metric][f"{first}-{second}"]
+        cells = [f"{100 * found['mean']:+.2f}", _interval(found["interval"], "+.2f")]
+        rows.append([f"{_words(metric)}, D_{first} - D_{second}", *cells])
     return Table(["metric, difference", "mean", "95 %"], rows)
 
 
 def _words(name: str) -> str:
     return name.replace("forward_backward", "forward-backward").replace("viterbi", "Viterbi").replace("_", " ")
-
-
-def _minus(pair: str) -> str:
-    return " - ".join(f"D_{name}" for name in pair.split("-"))
 
 
 def _interval(ends: Sequence[float], style: str) -> str:
