@@ -17,7 +17,7 @@ from ..config import option
 from ..inference import process_state
 from ..metrics.lexicon import check_at_least_one
 from ..utils import progress_bar, read_json, write_json
-from .bilstm import METRICS, BiLSTMTaggers, accuracies, train_taggers
+from .bilstm import BiLSTMTaggers, accuracies, train_taggers
 from .hidden_markov import HiddenMarkovModels, posteriors, random_hmms, sample, viterbi
 from .hmm_report import DATA_SETS, DECODERS, summarize, write_hmm_report
 from .stages import begin_study
@@ -66,9 +66,9 @@ class HMMArguments:
 def hmm(args: HMMArguments) -> Path:
     """Trains a Bi-LSTM on each data set of each random HMM; a killed run goes on where it stopped.
 
-    HMM i makes the same draws for every (a, b), which only scale them. Its three Bi-LSTMs share initial weights and the
-    order of the sequences; they differ in the training labels alone. The epoch is chosen on validation sequences with
-    sampled labels, for each metric on its own. Several processes share the chunks.
+    HMM i makes the same draws for every (a, b), which only scale them. Its three Bi-LSTMs share initial weights and
+    the order of the sequences; they differ in the training labels alone. The epoch is chosen on validation sequences
+    with sampled labels, for each metric on its own. Several processes share the chunks.
 
     Args:
         args (`HMMArguments`): uncertainty, sizes and seed.

@@ -43,15 +43,15 @@ def summarize(rows: Sequence[Mapping[str, Any]], num_bootstrap: int, seed: int) 
     A run is won by the data set of the highest accuracy; k data sets that share it win 1/k of the run each.
 
     Args:
-        rows (`Sequence[Mapping[str, Any]]`): for each run by metric the accuracy of each data set and decoder, and other
-            groups of named numbers.
+        rows (`Sequence[Mapping[str, Any]]`): for each run by metric the accuracy of each data set and decoder, and
+            other groups of named numbers.
         num_bootstrap (`int`): samples of the runs for the intervals of the differences.
         seed (`int`): of the bootstrap.
 
     Returns:
-        `dict[str, Any]`: `rows`; the `mean` of every group of numbers; `wins` by metric and data set: `alone`, `shared`,
-        `rate` (0-1) and its `interval`; `differences` by metric and pair of data sets: `mean` and `interval`. All
-        intervals are of 95 %.
+        `dict[str, Any]`: `rows`; the `mean` of every group of numbers; `wins` by metric and data set: `alone`,
+        `shared`, `rate` (0-1) and its `interval`; `differences` by metric and pair of data sets: `mean` and
+        `interval`. All intervals are of 95 %.
     """
     columns = {
         group: {name: np.array([row[group][name] for row in rows]) for name in names}
@@ -116,8 +116,10 @@ def wins_table(result: Mapping[str, Any]) -> Table:
                     "" if paper is None else f"{100 * paper:.1f}",
                 ]
             )
-        rows += [[f"{_words(metric)}, exact {_words(name)}", f"{100 * means[name]:.2f}", *[""] * 5] for name in DECODERS]
-    return Table(["metric, labels", "mean", "won alone", "shared", "win rate", "95 %", "paper"], rows)
+        rows += [
+            [f"{_words(metric)}, exact {_words(name)}", f"{100 * means[name]:.2f}", *[""] * 5] for name in DECODERS
+        ]
+    return Table(["metric, labels", "mean accuracy", "won alone", "shared", "win rate", "95 %", "paper"], rows)
 
 
 def differences_table(result: Mapping[str, Any]) -> Table:
@@ -150,13 +152,13 @@ def write_hmm_report(folder: Path, settings: Mapping[str, Any], results: Sequenc
     write_json(folder / RESULTS_FILE, content)
     for metric in METRICS:
         scores = [row[metric] for result in results for row in result["rows"]]
-        real, *distilled = ([row[name] for row in scores] for name in DATA_SETS)
-        points = {f"D_{name}": (real, values) for name, values in zip(DATA_SETS[1:], distilled, strict=True)}
-        axes = (f"{_words(metric)}, trained on D_real", "trained on D_tok, D_seq")
-        plot_points(folder / f"{metric}.png", points, *axes, marker_size=4, diagonal=True)
+        real, tok, seq = (100 * np.array([row[name] for row in scores]) for name in DATA_SETS)
+        points = {"D_tok": (real, tok - real), "D_seq": (real, seq - real)}
+        axes = (f"{_words(metric)}, trained on D_real (%)", "gain of the other labels (points)")
+        plot_points(folder / f"{metric}.png", points, *axes, marker_size=4, level=0)
     panels, intervals = (
         {
-            f"runs won by {_words(metric)} (%)": {
+            f"wins, {_words(metric)} (%)": {
                 f"D_{name}, a {result['a']}, b {result['b']}": 100 * np.array(won[key])
                 for result in results
                 for name, won in result["wins"][metric].items()

@@ -70,8 +70,8 @@ def plot_bars(
     Args:
         path (`Path`): PNG file to write.
         panels (`Mapping[str, Mapping[str, float]]`): title -> label -> value.
-        intervals (`Mapping[str, Mapping[str, Sequence[float]]]`, *optional*): title -> label, in the same order -> both
-            ends of an interval.
+        intervals (`Mapping[str, Mapping[str, Sequence[float]]]`, *optional*): title -> label, in the same order ->
+            both ends of an interval.
     """
     height = max(2.8, 1 + 0.3 * max(map(len, panels.values())))
     with _figure(path, len(panels), 4.2, height) as axes:
@@ -81,7 +81,7 @@ def plot_bars(
             if intervals is not None:
                 sides = [(bars[label] - low, high - bars[label]) for label, (low, high) in intervals[title].items()]
                 errors = np.maximum(np.transpose(sides), 0)
-            drawn = axis.barh(list(bars), list(bars.values()), xerr=errors, color=colors, ecolor="#495057")
+            drawn = axis.barh(list(bars), list(bars.values()), xerr=errors, color=colors, ecolor="#e67700")
             axis.bar_label(drawn, fmt="%.3g", padding=3)
             axis.invert_yaxis()
             axis.margins(x=0.18)
@@ -96,7 +96,7 @@ def plot_points(
     y_label: str,
     *,
     marker_size: float = 8,
-    diagonal: bool = False,
+    level: float | None = None,
 ) -> Path:
     """Draws points, or sets of them, each with its entry in the legend.
 
@@ -106,13 +106,13 @@ def plot_points(
         x_label (`str`): what x is.
         y_label (`str`): what y is.
         marker_size (`float`, *optional*, defaults to 8): diameter of a point, in typographic points.
-        diagonal (`bool`, *optional*, defaults to `False`): whether to draw the line x = y.
+        level (`float`, *optional*): y of a horizontal line.
     """
     with _figure(path, 1, 5.5, 4) as (axis,):
         for label, (x, y) in points.items():
             axis.plot(x, y, "o", markersize=marker_size, label=label)
-        if diagonal:
-            axis.axline((0, 0), slope=1, color="#ced4da", zorder=0)
+        if level is not None:
+            axis.axhline(level, color="#ced4da", zorder=0)
         axis.legend(frameon=False)
         axis.margins(0.25)
         axis.set(xlabel=x_label, ylabel=y_label)

@@ -20,9 +20,7 @@ def test_help_lists_every_study_and_each_explains_its_keys(name: str, capsys: py
 
 
 @pytest.mark.parametrize(("argv", "message"), [([], "required: NAME"), (["hnm"], "invalid choice: 'hnm'")])
-def test_a_name_must_be_that_of_a_study(
-    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_name_must_be_that_of_a_study(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["experiment", *argv])
     assert stopped.value.code == 2

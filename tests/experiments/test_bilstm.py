@@ -21,9 +21,7 @@ def taggers_of(*seeds: int) -> BiLSTMTaggers:
 
 def data(num_sequences: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Labels of model g: the observation g steps before, modulo K, around a circle."""
-    observations = torch.randint(
-        NUM_OBSERVATIONS, (3, num_sequences, 6), generator=Generator().manual_seed(seed)
-    )
+    observations = torch.randint(NUM_OBSERVATIONS, (3, num_sequences, 6), generator=Generator().manual_seed(seed))
     labels = torch.stack([observations[g].roll(g, 1) % NUM_LABELS for g in range(3)])
     return observations, labels
 
@@ -88,9 +86,7 @@ def test_epoch_and_weights_are_those_of_the_best_validation_by_each_metric() -> 
         fit(taggers, slice(None), num_epochs=n, learning_rate=0.3)
         history.append((taggers.state_dict(), accuracies(taggers.predict(observations), labels)))
     called = []
-    selected = fit(
-        taggers_of(*SEEDS), slice(None), num_epochs, learning_rate=0.3, on_epoch=lambda: called.append(1)
-    )
+    selected = fit(taggers_of(*SEEDS), slice(None), num_epochs, learning_rate=0.3, on_epoch=lambda: called.append(1))
     assert len(called) == num_epochs
     assert not torch.equal(*(selected[metric].epochs for metric in METRICS))
     for metric in METRICS:

@@ -119,7 +119,7 @@ def test_rows_are_distributions_with_one_entry_of_weight_one() -> None:
         weights = probs / highest
         others = weights[weights < 1]
         assert len(others) == weights.numel() - len(weights)
-        assert 0 < others.min() and 0.95 * end < others.max() <= end
+        assert others.min() > 0 and 0.95 * end < others.max() <= end
         places = torch.bincount(probs.argmax(1))
         assert len(places) == probs.shape[1] and places.min() > 0  # any entry can be the one
 

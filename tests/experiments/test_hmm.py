@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat.cli.main import main
+from hf_nat.config import load_config
+from hf_nat.experiments.bilstm import METRICS
 from hf_nat.experiments.hmm import HMMArguments, hmm
 from hf_nat.experiments.hmm_report import (
     DATA_SETS,
@@ -19,10 +22,11 @@ from hf_nat.experiments.hmm_report import (
     wilson_interval,
     wins_table,
 )
-from hf_nat.experiments.bilstm import METRICS
 from hf_nat.utils import read_json
 
 
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs/hmm").glob("*.yaml"))
 SIZES = {
     "a": [0.05, 0.3],
     "b": [0.05, 0.2],
@@ -153,7 +157,9 @@ def test_wins_ties_and_differences_by_hand() -> None:
     for name, share in shares.items():
         assert won[name]["rate"] == pytest.approx(share / 4)
         assert won[name]["interval"] == pytest.approx(wilson_interval(share, 4))
-    assert summary["mean"]["token_accuracy"] == pytest.approx({"real": 0.225, "tok": 0.25, "seq": 0.225, "viterbi": 0.9})
+    assert summary["mean"]["token_accuracy"] == pytest.approx(
+        {"real": 0.225, "tok": 0.25, "seq": 0.225, "viterbi": 0.9}
+    )
     differences = summary["differences"]["token_accuracy"]
     for pair, mean in {"tok-real": 0.025, "seq-real": 0.0, "tok-seq": 0.025}.items():
         assert differences[pair]["mean"] == pytest.approx(mean)
@@ -172,7 +178,7 @@ def test_wilson_interval(wins: float, num_runs: int, expected: tuple[float, floa
 
 @pytest.mark.slow
 def test_killed_at_random_moments_and_shared_by_two_processes_it_ends_with_the_same_numbers(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     options = [part for name, value in {**SIZES, "num_train_epochs": 40}.items() for part in (
         f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)]))]  # fmt: skip
 
@@ -195,3 +201,29 @@ def test_killed_at_random_moments_and_shared_by_two_processes_it_ends_with_the_s
     subprocess.run([*launcher, *command("two")], env=environment, check=True)
     assert rows_of(tmp_path / "killed") == rows_of(tmp_path / "whole")
     assert rows_of(tmp_path / "two") == rows_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_config_runs(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"hf-nat experiment hmm configs/hmm/{path.name}\n" in path.read_text(encoding="utf-8")
+    (written,) = load_config((HMMArguments,), [str(path)])
+    assert written.output_dir == f"runs/hmm/{path.stem}"
+    small = {name: value for name, value in SIZES.items() if name not in ("a", "b", "num_labels", "num_observations")}
+    options = [f"--{name}={value}" for name, value in small.items()]
+    assert main(["experiment", "hmm", str(path), *options, f"--output_dir={tmp_path}"]) == 0
+    assert len(rows_of(tmp_path)) == len(written.a)
+    assert f"Report: {tmp_path / 'report.html'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/hmm").glob("*/hmm.json")), ids=lambda path: path.parent.name)
+def test_committed_pages_hold_the_tables_of_their_results(path: Path) -> None:
+    results = read_json(path)
+    (args,) = load_config((HMMArguments,), [f"{path.parent}.yaml"])
+    assert results["settings"] == args.settings()
+    page = (path.parent / "report.md").read_text(encoding="utf-8")
+    for result in results["results"]:
+        assert len(result["rows"]) == args.num_hmms
+        again = summarize(result["rows"], args.num_bootstrap, args.seed)
+        for table in (wins_table, differences_table):
+            assert table(result).markdown() == table(again).markdown()
+            assert table(result).markdown() in page
