@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def _differences(scores: Mapping[str, np.ndarray], num_bootstrap: int, seed: int
     for first, second in _PAIRS:
         found = scores[first] - scores[second]
         interval = bootstrap_interval(
-            lambda weights, found=found: float(np.average(found, weights=weights)),
+            partial(_weighted_mean, found),
             len(found),
             num_samples=num_bootstrap,
             confidence=0.95,
@@ -96,6 +97,10 @@ def _differences(scores: Mapping[str, np.ndarray], num_bootstrap: int, seed: int
         )
         differences[f"{first}-{second}"] = {"mean": float(found.mean()), "interval": interval}
     return differences
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(values, weights=weights))
 
 
 def wins_table(result: Mapping[str, Any]) -> Table:
@@ -156,17 +161,13 @@ def write_hmm_report(folder: Path, settings: Mapping[str, Any], results: Sequenc
         points = {"D_tok": (real, tok - real), "D_seq": (real, seq - real)}
         axes = (f"{_words(metric)}, trained on D_real (%)", "gain of the other labels (points)")
         plot_points(folder / f"{metric}.png", points, *axes, marker_size=4, level=0)
-    panels, intervals = (
-        {
-            f"wins, {_words(metric)} (%)": {
-                f"D_{name}, a {result['a']}, b {result['b']}": 100 * np.array(won[key])
-                for result in results
-                for name, won in result["wins"][metric].items()
-            }
-            for metric in METRICS
-        }
-        for key in ("rate", "interval")
-    )
+    panels: dict[str, dict[str, float]] = {}
+    intervals: dict[str, dict[str, list[float]]] = {}
+    for metric, result, name in product(METRICS, results, DATA_SETS):
+        title, label = f"wins, {_words(metric)} (%)", f"D_{name}, a {result['a']}, b {result['b']}"
+        won = result["wins"][metric][name]
+        panels.setdefault(title, {})[label] = 100 * won["rate"]
+        intervals.setdefault(title, {})[label] = [100 * end for end in won["interval"]]
     plot_bars(folder / "win_rates.png", panels, intervals)
     tables = [(wins_table(result), differences_table(result)) for result in results]
     write_report(folder, "hmm", tables=tables, metrics=METRICS, **content)
