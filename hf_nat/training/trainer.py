@@ -78,7 +78,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
     `args.max_tokens` is the budget of a batch on one process. Losses are normalised by the target tokens of all
     processes and accumulation steps. Validation decodes as the model's
     `generation_config` says. A model that returns `loss_components` gets each of them in the logs as `loss_<name>`,
-    one that returns `expert_counts` the share of the training sentences of each expert as `expert_share_<k>`.
+    a mixture the share of the training sentences of each expert as `expert_share_<k>` and `expert_entropy`.
 
     Args:
         validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
@@ -166,13 +166,13 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
                 self._components_logged_at = self.state.global_step
             for name, value in (getattr(outputs, "loss_components", None) or {}).items():
                 self._components[name] += value.detach() * self.accelerator.num_processes
-            self._expert_usage.add(getattr(outputs, "expert_counts", None))
+            self._expert_usage.add(outputs)
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs, with the mean of each loss component and the experts' shares since the last training log line."""
+        """Logs, with the mean of each loss component and the use of the experts since the last training log line."""
         if "loss" in logs:
-            logs.update(self._expert_usage.shares())
+            logs.update(self._expert_usage.summary())
         if "loss" in logs and self._components:
             updates = max(1, self.state.global_step - self._components_logged_at)
             for name, total in self._components.items():
