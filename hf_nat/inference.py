@@ -93,9 +93,9 @@ class DecodingArguments:
         """Returns the options that bear on `model` as a run records them, unset ones left out.
 
         Raises:
-            ValueError: if an option of the other kind of model is set.
+            ValueError: if an option of the other kind of model is set, or there is no such expert.
         """
-        check_expert(model, self.expert)
+        expert = decoding_expert(model, self.expert)
         at_options = ("max_batch_tokens", "num_beams", "length_penalty", "expert")
         nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in at_options}
         given = {key: value for key, value in nat_options.items() if value is not None}
@@ -106,11 +106,10 @@ class DecodingArguments:
             return given
         for key, value in given.items():
             raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
-        expert = {} if self.expert is None else {"expert": self.expert}
-        if self.num_beams == 1:
-            return {"num_beams": 1, **expert}
-        beam = {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
-        return beam | expert
+        beam: dict[str, Any] = {"num_beams": 1}
+        if self.num_beams > 1:
+            beam = {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
+        return beam | ({} if expert is None else {"expert": expert})
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the arguments of `translate` for `model`; a re-ranking teacher and an ensemble are loaded."""
@@ -188,10 +187,25 @@ def _language_id(tokenizer: PreTrainedTokenizerBase, lang: str) -> int:
     return token_id
 
 
-def check_expert(model: PreTrainedModel, expert: int | None) -> None:
-    """Raises a ValueError where an expert is asked of a model that has none."""
-    if expert is not None and not hasattr(model.config, "num_experts"):
+def decoding_expert(model: PreTrainedModel, expert: int | None = None) -> int | None:
+    """Returns the expert of a mixture that decodes: the one asked for, else that of its generation config.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model.
+        expert (`int`, *optional*): the expert asked for.
+
+    Returns:
+        `int`, or `None` of a model without experts, and where the start token of its generation config decides.
+
+    Raises:
+        ValueError: if an expert is asked of a model that has no such, or none at all.
+    """
+    if expert is None:
+        return getattr(model.generation_config, "expert", None)
+    if not hasattr(model, "expert_token_id"):
         raise ValueError(f"`expert` must be left out for a model without experts, got {expert}.")
+    cast(Any, model).expert_token_id(expert)
+    return expert
 
 
 def process_state() -> PartialState:

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.corpora import load_corpus
 from ..inference import (
     Translation,
-    check_expert,
+    decoding_expert,
     encode_sources,
     max_source_length,
     process_state,
@@ -77,7 +78,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     teacher.eval()
     with state.main_process_first():
         splits = _load_splits(args)
-    check_expert(teacher, args.expert)
+    args = replace(args, expert=decoding_expert(teacher, args.expert))
     set_languages(teacher, tokenizer, args.teacher_source_lang, args.teacher_target_lang)
     decode = _decoder(teacher, tokenizer, args)
     if args.long_source == "error":
