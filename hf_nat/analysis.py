@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from .alignment import SYMMETRIZATIONS, align, format_links, parse_links
 from .config import option
-from .data import corpus_tokens, load_corpus, tokenize
+from .data import corpus_tokens, load_corpus, tokenize, tokenizer_checksum
 from .data.corpora import read_lines
 from .metrics import (
     Complexity,
@@ -98,11 +98,10 @@ class AlignedCorpus:
 
     def _made_from(self, links_file: str | None) -> dict[str, str]:
         """Names what the files depend on: where it is the same, they are not made again."""
-        tokenizer = Path(self.args.tokens) / "tokenizer.json"
         return {
             "rows": self.rows._fingerprint,
             "languages": f"{self.args.source_lang}-{self.args.target_lang}",
-            "tokens": sha256_file(tokenizer) if tokenizer.is_file() else self.args.tokens,
+            "tokens": tokenizer_checksum(self.args.tokens) or self.args.tokens,
             "alignment": self.args.alignment if links_file is None else sha256_file(links_file),
         }
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import load_corpus
@@ -29,7 +28,7 @@ from .arguments import DistillArguments
 from .checksums import recorded_checksums, remove_checksums
 from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
-from .shards import Shard, corpus_features, plan_shards
+from .shards import Shard, corpus_features, plan_shards, without_datasets_bars
 from .strategies import translate_kwargs
 
 
@@ -179,7 +178,7 @@ def _write_shards(
 
     with (
         progress_bar(total, "Distilling", disable=not process_state().is_main_process) as bar,
-        _without_datasets_bars(),
+        without_datasets_bars(),
     ):
         for shard, rows, rewrite in _one_ahead(started()):
             shard.write(
@@ -290,15 +289,3 @@ def _write_metrics(output_dir: Path, written: list[Shard], seconds: float, num_p
         "environment": environment(),
     }
     write_json(output_dir / "metrics.json", metrics)
-
-
-@contextmanager
-def _without_datasets_bars() -> Iterator[None]:
-    """Silences the bars that `map` and `to_parquet` would print for every shard."""
-    were_disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_disabled:
-            enable_progress_bars()
