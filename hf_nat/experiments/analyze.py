@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +180,21 @@ def _examples(real: AlignedCorpus, corpus: AlignedCorpus, k: int) -> list[list[t
     Returns:
         For each the source and target of the real pair and of the distilled one: label, and tokens as HTML.
     """
-    if len(real.rows) != len(corpus.rows):
+    rows = corpus.real_rows(real)
+    if rows is None or not (np.diff(rows) > 0).all():
         return []
+    kept = np.isin(np.arange(len(real.rows)), rows)
+
+    def real_columns() -> list[Iterator[Any]]:
+        return [compress(column, kept) for column in (real.sources(), real.targets(), real.links())]
+
     gains = []
-    for row, (source, before, after) in enumerate(zip(real.sources(), real.links(), corpus.links(), strict=True)):
+    for row, (source, _, before, after) in enumerate(zip(*real_columns(), corpus.links(), strict=True)):
         if len(source) in EXAMPLE_LENGTHS and after:
             gains.append((num_chunks(after) - num_chunks(before), row))
     chosen = {row for gain, row in sorted(gains)[:k] if gain < 0}
     examples = []
-    columns = [iterate() for side in (real, corpus) for iterate in (side.sources, side.targets, side.links)]
+    columns = [*real_columns(), corpus.sources(), corpus.targets(), corpus.links()]
     for row, (source, target, links, own_source, own_target, own_links) in enumerate(zip(*columns, strict=True)):
         if row in chosen:
             shown = [("real", source, target, links), (corpus.name, own_source, own_target, own_links)]
