@@ -22,6 +22,7 @@ COMMANDS = {
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),
     "align": ("align", "align the words of a parallel corpus"),
     "analyze": ("analyze", "measure what distillation did to a corpus"),
+    "recommend": ("recommend", "rank distilled corpora for a student"),
     "push": ("push", "publish a model or corpus folder on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }

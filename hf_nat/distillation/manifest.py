@@ -76,9 +76,10 @@ def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the first field that differs, with both values.
     """
-    # Folders that were begun before there was a choice hold cut sources.
-    found = {"long_source": "truncate", **dict(_flat(read_json(output_dir / RUN_FILE)))}
+    found = dict(_flat(read_json(output_dir / RUN_FILE)))
     wanted = dict(_flat(json.loads(json.dumps(identity))))
+    if "long_source" in wanted:  # Folders that were begun before there was a choice hold cut sources.
+        found.setdefault("long_source", "truncate")
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise ValueError(

@@ -49,9 +49,7 @@ class AnalyzeArguments(MeasureArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ["real", *self.distilled_corpora]
-        if len(set(names)) < len(self.distilled) + 1:
-            raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
+        named_corpora([f"real={self.real}", *self.distilled])
         if self.distilled_links and len(self.distilled_links) != len(self.distilled):
             raise ValueError(
                 f"`distilled_links` must be one for each distilled corpus, got {len(self.distilled_links)} for "
@@ -60,9 +58,21 @@ class AnalyzeArguments(MeasureArguments):
 
     @property
     def distilled_corpora(self) -> dict[str, str]:
-        """Corpora by name; the name is by default that of the folder."""
-        pairs = (corpus.rpartition("=") for corpus in self.distilled)
-        return {name or Path(corpus).name: corpus for name, _, corpus in pairs}
+        """Corpora by name."""
+        return named_corpora(self.distilled)
+
+
+def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
+    """Splits `NAME=CORPUS` into name and corpus; the name is by default that of the folder.
+
+    Raises:
+        ValueError: if names repeat.
+    """
+    pairs = [(name or Path(corpus).name, corpus) for name, _, corpus in (text.rpartition("=") for text in corpora)]
+    if len(dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
+    return dict(pairs)
 
 
 def analyze(args: AnalyzeArguments) -> dict[str, Any]:

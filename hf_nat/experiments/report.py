@@ -76,7 +76,15 @@ def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
     return path
 
 
-def plot_points(path: Path, points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> Path:
+def plot_points(
+    path: Path,
+    points: Mapping[str, tuple[float, float]],
+    x_label: str,
+    y_label: str,
+    *,
+    line: Sequence[str] = (),
+    region: Mapping[str, tuple[float, float]] | None = None,
+) -> Path:
     """Draws points, each with its entry in the legend.
 
     Args:
@@ -84,8 +92,14 @@ def plot_points(path: Path, points: Mapping[str, tuple[float, float]], x_label: 
         points (`Mapping[str, tuple[float, float]]`): label -> x and y.
         x_label (`str`): what x is.
         y_label (`str`): what y is.
+        line (`Sequence[str]`, *optional*): labels of points that a line joins.
+        region (`Mapping[str, tuple[float, float]]`, *optional*): label -> range of x that is shaded.
     """
     with _figure(path, 1, 5.5, 4) as (axis,):
+        for label, (left, right) in (region or {}).items():
+            axis.axvspan(left, right, color="#e3fafc", zorder=0, label=label)
+        if line:
+            axis.plot(*zip(*(points[label] for label in line), strict=True), "--", color="#adb5bd", zorder=1)
         for label, (x, y) in points.items():
             axis.plot(x, y, "o", markersize=8, label=label)
         axis.legend(frameon=False)

@@ -118,8 +118,8 @@ def faithfulness_interval(
         `tuple[float, float]`: lower and upper end, in nats (bits with base 2).
 
     Raises:
-        ValueError: if the corpora differ in length and there are no `rows`, these do not fit, the corpora were not made
-            with `keep_rows=True`, an option is out of range, or no source type counts.
+        ValueError: if the corpora differ in length and there are no `rows`, these do not fit, the corpora were made
+            without `keep_rows=True`, an option is out of range, or no source type counts.
 
     Source: Efron & Tibshirani 1993, section 13.3.
     """
