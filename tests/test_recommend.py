@@ -156,7 +156,7 @@ def test_report_says_what_the_json_says(workshop: Path) -> None:
     for row in results["candidates"].values():
         assert f"{row['complexity']:.3f}" in text and f"{row['faithfulness']:.3f}" in text
     assert "1. simple\n2. faithful\n" in text
-    assert "left open from 0.00 to 0.33, and the levels" in text
+    assert "somewhere from 0.00 to 0.33, and the levels" in text
     assert (workshop / "first/recommendation.png").stat().st_size > 5000
     assert 'src="recommendation.png"' in (workshop / "first/report.html").read_text(encoding="utf-8")
 

@@ -28,7 +28,7 @@ CONFIDENCES = {
     "confirmed": "the rule and the proxy trainings choose it, each alone",
     "stated": "the rule chooses it, and the paper says which of its teachers is best for this student",
     "inferred": "the rule chooses it by the paper's order of students or of sizes; the paper has not tried it",
-    "dominant": "nothing is shown to be better than it in either measure, so that the student does not matter",
+    "dominant": "it is the only one that nothing dominates, so that the student does not matter",
     "proxy": "the rule leaves several open, and the proxy trainings choose it among them",
     "unknown": "nothing is advised",
 }

@@ -105,7 +105,7 @@ def place_student(model_type: str, num_parameters: int) -> Student:
 
     Source: Zhou, Gu & Neubig 2020, Table 2, sections 4.4 and 5.
     """
-    name = f"{model_type} with {num_parameters / 1e6:.1f} M parameters without embeddings"
+    name = f"{model_type} with {num_parameters / 1e6:.3g} M parameters without embeddings"
     rows = [row for row in STUDENTS if row.model_type == model_type]
     if not rows:
         return Student(name, None, False, f"the paper has no student of type {model_type}, so its capacity is unknown")
@@ -116,7 +116,7 @@ def place_student(model_type: str, num_parameters: int) -> Student:
     smaller = [row for row in rows if row.num_parameters < num_parameters]
     larger = [row for row in rows if row.num_parameters > num_parameters]
     bounds = [
-        f"{comparison} the paper's with {row.num_parameters / 1e6:.1f} M, which {row.evidence}"
+        f"{comparison} the paper's with {row.num_parameters / 1e6:.3g} M, which {row.evidence}"
         for comparison, rows_there in (("larger than", smaller[-1:]), ("smaller than", larger[:1]))
         for row in rows_there
     ]
