@@ -21,7 +21,7 @@ from hf_nat.cli.main import main
 from hf_nat.data import ToyTask, corpus_texts, generate_toy_corpus, train_tokenizer
 from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.shards import corpus_features
-from hf_nat.experiments import proxy
+from hf_nat.experiments import proxy, stages
 from hf_nat.experiments.proxy import _leaders
 from hf_nat.experiments.recommend import RecommendArguments, recommend_corpus
 from hf_nat.experiments.students import load_student
@@ -194,22 +194,20 @@ def test_proxies_are_trained_scored_and_recorded(
 ) -> None:
     args = arguments("cmlm.yaml", proxy_updates=5, proxy_samples=50, proxy_seeds=[1, 2])
     trained: list[str] = []
-    original, scored = proxy.train, []
-
-    def interrupted(evaluation: Any) -> Any:
-        scored.append(evaluation.model)
-        if len(scored) == 3:
-            raise KeyboardInterrupt
-        return evaluate(evaluation)
+    train, evaluate_once = stages.train, proxy.evaluate_once
 
     def watched(*groups: Any) -> Any:
         trained.append(Path(groups[2].output_dir).parent.name)
-        return original(*groups)
+        return train(*groups)
 
-    evaluate = proxy.evaluate
-    monkeypatch.setattr(proxy, "train", watched)
+    def interrupted(evaluation: Any) -> Any:
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return evaluate_once(evaluation)
+
+    monkeypatch.setattr(stages, "train", watched)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(proxy, "evaluate", interrupted)
+        patched.setattr(proxy, "evaluate_once", interrupted)
         recommend_corpus(args)
     assert trained == ["simple-seed1", "simple-seed2", "faithful-seed1"]
     results = recommend_corpus(args)
@@ -217,17 +215,17 @@ def test_proxies_are_trained_scored_and_recorded(
     assert results["proxies"]["seeds"] == [1, 2] and results["proxies"]["num_updates"] == 5
     assert {name: len(scores) for name, scores in results["proxies"]["scores"].items()} == {"simple": 2, "faithful": 2}
     for name in trained:
-        model = tmp_path / "report/proxies" / name / "model"
-        metrics = read_json(model / "metrics.json")
+        own = tmp_path / "report/proxies" / name
+        metrics = read_json(own / "model/metrics.json")
         assert (metrics["num_updates"], metrics["num_train_pairs"], metrics["seed"]) == (5, 50, int(name[-1]))
-        assert read_json(model / "run.json")["arguments"]["warmup_steps"] == 1
-        score = read_json(model / "eval-validation/metrics.json")["scores"]["bleu"]["score"]
+        assert read_json(own / "model/run.json")["arguments"]["warmup_steps"] == 1
+        score = read_json(own / "eval-validation/metrics.json")["scores"]["bleu"]["score"]
         assert score == results["proxies"]["scores"][name.split("-")[0]][int(name[-1]) - 1]
-        assert not list(model.glob("checkpoint-*")), "optimizers are not kept"
     assert recommend_corpus(args)["recommendation"] == results["recommendation"]
+    assert len(trained) == 4
     assert "5 updates on the first 50 rows, seeds 1, 2" in (tmp_path / "report/report.md").read_text(encoding="utf-8")
 
-    with pytest.raises(ValueError, match="`max_steps` must be the same in every run .*: it was 5, got 6"):
+    with pytest.raises(ValueError, match="`num_updates` must be the same in every run .*: it was 5, got 6"):
         recommend_corpus(arguments("cmlm.yaml", proxy_updates=6, proxy_samples=50))
     with pytest.raises(ValueError, match="`student.model_type` must be the same .*: it was 'cmlm', got 'vanilla_nat'"):
         recommend_corpus(arguments(proxy_updates=5, proxy_samples=50))

@@ -16,6 +16,7 @@ COMMANDS = {
     "toy": ("toy", "generate the toy corpus, a translation task with known modes"),
     "train": ("train", "train an AT teacher or a NAT student"),
     "distill": ("distill", "replace the training targets of a corpus by a teacher's translations"),
+    "born-again": ("born_again", "distill again and again: teachers that learn from the teacher before"),
     "filter": ("filter", "leave suspicious rows of a distilled corpus out"),
     "translate": ("translate", "translate a file or standard input"),
     "evaluate": ("evaluate", "translate a test split and score it"),

@@ -69,16 +69,21 @@ class FilterArguments:
             raise ValueError(f"`output_dir` must not be the corpus itself, got {self.output_dir!r}.")
 
     @property
+    def reasons(self) -> list[str]:
+        """Names under which rows that go are counted: flags, then thresholds."""
+        thresholds = [name for name in ("min_score", "max_length_ratio") if getattr(self, name) is not None]
+        return [*(flag for flag in FLAGS if flag in self.drop), *thresholds]
+
+    @property
     def rule(self) -> dict[str, Any]:
         """What decides about a row, as the manifest records it; unset parts are left out."""
-        tokens = {"tokens": self.tokens, "tokenizer_sha256": tokenizer_checksum(self.tokens)}
-        parts = {
-            "drop": [flag for flag in FLAGS if flag in self.drop],
-            "min_score": self.min_score,
-            "max_length_ratio": self.max_length_ratio,
-            **(tokens if self.max_length_ratio is not None else {}),
-        }
-        return {name: value for name, value in parts.items() if value not in (None, [])}
+        rule: dict[str, Any] = {name: getattr(self, name) for name in self.reasons if name not in FLAGS}
+        if flags := [name for name in self.reasons if name in FLAGS]:
+            rule["drop"] = flags
+        if "max_length_ratio" in rule:
+            checksum = tokenizer_checksum(self.tokens)
+            rule |= {"tokens": self.tokens} | ({"tokenizer_sha256": checksum} if checksum else {})
+        return rule
 
 
 def filter_corpus(args: FilterArguments) -> Path:
@@ -108,14 +113,15 @@ def filter_corpus(args: FilterArguments) -> Path:
         logger.info(f"{output_dir} holds this corpus already.")
         return output_dir
     languages = (manifest["source_lang"], manifest["target_lang"])
-    shards, counts, reasons = [], dict.fromkeys(manifest["counts"], 0), dict.fromkeys(_reason_names(args), 0)
+    shards, counts, reasons = [], dict.fromkeys(manifest["counts"], 0), dict.fromkeys(args.reasons, 0)
     with (
         atomic_folder(output_dir) as folder,
         progress_bar(sum(manifest["counts"].values()), "Filtering") as bar,
         without_datasets_bars(),
     ):
         for name, checksum in manifest["shards"].items():
-            rows = _read_shard(corpus / name, checksum)
+            _require_sound(corpus / name, checksum)
+            rows = pq.read_table(corpus / name)
             bar.update(len(rows))
             split = Path(name).name.rsplit("-", 3)[0]
             if split == "train":
@@ -171,11 +177,6 @@ def _require_same_filter(output_dir: Path, origin: Mapping[str, Any]) -> None:
         _require_sound(output_dir / name, checksum)
 
 
-def _read_shard(path: Path, checksum: str) -> pa.Table:
-    _require_sound(path, checksum)
-    return pq.read_table(path)
-
-
 def _require_sound(path: Path, checksum: str) -> None:
     found = sha256_file(path) if path.is_file() else "no file"
     if found != checksum:
@@ -185,16 +186,11 @@ def _require_sound(path: Path, checksum: str) -> None:
         )
 
 
-def _reason_names(args: FilterArguments) -> list[str]:
-    """The names under which rows that go are counted: flags, then thresholds."""
-    return [*args.rule.get("drop", []), *(name for name in ("min_score", "max_length_ratio") if name in args.rule)]
-
-
 def _rejected(rows: pa.Table, args: FilterArguments, languages: tuple[str, str]) -> dict[str, np.ndarray]:
     """Returns for each reason which of the rows it rejects: `[rows]`."""
     flags = rows["flags"].to_pylist()
     rejected = {}
-    for name in _reason_names(args):
+    for name in args.reasons:
         if name == "min_score":
             # In the column's own precision; a missing score is nan, and not below anything.
             rejected[name] = rows["teacher_score"].to_numpy() < np.float32(args.min_score)

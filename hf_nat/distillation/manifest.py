@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..utils import read_json, write_json
+from ..utils import check_settings, read_json, write_json
 from .arguments import DistillArguments
 from .checksums import CHECKSUM_DIR
 from .flags import FLAGS
@@ -76,16 +76,8 @@ def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
     Raises:
         ValueError: naming the first field that differs, with both values.
     """
-    found = dict(_flat(read_json(output_dir / RUN_FILE)))
-    wanted = dict(_flat(json.loads(json.dumps(identity))))
-    if "long_source" in wanted:  # Folders that were begun before there was a choice hold cut sources.
-        found.setdefault("long_source", "truncate")
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise ValueError(
-                f"`{name}` must be the same in every run into {str(output_dir)!r}: it was {found.get(name)!r}, got "
-                f"{wanted.get(name)!r}. Use another `output_dir`, or delete this one."
-            )
+    # Folders that were begun before there was a choice hold cut sources.
+    check_settings(output_dir, {"long_source": "truncate"} | read_json(output_dir / RUN_FILE), identity)
 
 
 def write_manifest(
@@ -147,12 +139,3 @@ def _text_sha256(rows: Dataset, args: DistillArguments) -> str:
         pairs = [(pair[args.source_lang], pair[args.target_lang]) for pair in batch["translation"]]
         digest.update(json.dumps(pairs).encode())
     return digest.hexdigest()
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of nested dicts with dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

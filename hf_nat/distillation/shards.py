@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from .checksums import record_checksum
 
 
 logger = logging.get_logger(__name__)
+
+# Beside `data`, hidden, and there only while a run goes on: an empty file for each shard that a process works on.
+CLAIMS_DIR = ".claims"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,16 @@ class Shard:
             return False
         return True
 
+    def claim(self) -> bool:
+        """Takes the shard for this process; returns False if another process of the run has it."""
+        claims = self.path.parents[1] / CLAIMS_DIR
+        claims.mkdir(parents=True, exist_ok=True)
+        try:
+            (claims / self.path.stem).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
     def write(self, rows: Dataset) -> None:
         """Writes the file and records its checksum; a process killed meanwhile leaves none."""
         with atomic_path(self.path) as temporary:
@@ -89,6 +103,11 @@ def plan_shards(output_dir: Path, num_rows: Mapping[str, int], shard_size: int) 
             start = index * shard_size
             shards.append(Shard(split, start, min(start + shard_size, total), output_dir / "data" / name))
     return shards
+
+
+def remove_claims(output_dir: Path) -> None:
+    """Removes all claims: those of a killed run before anyone works, those of this run at its end."""
+    shutil.rmtree(output_dir / CLAIMS_DIR, ignore_errors=True)
 
 
 def corpus_features(source_lang: str, target_lang: str) -> Features:

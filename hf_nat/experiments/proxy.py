@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers.utils import logging
 
-from ..config import load_config
-from ..distillation.manifest import check_identity, claim_folder
-from ..evaluation import EvaluateArguments, evaluate, load_pairs
+from ..evaluation import EvaluateArguments, load_pairs
 from ..metrics import compare_systems
 from ..recommendation import Proxies
-from ..training.averaging import list_checkpoints
-from ..training.run import train
-from ..utils import read_json, sha256_file
-from .students import TRAINING_GROUPS
+from ..utils import check_settings, read_json, sha256_file, write_json
+from .stages import evaluate_once, load_training, train_once
 
-
-logger = logging.get_logger(__name__)
 
 SIGNIFICANCE = 0.05  # probability of a difference by chance below which a candidate is shown to be worse
 _SPLIT = "validation"
@@ -57,7 +49,7 @@ def train_proxies(
         ValueError: if the YAML has no tokenizer, the candidates' validation splits differ, or `folder` holds trainings
             of something else; the field is named.
     """
-    _, data_args, _ = load_config(TRAINING_GROUPS, [student])
+    _, data_args, _ = load_training(student)
     if not data_args.tokenizer:
         raise ValueError(f"`tokenizer` must be given in {student}: all proxies must read the same tokens.")
     scores: dict[str, list[float]] = {name: [] for name in candidates}
@@ -65,12 +57,8 @@ def train_proxies(
     references: list[str] | None = None
     for name, corpus in candidates.items():
         for seed in seeds:
-            logger.info(f"--- Proxy training on {name}, seed {seed}")
-            options = {
-                **{"corpus": corpus, "train_split": "train", "validation_split": _SPLIT, "max_steps": num_updates},
-                **{"max_train_samples": num_samples, "seed": seed},
-            }
-            model = _train(student, options, folder / f"{name}-seed{seed}")
+            own = folder / f"{name}-seed{seed}"
+            model = _train(student, own, corpus, num_updates, num_samples, seed)
             scoring = EvaluateArguments(
                 model=str(model),
                 corpus=corpus,
@@ -78,12 +66,11 @@ def train_proxies(
                 target_lang=data_args.target_lang,
                 split=_SPLIT,
                 metrics=["bleu"],
+                output_dir=str(own / f"eval-{_SPLIT}"),
             )
-            result = model / f"eval-{_SPLIT}"
-            if not (result / "metrics.json").is_file():
-                evaluate(scoring)
-            scores[name].append(read_json(result / "metrics.json")["scores"]["bleu"]["score"])
-            systems[seed][name] = (result / "translations.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            scores[name].append(evaluate_once(scoring)["scores"]["bleu"]["score"])
+            translations = (own / f"eval-{_SPLIT}/translations.txt").read_text(encoding="utf-8")
+            systems[seed][name] = translations.split("\n")[:-1]
         targets = [pair[data_args.target_lang] for pair in load_pairs(scoring)]
         if references not in (None, targets):
             raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")
@@ -91,49 +78,47 @@ def train_proxies(
     return Proxies(scores, _leaders(scores, list(systems.values()), references or [], data_args.target_lang))
 
 
-def _train(student: str, options: Mapping[str, Any], folder: Path) -> Path:
+def _train(student: str, folder: Path, corpus: str, num_updates: int, num_samples: int, seed: int) -> Path:
     """Trains one proxy to its end, from where an earlier run stopped; returns the folder of the model."""
-    settings = yaml.safe_load(Path(student).read_text(encoding="utf-8"))
-    unused = {*options, "output_dir"}
-    identity = {
-        "student": {key: value for key, value in settings.items() if key not in unused},
-        "starts_from": {key: _checksums(settings.get(key)) for key in ("tokenizer", "init_from_teacher", "init_from")},
-        "shards": _checksums(options["corpus"]),
-        **{key: value for key, value in options.items() if key != "corpus"},
+    model_args, data_args, training_args = load_training(student)
+    starts = (data_args.tokenizer, model_args.init_from_teacher, model_args.init_from)
+    settings = {
+        "num_updates": num_updates,
+        "num_samples": num_samples,
+        "seed": seed,
+        "student": yaml.safe_load(Path(student).read_text(encoding="utf-8")),
+        "starts_from": [_checksums(start) for start in starts if start],
+        "corpus": _checksums(corpus),
     }
-    claim_folder(folder, identity)
-    check_identity(folder, identity)
-    model = folder / "model"
-    if not (model / "metrics.json").is_file():
-        own_warmup = load_config(TRAINING_GROUPS, [student])[2].warmup_steps
-        num_updates = options["max_steps"]
-        arguments = {
-            **options,
-            **{"output_dir": model, "resume_from_checkpoint": "last", "report_to": "none"},
-            "warmup_steps": min(own_warmup, max(1, num_updates // 4)),
-            **{"save_strategy": "steps", "save_steps": max(1, num_updates // 10), "save_total_limit": 1},
-            **{
-                "eval_strategy": "no",
-                "bleu_on_eval": False,
-                "load_best_model_at_end": False,
-                "average_checkpoints": 0,
-            },
-        }
-        train(*load_config(TRAINING_GROUPS, [student, *(f"--{key}={value}" for key, value in arguments.items())]))
-    for checkpoint in list_checkpoints(model):
-        shutil.rmtree(checkpoint)
-    return model
+    path = folder / "settings.json"
+    if path.is_file():
+        check_settings(folder, read_json(path), settings)
+    write_json(path, settings)
+    options: dict[str, Any] = {
+        "corpus": corpus,
+        "train_split": "train",
+        "validation_split": _SPLIT,
+        "max_train_samples": num_samples,
+        "max_steps": num_updates,
+        "warmup_steps": min(training_args.warmup_steps, max(1, num_updates // 4)),
+        "seed": seed,
+        "output_dir": folder / "model",
+        "save_strategy": "steps",
+        "save_steps": max(1, num_updates // 10),
+        "save_total_limit": 1,
+        "eval_strategy": "no",
+        "bleu_on_eval": False,
+        "load_best_model_at_end": False,
+        "average_checkpoints": 0,
+        "report_to": "none",
+    }
+    return train_once(student, *(f"--{key}={value}" for key, value in options.items()))
 
 
-def _checksums(folder: str | None) -> dict[str, str]:
+def _checksums(folder: str) -> dict[str, str]:
     """SHA-256 of the files in a local folder that a training reads: shards, tokenizer, weights."""
-    if folder is None:
-        return {}
-    paths = [
-        path
-        for pattern in ("data/*.parquet", "tokenizer.json", "*.safetensors")
-        for path in Path(folder).glob(pattern)
-    ]
+    patterns = ("data/*.parquet", "tokenizer.json", "*.safetensors")
+    paths = [path for pattern in patterns for path in Path(folder).glob(pattern)]
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
 
 

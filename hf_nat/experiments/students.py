@@ -8,12 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
 
-from ..config import load_config
 from ..models import size_config
-from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-
-
-TRAINING_GROUPS = (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments)
+from .stages import load_training
 
 
 @dataclass(frozen=True)
@@ -55,9 +51,8 @@ def load_student(student: str) -> StudentModel:
 
 def _config_of_yaml(path: str) -> PreTrainedConfig:
     """The configuration of the model that a training would build, but for its vocabulary."""
-    model_args: ModelArguments
     # The precision of the training says nothing about the student, and may need another machine.
-    model_args, *_ = load_config(TRAINING_GROUPS, [path, "--bf16=false", "--fp16=false"])
+    model_args, _, _ = load_training(path, "--bf16=false", "--fp16=false")
     if model_args.init_from:
         return AutoConfig.from_pretrained(model_args.init_from)
     sizes: dict[str, Any] = size_config(model_args.size)
