@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import datasets
+import torch
 import transformers
 
 
@@ -45,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"hf-nat {argv[0]}: {error}", file=sys.stderr)
         return 2
+    if torch.distributed.is_initialized():
+        # The processes of a launcher end together: one that left early would break the others' connections.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
     return 0
 
 
