@@ -25,6 +25,7 @@ COMMANDS = {
     "align": ("align", "align the words of a parallel corpus"),
     "analyze": ("analyze", "measure what distillation did to a corpus"),
     "recommend": ("recommend", "rank distilled corpora for a student"),
+    "experiment": ("experiment", "re-run a study of the paper, from data to tables and figures"),
     "push": ("push", "publish a model or corpus folder on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }

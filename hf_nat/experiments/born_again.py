@@ -15,10 +15,10 @@ from ..distillation import DistillArguments
 from ..distillation.strategies import decoding_parameters
 from ..evaluation import EvaluateArguments
 from ..inference import DecodingArguments, process_state
-from ..utils import check_settings, environment, read_json, write_json
+from ..utils import environment, read_json, write_json
 from .analyze import AnalyzeArguments, analyze, measures_table
 from .report import Table, plot_bars, write_report
-from .stages import distill_once, evaluate_once, load_training, train_once
+from .stages import begin_study, distill_once, evaluate_once, load_training, train_once
 
 
 logger = logging.get_logger(__name__)
@@ -92,13 +92,8 @@ def born_again(args: BornAgainArguments) -> Path:
     distill_args = _distill_args(args, folder)
     if not distill_args.validation_split or not distill_args.test_split:
         raise ValueError("`validation_split` and `test_split` must be given: every teacher is scored on real targets.")
+    begin_study(folder, args.settings())
     state = process_state()
-    settings_file = folder / "settings.json"
-    if settings_file.is_file():
-        check_settings(folder, read_json(settings_file), args.settings())
-    state.wait_for_everyone()
-    if state.is_main_process:
-        write_json(settings_file, args.settings())
     rows = []
     for iteration in range(args.iterations + 1):
         logger.info(f"--- Iteration {iteration} of {args.iterations}")

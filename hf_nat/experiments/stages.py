@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,28 @@ from ..inference import DecodingArguments, load_model, process_state
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.averaging import list_checkpoints
 from ..training.run import train
-from ..utils import read_json
+from ..utils import check_settings, read_json, write_json
 
 
 TrainingRun = tuple[ModelArguments, DataArguments, NATSeq2SeqTrainingArguments]
+
+
+def begin_study(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Writes settings.json into the folder of a study, or compares it with the one that is there.
+
+    Args:
+        folder (`Path`): the folder.
+        settings (`Mapping[str, Any]`): all that the results depend on, as JSON can hold it.
+
+    Raises:
+        ValueError: if the folder was begun with other settings.
+    """
+    path, state = folder / "settings.json", process_state()
+    if path.is_file():
+        check_settings(folder, read_json(path), settings)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        write_json(path, settings)
 
 
 def train_once(config: str | Path, *options: str) -> Path:
