@@ -383,7 +383,7 @@ def test_command_prints_the_table_and_the_verdict(
 
 @pytest.mark.slow
 def test_killed_proxy_goes_on_and_ends_as_the_uninterrupted_one(workshop: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def command(output_dir: Path) -> list[str]:
         options = [f"--student={workshop}/vanilla_nat.yaml", f"--output_dir={output_dir}", "--proxy_updates=200"]
