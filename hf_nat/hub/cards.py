@@ -69,7 +69,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
     title = _model_title(config, arguments)
     non_autoregressive = config["model_type"] in ARCHITECTURES
     parent = arguments.get("init_from_teacher") or arguments.get("init_from")
-    corpora = [arguments.get("corpus"), corpus.manifest["corpus"] if corpus else None]
+    corpora: list[Any] = [arguments.get("corpus"), corpus.manifest["corpus"] if corpus else None]
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
     metrics = {name for evaluation in evaluations for name in evaluation["scores"]}
     metadata = ModelCardData(
@@ -156,7 +156,7 @@ def _training_rows(run: dict[str, Any], metrics: dict[str, Any], corpus: CorpusC
     rows = {label: arguments.get(key) for key, label in _TRAINING_KEYS}
     for label in ("Corpus", "Started from the teacher", "Started from"):
         rows[label] = place(rows[label]) if rows[label] else None
-    rows |= _distillation_rows(corpus) if corpus else {}
+    rows = {"Corpus": rows.pop("Corpus"), **(_distillation_rows(corpus) if corpus else {}), **rows}
     rows |= {
         "Changed from the preset": settings(arguments.get("model_config") or {}),
         "Parameters": f"{run['num_parameters']:,}",

@@ -214,9 +214,10 @@ def _data_dir(name: str) -> str:
 
 def _entries(card: str | None, key: str) -> dict[str, dict[str, Any]]:
     """Returns a list of a card's metadata, `configs` or `dataset_info`, by the names of the configurations."""
-    has_metadata = card is not None and card.startswith("---")
-    entries = DatasetCard(card, ignore_metadata_errors=True).data.get(key) if has_metadata else None
-    entries = [entries] if isinstance(entries, Mapping) else entries or []
+    if card is None or not card.startswith("---"):
+        return {}
+    entries = DatasetCard(card, ignore_metadata_errors=True).data.get(key) or []
+    entries = [entries] if isinstance(entries, Mapping) else entries
     return {entry.get("config_name", DEFAULT_CONFIG): entry for entry in entries}
 
 

@@ -237,7 +237,7 @@ def _push_to_hub(upload: _Upload, plan: PushPlan, args: PushArguments) -> str:
             f"A push to {repo_id} needs a Hugging Face token with write access, got none. "
             "Run `hf auth login` or set HF_TOKEN."
         )
-    sdk = metadata_load(upload.files[_CARD])["sdk"] if plan.repo_type == "space" else None
+    sdk = (metadata_load(upload.files[_CARD]) or {}).get("sdk") if plan.repo_type == "space" else None
 
     def attempt() -> str:
         target = HubTarget.open(

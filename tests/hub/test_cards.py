@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.hub.cards import write_corpus_card, write_model_card
 from hf_nat.inference import load_model
 from hf_nat.utils import read_json, write_json
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def code_block(card: Path) -> str:
@@ -242,3 +246,10 @@ def test_cards_read_what_distillation_and_evaluation_write(model_folder: Path, t
     for name, metric in metrics["scores"].items():
         signature = metric["signature"].replace("|", "\\|")
         assert f"| {name} | {metric['score']:.2f} | | `{signature}` |" in text
+
+
+def test_examples_are_what_the_templates_make_of_the_committed_results() -> None:
+    script = runpy.run_path(str(ROOT / "scripts/example_cards.py"))
+    cards = script["example_cards"]()
+    examples = {path.name: path.read_text(encoding="utf-8") for path in script["EXAMPLES"].iterdir()}
+    assert examples == cards, "run scripts/example_cards.py"

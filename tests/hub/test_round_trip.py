@@ -41,7 +41,11 @@ for name in sys.argv[2:]:
 READ_FIRST_ROW = """
 import sys
 from datasets import load_dataset
-print(next(iter(load_dataset(sys.argv[1], split="train", streaming=True)))["translation"]["en"])
+from hf_nat.data import load_corpus
+stream = load_dataset(sys.argv[1], "beam", split="train", streaming=True)
+print(next(iter(stream))["translation"]["en"])
+stream = load_corpus(sys.argv[1], source_lang="de", target_lang="en", config_name="beam", streaming=True)
+print(next(iter(stream))["translation"]["de"])
 """
 
 
@@ -101,9 +105,9 @@ def test_corpora_come_back_with_their_configurations(
 
 
 def test_streaming_asks_for_ranges_of_the_shards_it_needs(hub, tmp_path: Path, corpus_folder: Path) -> None:
-    push(PushArguments(str(corpus_folder), "owner/corpus"))
+    push(PushArguments(str(corpus_folder), "owner/corpus", config_name="beam"))
     hub.log.clear()
-    assert download(hub, tmp_path / "cache", READ_FIRST_ROW, "owner/corpus") == ["a dog 0"]
+    assert download(hub, tmp_path / "cache", READ_FIRST_ROW, "owner/corpus") == ["a dog 0", "beam"]
     requests = [request for request in hub.log if re.match("GET .*parquet", request.line)]
     assert {Path(request.line).name for request in requests} == {"train-00000-of-00002.parquet"}
     assert all(request.status == 206 and request.range is not None for request in requests)
