@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import gather_object, parse_flag_from_env
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -226,6 +227,7 @@ def translate(
     max_batch_tokens: int = 4096,
     with_scores: bool = False,
     progress: bool = False,
+    shared: bool = False,
     choose: Choose | None = None,
     processors: Processors | None = None,
     **generate_kwargs: Any,
@@ -244,6 +246,9 @@ def translate(
         with_scores (`bool`, *optional*, defaults to `False`): score an autoregressive model's outputs, with one more
             forward pass per batch.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
+        shared (`bool`, *optional*, defaults to `False`): deal the batches out to the processes that a launcher
+            started, all of which must call with the same arguments. Each gets the translations of all: those of one
+            process, which forms the same batches.
         choose (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the number of a
             sentence and the texts of its outputs, the best first, to the index of the one that is kept; by default the
             first is.
@@ -260,8 +265,10 @@ def translate(
         ValueError: if `max_batch_tokens` is below 1.
     """
     decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, choose, processors, generate_kwargs)
-    with progress_bar(len(sentences), "Translating", disable=not progress) as bar:
-        return decoder.translate(sentences, bar)
+    state = process_state() if shared else None
+    disable = not progress or (state is not None and not state.is_main_process)
+    with progress_bar(len(sentences), "Translating", disable=disable) as bar:
+        return decoder.translate(sentences, bar, state)
 
 
 def translate_stream(
@@ -319,17 +326,23 @@ class _Decoder:
         if self.max_batch_tokens < 1:
             raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
 
-    def translate(self, sentences: Sequence[str], bar: tqdm) -> list[Translation]:
+    def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
         sources = encode_non_blank(self.model, self.tokenizer, sentences)
-        results: list[Translation | None] = [None] * len(sources.rows)
-        bar.update(len(sentences) - len(results))
-        for batch in token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens):
+        batches = token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens)
+        if state is None:
+            bar.update(len(sentences) - len(sources.rows))
+        else:
+            batches = batches[state.process_index :: state.num_processes]
+            bar.reset(sum(map(len, batches)))
+        results: list[tuple[int, Translation]] = []
+        for batch in batches:
             outputs = self._batch([sources.input_ids[i] for i in batch], [sources.rows[i] for i in batch])
-            for i, output in zip(batch, outputs, strict=True):
-                results[i] = output
+            results += zip(batch, outputs, strict=True)
             bar.update(len(batch))
-        return sources.in_order(cast(list[Translation], results))
+        if state is not None:
+            results = gather_object(results)
+        return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
 
     @torch.inference_mode()
     def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[Translation]:

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from .config import option
 from .evaluation import SplitArguments, load_pairs, measure
-from .inference import DecodingArguments, load_model
+from .inference import DecodingArguments, load_model, process_state
 from .metrics.translation import DEFAULT_METRICS
 from .utils import environment, read_json, sha256_file, write_json
 
@@ -54,6 +54,7 @@ class TuneArguments(SplitArguments):
 def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
     """Translates a split once for each value of a knob and sets the best one in `generation_config.json`.
 
+    The processes of a launcher share the sentences out; the main one writes.
     `tune-KNOB.json` in the model's folder is written after every value. A value that it holds already, for the same
     weights, texts and other settings, is not measured again, and takes part in the choice.
 
@@ -97,8 +98,10 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         logger.info(f"{knob} {value:g}: {args.metric} {result['score']:.2f} in {result['seconds']:.1f} s")
         results = sorted([*report["results"], result], key=lambda result: result["value"])
         report |= {"results": results, "best": _best(results, args.metric), "environment": environment()}
-        write_json(path, report)
-    _set_default(model, folder, knob, report["best"])
+        if process_state().is_main_process:
+            write_json(path, report)
+    if process_state().is_main_process:
+        _set_default(model, folder, knob, report["best"])
     return report
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..config import load_config
 from ..hub.cards import write_model_card
-from ..inference import DecodingArguments
+from ..inference import DecodingArguments, process_state
 from ..tuning import TuneArguments, tune
 
 
@@ -14,6 +14,8 @@ def run(argv: Sequence[str]) -> None:
     """Tunes a decoding knob on validation, and brings the model's card up to date."""
     args, decoding = load_config((TuneArguments, DecodingArguments), argv, prog="hf-nat tune")
     report = tune(args, decoding)
+    if not process_state().is_main_process:
+        return
     write_model_card(args.model)
     knob, rounds = report["knob"], report["results"][0]["iterations_mean"] is not None
     print(f"{knob:>16} {args.metric:>9} {'seconds':>9}" + (f" {'rounds':>7}" if rounds else ""))
