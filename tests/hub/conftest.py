@@ -8,33 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from datasets import Dataset
+from distilled_corpus import write_corpus
 from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.distillation.shards import corpus_features
 from hf_nat.models import ARCHITECTURES
-from hf_nat.utils import sha256_file, write_json
-
-
-MANIFEST = {
-    "teacher": "/somewhere/private/runs/teacher",
-    "teacher_sha256": "ab" * 32,
-    "tokenizer_sha256": "cd" * 32,
-    "corpus_sha256": {"train": "ef" * 32},
-    "corpus": "/somewhere/private/multi30k/{split}.{lang}.gz",
-    "config_name": None,
-    "source_lang": "en",
-    "target_lang": "de",
-    "license": "cc-by-4.0",
-    "strategy": "beam",
-    "decoding": {"num_beams": 5, "length_penalty": 1.0, "max_new_tokens": 200},
-    "seed": 1,
-    "counts": {"test": 1, "train": 3, "validation": 1},
-    "flag_counts": {"truncated": 2, "looping": 0},
-}
+from hf_nat.utils import write_json
 
 
 @pytest.fixture
@@ -134,23 +115,6 @@ def student_folders(tmp_path: Path) -> list[Path]:
         )
         tokenizer.save_pretrained(tmp_path / name)
     return [tmp_path / name for name in ARCHITECTURES]
-
-
-def write_corpus(folder: Path, strategy: str) -> Path:
-    """Writes a distilled corpus of two training shards, whose targets name the strategy."""
-    features = corpus_features("en", "de")
-    rows = [
-        {"id": i, "translation": {"en": f"a dog {i}", "de": strategy}, "real_target": "der hund", "flags": []}
-        for i in range(3)
-    ]
-    shards = {"train-00000-of-00002": rows[:2], "train-00001-of-00002": rows[2:]}
-    (folder / "data").mkdir(parents=True)
-    for name, content in (shards | {f"{split}-00000-of-00001": rows[:1] for split in ("validation", "test")}).items():
-        columns = {column: [row.get(column) for row in content] for column in features}
-        Dataset.from_dict(columns, features=features).to_parquet(folder / "data" / f"{name}.parquet")
-    checksums = {f"data/{path.name}": sha256_file(path) for path in sorted((folder / "data").iterdir())}
-    write_json(folder / "manifest.json", MANIFEST | {"strategy": strategy, "shards": checksums})
-    return folder
 
 
 @pytest.fixture
