@@ -67,8 +67,8 @@ def whole_model(model: PreTrainedModel) -> PreTrainedModel:
     for own, other in zip(copy.parameters(), model.parameters(), strict=True):
         with _gathered(other) as whole:
             own.data = whole.detach().clone()
-    for own, other in zip(copy.buffers(), model.buffers(), strict=True):
-        own.copy_(other)
+    for buffer, original in zip(copy.buffers(), model.buffers(), strict=True):
+        buffer.copy_(original)
     return copy.train(model.training)
 
 
