@@ -17,7 +17,7 @@ from torch.nn import functional as F
 __all__ = ["METRICS", "BiLSTMTaggers", "Selection", "accuracies", "train_taggers"]
 
 METRICS = ("token_accuracy", "sequence_accuracy")
-_PREDICTION_BATCH = 1000
+_PREDICTION_BATCH = 250
 
 
 class BiLSTMTaggers(nn.Module):
