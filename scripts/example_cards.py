@@ -63,7 +63,8 @@ def _model(config: str, *evaluations: Path) -> Path:
     folder = Path(training_args.output_dir)
     if model_args.init_from_teacher:
         _, model_class = ARCHITECTURES[model_args.model_type]
-        model: PreTrainedModel = model_class.from_teacher(AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher))
+        teacher = AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher)
+        model: PreTrainedModel = model_class.from_teacher(teacher)
     else:
         special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
         fields = {**special, "vocab_size": data_args.vocab_size, **model_args.model_config}

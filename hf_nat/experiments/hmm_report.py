@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -82,12 +83,16 @@ def _wins(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
     }
 
 
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(values, weights=weights))
+
+
 def _differences(scores: Mapping[str, np.ndarray], num_bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
     differences = {}
     for first, second in _PAIRS:
         found = scores[first] - scores[second]
         interval = bootstrap_interval(
-            lambda weights, found=found: float(np.average(found, weights=weights)),
+            partial(_weighted_mean, found),
             len(found),
             num_samples=num_bootstrap,
             confidence=0.95,
@@ -167,6 +172,6 @@ def write_hmm_report(folder: Path, settings: Mapping[str, Any], results: Sequenc
         }
         for key in ("rate", "interval")
     )
-    plot_bars(folder / "win_rates.png", panels, intervals)
+    plot_bars(folder / "win_rates.png", cast(Any, panels), cast(Any, intervals))
     tables = [(wins_table(result), differences_table(result)) for result in results]
     write_report(folder, "hmm", tables=tables, metrics=METRICS, **content)

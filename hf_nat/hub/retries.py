@@ -43,7 +43,9 @@ def with_retries(attempt: Callable[[], T], what: str) -> T:
     Raises:
         ConnectionError: if the last attempt failed too, or the Hub asks to wait for more than 5 minutes.
     """
-    for number in range(1, MAX_ATTEMPTS + 1):
+    number = 0
+    while True:
+        number += 1
         try:
             return attempt()
         except Exception as error:
@@ -58,7 +60,6 @@ def with_retries(attempt: Callable[[], T], what: str) -> T:
                 ) from error
             logger.warning(f"{what} was cut short: {cause}\nAttempt {number + 1} of {MAX_ATTEMPTS} in {wait:.0f} s.")
             time.sleep(wait)
-    raise AssertionError
 
 
 def _passing_cause(error: BaseException | None) -> Exception | None:

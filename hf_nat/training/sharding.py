@@ -1,4 +1,4 @@
-"""Models whose weights lie in pieces on several processes (FSDP, DeepSpeed ZeRO-3): whole again, to decode and to set."""
+"""Models whose weights lie in pieces on the processes (FSDP, DeepSpeed ZeRO-3): made whole to decode and to set."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def whole_model(model: PreTrainedModel) -> PreTrainedModel:
     for own, other in zip(copy.parameters(), model.parameters(), strict=True):
         with _gathered(other) as whole:
             own.data = whole.detach().clone()
-    for own, other in zip(copy.buffers(), model.buffers(), strict=True):
-        own.copy_(other)
+    for buffer, original in zip(copy.buffers(), model.buffers(), strict=True):
+        buffer.copy_(original)
     return copy.train(model.training)
 
 
@@ -81,7 +81,8 @@ def set_weights(model: PreTrainedModel, weights: Mapping[str, Tensor]) -> None:
         weights (`Mapping[str, Tensor]`): whole tensors, the same on all processes; a name that is missing keeps what
             it has.
     """
-    for name, tensor in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]:
+    tensors: list[tuple[str, Tensor]] = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+    for name, tensor in tensors:
         if name not in weights:
             continue
         value = weights[name].to(tensor.device, tensor.dtype)

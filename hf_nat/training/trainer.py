@@ -94,7 +94,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
     def __init__(self, *args: Any, validation_text: ValidationText | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-            prepare_for_fsdp(self.model, self.accelerator)
+            prepare_for_fsdp(cast(PreTrainedModel, self.model), self.accelerator)
         self.validation_text = validation_text
         self.bleu_signature: str | None = None
         self._num_target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
@@ -108,7 +108,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
 
     @property
     def distribution(self) -> str:
-        """How the processes train together: NO, MULTI_CPU, MULTI_GPU, FSDP or ZeRO-1, 2 or 3; the rest see accelerate."""
+        """How the processes train together: NO, MULTI_CPU, MULTI_GPU, FSDP, ZeRO-1, -2, -3, or as accelerate says."""
         if self.is_deepspeed_enabled:
             return f"ZeRO-{self.accelerator.state.deepspeed_plugin.zero_stage}"
         return self.accelerator.distributed_type.value

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from corpus_files import write_corpus
+from distilled_corpus import write_corpus
 from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
 from transformers import GenerationConfig, MarianConfig, MarianMTModel

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from corpus_files import write_corpus
+from distilled_corpus import write_corpus
 from huggingface_hub import DatasetCardData, ModelCardData, metadata_load
 
 import hf_nat

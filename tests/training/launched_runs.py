@@ -18,8 +18,8 @@ fsdp = parse_flag_from_env("ACCELERATE_USE_FSDP")
 for options in read_json(sys.argv[1]):
     arguments = load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), options)
     if fsdp and not torch.accelerator.is_available():
-        # All that accelerate lacks: `AcceleratorState.__init__` (accelerate/state.py) looks at ACCELERATE_USE_FSDP only
-        # if the type is on a list of accelerators, and MULTI_CPU is not. The rest is its own FSDP, on a CPU mesh.
+        # All that accelerate lacks: `AcceleratorState.__init__` (accelerate/state.py) looks at ACCELERATE_USE_FSDP
+        # only if the type is on a list of accelerators, and MULTI_CPU is not. The rest is its own FSDP, on a CPU mesh.
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     train(*arguments)
     if fsdp:

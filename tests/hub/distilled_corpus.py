@@ -1,4 +1,4 @@
-"""A distilled corpus as the tests of cards and pushes need it."""
+"""A distilled corpus as distillation leaves it, without a teacher."""
 
 from __future__ import annotations
 
