@@ -410,16 +410,17 @@ def test_stock_trainer_trains_the_mixture(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def moe_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
-    """Folder of a short run, its corpus and its metrics."""
+    """Folder of a short run of a soft mixture with a learned prior, its corpus and its metrics."""
     folder = tmp_path_factory.mktemp("moe")
     corpus = generate_toy_corpus(
         folder / "corpus", ToyTask(num_words=12), sizes={"train": 60, "validation": 5, "test": 5}
     )
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
+    variant = {"prior": "learned", "assignment": "soft"}
     values = {
         "model_type": "moe_marian",
         "size": "nano",
-        "model_config": json.dumps({**sizes, "num_experts": 2, "init_std": 0.3}),
+        "model_config": json.dumps({**sizes, **variant, "num_experts": 2, "init_std": 0.3}),
         "corpus": corpus,
         "source_lang": "src",
         "target_lang": "tgt",
@@ -445,11 +446,12 @@ def test_run_logs_the_experts_and_leaves_a_teacher(moe_run: tuple[Path, Path, di
     assert [log["step"] for log in history] == [2, 4]
     for log in history:
         assert log["expert_share_0"] + log["expert_share_1"] == pytest.approx(1, abs=1e-3)
+        assert 0 < log["expert_entropy"] <= math.log(2) + 1e-4
         # Per target token of both accumulation steps, not a multiple of it.
         assert log["loss"] == pytest.approx(metrics["eval_loss"], rel=0.4)
     model, tokenizer = load_model(folder)
     assert model.config.vocab_size == len(tokenizer) + 2
-    assert model.config.label_smoothing == 0.1
+    assert (model.config.label_smoothing, model.config.prior, model.config.assignment) == (0.1, "learned", "soft")
     outputs = translate(model, tokenizer, ["bado kivu", "kivu"], expert=1, num_beams=2, with_scores=True)
     assert all(output.score is not None and output.score > float("-inf") for output in outputs)
 
