@@ -531,7 +531,7 @@ def test_degenerate_mixtures_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> N
     assert usage.summary() == {**shares, "expert_entropy": 0}
     assert len(messages) == 2
     assert "got 4.0% for expert 1" in messages[0] and "got 0.0% for expert 2" in messages[1]
-    usage.add(usage_of([1.6, 1.6, 1.6], [[0.32, 0.34, 0.34]] * 5))
+    usage.add(usage_of([5 / 3] * 3, [[0.32, 0.34, 0.34]] * 5))
     assert usage.summary()["expert_share_2"] == pytest.approx(1 / 3, abs=1e-4)
     assert len(messages) == 3 and "got an entropy of 1.098 out of 1.099 nats" in messages[2]
     usage.add(usage_of([7.0], [[1.0]] * 7))
