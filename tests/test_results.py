@@ -67,3 +67,9 @@ def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():
 def test_no_metrics_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=f"got none in {tmp_path}"):
         results_table(tmp_path)
+
+
+def test_benchmark_page_holds_the_table_of_the_benchmark_of_distillation():
+    table = runpy.run_path(str(ROOT / "scripts/benchmark_distillation.py"))["markdown_table"]
+    result = read_json(ROOT / "scripts/results/benchmark_distillation_cpu.json")
+    assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
