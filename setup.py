@@ -23,7 +23,7 @@ setup(
     package_data={
         "hf_nat": ["py.typed", "metrics/evaluate_modules/*/*.py"],
         "hf_nat.experiments": ["templates/*.jinja"],
-        "hf_nat.hub_cards": ["*.jinja"],
+        "hf_nat.hub_cards": ["*.jinja", "*.bib"],
     },
     entry_points={"console_scripts": ["hf-nat = hf_nat.cli.main:main"]},
     install_requires=[

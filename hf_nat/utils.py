@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,6 +36,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
+
+    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
+    it a hidden folder that the next call for `path` removes.
+    """
+    path = Path(path).resolve()
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -13,4 +13,4 @@ def run(argv: Sequence[str]) -> None:
     (args,) = load_config((PushArguments,), argv, prog="hf-nat push")
     plan = push(args)
     print(plan.summary())
-    print(f"Pushed: {plan.url}" if plan.url else "Dry run: nothing was sent.")
+    print(f"Pushed to {plan.url}" if plan.url else "Dry run: nothing was sent.")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import load_corpus
 from ..inference import (
     Translation,
-    check_expert,
+    decoding_expert,
     encode_sources,
     max_source_length,
     process_state,
@@ -29,7 +29,7 @@ from .arguments import DistillArguments
 from .checksums import recorded_checksums, remove_checksums
 from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
-from .shards import Shard, corpus_features, plan_shards, remove_claims
+from .shards import Shard, corpus_features, plan_shards, remove_claims, without_datasets_bars
 from .strategies import translate_kwargs
 
 
@@ -77,7 +77,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     teacher.eval()
     with state.main_process_first():
         splits = _load_splits(args)
-    check_expert(teacher, args.expert)
+    args = replace(args, expert=decoding_expert(teacher, args.expert))
     set_languages(teacher, tokenizer, args.teacher_source_lang, args.teacher_target_lang)
     decode = _decoder(teacher, tokenizer, args)
     if args.long_source == "error":
@@ -189,7 +189,7 @@ def _write_shards(
 
     with (
         progress_bar(total, "Distilling", disable=not process_state().is_main_process) as bar,
-        _without_datasets_bars(),
+        without_datasets_bars(),
     ):
         for shard, rows, rewrite, position in _one_ahead(started()):
             shard.write(
@@ -300,15 +300,3 @@ def _write_metrics(output_dir: Path, written: list[Shard], seconds: float, num_p
         "environment": environment(),
     }
     write_json(output_dir / "metrics.json", metrics)
-
-
-@contextmanager
-def _without_datasets_bars() -> Iterator[None]:
-    """Silences the bars that `map` and `to_parquet` would print for every shard."""
-    were_disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_disabled:
-            enable_progress_bars()

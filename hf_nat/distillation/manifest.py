@@ -93,10 +93,6 @@ def write_manifest(
     The revision of a teacher from the Hub is the commit that was loaded. The checksums are those recorded when the
     shards were written, so that later damage shows.
     """
-    flags: Counter[str] = Counter()
-    for shard in shards:
-        for row in pq.read_table(shard.path, columns=["flags"])["flags"].to_pylist():
-            flags.update(row)
     manifest = {
         **identity,
         "teacher": args.teacher,
@@ -104,10 +100,21 @@ def write_manifest(
         "corpus": args.corpus,
         "config_name": args.config_name,
         "license": args.license,
+        **shard_entries(output_dir, shards, checksums),
+    }
+    write_json(output_dir / "manifest.json", manifest)
+
+
+def shard_entries(output_dir: Path, shards: Sequence[Shard], checksums: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what a manifest says of the shards: the count of each flag, and the checksum of each by its path."""
+    flags: Counter[str] = Counter()
+    for shard in shards:
+        for row in pq.read_table(shard.path, columns=["flags"])["flags"].to_pylist():
+            flags.update(row)
+    return {
         "flag_counts": {flag: flags[flag] for flag in FLAGS},
         "shards": {shard.path.relative_to(output_dir).as_posix(): checksums[shard.path.name] for shard in shards},
     }
-    write_json(output_dir / "manifest.json", manifest)
 
 
 def _weights_sha256(model: PreTrainedModel) -> str:

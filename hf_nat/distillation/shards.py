@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, List, Translation, Value
+from datasets import (
+    Dataset,
+    Features,
+    List,
+    Translation,
+    Value,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from transformers.utils import logging
 
 from ..utils import atomic_path, sha256_file
@@ -115,3 +125,15 @@ def corpus_features(source_lang: str, target_lang: str) -> Features:
             "flags": List(Value("string")),
         }
     )
+
+
+@contextmanager
+def without_datasets_bars() -> Iterator[None]:
+    """Silences the bars that `map` and `to_parquet` would print for every shard."""
+    were_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            enable_progress_bars()

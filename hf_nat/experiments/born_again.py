@@ -94,14 +94,16 @@ def born_again(args: BornAgainArguments) -> Path:
         raise ValueError("`validation_split` and `test_split` must be given: every teacher is scored on real targets.")
     begin_study(folder, args.settings())
     state = process_state()
+    results_file = folder / RESULTS_FILE
+    num_reported = len(read_json(results_file)["iterations"]) if results_file.is_file() else 0
     rows = []
     for iteration in range(args.iterations + 1):
         logger.info(f"--- Iteration {iteration} of {args.iterations}")
         rows.append(_iteration(args, folder, iteration))
-        if state.is_main_process:
-            report = _report(args, folder, rows)
+        if state.is_main_process and (iteration >= num_reported or iteration == args.iterations):
+            _report(args, folder, rows)
         state.wait_for_everyone()
-    return report if state.is_main_process else folder / "report.html"
+    return folder / "report.html"
 
 
 def _iteration(args: BornAgainArguments, folder: Path, iteration: int) -> dict[str, Any]:
@@ -166,7 +168,7 @@ def _scores(model: Path, args: DistillArguments, decoding: DecodingArguments | N
     return scores
 
 
-def _report(args: BornAgainArguments, folder: Path, rows: Sequence[dict[str, Any]]) -> Path:
+def _report(args: BornAgainArguments, folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Measures the corpora that there are, and writes the table and the plots."""
     distill_args = _distill_args(args, folder)
     measured = analyze(
@@ -201,7 +203,7 @@ def _report(args: BornAgainArguments, folder: Path, rows: Sequence[dict[str, Any
         "F(d) of its corpus": {str(r["iteration"]): r["measures"]["faithfulness"] for r in results["iterations"]},
     }
     plot_bars(folder / "born_again.png", panels)
-    return write_report(
+    write_report(
         folder,
         "born_again",
         scores=scores_table(rows),

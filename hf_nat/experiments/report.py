@@ -97,6 +97,8 @@ def plot_points(
     *,
     marker_size: float = 8,
     level: float | None = None,
+    line: Sequence[str] = (),
+    region: Mapping[str, tuple[float, float]] | None = None,
 ) -> Path:
     """Draws points, or sets of them, each with its entry in the legend.
 
@@ -107,8 +109,14 @@ def plot_points(
         y_label (`str`): what y is.
         marker_size (`float`, *optional*, defaults to 8): diameter of a point, in typographic points.
         level (`float`, *optional*): y of a horizontal line.
+        line (`Sequence[str]`, *optional*): labels of points that a line joins.
+        region (`Mapping[str, tuple[float, float]]`, *optional*): label -> range of x that is shaded.
     """
     with _figure(path, 1, 5.5, 4) as (axis,):
+        for label, (left, right) in (region or {}).items():
+            axis.axvspan(left, right, color="#e3fafc", zorder=0, label=label)
+        if line:
+            axis.plot(*zip(*(points[label] for label in line), strict=True), "--", color="#adb5bd", zorder=1)
         for label, (x, y) in points.items():
             axis.plot(x, y, "o", markersize=marker_size, label=label)
         if level is not None:

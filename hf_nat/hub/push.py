@@ -1,68 +1,88 @@
-"""Push a model or corpus folder, card included, to the Hub in one commit."""
+"""Push the folder of a model, corpus or Space to the Hub in one commit, or put corpora together in a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects, get_token, validate_repo_id
 from transformers.utils import logging
 
-from .cards import write_corpus_card, write_model_card
+from ..config import option
+from .cards import write_model_card
+from .contents import WEIGHTS, RepoType, choose_files, folder_type
+from .corpora import (
+    CARD_SOURCES,
+    DEFAULT_CONFIG,
+    check_config_name,
+    files_of_config,
+    merge_corpus_cards,
+    place_in_config,
+    read_config,
+    read_configs,
+)
+from .rendering import is_unedited
+from .retries import with_retries
+from .targets import FolderTarget, HubTarget, Target
 
 
 logger = logging.get_logger(__name__)
 
-RepoType = Literal["model", "dataset"]
-
-# What a run leaves beside its result: checkpoints, optimiser state, logs, unfinished and hidden files.
-_LEFT_OUT = [
-    "checkpoint-*/*",
-    "runs/*",
-    "events.out.tfevents*",
-    "*/events.out.tfevents*",
-    "optimizer*",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*",
-    "trainer_state.json",
-    "training_args.bin",
-    "global_step*/*",
-    "__pycache__/*",
-    "*/__pycache__/*",
-    "*.tmp",
-    ".*",
-    "*/.*",
-]
-_WEIGHTS = [
-    "model.safetensors",
-    "model-*-of-*.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model-*-of-*.bin",
-    "pytorch_model.bin.index.json",
-]
-_SHARDS = ["data/*.parquet"]
-# Loaders take every such file of a repository, so those of an earlier push must not outlive it.
-_REPLACED: dict[str, list[str]] = {"model": _WEIGHTS, "dataset": _SHARDS}
+_CARD = "README.md"
 
 
 @dataclass
 class PushArguments:
-    """What goes to the Hub, and where."""
+    """What goes to the Hub, and where.
 
-    folder: str = field(metadata={"help": "model folder (weights and tokenizer) or corpus folder (data/*.parquet)"})
-    repo_id: str = field(metadata={"help": "owner/name on the Hub; the repository is created if it does not exist"})
-    repo_type: Literal["model", "dataset"] | None = field(
-        default=None, metadata={"help": "model or dataset; by default what the folder holds"}
+    Raises:
+        ValueError: if there is not exactly one destination, `repo_id` or `config_name` is malformed, or an option of
+            the Hub comes with a folder.
+    """
+
+    folder: str = field(
+        metadata={"help": "model folder (weights and tokenizer), corpus folder (data/*.parquet), or that of a Space"}
     )
-    private: bool = field(default=True, metadata={"help": "visibility of a repository that is created"})
-    revision: str | None = field(default=None, metadata={"help": "branch, created if it does not exist"})
-    commit_message: str | None = field(default=None, metadata={"help": "message of the commit"})
-    dry_run: bool = field(default=False, metadata={"help": "write the card and list the files, send nothing"})
+    repo_id: str | None = option(None, "owner/name on the Hub; the repository is created if it does not exist")
+    local_dir: str | None = option(None, "instead of the Hub: folder in which corpora are put together")
+    repo_type: Literal["model", "dataset", "space"] | None = option(None, "by default what the folder holds")
+    config_name: str | None = option(None, "corpus: configuration that it becomes, beside others of the repository")
+    private: bool = option(True, "visibility of a repository that is created")
+    revision: str | None = option(None, "branch, created if it does not exist")
+    tag: str | None = option(None, "tag that the commit gets")
+    commit_message: str | None = option(None, "message of the commit")
+    leave_out: list[str] = field(
+        default_factory=list, metadata={"help": "patterns of more files that stay here", "action": "extend"}
+    )
+    allow: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "patterns of files that go although they look like secrets or leftovers",
+            "action": "extend",
+        },
+    )
+    dry_run: bool = option(False, "list the files, send nothing")
+
+    def __post_init__(self) -> None:
+        if (self.repo_id is None) == (self.local_dir is None):
+            raise ValueError(
+                f"Give `repo_id` or `local_dir`, one of them, got {self.repo_id!r} and {self.local_dir!r}."
+            )
+        if self.repo_id is not None:
+            if self.repo_id.count("/") != 1:
+                raise ValueError(
+                    f"`repo_id` must be owner/name, got {self.repo_id!r}. Put your user or organisation first."
+                )
+            validate_repo_id(self.repo_id)
+        elif self.revision is not None or self.tag is not None:
+            raise ValueError("`revision` and `tag` are for the Hub. Leave them out with `local_dir`.")
+        if self.config_name is not None:
+            check_config_name(self.config_name)
 
 
 @dataclass(frozen=True)
@@ -70,119 +90,163 @@ class PushPlan:
     """The files of a push.
 
     Args:
-        repo_id (`str`): where they go.
-        repo_type (`str`): "model" or "dataset".
-        files (`dict[str, int]`): path in the repository -> size in bytes.
-        url (`str`, *optional*): address of the commit; None if nothing was sent.
+        destination (`str`): where they go: owner/name, or a folder.
+        repo_type (`str`): "model", "dataset" or "space".
+        files (`dict[str, int]`): path there -> size in bytes; a card that is merged with that of a repository may be
+            longer in the end.
+        left_out (`dict[str, int]`): path in the folder -> size in bytes, of what stays here.
+        url (`str`, *optional*): address of the commit, or the folder; None if nothing was written.
     """
 
-    repo_id: str
+    destination: str
     repo_type: RepoType
     files: dict[str, int]
+    left_out: dict[str, int]
     url: str | None = None
 
     def summary(self) -> str:
-        """Lists sizes and paths, the total last."""
+        """Lists sizes and paths, what stays here, and the total last."""
         lines = [f"{size:>15,} bytes  {path}" for path, size in self.files.items()]
-        target = f"{self.repo_type} repository {self.repo_id}"
-        return "\n".join([*lines, f"{sum(self.files.values()):>15,} bytes  in {len(self.files)} files: {target}"])
+        if self.left_out:
+            tops = dict.fromkeys(path.split("/")[0] + "/" * ("/" in path) for path in self.left_out)
+            lines.append(f"{sum(self.left_out.values()):>15,} bytes  stay here: {', '.join(tops)}")
+        total = f"{sum(self.files.values()):>15,} bytes  in {len(self.files)} files"
+        return "\n".join([*lines, f"{total}: {self.repo_type} repository {self.destination}"])
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """What goes, by path in the repository, and which files there give way to it.
+
+    `make_card` makes the README.md from the small files that the repository has; without it `files` holds it.
+    """
+
+    files: dict[str, Path]
+    replaced: list[str]
+    make_card: Callable[[Path], str] | None = None
+
+    def additions(self, target: Target | None) -> dict[str, Path | bytes]:
+        """Returns the contents for a target; without one, for an empty repository."""
+        if self.make_card is None:
+            return dict(self.files)
+        with TemporaryDirectory() as there:
+            if target is not None:
+                target.fetch([_CARD, *CARD_SOURCES, *(f"*/{name}" for name in CARD_SOURCES)], Path(there))
+            return {_CARD: self.make_card(Path(there)).encode(), **self.files}
 
 
 def push(args: PushArguments) -> PushPlan:
     """Writes the folder's card and uploads the folder as one commit, or only lists the files (`dry_run`).
 
-    Checkpoints, optimiser state, TensorBoard logs, temporary and hidden files stay here. Weights or shards of an
-    earlier push that this folder no longer has are deleted in the same commit.
+    Checkpoints, TensorBoard logs, temporary and hidden files stay here. Weights or shards of an earlier push that this
+    folder no longer has are deleted in the same commit. A corpus becomes one configuration of its repository
+    (`config_name`): the others stay, and the card, made from the manifests of all, lists them. `local_dir` does the
+    same to a folder, which `load_dataset` reads and which can be pushed later.
+
+    An attempt that is cut short is made again, and by the same command later: what has arrived is not sent twice, and
+    a commit on top of somebody else's is made from what is there then.
 
     Args:
-        args (`PushArguments`): folder, repository and options.
+        args (`PushArguments`): folder, destination and options.
 
     Returns:
         `PushPlan` with the files, and the address of the commit if there was one.
 
     Raises:
-        ValueError: if the folder is neither a model nor a corpus, its type is not `repo_type`, it lacks a tokenizer
-            or a card, or `repo_id` is malformed.
+        ValueError: if the folder is neither a model nor a corpus nor a Space, its type is not `repo_type`, it lacks a
+            tokenizer or a card, or it holds secrets or an optimizer's state.
         PermissionError: if there is no token (checked before anything is sent), or the Hub refuses it.
+        ConnectionError: if the Hub did not take the push in several attempts.
     """
     folder = Path(args.folder)
-    if args.repo_id.count("/") != 1:
-        raise ValueError(f"`repo_id` must be owner/name, got {args.repo_id!r}. Put your user or organisation first.")
-    validate_repo_id(args.repo_id)
-    repo_type = _folder_type(folder)
+    repo_type = folder_type(folder)
     if args.repo_type not in (None, repo_type):
         raise ValueError(
             f"`repo_type` must be {repo_type!r} for {str(folder)!r}, got {args.repo_type!r}. Leave it out."
         )
-    _write_card(folder, repo_type, args.repo_id)
-    plan = PushPlan(args.repo_id, repo_type, _files(folder))
-    return plan if args.dry_run else replace(plan, url=_upload(folder, plan, args))
-
-
-def _folder_type(folder: Path) -> RepoType:
-    """Tells a model folder from a corpus folder by its files."""
-    if not folder.is_dir():
-        raise ValueError(f"`folder` must be an existing folder, got {str(folder)!r}. Check the path.")
-    names = [path.relative_to(folder).as_posix() for path in (*folder.iterdir(), *folder.glob("data/*.parquet"))]
-    if "config.json" in names and any(filter_repo_objects(names, allow_patterns=_WEIGHTS)):
-        if "tokenizer_config.json" not in names:
-            raise ValueError(
-                f"`folder` must hold the model's tokenizer, got {str(folder)!r} without tokenizer_config.json. "
-                "Call `tokenizer.save_pretrained` on the folder."
-            )
-        return "model"
-    if any(filter_repo_objects(names, allow_patterns=_SHARDS)):
-        return "dataset"
-    raise ValueError(
-        "`folder` must hold a model (config.json and weights) or a corpus (data/*.parquet), "
-        f"got {str(folder)!r} with {sorted(names)[:10]}. Give the output folder of a training run or a distillation."
-    )
-
-
-def _write_card(folder: Path, repo_type: RepoType, repo_id: str) -> None:
-    """Brings the card up to date; a corpus that was not distilled here must bring its own."""
+    if repo_type != "dataset" and (args.config_name is not None or args.local_dir is not None):
+        raise ValueError(f"`config_name` and `local_dir` are for corpora, got the {repo_type} {str(folder)!r}.")
     if repo_type == "model":
-        write_model_card(folder, repo_id)
-    elif (folder / "manifest.json").is_file():
-        write_corpus_card(folder, repo_id)
-    elif not (folder / "README.md").is_file():
+        write_model_card(folder, args.repo_id)
+    files, left_out = choose_files(folder, args.leave_out, args.allow)
+    if repo_type == "dataset":
+        upload = _corpus_upload(folder, files, args)
+    else:
+        upload = _Upload(files, WEIGHTS if repo_type == "model" else [])
+    plan = PushPlan(
+        destination=args.repo_id or str(args.local_dir),
+        repo_type=repo_type,
+        files={path: _size(content) for path, content in sorted(upload.additions(None).items())},
+        left_out={path: file.stat().st_size for path, file in left_out.items()},
+    )
+    if args.dry_run:
+        return plan
+    if args.local_dir is not None:
+        return replace(plan, url=_write(FolderTarget(Path(args.local_dir)), upload, args))
+    return replace(plan, url=_push_to_hub(upload, plan, args))
+
+
+def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) -> _Upload:
+    """Makes a corpus one or several configurations of a repository."""
+    card = files.pop(_CARD, None)
+    ours = card.read_text(encoding="utf-8") if card else None
+    if args.config_name is None:
+        configs = read_configs(folder)
+    elif any(config != DEFAULT_CONFIG for config in read_configs(folder)):
+        raise ValueError(
+            f"`config_name` is for a folder with one corpus, got {args.config_name!r} for {str(folder)!r} with "
+            f"{sorted(read_configs(folder))}. Leave it out: they keep their names."
+        )
+    else:
+        configs = {args.config_name: read_config(folder, args.config_name)}
+        files = {place_in_config(path, args.config_name): file for path, file in files.items()}
+        if card and ours and not is_unedited(ours):
+            files[place_in_config(_CARD, args.config_name)] = card
+            ours = None
+    if not configs and ours is None:
         raise ValueError(
             f"`folder` must hold a manifest.json or a README.md, got {str(folder)!r} with neither. "
             "Finish the distillation (the same command resumes it), or write a README.md."
         )
+    for config in configs.values():
+        if missing := config.missing_shards():
+            raise ValueError(
+                f"`folder` must hold every shard of its manifest, got {str(folder)!r} without {', '.join(missing)} "
+                f"(configuration {config.name}). Run the distillation again: it makes what is missing."
+            )
+    example = args.repo_id or f"./{Path(str(args.local_dir)).resolve().name}"
+    return _Upload(
+        files=files,
+        replaced=[pattern for name in configs or [DEFAULT_CONFIG] for pattern in files_of_config(name)],
+        make_card=lambda there: merge_corpus_cards(configs, there, ours, example),
+    )
 
 
-def _files(folder: Path) -> dict[str, int]:
-    """Lists what would go, by path in the repository, with sizes in bytes."""
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    return {path: sizes[path] for path in sorted(filter_repo_objects(sizes, ignore_patterns=_LEFT_OUT))}
+def _write(target: Target, upload: _Upload, args: PushArguments) -> str:
+    """Writes to a target what it lacks and deletes what gives way; returns where it is."""
+    additions = upload.additions(target)
+    stale = set(filter_repo_objects(target.paths(), allow_patterns=upload.replaced)) - additions.keys()
+    return target.write(additions, sorted(stale), args.commit_message or "Push with hf_nat")
 
 
-def _upload(folder: Path, plan: PushPlan, args: PushArguments) -> str:
-    """Sends the files of `plan` as one commit and returns its address."""
+def _push_to_hub(upload: _Upload, plan: PushPlan, args: PushArguments) -> str:
+    """Sends an upload as one commit and returns its address."""
+    repo_id = plan.destination
     if get_token() is None:
         raise PermissionError(
-            f"A push to {plan.repo_id} needs a Hugging Face token with write access, got none. "
+            f"A push to {repo_id} needs a Hugging Face token with write access, got none. "
             "Run `hf auth login` or set HF_TOKEN."
         )
-    api = HfApi()
-    repo_id, repo_type = plan.repo_id, plan.repo_type
-    try:
-        api.create_repo(repo_id, repo_type=repo_type, private=args.private, exist_ok=True)
-        if args.revision is not None:
-            api.create_branch(repo_id, branch=args.revision, repo_type=repo_type, exist_ok=True)
-        there = api.list_repo_files(repo_id, revision=args.revision, repo_type=repo_type)
-        stale = set(filter_repo_objects(there, allow_patterns=_REPLACED[repo_type])) - plan.files.keys()
-        commit = api.create_commit(
-            repo_id,
-            operations=[
-                *(CommitOperationDelete(path) for path in sorted(stale)),
-                *(CommitOperationAdd(path, folder / path) for path in plan.files),
-            ],
-            commit_message=args.commit_message or f"Push {repo_type} with hf_nat",
-            repo_type=repo_type,
-            revision=args.revision,
+    sdk = (metadata_load(upload.files[_CARD]) or {}).get("sdk") if plan.repo_type == "space" else None
+
+    def attempt() -> str:
+        target = HubTarget.open(
+            repo_id, plan.repo_type, private=args.private, revision=args.revision, tag=args.tag, space_sdk=sdk
         )
+        return _write(target, upload, args)
+
+    try:
+        url = with_retries(attempt, f"The push to {repo_id}")
     except HfHubHTTPError as error:
         if error.response.status_code not in (401, 403):
             raise
@@ -190,5 +254,9 @@ def _upload(folder: Path, plan: PushPlan, args: PushArguments) -> str:
             f"The Hub refused to write to {repo_id} (status {error.response.status_code}). "
             "Check that the token has write access and that the owner is you or your organisation."
         ) from error
-    logger.info(f"{len(plan.files)} files are at {commit.commit_url}")
-    return commit.commit_url
+    logger.info(f"{len(plan.files)} files are at {url}")
+    return url
+
+
+def _size(content: Path | bytes) -> int:
+    return content.stat().st_size if isinstance(content, Path) else len(content)

@@ -34,6 +34,12 @@ def times(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for pattern in patterns for path in folder.glob(f"iteration_*/{pattern}")}
 
 
+def scores(folder: Path) -> list[dict]:
+    """The rows of the report, without the seconds that measuring took."""
+    rows = read_json(folder / "born_again.json")["iterations"]
+    return [{**row, "measures": {**row["measures"], "seconds": None}} for row in rows]
+
+
 def test_each_teacher_learns_from_the_corpus_before_and_all_are_scored_on_real_targets(
     arguments: Callable[..., BornAgainArguments], config: Callable[..., str], corpus: Path, tmp_path: Path
 ) -> None:
@@ -93,14 +99,14 @@ def test_a_run_goes_on_where_it_stopped(
 
     for lost in ("teacher/eval-test/metrics.json", "corpus/data/train-00001-of-00004.parquet"):
         (folder / "iteration_1" / lost).unlink()
-    results = (folder / "born_again.json").read_bytes()
+    results = scores(folder)
     born_again(arguments(iterations=1))
     assert {path for path, time in times(folder).items() if after.get(path) != time} == {
         folder / "iteration_1/teacher/eval-test/metrics.json",
         folder / "iteration_1/teacher/eval-test/translations.txt",
         folder / "iteration_1/corpus/data/train-00001-of-00004.parquet",
     }
-    assert (folder / "born_again.json").read_bytes() == results
+    assert scores(folder) == results
 
 
 def test_other_settings_in_the_same_folder_are_an_error(

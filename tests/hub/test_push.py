@@ -1,83 +1,47 @@
-"""Pushing to a Hub on the loopback interface with the real client, and loading back what arrived."""
+"""What a push sends, refuses, deletes and says, by the real client to a Hub on the loopback interface."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import traceback
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError
+from hub_server import TOKEN
 from transformers import MarianMTModel
 
 from hf_nat.config import load_config
 from hf_nat.hub.push import PushArguments, push
 
 
-LOAD_MODEL = """
-import sys
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-for checkpoint in sys.argv[1:]:
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=True)
-    model = AutoModelForSeq2SeqLM.from_pretrained(checkpoint, trust_remote_code=True)
-    print(len(tokenizer), model.generate(**tokenizer(["a man reads"], return_tensors="pt")).tolist())
-"""
-LOAD_CORPUS = """
-import sys
-from datasets import load_dataset
-corpus = load_dataset(sys.argv[1])
-print({split: corpus[split]["translation"][:] for split in corpus})
-"""
+LEFTOVERS = (
+    "checkpoint-100/model.safetensors",
+    "checkpoint-100/optimizer.pt",
+    "runs/Nov22/events.out.tfevents.1",
+    "scheduler.pt",
+    "rng_state_0.pth",
+    "trainer_state.json",
+    "training_args.bin",
+    "data/.train-00000-of-00002.parquet.77.tmp",
+    ".git/config",
+    "eval-test/.cache/x",
+)
+MODEL_FILES = [
+    "README.md",
+    "config.json",
+    "eval-test/metrics.json",
+    "generation_config.json",
+    "metrics.json",
+    "model.safetensors",
+    "run.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 
 
-@pytest.fixture
-def hub(fake_hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The fake Hub as the only one that this process knows, with nobody logged in."""
-    monkeypatch.setattr(constants, "ENDPOINT", fake_hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    return fake_hub
-
-
-@pytest.fixture
-def logged_in(hub, hub_token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gives this process the token that the fake Hub accepts."""
-    monkeypatch.setenv("HF_TOKEN", hub_token)
-
-
-def download(fake_hub, token: str, cache: Path, script: str, *argv: str) -> str:
-    """Runs a script that loads from the fake Hub in a fresh process, and returns what it printed."""
-    variables = {"HF_ENDPOINT": fake_hub.url, "HF_HOME": str(cache), "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1"}
-    online = {"HF_HUB_OFFLINE": "0", "HF_DATASETS_OFFLINE": "0", "TRANSFORMERS_OFFLINE": "0"}
-    process = subprocess.run(
-        [sys.executable, "-c", script, *argv], env=os.environ | variables | online, capture_output=True, text=True
-    )
-    assert process.returncode == 0, process.stderr
-    return process.stdout
-
-
-def add_leftovers(folder: Path) -> None:
-    """Puts beside a result what a run leaves there and nobody wants to download."""
-    for name in (
-        "checkpoint-100/model.safetensors",
-        "runs/Nov22/events.out.tfevents.1",
-        "optimizer.pt",
-        "rng_state_0.pth",
-        "trainer_state.json",
-        "training_args.bin",
-        "data/.train-00000-of-00002.parquet.77.tmp",
-        ".git/config",
-        "eval-test/.cache/x",
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("leftover")
+def add(folder: Path, name: str, text: str = "leftover") -> None:
+    """Puts a file beside a result."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
 
 
 def test_push_arguments_come_from_the_command_line() -> None:
@@ -87,109 +51,180 @@ def test_push_arguments_come_from_the_command_line() -> None:
     assert args == PushArguments("a", "b/c", repo_type="dataset", dry_run=True)
     (args,) = load_config([PushArguments], ["--folder", "a", "--repo-id", "b/c", "--private", "false"])
     assert args == PushArguments("a", "b/c", private=False)
+    (args,) = load_config([PushArguments], ["--folder", "a", "--local-dir", "c", "--leave_out", "x", "y*"])
+    assert args == PushArguments("a", local_dir="c", leave_out=["x", "y*"])
 
 
-def test_dry_run_lists_exactly_what_would_go(model_folder: Path) -> None:
-    add_leftovers(model_folder)
+def test_dry_run_lists_exactly_what_would_go_and_what_stays(model_folder: Path) -> None:
+    for name in LEFTOVERS:
+        add(model_folder, name)
     plan = push(PushArguments(str(model_folder), "owner/name", dry_run=True))
     assert plan.url is None
     assert plan.repo_type == "model"
-    assert sorted(plan.files) == [
-        "README.md",
-        "config.json",
-        "eval-test/metrics.json",
-        "generation_config.json",
-        "metrics.json",
-        "model.safetensors",
-        "run.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-    ]
+    assert list(plan.files) == MODEL_FILES
     assert all((model_folder / path).stat().st_size == size for path, size in plan.files.items())
-    last = plan.summary().splitlines()[-1]
+    assert sorted(plan.left_out) == sorted(LEFTOVERS)
+    *_, stay, last = plan.summary().splitlines()
+    assert stay.split("stay here:")[0].strip() == f"{len('leftover') * len(LEFTOVERS)} bytes"
+    assert "checkpoint-100/," in stay and "training_args.bin" in stay
     assert last.split("bytes")[0].strip() == f"{sum(plan.files.values()):,}"
     assert last.endswith("in 9 files: model repository owner/name")
 
 
 def test_dry_run_needs_no_token_and_sends_nothing(hub, corpus_folder: Path) -> None:
+    before = sorted(corpus_folder.rglob("*"))
     assert push(PushArguments(str(corpus_folder), "owner/corpus", dry_run=True)).url is None
-    assert hub.requests == []
+    assert hub.log == []
+    assert sorted(corpus_folder.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("logged_in")
 def test_push_model_arrives_whole_in_one_private_commit(hub, model_folder: Path) -> None:
-    add_leftovers(model_folder)
+    for name in LEFTOVERS:
+        add(model_folder, name)
     plan = push(PushArguments(str(model_folder), "owner/teacher"))
     assert plan.url is not None
     assert plan.url.startswith(f"{hub.url}/models/owner/teacher/commit/")
-    assert len(hub.commits) == 1
-    assert hub.private == {"models/owner/teacher": True}
-    files = hub.repositories["models/owner/teacher"]["main"]
-    assert files == {path: (model_folder / path).read_bytes() for path in plan.files}
+    assert hub.messages == ["initial commit", "Push with hf_nat"]
+    assert hub.repositories["models/owner/teacher"].private
+    files = hub.files("models/owner/teacher")
+    assert files.pop(".gitattributes")
+    assert files == {path: (model_folder / path).read_bytes() for path in MODEL_FILES}
     assert 'checkpoint = "owner/teacher"' in files["README.md"].decode()
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_pushed_models_load_and_translate_as_before(
-    hub, hub_token: str, tmp_path: Path, model_folder: Path, student_folders: list[Path]
-) -> None:
-    folders = [model_folder, *student_folders]
-    for folder in folders:
-        push(PushArguments(str(folder), f"owner/{folder.name}"))
-    checkpoints = [*map(str, folders), *(f"owner/{folder.name}" for folder in folders)]
-    printed = download(hub, hub_token, tmp_path / "cache", LOAD_MODEL, *checkpoints).splitlines()
-    assert len(printed) == 2 * len(folders)
-    assert printed[len(folders) :] == printed[: len(folders)]
+@pytest.mark.parametrize("private", [True, False])
+def test_visibility_is_that_of_the_flag_and_holds_no_code_for_a_corpus(hub, corpus_folder: Path, private) -> None:
+    push(PushArguments(str(corpus_folder), "owner/corpus", private=private, commit_message="Mine"))
+    assert hub.repositories["datasets/owner/corpus"].private is private
+    assert {Path(path).suffix for path in hub.files("datasets/owner/corpus")} == {"", ".md", ".json", ".parquet"}
+    assert hub.messages[-1] == "Mine"
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_push_corpus_arrives_with_its_splits(hub, hub_token: str, tmp_path: Path, corpus_folder: Path) -> None:
-    push(PushArguments(str(corpus_folder), "owner/corpus", private=False))
-    assert hub.private == {"datasets/owner/corpus": False}
-    row = {"en": "a dog", "de": "ein hund"}
-    loaded = download(hub, hub_token, tmp_path / "cache", LOAD_CORPUS, "owner/corpus")
-    assert loaded == f"{ {'train': [row] * 3, 'validation': [row], 'test': [row]} }\n"
-
-
-@pytest.mark.usefixtures("logged_in")
-def test_second_push_deletes_shards_that_are_gone(hub, corpus_folder: Path) -> None:
+def test_second_push_deletes_shards_and_measures_that_are_gone(hub, corpus_folder: Path) -> None:
+    add(corpus_folder, "metrics.json", "{}")
+    (corpus_folder / "README.md").write_text("Mine.")
     push(PushArguments(str(corpus_folder), "owner/corpus"))
-    files = hub.repositories["datasets/owner/corpus"]["main"]
-    files["notes.md"] = b"kept"
+    add(corpus_folder, "notes.md", "kept")
+    push(PushArguments(str(corpus_folder), "owner/corpus"))
+    for name in ("metrics.json", "manifest.json", "notes.md", "data/train-00001-of-00002.parquet"):
+        (corpus_folder / name).unlink()
     shards = corpus_folder / "data"
-    (shards / "train-00001-of-00002.parquet").unlink()
     (shards / "train-00000-of-00002.parquet").rename(shards / "train-00000-of-00001.parquet")
-    push(PushArguments(str(corpus_folder), "owner/corpus", commit_message="again"))
+    push(PushArguments(str(corpus_folder), "owner/corpus"))
+    files = hub.files("datasets/owner/corpus")
     assert [path for path in files if path.startswith("data/train")] == ["data/train-00000-of-00001.parquet"]
+    assert {"metrics.json", "manifest.json"}.isdisjoint(files)
     assert files["notes.md"] == b"kept"
-    assert len(hub.commits) == 2
-    assert hub.commits[1]["entries"][0]["value"]["summary"] == "again"
 
 
 @pytest.mark.usefixtures("logged_in")
 def test_second_push_deletes_weights_that_are_gone(hub, model_folder: Path) -> None:
     push(PushArguments(str(model_folder), "owner/teacher"))
-    files = hub.repositories["models/owner/teacher"]["main"]
     model = MarianMTModel.from_pretrained(model_folder)
     (model_folder / "model.safetensors").unlink()
     model.save_pretrained(model_folder, max_shard_size=10_000)
     push(PushArguments(str(model_folder), "owner/teacher"))
+    files = hub.files("models/owner/teacher")
     assert "model.safetensors.index.json" in files
     assert "model.safetensors" not in files
 
 
 @pytest.mark.usefixtures("logged_in")
+def test_second_push_of_the_same_makes_no_commit(hub, model_folder: Path, corpus_folder: Path) -> None:
+    for folder in (model_folder, corpus_folder):
+        first = push(PushArguments(str(folder), f"owner/{folder.name}"))
+        commits, sent = len(hub.messages), hub.uploaded()
+        again = push(PushArguments(str(folder), f"owner/{folder.name}"))
+        assert Path(str(again.url)).name == Path(str(first.url)).name
+        assert (len(hub.messages), hub.uploaded()) == (commits, sent)
+
+
+@pytest.mark.usefixtures("logged_in")
 def test_push_to_a_branch_leaves_main_alone(hub, corpus_folder: Path) -> None:
     push(PushArguments(str(corpus_folder), "owner/corpus", revision="v2"))
-    branches = hub.repositories["datasets/owner/corpus"]
-    assert branches["main"] == {}
-    assert "manifest.json" in branches["v2"]
+    assert list(hub.files("datasets/owner/corpus")) == [".gitattributes"]
+    assert "manifest.json" in hub.files("datasets/owner/corpus", "v2")
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_tag_names_the_commit_and_never_moves(hub, corpus_folder: Path) -> None:
+    args = PushArguments(str(corpus_folder), "owner/corpus", tag="v1")
+    plan = push(args)
+    repository = hub.repositories["datasets/owner/corpus"]
+    assert repository.tags == {"v1": Path(str(plan.url)).name} == {"v1": repository.branches["main"]}
+    push(args)
+    add(corpus_folder, "notes.md")
+    push(PushArguments(str(corpus_folder), "owner/corpus"))
+    assert repository.tags["v1"] != repository.branches["main"]
+    add(corpus_folder, "more.md")
+    sent = len(hub.messages)
+    with pytest.raises(ValueError, match=rf"`tag` must be new, but 'v1' .* commit {repository.tags['v1']}"):
+        push(args)
+    assert len(hub.messages) == sent
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_space_goes_with_its_sdk(hub, tmp_path: Path) -> None:
+    add(tmp_path / "demo", "README.md", "---\ntitle: Demo\nsdk: gradio\n---\nTranslate.\n")
+    add(tmp_path / "demo", "app.py", "import gradio\n")
+    plan = push(PushArguments(str(tmp_path / "demo"), "owner/demo"))
+    assert plan.repo_type == "space"
+    assert hub.repositories["spaces/owner/demo"].sdk == "gradio"
+    assert hub.files("spaces/owner/demo")["app.py"] == b"import gradio\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("optimizer.pt", "x", "an optimizer's state"),
+        ("optimizer.bin", "x", "an optimizer's state"),
+        ("sub/optimizer_0/x.distcp", "x", "an optimizer's state"),
+        ("global_step10/zero_pp_rank_0_mp_rank_00_optim_states.pt", "x", "an optimizer's state"),
+        (".env", "x", "a secret by its name"),
+        ("sub/.env.local", "x", "a secret by its name"),
+        ("checkpoint-1/id_rsa", "x", "a secret by its name"),
+        ("server.pem", "x", "a secret by its name"),
+        ("notes.txt", "log in with hf_" + "aB3" * 12 + " please", "a text with a token or a private key"),
+        ("run.log", "x\n" * 9000 + "AKIA" + "A1B2" * 4, "a text with a token or a private key"),
+        ("notes.md", "ghp_" + "a1" * 20, "a text with a token or a private key"),
+        ("sub/key", "-----BEGIN OPENSSH PRIVATE KEY-----\nabc", "a text with a token or a private key"),
+    ],
+)
+def test_secrets_and_optimizer_states_go_only_if_told(model_folder: Path, name: str, text: str, reason: str) -> None:
+    add(model_folder, name, text)
+    args = {"folder": str(model_folder), "repo_id": "owner/name", "dry_run": True}
+    with pytest.raises(ValueError, match=r"with `--leave_out .*`, or send them with `--allow") as raised:
+        push(PushArguments(**args))
+    assert f"{name} ({reason})" in str(raised.value)
+    assert text.split()[-1] not in str(raised.value) or len(text) == 1
+    assert name in push(PushArguments(**args, leave_out=[name])).left_out
+    assert name in push(PushArguments(**args, allow=[name])).files
+
+
+def test_own_token_goes_nowhere_whatever_it_looks_like(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(model_folder, "notes.txt", "my-strange-token")
+    args = PushArguments(str(model_folder), "owner/name", dry_run=True)
+    assert "notes.txt" in push(args).files
+    monkeypatch.setenv("HF_TOKEN", "my-strange-token")
+    with pytest.raises(ValueError, match="notes.txt"):
+        push(args)
+
+
+def test_words_that_only_begin_like_a_token_are_none(model_folder: Path) -> None:
+    add(model_folder, "notes.txt", "hf_nat hf_hub_download xhf_" + "a" * 40)
+    add(model_folder, "empty.txt", "")
+    (model_folder / "binary.dat").write_bytes(b"\0hf_" + b"a" * 40)
+    files = push(PushArguments(str(model_folder), "owner/name", dry_run=True)).files
+    assert {"notes.txt", "empty.txt", "binary.dat"} <= files.keys()
 
 
 def test_push_without_token_says_so_before_anything_is_sent(hub, model_folder: Path) -> None:
     with pytest.raises(PermissionError, match=r"push to owner/teacher needs .* Run `hf auth login` or set HF_TOKEN\."):
         push(PushArguments(str(model_folder), "owner/teacher"))
-    assert hub.requests == []
+    assert hub.log == []
 
 
 def test_push_with_a_refused_token_says_so(hub, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,23 +232,6 @@ def test_push_with_a_refused_token_says_so(hub, model_folder: Path, monkeypatch:
     with pytest.raises(PermissionError, match=r"refused to write to owner/teacher \(status 401\)"):
         push(PushArguments(str(model_folder), "owner/teacher"))
     assert hub.repositories == {}
-
-
-def test_push_never_shows_the_token(hub, model_folder: Path, monkeypatch, caplog, capfd) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_nobodysToken")
-    caplog.set_level("DEBUG")
-    with pytest.raises(PermissionError) as raised:
-        push(PushArguments(str(model_folder), "owner/teacher"))
-    shown = "".join(traceback.format_exception(raised.value)) + caplog.text + "".join(capfd.readouterr())
-    assert "owner/teacher" in shown
-    assert "hf_nobodysToken" not in shown
-
-
-@pytest.mark.usefixtures("logged_in")
-def test_push_passes_on_other_failures_of_the_hub(hub, model_folder: Path) -> None:
-    hub.broken = True
-    with pytest.raises(HfHubHTTPError, match="500"):
-        push(PushArguments(str(model_folder), "owner/teacher"))
 
 
 @pytest.mark.parametrize("repo_id", ["name", "a/b/c", ""])
@@ -228,9 +246,23 @@ def test_push_malformed_repo_id_is_an_error(model_folder: Path) -> None:
     assert not (model_folder / "README.md").exists()
 
 
+def test_push_needs_one_destination(tmp_path: Path) -> None:
+    for options in ({}, {"repo_id": "owner/name", "local_dir": "there"}):
+        with pytest.raises(ValueError, match="Give `repo_id` or `local_dir`, one of them"):
+            PushArguments(str(tmp_path), **options)
+    with pytest.raises(ValueError, match="are for the Hub"):
+        PushArguments(str(tmp_path), local_dir="there", tag="v1")
+
+
 def test_push_wrong_repo_type_is_an_error(corpus_folder: Path) -> None:
     with pytest.raises(ValueError, match="`repo_type` must be 'dataset' for .*, got 'model'"):
         push(PushArguments(str(corpus_folder), "owner/name", repo_type="model", dry_run=True))
+
+
+def test_push_options_of_corpora_are_an_error_for_a_model(model_folder: Path, tmp_path: Path) -> None:
+    for options in ({"repo_id": "owner/name", "config_name": "beam"}, {"local_dir": str(tmp_path / "there")}):
+        with pytest.raises(ValueError, match="are for corpora, got the model"):
+            push(PushArguments(str(model_folder), **options))
 
 
 def test_push_missing_folder_is_an_error(tmp_path: Path) -> None:
@@ -256,7 +288,17 @@ def test_push_corpus_of_an_unfinished_distillation_is_an_error(corpus_folder: Pa
         push(PushArguments(str(corpus_folder), "owner/name", dry_run=True))
 
 
+def test_push_corpus_that_lost_a_shard_is_an_error(corpus_folder: Path) -> None:
+    (corpus_folder / "data/train-00001-of-00002.parquet").unlink()
+    with pytest.raises(ValueError, match=r"every shard of its manifest, .* without data/train-00001-of-"):
+        push(PushArguments(str(corpus_folder), "owner/name", dry_run=True))
+
+
 def test_push_corpus_with_its_own_card_needs_no_manifest(corpus_folder: Path) -> None:
     (corpus_folder / "manifest.json").unlink()
     (corpus_folder / "README.md").write_text("Mine.")
     assert push(PushArguments(str(corpus_folder), "owner/name", dry_run=True)).files["README.md"] == len("Mine.")
+
+
+def test_token_of_the_test_looks_like_one() -> None:
+    assert re.fullmatch("hf_[A-Za-z0-9]{30,}", TOKEN)

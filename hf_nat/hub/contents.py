@@ -1,0 +1,139 @@
+"""What of a folder goes to the Hub, what stays here, and what must not go unless someone says so."""
+
+from __future__ import annotations
+
+import mmap
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import metadata_load
+from huggingface_hub.utils import filter_repo_objects, get_token
+
+from .corpora import read_configs
+
+
+RepoType = Literal["model", "dataset", "space"]
+
+WEIGHTS = [
+    "model.safetensors",
+    "model-*-of-*.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model-*-of-*.bin",
+    "pytorch_model.bin.index.json",
+]
+# What a run leaves beside its result: checkpoints, logs, the trainer's state, unfinished and hidden files.
+_LEFTOVERS = [
+    "checkpoint-*/*",
+    "runs/*",
+    "events.out.tfevents*",
+    "*/events.out.tfevents*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*",
+    "trainer_state.json",
+    "training_args.bin",
+    "__pycache__/*",
+    "*/__pycache__/*",
+    "*.tmp",
+    ".*",
+    "*/.*",
+]
+_OPTIMIZER_STATE = ["optimizer*", "*/optimizer*", "global_step*/*", "*_optim_states.pt"]
+_SECRETS = [".env", ".env.*", ".netrc", ".npmrc", ".pypirc", ".git-credentials", "id_rsa*", "id_ecdsa*", "id_ed25519*"]
+_SECRETS += [f"*/{name}" for name in _SECRETS] + ["*.pem", "*.key", "*.p12", "*.pfx"]
+# How Hugging Face, AWS and GitHub write their tokens; the one that this process uses is searched for as well.
+_SECRET_TEXT = [
+    rb"\bhf_[A-Za-z0-9]{30,}\b",
+    rb"\bAKIA[0-9A-Z]{16}\b",
+    rb"\bgh[opsu]_[A-Za-z0-9]{36,}\b",
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+]
+
+
+def folder_type(folder: Path) -> RepoType:
+    """Tells the folder of a model, a corpus or a Space by its files.
+
+    Raises:
+        ValueError: if it is none of them, or a model without its tokenizer.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"`folder` must be an existing folder, got {str(folder)!r}. Check the path.")
+    if (folder / "README.md").is_file() and "sdk" in (metadata_load(folder / "README.md") or {}):
+        return "space"
+    names = [path.name for path in folder.iterdir()]
+    if "config.json" in names and any(filter_repo_objects(names, allow_patterns=WEIGHTS)):
+        if "tokenizer_config.json" not in names:
+            raise ValueError(
+                f"`folder` must hold the model's tokenizer, got {str(folder)!r} without tokenizer_config.json. "
+                "Call `tokenizer.save_pretrained` on the folder."
+            )
+        return "model"
+    if any(folder.glob("data/*.parquet")) or any(config.shards for config in read_configs(folder).values()):
+        return "dataset"
+    raise ValueError(
+        "`folder` must hold a model (config.json and weights), a corpus (data/*.parquet, or folders with a "
+        "manifest.json each) or a Space (README.md that names its `sdk`), "
+        f"got {str(folder)!r} with {sorted(names)[:10]}. Give the output folder of a training run or a distillation."
+    )
+
+
+def choose_files(
+    folder: Path, leave_out: Sequence[str] = (), allow: Sequence[str] = ()
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Parts the files of a folder into those that go and those that stay.
+
+    Args:
+        folder (`Path`): the folder.
+        leave_out (`Sequence[str]`, *optional*): patterns of files that stay, beside what a run leaves behind.
+        allow (`Sequence[str]`, *optional*): patterns of files that go whatever they look like.
+
+    Returns:
+        `tuple[dict[str, Path], dict[str, Path]]`: those that go and those that stay, by their paths in the folder.
+
+    Raises:
+        ValueError: if a file that neither pattern names looks like a secret, holds a token, or is an optimizer's state
+            outside a run's checkpoints.
+    """
+    files, left_out, refused = {}, {}, {}
+    token = get_token()
+    secret = re.compile(b"|".join([*_SECRET_TEXT, *([re.escape(token.encode())] if token else [])]))
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if _matches(name, leave_out):
+            left_out[name] = path
+        elif _matches(name, allow):
+            files[name] = path
+        elif _matches(name, _SECRETS):
+            refused[name] = "a secret by its name"
+        elif _matches(name, _LEFTOVERS):
+            left_out[name] = path
+        elif _matches(name, _OPTIMIZER_STATE):
+            refused[name] = "an optimizer's state"
+        elif _holds(path, secret):
+            refused[name] = "a text with a token or a private key"
+        else:
+            files[name] = path
+    if refused:
+        listed = ", ".join(f"{name} ({reason})" for name, reason in refused.items())
+        names = " ".join(refused)
+        raise ValueError(
+            f"`folder` must hold no secret and no optimizer's state, got {str(folder)!r} with {listed}. Leave them "
+            f"here with `--leave_out {names}`, or send them with `--allow {names}`."
+        )
+    return files, left_out
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(filter_repo_objects([name], allow_patterns=list(patterns)))
+
+
+def _holds(path: Path, pattern: re.Pattern[bytes]) -> bool:
+    """Searches a text file; one with a null byte in its first 8 KB is none, as git has it."""
+    with open(path, "rb") as file:
+        if b"\0" in (start := file.read(8192)) or not start:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            return pattern.search(text) is not None
