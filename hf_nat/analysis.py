@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from transformers.utils import logging
 
 from .alignment import SYMMETRIZATIONS, align, format_links, parse_links
 from .config import option
-from .data import corpus_tokens, load_corpus, tokenize
+from .data import corpus_tokens, load_corpus, tokenize, tokenizer_checksum
 from .data.corpora import read_lines
 from .metrics import (
     Complexity,
@@ -28,6 +29,8 @@ from .metrics import (
 )
 from .utils import atomic_path, read_json, sha256_file, write_json
 
+
+logger = logging.get_logger(__name__)
 
 ALIGNMENTS = ("forward", "reverse", *SYMMETRIZATIONS)
 
@@ -98,11 +101,10 @@ class AlignedCorpus:
 
     def _made_from(self, links_file: str | None) -> dict[str, str]:
         """Names what the files depend on: where it is the same, they are not made again."""
-        tokenizer = Path(self.args.tokens) / "tokenizer.json"
         return {
             "rows": self.rows._fingerprint,
             "languages": f"{self.args.source_lang}-{self.args.target_lang}",
-            "tokens": sha256_file(tokenizer) if tokenizer.is_file() else self.args.tokens,
+            "tokens": tokenizer_checksum(self.args.tokens) or self.args.tokens,
             "alignment": self.args.alignment if links_file is None else sha256_file(links_file),
         }
 
@@ -139,9 +141,27 @@ class AlignedCorpus:
         """Yields the links (source index, target index) of each row."""
         return parse_links(read_lines(self._links_file), self._links_file)
 
-    def target_texts(self) -> list[str]:
-        """Returns the target sentence of each row."""
-        return [pair[self.args.target_lang] for pair in self.rows["translation"]]
+    def target_texts(self, rows: np.ndarray | None = None) -> list[str]:
+        """Returns the target sentence of each row, or of the rows with these numbers."""
+        chosen = self.rows if rows is None else self.rows.select(rows)
+        return [pair[self.args.target_lang] for pair in chosen["translation"]]
+
+    def real_rows(self, real: AlignedCorpus) -> np.ndarray | None:
+        """Returns for each row the number of its row in the real corpus: `[rows]`, None if that is unknown.
+
+        A distilled corpus says it by `id`, which holds where `real_target` is the target there; other corpora of the
+        same length have the same rows.
+        """
+        if not {"id", "real_target"} <= set(self.rows.column_names):
+            return np.arange(len(self.rows)) if len(self.rows) == len(real.rows) else None
+        rows = np.array(self.rows["id"][:])
+        if rows.max() < len(real.rows) and self.rows["real_target"][:] == real.target_texts(rows):
+            return rows
+        logger.warning_once(
+            f"The rows of `{self.name}` are not traced: its `real_target` is not the target of row `id` of the real "
+            "corpus. Give the corpus that it was distilled from."
+        )
+        return None
 
     def entropies(self) -> np.ndarray:
         """Returns the mean conditional entropy per source token of each row in nats: `[rows]`, nan if empty."""
@@ -158,8 +178,9 @@ def measure_corpus(corpus: AlignedCorpus, real: AlignedCorpus | None = None) -> 
     Returns:
         `dict[str, Any]`: complexity C(d) and faithfulness F(d) in nats with 95 % intervals and F's parts, fuzzy
         reordering score 0-1, training BLEU 0-100 with its signature, mean sentence entropy in nats per token, and
-        seconds. What there is no real corpus for is None; so are the interval of F and the training BLEU where the
-        rows are not those of the real corpus, unless `corpus` has a column `real_target`.
+        seconds. What there is no real corpus for is None; so is the interval of F where `AlignedCorpus.real_rows` does
+        not know the rows, and the training BLEU where there is no column `real_target` either. A corpus without some
+        rows of the real one, a filtered one for instance, is measured against the whole real corpus.
 
     Source: Zhou, Gu & Neubig 2020, sections 3.2 and 4.2, Figures 3 and 7.
     """
@@ -180,28 +201,24 @@ def measure_corpus(corpus: AlignedCorpus, real: AlignedCorpus | None = None) -> 
         **dict.fromkeys(["training_bleu", "training_bleu_signature"]),
     }
     if real is not None:
-        same_rows = len(real.rows) == len(corpus.rows)
+        rows = corpus.real_rows(real)
         result = faithfulness(real.counts, corpus.counts)
         measures |= {
             "faithfulness": result.value,
             "agreement": result.agreement,
             "unseen_mass": result.unseen_mass,
         }
-        if args.num_bootstrap and same_rows:
-            measures["faithfulness_interval"] = faithfulness_interval(real.counts, corpus.counts, **bootstrap)
-        references = _real_targets(corpus, real)
-        if references is not None:
+        if args.num_bootstrap and rows is not None:
+            measures["faithfulness_interval"] = faithfulness_interval(
+                real.counts, corpus.counts, rows=rows, **bootstrap
+            )
+        has_targets = "real_target" in corpus.rows.column_names
+        if has_targets or rows is not None:
+            references = corpus.rows["real_target"][:] if has_targets else real.target_texts(rows)
             bleu = training_bleu(corpus.target_texts(), references, target_lang=args.target_lang)
             measures |= {"training_bleu": bleu.score, "training_bleu_signature": bleu.signature}
     measures["seconds"] = round(corpus.seconds + time.perf_counter() - started, 1)
     return measures
-
-
-def _real_targets(corpus: AlignedCorpus, real: AlignedCorpus) -> Sequence[str] | None:
-    """Returns the real target of each row of a distilled corpus, where they are known."""
-    if "real_target" in corpus.rows.column_names:
-        return corpus.rows["real_target"][:]
-    return real.target_texts() if len(real.rows) == len(corpus.rows) else None
 
 
 def load_rows(corpus: str, args: MeasureArguments) -> Dataset:

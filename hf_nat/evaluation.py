@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import option
 from .data.corpora import load_corpus
-from .inference import DecodingArguments, load_model, translate
+from .inference import DecodingArguments, load_model, process_state, translate
 from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 from .utils import atomic_path, environment, write_json
 
@@ -70,6 +70,8 @@ class EvaluateArguments(SplitArguments):
 def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
     """Translates a split, scores the translations and writes `metrics.json` and `translations.txt` (one a line).
 
+    The processes of a launcher share the sentences out; the main one writes.
+
     Args:
         args (`EvaluateArguments`): model and corpus.
         decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
@@ -91,8 +93,11 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
         "decoding": decoding.options(model) | {"max_batch_tokens": decoding.max_batch_tokens},
+        "num_processes": process_state().num_processes,
         "environment": environment(),
     }
+    if not process_state().is_main_process:
+        return metrics
     with atomic_path(output_dir / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     write_json(output_dir / "metrics.json", metrics)
@@ -107,7 +112,7 @@ def measure(
     scoring: Mapping[str, Any] | None = None,
     **generate_kwargs: Any,
 ) -> tuple[list[str], dict[str, Any]]:
-    """Translates the sources of pairs and scores the translations against their targets.
+    """Translates the sources of pairs, shared out over all processes, and scores the translations against the targets.
 
     Args:
         model (`PreTrainedModel`): the model.
@@ -122,7 +127,7 @@ def measure(
     """
     started = time.perf_counter()
     sources = [pair[args.source_lang] for pair in pairs]
-    translations = translate(model, tokenizer, sources, progress=True, **generate_kwargs)
+    translations = translate(model, tokenizer, sources, progress=True, shared=True, **generate_kwargs)
     seconds = time.perf_counter() - started
     texts = [translation.text for translation in translations]
     references = [pair[args.target_lang] for pair in pairs]
@@ -155,13 +160,14 @@ def _output_dir(args: EvaluateArguments) -> Path:
 
 def load_pairs(args: SplitArguments) -> list[dict[str, str]]:
     """Returns the texts of a split by language, in their order."""
-    rows = load_corpus(
-        args.corpus,
-        args.split,
-        source_lang=args.source_lang,
-        target_lang=args.target_lang,
-        config_name=args.config_name,
-    )
+    with process_state().main_process_first():
+        rows = load_corpus(
+            args.corpus,
+            args.split,
+            source_lang=args.source_lang,
+            target_lang=args.target_lang,
+            config_name=args.config_name,
+        )
     if args.max_samples is not None:
         rows = rows.select(range(min(args.max_samples, len(rows))))
     return rows["translation"][:]

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.utils import gather_object, parse_flag_from_env
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
@@ -93,9 +94,9 @@ class DecodingArguments:
         """Returns the options that bear on `model` as a run records them, unset ones left out.
 
         Raises:
-            ValueError: if an option of the other kind of model is set.
+            ValueError: if an option of the other kind of model is set, or there is no such expert.
         """
-        check_expert(model, self.expert)
+        expert = decoding_expert(model, self.expert)
         at_options = ("max_batch_tokens", "num_beams", "length_penalty", "expert")
         nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in at_options}
         given = {key: value for key, value in nat_options.items() if value is not None}
@@ -106,11 +107,10 @@ class DecodingArguments:
             return given
         for key, value in given.items():
             raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
-        expert = {} if self.expert is None else {"expert": self.expert}
-        if self.num_beams == 1:
-            return {"num_beams": 1, **expert}
-        beam = {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
-        return beam | expert
+        beam: dict[str, Any] = {"num_beams": 1}
+        if self.num_beams > 1:
+            beam = {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
+        return beam | ({} if expert is None else {"expert": expert})
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the arguments of `translate` for `model`; a re-ranking teacher and an ensemble are loaded."""
@@ -188,10 +188,25 @@ def _language_id(tokenizer: PreTrainedTokenizerBase, lang: str) -> int:
     return token_id
 
 
-def check_expert(model: PreTrainedModel, expert: int | None) -> None:
-    """Raises a ValueError where an expert is asked of a model that has none."""
-    if expert is not None and not hasattr(model.config, "num_experts"):
+def decoding_expert(model: PreTrainedModel, expert: int | None = None) -> int | None:
+    """Returns the expert of a mixture that decodes: the one asked for, else that of its generation config.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model.
+        expert (`int`, *optional*): the expert asked for.
+
+    Returns:
+        `int`, or `None` of a model without experts, and where the start token of its generation config decides.
+
+    Raises:
+        ValueError: if an expert is asked of a model that has no such, or none at all.
+    """
+    if expert is None:
+        return getattr(model.generation_config, "expert", None)
+    if not hasattr(model, "expert_token_id"):
         raise ValueError(f"`expert` must be left out for a model without experts, got {expert}.")
+    cast(Any, model).expert_token_id(expert)
+    return expert
 
 
 def process_state() -> PartialState:
@@ -212,6 +227,7 @@ def translate(
     max_batch_tokens: int = 4096,
     with_scores: bool = False,
     progress: bool = False,
+    shared: bool = False,
     choose: Choose | None = None,
     processors: Processors | None = None,
     **generate_kwargs: Any,
@@ -230,6 +246,9 @@ def translate(
         with_scores (`bool`, *optional*, defaults to `False`): score an autoregressive model's outputs, with one more
             forward pass per batch.
         progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
+        shared (`bool`, *optional*, defaults to `False`): deal the batches out to the processes that a launcher
+            started, all of which must call with the same arguments. Each gets the translations of all: those of one
+            process, which forms the same batches.
         choose (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the number of a
             sentence and the texts of its outputs, the best first, to the index of the one that is kept; by default the
             first is.
@@ -246,8 +265,10 @@ def translate(
         ValueError: if `max_batch_tokens` is below 1.
     """
     decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, choose, processors, generate_kwargs)
-    with progress_bar(len(sentences), "Translating", disable=not progress) as bar:
-        return decoder.translate(sentences, bar)
+    state = process_state() if shared else None
+    disable = not progress or (state is not None and not state.is_main_process)
+    with progress_bar(len(sentences), "Translating", disable=disable) as bar:
+        return decoder.translate(sentences, bar, state)
 
 
 def translate_stream(
@@ -305,17 +326,23 @@ class _Decoder:
         if self.max_batch_tokens < 1:
             raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
 
-    def translate(self, sentences: Sequence[str], bar: tqdm) -> list[Translation]:
+    def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
         sources = encode_non_blank(self.model, self.tokenizer, sentences)
-        results: list[Translation | None] = [None] * len(sources.rows)
-        bar.update(len(sentences) - len(results))
-        for batch in token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens):
+        batches = token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens)
+        if state is None:
+            bar.update(len(sentences) - len(sources.rows))
+        else:
+            batches = batches[state.process_index :: state.num_processes]
+            bar.reset(sum(map(len, batches)))
+        results: list[tuple[int, Translation]] = []
+        for batch in batches:
             outputs = self._batch([sources.input_ids[i] for i in batch], [sources.rows[i] for i in batch])
-            for i, output in zip(batch, outputs, strict=True):
-                results[i] = output
+            results += zip(batch, outputs, strict=True)
             bar.update(len(batch))
-        return sources.in_order(cast(list[Translation], results))
+        if state is not None:
+            results = gather_object(results)
+        return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
 
     @torch.inference_mode()
     def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[Translation]:

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from .config import option
 from .evaluation import SplitArguments, load_pairs, measure
-from .inference import DecodingArguments, load_model
+from .inference import DecodingArguments, load_model, process_state
 from .metrics.translation import DEFAULT_METRICS
-from .models import NATPreTrainedModel
 from .utils import environment, read_json, sha256_file, write_json
 
 
 logger = logging.get_logger(__name__)
 
+# From a knob that is tuned by default, where a model has it, to the values that are tried.
 # Source: the EOS penalties that fairseq's documentation suggests, 0 to 3.
-_DEFAULT_VALUES = {"eos_penalty": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)}
+_DEFAULT_VALUES: dict[str, Callable[[PreTrainedConfig], Sequence[float]]] = {
+    "eos_penalty": lambda config: (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
+    "expert": lambda config: range(config.num_experts),
+}
+# Keys of a generation config that say nothing about decoding.
+_NO_SETTINGS = {"transformers_version", "_from_model_config"}
 _LOWER_IS_BETTER = ("ter",)
 
 
@@ -36,8 +41,8 @@ class TuneArguments(SplitArguments):
     """
 
     split: str = option("validation", "split to translate")
-    knob: str = option("eos_penalty", "decoding knob to tune, out of those in generation_config.json")
-    values: list[float] | None = option(None, "values to try; default for eos_penalty: 0 0.5 1 1.5 2 3")
+    knob: str | None = option(None, "decoding knob to tune; default: eos_penalty, or expert of a mixture of experts")
+    values: list[float] | None = option(None, "values to try; default: 0 0.5 1 1.5 2 3, or every expert")
     metric: str = option("bleu", f"metric that decides: {', '.join(DEFAULT_METRICS)}")
 
     def __post_init__(self) -> None:
@@ -49,6 +54,7 @@ class TuneArguments(SplitArguments):
 def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
     """Translates a split once for each value of a knob and sets the best one in `generation_config.json`.
 
+    The processes of a launcher share the sentences out; the main one writes.
     `tune-KNOB.json` in the model's folder is written after every value. A value that it holds already, for the same
     weights, texts and other settings, is not measured again, and takes part in the choice.
 
@@ -62,18 +68,19 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         they were measured with.
 
     Raises:
-        ValueError: if `model` is no folder or no NAT model, it has no such knob, the knob's values are missing or no
-            whole numbers where it counts something, or the knob is among the decoding options.
+        ValueError: if `model` is no folder or has no knobs, no such knob or no such value of it, the knob's values are
+            missing or no whole numbers where it counts something, or the knob is among the decoding options.
     """
     folder = Path(args.model)
     if not folder.is_dir():
         raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
     model, tokenizer = load_model(folder)
     decoding = decoding or DecodingArguments()
-    values = _values(args, model, decoding)
+    knob = _knob(args, model)
+    values = _values(knob, args.values, model, decoding)
     pairs = load_pairs(args)
-    path = folder / f"tune-{args.knob}.json"
-    identity = _identity(args, model, decoding, pairs)
+    path = folder / f"tune-{knob}.json"
+    identity = _identity(knob, args, model, decoding, pairs)
     report = read_json(path) if path.is_file() else {}
     if any(report.get(name) != value for name, value in identity.items()):
         report = {**identity, "results": []}
@@ -82,56 +89,77 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         if value in [result["value"] for result in report["results"]]:
             continue
         scoring = {"metrics": [args.metric]}
-        _, measured = measure(model, tokenizer, pairs, args, scoring, **generate_kwargs, **{args.knob: value})
+        _, measured = measure(model, tokenizer, pairs, args, scoring, **{**generate_kwargs, knob: value})
         result = {
             "value": value,
             **measured["scores"][args.metric],
             **{name: measured[name] for name in ("seconds", "iterations_mean")},
         }
-        logger.info(f"{args.knob} {value:g}: {args.metric} {result['score']:.2f} in {result['seconds']:.1f} s")
+        logger.info(f"{knob} {value:g}: {args.metric} {result['score']:.2f} in {result['seconds']:.1f} s")
         results = sorted([*report["results"], result], key=lambda result: result["value"])
         report |= {"results": results, "best": _best(results, args.metric), "environment": environment()}
-        write_json(path, report)
-    _set_default(model, folder, args.knob, report["best"])
+        if process_state().is_main_process:
+            write_json(path, report)
+    if process_state().is_main_process:
+        _set_default(model, folder, knob, report["best"])
     return report
 
 
-def _values(args: TuneArguments, model: PreTrainedModel, decoding: DecodingArguments) -> list[float]:
+def _knobs(model: PreTrainedModel) -> dict[str, Any]:
+    """Returns the decoding knobs of a model that are numbers, with their defaults."""
+    defaults: dict[str, Any] = getattr(model, "generation_defaults", {})
+    return {name: default for name, default in sorted(defaults.items()) if type(default) in (int, float)}
+
+
+def _knob(args: TuneArguments, model: PreTrainedModel) -> str:
+    """Returns the knob that is tuned."""
+    knobs = list(_knobs(model))
+    if not knobs:
+        raise ValueError(f"`model` must be a NAT model or a mixture of experts, got a {type(model).__name__}.")
+    knob = args.knob or next((name for name in _DEFAULT_VALUES if name in knobs), None)
+    if knob not in knobs:
+        raise ValueError(f"`knob` must be out of {knobs} for a {type(model).__name__}, got {knob!r}.")
+    return knob
+
+
+def _values(
+    knob: str, values: Sequence[float] | None, model: PreTrainedModel, decoding: DecodingArguments
+) -> list[float]:
     """Returns the values to try, smallest first, as integers where the knob counts something."""
-    if not isinstance(model, NATPreTrainedModel):
-        raise ValueError(f"`model` must be a NAT model, got a {type(model).__name__}.")
-    defaults = cast(Any, model).generation_defaults
-    knobs = sorted(name for name, default in defaults.items() if type(default) in (int, float))
-    if args.knob not in knobs:
-        raise ValueError(f"`knob` must be out of {knobs} for a {type(model).__name__}, got {args.knob!r}.")
-    if args.knob in decoding.options(model):
-        raise ValueError(f"`{args.knob}` must be left out while it is tuned, got {getattr(decoding, args.knob)}.")
-    values = args.values or _DEFAULT_VALUES.get(args.knob)
-    if values is None:
-        raise ValueError(f"`values` must be given for `{args.knob}`, got none.")
-    if type(defaults[args.knob]) is float:
-        return sorted(set(values))
-    for value in values:
-        if value != int(value):
-            raise ValueError(f"`values` of `{args.knob}` must be whole numbers, got {value}.")
-    return sorted({int(value) for value in values})
+    if (given := getattr(decoding, knob)) is not None:
+        raise ValueError(f"`{knob}` must be left out while it is tuned, got {given}.")
+    if not values and knob not in _DEFAULT_VALUES:
+        raise ValueError(f"`values` must be given for `{knob}`, got none.")
+    values = values or _DEFAULT_VALUES[knob](model.config)
+    if type(_knobs(model)[knob]) is int:
+        for value in values:
+            if value != int(value):
+                raise ValueError(f"`values` of `{knob}` must be whole numbers, got {value}.")
+        values = [int(value) for value in values]
+    for value in values:  # Those that the model does not have are an error now, not after the others.
+        replace(decoding, **cast(Any, {knob: value})).options(model)
+    return sorted(set(values))
 
 
 def _identity(
-    args: TuneArguments, model: PreTrainedModel, decoding: DecodingArguments, pairs: Sequence[dict[str, str]]
+    knob: str,
+    args: TuneArguments,
+    model: PreTrainedModel,
+    decoding: DecodingArguments,
+    pairs: Sequence[dict[str, str]],
 ) -> dict[str, Any]:
     """Collects everything that a score depends on beside the knob's value."""
     texts = [(pair[args.source_lang], pair[args.target_lang]) for pair in pairs]
-    defaults = {*cast(Any, model).generation_defaults, "max_length", "max_new_tokens"} - {args.knob}
+    settings = {**cast(Any, model).generation_defaults, **cast(Any, model).generation_config.to_diff_dict()}
     return {
-        "knob": args.knob,
+        "knob": knob,
         "metric": args.metric,
         **{name: getattr(args, name) for name in ("corpus", "config_name", "split", "source_lang", "target_lang")},
         "num_sentences": len(pairs),
         "corpus_sha256": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
         "weights_sha256": {path.name: sha256_file(path) for path in sorted(Path(args.model).glob("*.safetensors"))},
-        "generation_config": {name: getattr(model.generation_config, name, None) for name in sorted(defaults)},
-        "decoding": decoding.options(model),
+        "generation_config": {name: settings[name] for name in sorted(settings.keys() - {knob} - _NO_SETTINGS)},
+        "decoding": {name: value for name, value in decoding.options(model).items() if name != knob},
     }
 
 
@@ -146,4 +174,7 @@ def _set_default(model: PreTrainedModel, folder: Path, knob: str, value: float) 
     path = folder / "generation_config.json"
     if not path.is_file():
         cast(Any, model).generation_config.save_pretrained(folder)
-    write_json(path, read_json(path) | {knob: value})
+    settings = read_json(path) | {knob: value}
+    # With this mark transformers reads only its own knobs.
+    settings.pop("_from_model_config", None)
+    write_json(path, settings)

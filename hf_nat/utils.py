@@ -7,8 +7,9 @@ import json
 import os
 import platform
 import resource
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +38,24 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
+
+    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
+    it a hidden folder that the next call for `path` removes.
+    """
+    path = Path(path).resolve()
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Writes `value` atomically as indented JSON with sorted keys and a final newline."""
     with atomic_path(path) as temporary:
@@ -46,6 +65,35 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def check_settings(folder: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuses to go on in a folder that was begun with other settings.
+
+    Args:
+        folder (`str` or `Path`): the folder, for the message.
+        found (`Mapping[str, Any]`): settings that the folder was begun with, as a JSON file holds them.
+        wanted (`Mapping[str, Any]`): settings of this run.
+
+    Raises:
+        ValueError: naming the first setting that differs, with both values.
+    """
+    before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise ValueError(
+                f"`{name}` must be the same in every run into {str(folder)!r}: it was {before.get(name)!r}, got "
+                f"{now.get(name)!r}. Use another `output_dir`, or delete this one."
+            )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts with dotted names."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def sha256_file(path: str | Path) -> str:

@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -71,7 +71,7 @@ def naive(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[],
     def rewrite(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
         sources = [pair[settings["source_lang"]] for pair in batch["translation"]]
         inputs = tokenizer(sources, return_tensors="pt", padding=True, return_token_type_ids=False)
-        outputs = model.generate(
+        outputs = cast(Any, model).generate(
             **inputs,
             num_beams=settings["num_beams"],
             length_penalty=1.0,

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from hf_nat.config import load_config
 from hf_nat.hub import write_corpus_card, write_model_card
@@ -63,7 +63,8 @@ def _model(config: str, *evaluations: Path) -> Path:
     folder = Path(training_args.output_dir)
     if model_args.init_from_teacher:
         _, model_class = ARCHITECTURES[model_args.model_type]
-        model = model_class.from_teacher(AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher))
+        teacher = AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher)
+        model: PreTrainedModel = model_class.from_teacher(teacher)
     else:
         special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
         fields = {**special, "vocab_size": data_args.vocab_size, **model_args.model_config}

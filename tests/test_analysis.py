@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 
 from hf_nat.alignment import align, format_links, symmetrize
 from hf_nat.analysis import ALIGNMENTS, AlignedCorpus, MeasureArguments, load_rows, measure_corpus
@@ -186,6 +186,67 @@ def test_corpus_with_other_rows_has_measures_but_no_pairing(corpora: tuple[Path,
     assert measured["training_bleu"] == pytest.approx(100)
 
 
+def traced(rows: Dataset, kept: list[int]) -> Dataset:
+    """Some rows of a corpus as a filter leaves them: with the number and the target of their real row."""
+    return rows.map(lambda row: {"real_target": row["translation"]["tgt"]}).select(kept)
+
+
+def test_filtered_rows_are_paired_with_the_real_ones_by_their_id(corpora: tuple[Path, Path], tmp_path: Path) -> None:
+    args = MeasureArguments("src", "tgt", tokens="space", num_bootstrap=40)
+    rows = load_rows(str(corpora[0]), args)
+    real = AlignedCorpus("real", rows, tmp_path / "real", args)
+    kept = list(range(1, SIZE, 3))
+    part = AlignedCorpus("part", traced(rows, kept), tmp_path / "part", args)
+    assert part.real_rows(real).tolist() == kept
+    low, high = measure_corpus(part, real)["faithfulness_interval"]
+    assert low < faithfulness(real.counts, part.counts).value < high
+    # Oracle: the samples one by one, as corpora written out.
+    values, rng = [], np.random.default_rng(args.seed)
+    columns = [list(column) for column in (real.sources(), real.targets(), real.links())]
+    own = [list(column) for column in (part.sources(), part.targets(), part.links())]
+    for _ in range(args.num_bootstrap):
+        drawn = rng.integers(SIZE, size=SIZE)
+        sample = LexicalCounts.from_corpus(*([column[row] for row in drawn] for column in columns))
+        places = [kept.index(row) for row in drawn if row in kept]
+        values.append(
+            faithfulness(sample, LexicalCounts.from_corpus(*([column[i] for i in places] for column in own))).value
+        )
+    values = np.array(values) + faithfulness(real.counts, part.counts).value - np.mean(values)
+    assert (low, high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
+def test_rows_of_another_corpus_are_not_paired_even_where_the_lengths_agree(
+    corpora: tuple[Path, Path], tmp_path: Path
+) -> None:
+    args = MeasureArguments("src", "tgt", tokens="space", num_bootstrap=5)
+    rows = load_rows(str(corpora[0]), args)
+    other = AlignedCorpus("other", rows.select(range(200)), tmp_path / "other", args)
+    for number, kept in enumerate([list(range(200, 400)), list(range(1, 201))]):
+        part = AlignedCorpus("part", traced(rows, kept), tmp_path / f"part{number}", args)
+        measured = measure_corpus(part, other)
+        assert part.real_rows(other) is None
+        assert measured["faithfulness_interval"] is None
+        assert measured["training_bleu"] == pytest.approx(100)
+
+
+def test_report_of_filtered_rows_shows_examples_of_the_right_rows(corpora: tuple[Path, Path], tmp_path: Path) -> None:
+    real, distilled = (load_rows(str(path), MeasureArguments("src", "tgt")) for path in corpora)
+    targets = [pair["tgt"] for pair in real["translation"]]
+    traced_rows = distilled.map(lambda row: {"real_target": targets[row["id"]]})
+    (tmp_path / "part/data").mkdir(parents=True)
+    traced_rows.select(range(7, SIZE, 2)).to_parquet(tmp_path / "part/data/train-00000-of-00001.parquet")
+    options = [f"--real={corpora[0]}", f"--distilled={tmp_path / 'part'}", "--num_bootstrap=0", "--num_examples=5"]
+    assert main(["analyze", *LANGS, *options, f"--output_dir={tmp_path / 'report'}"]) == 0
+    text = (tmp_path / "report/report.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (real|part), (source|target) \| (.*) \|$", text, flags=re.M)
+    assert len(shown) == 20
+    for real_source, real_target, source, _ in zip(
+        *[iter(re.sub("<.*?>", "", line[2]) for line in shown)] * 4, strict=True
+    ):
+        assert real_source == source, "both must be the same sentence"
+        assert {"src": real_source, "tgt": real_target} in real["translation"][:]
+
+
 def test_empty_rows_are_measured_over(tmp_path: Path) -> None:
     for lang, lines in (("src", "a b\n\na\n"), ("tgt", "x y\nx\n\n")):
         (tmp_path / f"train.{lang}").write_text(lines, encoding="utf-8")
@@ -220,7 +281,7 @@ def test_links_that_do_not_fit_are_an_error_that_names_file_and_row(
     [
         (["--alignment=diagonal"], "`alignment` must be one of"),
         (["--num_bootstrap=-1"], "`num_bootstrap` must be >= 0, got -1"),
-        (["--distilled", "a/x", "b/x"], "Names of corpora must be distinct, got ['real', 'x']"),
+        (["--distilled", "a/x", "b/x"], "Names of corpora must be distinct, got ['real', 'x', 'x']"),
         (["--distilled=a", "--distilled_links", "b", "c"], "one for each distilled corpus, got 2 for 1"),
     ],
 )

@@ -10,6 +10,7 @@ from hf_nat.cli.main import main
 from hf_nat.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments
+from hf_nat.experiments.born_again import BornAgainArguments
 from hf_nat.models import ARCHITECTURES
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 
@@ -20,6 +21,7 @@ RUNS = [path for path in CONFIGS if path.parts[-2] in ("toy", "multi30k", "wmt14
 SMALL = ["--max_steps=2", "--max_tokens=300", "--vocab_size=120", "--size=nano", "--bf16=false", "--use_cpu=true"]
 QUIET = ["--report_to=none", "--disable_tqdm=true", "--eval_strategy=no", "--save_strategy=no"]
 PLAIN = ["--load_best_model_at_end=false", "--average_checkpoints=0"]
+FEW_ROWS = ["--config_name=", "--test_split=test", "--max_samples=4", "--num_beams=2", "--max_new_tokens=5"]
 
 
 def keys(path):
@@ -53,17 +55,25 @@ def test_config_runs(path, toy, tmp_path):
     options, teacher = toy
     output_dir = tmp_path / "run"
     if "strategy" in keys(path):
-        small = ["--config_name=", "--test_split=test", "--max_samples=4", "--num_beams=2", "--max_new_tokens=5"]
-        argv = ["distill", str(path), *options, *small, f"--teacher={teacher}", f"--output_dir={output_dir}"]
-        expected = "manifest.json"
+        argv = ["distill", str(path), *options, *FEW_ROWS, f"--teacher={teacher}", f"--output_dir={output_dir}"]
+        expected = ("manifest.json", "README.md")
+    elif "iterations" in keys(path):
+        own = {
+            "teacher": [*options, *SMALL, *QUIET, *PLAIN],
+            "distill": [*options, *FEW_ROWS],
+            "student": [*SMALL, *QUIET, *PLAIN],
+        }
+        argv = ["born-again", str(path), "--iterations=0", "--num_bootstrap=0", f"--output_dir={output_dir}"]
+        for name, settings in own.items():
+            argv += [f"--{name}_options", *(setting.removeprefix("--") for setting in settings)]
+        expected = ("report.html", "born_again.json", "iteration_0/corpus/README.md", "iteration_0/student/README.md")
     else:
         argv = ["train", str(path), *options, *SMALL, *QUIET, *PLAIN, f"--output_dir={output_dir}"]
         argv += [f"--{key}={teacher}" for key in ("tokenizer", "init_from_teacher") if key in keys(path)]
         argv += ["--config_name="]
-        expected = "metrics.json"
+        expected = ("metrics.json", "README.md")
     assert main(argv) == 0
-    assert (output_dir / expected).is_file()
-    assert (output_dir / "README.md").is_file()
+    assert [name for name in expected if not (output_dir / name).is_file()] == []
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -71,6 +81,10 @@ def test_config_as_written_is_a_run(path, monkeypatch):
     """The real parser takes every value as it stands, sizes and model types exist, and the header names the file."""
     if "strategy" in keys(path):
         load_config((DistillArguments,), [str(path)])
+    elif "iterations" in keys(path):
+        (args,) = load_config((BornAgainArguments,), [str(path)])
+        assert args.output_dir == f"runs/{path.parent.name}/{path.stem}"
+        assert set(args.settings()) == {"teacher", "distill", "student"}
     else:
         model_args, _, training_args = load_config(
             (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), "--bf16=false"]

@@ -18,6 +18,14 @@ LESS = {
     "toy": ["--train=300", "--validation=10", "--test=10"],
     "train": ["--max_steps=3", "--save_steps=3", "--eval_steps=3", "--use_cpu=true", "--disable_tqdm=true"],
     "distill": ["--max_samples=20", "--num_beams=2", "--max_new_tokens=8"],
+    "born-again": [
+        "--iterations=1",
+        "--num_bootstrap=5",
+        *("--teacher_options", "max_steps=3", "save_steps=3", "eval_steps=3", "use_cpu=true", "disable_tqdm=true"),
+        *("--distill_options", "max_samples=20", "num_beams=2", "max_new_tokens=8"),
+        *("--student_options", "max_steps=3", "save_steps=3", "use_cpu=true", "disable_tqdm=true"),
+    ],
+    "filter": ["--drop", "empty_source"],  # a teacher of 3 updates writes nothing that a stricter rule would keep
     "analyze": ["--num_bootstrap=5"],
     "evaluate": ["--max_samples=5"],
     "tune": ["--max_samples=5"],

@@ -28,9 +28,9 @@ def test_multi30k_page_holds_the_table_of_its_benchmark():
     assert markdown_table(read_json(ROOT / "configs/multi30k/benchmark/cpu.json")) in PAGE
 
 
-def test_readme_holds_the_table_of_the_training_benchmark():
+def test_benchmark_page_holds_the_table_of_the_training_benchmark():
     table = training_table(read_json(ROOT / "scripts/results/benchmark_training_cpu.json"))
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["words", "bpe"])

@@ -10,9 +10,19 @@ from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokeniz
 
 import hf_nat.tuning
 from hf_nat.config import load_config
+from hf_nat.data.corpora import load_corpus
+from hf_nat.distillation import DistillArguments, distill
 from hf_nat.evaluation import EvaluateArguments, evaluate
-from hf_nat.inference import DecodingArguments
-from hf_nat.models import InsertionTransformerConfig, InsertionTransformerForConditionalGeneration
+from hf_nat.hub.cards import write_model_card
+from hf_nat.inference import DecodingArguments, load_model, translate
+from hf_nat.models import (
+    CMLMConfig,
+    CMLMForConditionalGeneration,
+    InsertionTransformerConfig,
+    InsertionTransformerForConditionalGeneration,
+    MoEMarianConfig,
+    MoEMarianMTModel,
+)
 from hf_nat.tuning import TuneArguments, tune
 from hf_nat.utils import read_json, write_json
 
@@ -67,7 +77,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
 
     def measure(_model, _tokenizer, pairs, args, scoring, max_batch_tokens, **generate_kwargs):
         (metric,) = scoring["metrics"]
-        score = {"score": scores.pop(generate_kwargs[args.knob]), "signature": "a signature"}
+        score = {"score": scores.pop(generate_kwargs[args.knob or "eos_penalty"]), "signature": "a signature"}
         return [""] * len(pairs), {"scores": {metric: score}, "seconds": 1.0, "iterations_mean": 2.0}
 
     monkeypatch.setattr(hf_nat.tuning, "measure", measure)
@@ -184,8 +194,113 @@ def test_bad_argument_is_an_error(run, options, message):
         run(**options)
 
 
-def test_an_autoregressive_model_is_an_error(run, copy_teacher: MarianMTModel, tiny_tokenizer, tmp_path):
+def test_a_model_without_knobs_is_an_error(run, copy_teacher: MarianMTModel, tiny_tokenizer, tmp_path):
     copy_teacher.save_pretrained(tmp_path / "teacher")
     tiny_tokenizer.save_pretrained(tmp_path / "teacher")
-    with pytest.raises(ValueError, match="`model` must be a NAT model, got a MarianMTModel"):
+    with pytest.raises(ValueError, match="`model` must be a NAT model or a mixture of experts, got a MarianMTModel"):
         run(model=tmp_path / "teacher")
+
+
+def test_a_model_without_a_knob_that_is_tuned_by_default_is_an_error(run, tiny_tokenizer, tmp_path):
+    fields = {f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "eos", "mask")}
+    config = CMLMConfig(vocab_size=len(tiny_tokenizer), d_model=8, encoder_layers=1, decoder_layers=1, **fields)
+    CMLMForConditionalGeneration(config).save_pretrained(tmp_path / "cmlm")
+    tiny_tokenizer.save_pretrained(tmp_path / "cmlm")
+    with pytest.raises(ValueError, match=r"`knob` must be out of \['length_beam', 'max_iterations'\] .* got None"):
+        run(model=tmp_path / "cmlm")
+
+
+# The expert of a mixture
+
+
+@pytest.fixture
+def mixture(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
+    """Expert 1 copies as `copy_teacher` does; the others start from tokens that make it say something else."""
+    size = len(tiny_tokenizer)
+    fields = {**copy_teacher.config.to_dict(), "vocab_size": size + 3, "decoder_vocab_size": size + 3}
+    for name in ("model_type", "architectures", "dtype", "decoder_start_token_id"):
+        fields.pop(name, None)
+    model = MoEMarianMTModel(MoEMarianConfig(**fields, num_experts=3, prior="learned", assignment="soft"))
+    weights = {name: w for name, w in copy_teacher.state_dict().items() if w.shape[0] != size}
+    model.load_state_dict(weights | {"final_logits_bias": torch.zeros(1, size + 3)}, strict=False)
+    shared = copy_teacher.model.shared.weight
+    with torch.no_grad():
+        model.model.shared.weight[:size] = shared
+        model.model.shared.weight[size:] = torch.stack(
+            [5 * shared[9], shared[tiny_tokenizer.pad_token_id], -shared[7]]
+        )
+    model.save_pretrained(tmp_path / "mixture")
+    tiny_tokenizer.save_pretrained(tmp_path / "mixture")
+    return tmp_path / "mixture"
+
+
+def test_best_expert_is_the_one_that_everything_decodes_with(run, mixture, corpus, tmp_path):
+    report = run(model=mixture, num_beams=2)
+    assert report == read_json(mixture / "tune-expert.json")
+    assert (report["knob"], report["decoding"]["num_beams"]) == ("expert", 2)
+    assert json.dumps([result["value"] for result in report["results"]]) == "[0, 1, 2]"
+    evaluation = EvaluateArguments(str(mixture), corpus, "en", "xx", split="validation", metrics=["bleu"])
+    for result in report["results"]:
+        metrics = evaluate(evaluation, DecodingArguments(num_beams=2, expert=result["value"]))
+        assert result["score"] == metrics["scores"]["bleu"]["score"]
+        assert result["iterations_mean"] is None
+    scores = [result["score"] for result in report["results"]]
+    best = report["best"]
+    assert scores[best] == max(scores) > min(scores) and best != 0
+
+    assert json.dumps(default(mixture, "expert")) == str(best)
+    metrics = evaluate(evaluation, DecodingArguments(num_beams=2))
+    assert metrics["scores"]["bleu"]["score"] == scores[best]
+    assert metrics["decoding"]["expert"] == best
+    assert f"`expert={best}`" in write_model_card(mixture).read_text()
+    model, tokenizer = load_model(mixture)
+    sentences = ["hello", "a dog runs"]
+    by_expert = [translate(model, tokenizer, sentences, expert=expert) for expert in range(3)]
+    assert translate(model, tokenizer, sentences) == by_expert[best] != by_expert[0]
+    source = tokenizer("hello", return_tensors="pt").input_ids
+    assert model.generate(source)[0, 0] == model.expert_token_id(best)
+    assert AutoModelForSeq2SeqLM.from_pretrained(mixture).generate(source)[0, 0] == model.expert_token_id(best)
+
+    expected = [translation.text for translation in translate(model, tokenizer, sentences, num_beams=2)]
+    (tmp_path / "train.jsonl").write_text(
+        "".join(json.dumps({"translation": {"en": text, "xx": "-"}}) + "\n" for text in sentences)
+    )
+    for backend in ("torch", "ct2"):
+        distilled = DistillArguments(
+            teacher=str(mixture),
+            corpus=corpus,
+            source_lang="en",
+            target_lang="xx",
+            output_dir=str(tmp_path / backend),
+            validation_split=None,
+            test_split=None,
+            num_beams=2,
+            backend=backend,
+        )
+        distill(model, tokenizer, distilled)
+        rows = load_corpus(str(tmp_path / backend), "train", source_lang="en", target_lang="xx")["translation"]
+        assert [row["xx"] for row in rows] == expected, backend
+        assert read_json(tmp_path / backend / "manifest.json")["decoding"]["expert"] == best
+
+
+def test_tuned_expert_is_tuned_again_and_not_measured_again(run, mixture, scores):
+    scores |= {0: 1.0, 1: 3.0, 2: 3.0}
+    assert run(model=mixture, knob="expert")["best"] == 1
+    assert run(model=mixture, knob="expert", values=(2,))["best"] == 1
+    scores |= {0: 4.0, 1: 3.0, 2: 3.0}
+    assert run(model=mixture, knob="expert", num_beams=3)["best"] == 0
+    assert default(mixture, "expert") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"values": (0, 3)}, r"`expert` must be in \[0, 3\), the model's experts, got 3"),
+        ({"values": (0, 1.5)}, "`values` of `expert` must be whole numbers, got 1.5"),
+        ({"expert": 1}, "`expert` must be left out while it is tuned, got 1"),
+        ({"knob": "eos_penalty"}, r"`knob` must be out of \['expert'\] for a MoEMarianMTModel, got 'eos_penalty'"),
+    ],
+)
+def test_bad_expert_is_an_error_before_anything_is_translated(run, mixture, scores, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(model=mixture, **options)

@@ -8,13 +8,15 @@ from pathlib import Path
 from ..config import load_config
 from ..evaluation import EvaluateArguments, evaluate
 from ..hub.cards import write_model_card
-from ..inference import DecodingArguments
+from ..inference import DecodingArguments, process_state
 
 
 def run(argv: Sequence[str]) -> None:
     """Scores a model on a test split, and brings the card of a local model up to date."""
     args, decoding = load_config((EvaluateArguments, DecodingArguments), argv, prog="hf-nat evaluate")
     metrics = evaluate(args, decoding)
+    if not process_state().is_main_process:
+        return
     if Path(args.model).is_dir():
         write_model_card(args.model)
     for name, score in metrics["scores"].items():

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import datasets
+import torch
 import transformers
 
 
@@ -16,11 +17,15 @@ COMMANDS = {
     "toy": ("toy", "generate the toy corpus, a translation task with known modes"),
     "train": ("train", "train an AT teacher or a NAT student"),
     "distill": ("distill", "replace the training targets of a corpus by a teacher's translations"),
+    "born-again": ("born_again", "distill again and again: teachers that learn from the teacher before"),
+    "filter": ("filter", "leave suspicious rows of a distilled corpus out"),
     "translate": ("translate", "translate a file or standard input"),
     "evaluate": ("evaluate", "translate a test split and score it"),
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),
     "align": ("align", "align the words of a parallel corpus"),
     "analyze": ("analyze", "measure what distillation did to a corpus"),
+    "recommend": ("recommend", "rank distilled corpora for a student"),
+    "experiment": ("experiment", "re-run a study of the paper, from data to tables and figures"),
     "push": ("push", "publish a model or corpus folder on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }
@@ -42,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         print(f"hf-nat {argv[0]}: {error}", file=sys.stderr)
         return 2
+    if torch.distributed.is_initialized():
+        # The processes of a launcher end together: one that left early would break the others' connections.
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..config import load_config
 from ..hub.cards import write_model_card
-from ..inference import DecodingArguments
+from ..inference import DecodingArguments, process_state
 from ..tuning import TuneArguments, tune
 
 
@@ -14,11 +14,14 @@ def run(argv: Sequence[str]) -> None:
     """Tunes a decoding knob on validation, and brings the model's card up to date."""
     args, decoding = load_config((TuneArguments, DecodingArguments), argv, prog="hf-nat tune")
     report = tune(args, decoding)
+    if not process_state().is_main_process:
+        return
     write_model_card(args.model)
-    print(f"{args.knob:>16} {args.metric:>9} {'seconds':>9} {'rounds':>7}")
+    knob, rounds = report["knob"], report["results"][0]["iterations_mean"] is not None
+    print(f"{knob:>16} {args.metric:>9} {'seconds':>9}" + (f" {'rounds':>7}" if rounds else ""))
     for result in report["results"]:
-        mark = "  <- best" if result["value"] == report["best"] else ""
         columns = f"{result['value']:16g} {result['score']:9.2f} {result['seconds']:9.1f}"
-        print(f"{columns} {result['iterations_mean']:7.2f}{mark}")
+        columns += f" {result['iterations_mean']:7.2f}" if rounds else ""
+        print(columns + ("  <- best" if result["value"] == report["best"] else ""))
     print(f"{report['num_sentences']} sentences, {report['results'][0]['signature']}")
-    print(f"{args.model}: `{args.knob}` is now {report['best']:g} in generation_config.json")
+    print(f"{args.model}: `{knob}` is now {report['best']:g} in generation_config.json")

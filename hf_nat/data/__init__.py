@@ -6,7 +6,7 @@ from .corpora import load_corpus
 from .encoding import EncodingReport, encode, encode_corpus
 from .multi_target import concatenate_targets, select_targets
 from .tokenizer import corpus_texts, load_tokenizer, train_tokenizer
-from .tokens import corpus_tokens, tokenize
+from .tokens import corpus_tokens, tokenize, tokenizer_checksum
 from .toy import Mode, ToyTask, generate_toy_corpus
 
 
@@ -24,5 +24,6 @@ __all__ = [
     "load_tokenizer",
     "select_targets",
     "tokenize",
+    "tokenizer_checksum",
     "train_tokenizer",
 ]

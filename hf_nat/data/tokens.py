@@ -10,6 +10,7 @@ from pathlib import Path
 from datasets import Dataset, IterableDataset
 from sacremoses import MosesTokenizer
 
+from ..utils import sha256_file
 from .encoding import encode
 from .tokenizer import load_tokenizer
 
@@ -53,6 +54,12 @@ def corpus_tokens(dataset: Dataset | IterableDataset, lang: str, tokens: str) ->
         `Iterator[list[str]]`: tokens of each row, in order.
     """
     return tokenize((row["translation"][lang] for row in dataset.select_columns("translation")), tokens, lang)
+
+
+def tokenizer_checksum(tokens: str) -> str | None:
+    """Returns the SHA-256 of the tokenizer in a local folder, None for other `tokens` of `tokenize`."""
+    file = Path(tokens) / "tokenizer.json"
+    return sha256_file(file) if file.is_file() else None
 
 
 def _moses_words(lang: str | None) -> Callable[[str], list[str]]:

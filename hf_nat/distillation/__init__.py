@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .arguments import DistillArguments
 from .distill import distill
+from .filter import FilterArguments, filter_corpus
 
 
-__all__ = ["DistillArguments", "distill"]
+__all__ = ["DistillArguments", "FilterArguments", "distill", "filter_corpus"]

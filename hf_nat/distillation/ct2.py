@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any
 
 import torch
 from ctranslate2 import Translator
@@ -16,6 +16,7 @@ from ctranslate2.specs.transformer_spec import TransformerSpec
 from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..inference import Choose, Translation, encode_non_blank, max_new_tokens, to_texts, to_translations
+from ..models.teacher import start_token_id
 
 
 _ACTIVATIONS = {
@@ -81,7 +82,7 @@ class CT2Teacher:
         on_cpu = model.device.type == "cpu"
         with TemporaryDirectory() as folder:
             path = str(Path(folder) / "teacher")
-            _MarianConverter(model, _start_token_id(model, expert)).convert(path)
+            _MarianConverter(model, start_token_id(model, expert)).convert(path)
             self.translator = Translator(
                 path,
                 device=model.device.type,
@@ -178,16 +179,6 @@ class _MarianConverter(Converter):
 
 def _names(ids: Iterable[int]) -> list[str]:
     return [str(token_id) for token_id in ids]
-
-
-def _start_token_id(model: MarianMTModel, expert: int | None) -> int:
-    """The token that the decoder starts from, as `generate` chooses it."""
-    if expert is None:
-        expert = getattr(model.generation_config, "expert", None)
-    if expert is not None:
-        return cast(Any, model).expert_token_id(expert)
-    start = model.generation_config.decoder_start_token_id
-    return cast(int, model.config.decoder_start_token_id if start is None else start)
 
 
 def _settings(model: MarianMTModel) -> dict[str, Any]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.corpora import load_corpus
 from ..inference import (
     Translation,
-    check_expert,
+    decoding_expert,
     encode_sources,
     max_source_length,
     process_state,
@@ -29,7 +29,7 @@ from .arguments import DistillArguments
 from .checksums import recorded_checksums, remove_checksums
 from .flags import row_flags
 from .manifest import check_identity, claim_folder, corpus_identity, write_manifest
-from .shards import Shard, corpus_features, plan_shards
+from .shards import Shard, corpus_features, plan_shards, remove_claims, without_datasets_bars
 from .strategies import translate_kwargs
 
 
@@ -50,9 +50,9 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
 
     The work is cut into shards. Each appears whole or not at all, and its bytes depend on the arguments alone, so a
     run that was killed is resumed by the same command and ends with the same files, and so does a run of several
-    processes (`accelerate launch` or `torchrun`), which share the shards among them. All processes must see the same
-    `output_dir`. A shard whose bytes are not those that were written, or of which nobody recorded what was written, is
-    made again with a warning.
+    processes (`accelerate launch` or `torchrun`), on one machine or several: each claims a shard as soon as it is
+    free. All processes must see the same `output_dir`. A shard whose bytes are not those that were written, or of
+    which nobody recorded what was written, is made again with a warning.
 
     Args:
         teacher (`PreTrainedModel`): any seq2seq model, on the device of this process.
@@ -77,7 +77,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     teacher.eval()
     with state.main_process_first():
         splits = _load_splits(args)
-    check_expert(teacher, args.expert)
+    args = replace(args, expert=decoding_expert(teacher, args.expert))
     set_languages(teacher, tokenizer, args.teacher_source_lang, args.teacher_target_lang)
     decode = _decoder(teacher, tokenizer, args)
     if args.long_source == "error":
@@ -85,6 +85,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     identity = corpus_identity(teacher, tokenizer, splits, args)
     if state.is_main_process:
         claim_folder(output_dir, identity)
+        remove_claims(output_dir)
     state.wait_for_everyone()
     check_identity(output_dir, identity)
     shards = plan_shards(output_dir, identity["counts"], args.shard_size)
@@ -95,13 +96,14 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
 
     started = time.perf_counter()
     rewrite = partial(_start_rewriting, decode, teacher, tokenizer, args)
-    _write_shards(pending[state.process_index :: state.num_processes], splits, rewrite, args)
+    _write_shards(pending, splits, rewrite, args)
     state.wait_for_everyone()
     if state.is_main_process:
         seconds = time.perf_counter() - started
         checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
         write_manifest(output_dir, identity, shards, checksums, teacher, args)
         remove_checksums(output_dir)
+        remove_claims(output_dir)
         if pending:
             _write_metrics(output_dir, pending, seconds, state.num_processes)
     state.wait_for_everyone()
@@ -167,21 +169,29 @@ def _decoder(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args:
 def _write_shards(
     shards: list[Shard], splits: dict[str, Dataset], start_rewriting: Callable[..., Rewrite], args: DistillArguments
 ) -> None:
-    """Writes this process's shards, with a progress bar on the main process; decoding is one shard ahead."""
+    """Writes the shards that this process can claim, decoding one ahead.
+
+    The main process shows the progress of all: the shards before the one that it has claimed are claimed as well.
+    """
     features = corpus_features(args.source_lang, args.target_lang)
     total = sum(shard.stop - shard.start for shard in shards)
 
-    def started() -> Iterator[tuple[Shard, Dataset, Rewrite]]:
+    def started() -> Iterator[tuple[Shard, Dataset, Rewrite, int]]:
+        position = 0
         for shard in shards:
+            position += shard.stop - shard.start
+            if not shard.claim():
+                continue
             rows = splits[shard.split].select(range(shard.start, shard.stop))
             is_distilled = shard.split == "train"
-            yield shard, rows, start_rewriting(shard, rows) if is_distilled else partial(_real_rows, args, shard.start)
+            rewrite = start_rewriting(shard, rows) if is_distilled else partial(_real_rows, args, shard.start)
+            yield shard, rows, rewrite, position
 
     with (
         progress_bar(total, "Distilling", disable=not process_state().is_main_process) as bar,
-        _without_datasets_bars(),
+        without_datasets_bars(),
     ):
-        for shard, rows, rewrite in _one_ahead(started()):
+        for shard, rows, rewrite, position in _one_ahead(started()):
             shard.write(
                 rows.map(
                     rewrite,
@@ -197,7 +207,7 @@ def _write_shards(
                     new_fingerprint=f"distilled-{shard.path.stem}",
                 )
             )
-            bar.update(len(rows))
+            bar.update(position - bar.n)
 
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
@@ -290,15 +300,3 @@ def _write_metrics(output_dir: Path, written: list[Shard], seconds: float, num_p
         "environment": environment(),
     }
     write_json(output_dir / "metrics.json", metrics)
-
-
-@contextmanager
-def _without_datasets_bars() -> Iterator[None]:
-    """Silences the bars that `map` and `to_parquet` would print for every shard."""
-    were_disabled = are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_disabled:
-            enable_progress_bars()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..utils import read_json, write_json
+from ..utils import check_settings, read_json, write_json
 from .arguments import DistillArguments
 from .checksums import CHECKSUM_DIR
 from .flags import FLAGS
@@ -77,14 +77,7 @@ def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
         ValueError: naming the first field that differs, with both values.
     """
     # Folders that were begun before there was a choice hold cut sources.
-    found = {"long_source": "truncate", **dict(_flat(read_json(output_dir / RUN_FILE)))}
-    wanted = dict(_flat(json.loads(json.dumps(identity))))
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            raise ValueError(
-                f"`{name}` must be the same in every run into {str(output_dir)!r}: it was {found.get(name)!r}, got "
-                f"{wanted.get(name)!r}. Use another `output_dir`, or delete this one."
-            )
+    check_settings(output_dir, {"long_source": "truncate"} | read_json(output_dir / RUN_FILE), identity)
 
 
 def write_manifest(
@@ -100,10 +93,6 @@ def write_manifest(
     The revision of a teacher from the Hub is the commit that was loaded. The checksums are those recorded when the
     shards were written, so that later damage shows.
     """
-    flags: Counter[str] = Counter()
-    for shard in shards:
-        for row in pq.read_table(shard.path, columns=["flags"])["flags"].to_pylist():
-            flags.update(row)
     manifest = {
         **identity,
         "teacher": args.teacher,
@@ -111,10 +100,21 @@ def write_manifest(
         "corpus": args.corpus,
         "config_name": args.config_name,
         "license": args.license,
+        **shard_entries(output_dir, shards, checksums),
+    }
+    write_json(output_dir / "manifest.json", manifest)
+
+
+def shard_entries(output_dir: Path, shards: Sequence[Shard], checksums: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what a manifest says of the shards: the count of each flag, and the checksum of each by its path."""
+    flags: Counter[str] = Counter()
+    for shard in shards:
+        for row in pq.read_table(shard.path, columns=["flags"])["flags"].to_pylist():
+            flags.update(row)
+    return {
         "flag_counts": {flag: flags[flag] for flag in FLAGS},
         "shards": {shard.path.relative_to(output_dir).as_posix(): checksums[shard.path.name] for shard in shards},
     }
-    write_json(output_dir / "manifest.json", manifest)
 
 
 def _weights_sha256(model: PreTrainedModel) -> str:
@@ -139,12 +139,3 @@ def _text_sha256(rows: Dataset, args: DistillArguments) -> str:
         pairs = [(pair[args.source_lang], pair[args.target_lang]) for pair in batch["translation"]]
         digest.update(json.dumps(pairs).encode())
     return digest.hexdigest()
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of nested dicts with dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

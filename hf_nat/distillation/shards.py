@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, List, Translation, Value
+from datasets import (
+    Dataset,
+    Features,
+    List,
+    Translation,
+    Value,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from transformers.utils import logging
 
 from ..utils import atomic_path, sha256_file
@@ -16,6 +27,9 @@ from .checksums import record_checksum
 
 
 logger = logging.get_logger(__name__)
+
+# Beside `data`, hidden, and there only while a run goes on: an empty file for each shard that a process works on.
+CLAIMS_DIR = ".claims"
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,16 @@ class Shard:
             return False
         return True
 
+    def claim(self) -> bool:
+        """Takes the shard for this process; returns False if another process of the run has it."""
+        claims = self.path.parents[1] / CLAIMS_DIR
+        claims.mkdir(parents=True, exist_ok=True)
+        try:
+            (claims / self.path.stem).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
     def write(self, rows: Dataset) -> None:
         """Writes the file and records its checksum; a process killed meanwhile leaves none."""
         with atomic_path(self.path) as temporary:
@@ -81,6 +105,11 @@ def plan_shards(output_dir: Path, num_rows: Mapping[str, int], shard_size: int) 
     return shards
 
 
+def remove_claims(output_dir: Path) -> None:
+    """Removes all claims: those of a killed run before anyone works, those of this run at its end."""
+    shutil.rmtree(output_dir / CLAIMS_DIR, ignore_errors=True)
+
+
 def corpus_features(source_lang: str, target_lang: str) -> Features:
     """The columns of a distilled corpus.
 
@@ -96,3 +125,15 @@ def corpus_features(source_lang: str, target_lang: str) -> Features:
             "flags": List(Value("string")),
         }
     )
+
+
+@contextmanager
+def without_datasets_bars() -> Iterator[None]:
+    """Silences the bars that `map` and `to_parquet` would print for every shard."""
+    were_disabled = are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            enable_progress_bars()

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def _beam(args: DistillArguments) -> dict[str, Any]:
-    """Beam search that ends once `num_beams` outputs are finished; with `length_penalty` 1 the best mean wins."""
+    """Beam search that ends once `num_beams` outputs are finished; with `length_penalty` 1 the best mean wins.
+
+    Batches of other sizes, another backend or machine change the scores in their last bits: where two hypotheses, of a
+    step or at the end, are nearer to each other than some 1e-6 of their score, the other one may win. Greedy search is
+    the case of one hypothesis. Within one setting the bytes of a corpus never change.
+    """
     return {
         "do_sample": False,
         "num_beams": args.num_beams,

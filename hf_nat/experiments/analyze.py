@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,7 @@ class AnalyzeArguments(MeasureArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        names = ["real", *self.distilled_corpora]
-        if len(set(names)) < len(self.distilled) + 1:
-            raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
+        named_corpora([f"real={self.real}", *self.distilled])
         if self.distilled_links and len(self.distilled_links) != len(self.distilled):
             raise ValueError(
                 f"`distilled_links` must be one for each distilled corpus, got {len(self.distilled_links)} for "
@@ -59,9 +58,21 @@ class AnalyzeArguments(MeasureArguments):
 
     @property
     def distilled_corpora(self) -> dict[str, str]:
-        """Corpora by name; the name is by default that of the folder."""
-        pairs = (corpus.rpartition("=") for corpus in self.distilled)
-        return {name or Path(corpus).name: corpus for name, _, corpus in pairs}
+        """Corpora by name."""
+        return named_corpora(self.distilled)
+
+
+def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
+    """Splits `NAME=CORPUS` into name and corpus; the name is by default that of the folder.
+
+    Raises:
+        ValueError: if names repeat.
+    """
+    pairs = [(name or Path(corpus).name, corpus) for name, _, corpus in (text.rpartition("=") for text in corpora)]
+    if len(dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
+    return dict(pairs)
 
 
 def analyze(args: AnalyzeArguments) -> dict[str, Any]:
@@ -179,15 +190,21 @@ def _examples(real: AlignedCorpus, corpus: AlignedCorpus, k: int) -> list[list[t
     Returns:
         For each the source and target of the real pair and of the distilled one: label, and tokens as HTML.
     """
-    if len(real.rows) != len(corpus.rows):
+    rows = corpus.real_rows(real)
+    if rows is None or not (np.diff(rows) > 0).all():
         return []
+    kept = np.isin(np.arange(len(real.rows)), rows)
+
+    def real_columns() -> list[Iterator[Any]]:
+        return [compress(column, kept) for column in (real.sources(), real.targets(), real.links())]
+
     gains = []
-    for row, (source, before, after) in enumerate(zip(real.sources(), real.links(), corpus.links(), strict=True)):
+    for row, (source, _, before, after) in enumerate(zip(*real_columns(), corpus.links(), strict=True)):
         if len(source) in EXAMPLE_LENGTHS and after:
             gains.append((num_chunks(after) - num_chunks(before), row))
     chosen = {row for gain, row in sorted(gains)[:k] if gain < 0}
     examples = []
-    columns = [iterate() for side in (real, corpus) for iterate in (side.sources, side.targets, side.links)]
+    columns = [*real_columns(), corpus.sources(), corpus.targets(), corpus.links()]
     for row, (source, target, links, own_source, own_target, own_links) in enumerate(zip(*columns, strict=True)):
         if row in chosen:
             shown = [("real", source, target, links), (corpus.name, own_source, own_target, own_links)]

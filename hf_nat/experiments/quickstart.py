@@ -21,13 +21,12 @@ from ..data.corpora import load_corpus
 from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
 from ..distillation import DistillArguments, distill
 from ..evaluation import EvaluateArguments, evaluate
-from ..hub.cards import write_corpus_card, write_model_card
+from ..hub.cards import write_corpus_card
 from ..inference import DecodingArguments, load_model
 from ..metrics.complexity import corpus_complexity
-from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from ..training.run import train
 from ..utils import environment, write_json
 from .report import Table, plot_bars, write_report
+from .stages import train_once
 
 
 logger = logging.get_logger(__name__)
@@ -97,7 +96,7 @@ def quickstart(config_dir: Path) -> Path:
         generate_toy_corpus(corpus_dir, task)
 
     _announce(f"Training {config_dir / 'teacher.yaml'}")
-    teacher_dir = _train(config_dir / "teacher.yaml")
+    teacher_dir = train_once(config_dir / "teacher.yaml")
     _announce(f"Distilling {corpus_dir} into {distill_args.output_dir}")
     write_corpus_card(distill(*load_model(teacher_dir), distill_args))
     students = [f"{architecture}_{targets}" for architecture in ARCHITECTURES for targets in TARGETS]
@@ -127,25 +126,13 @@ def _announce(message: str) -> None:
     logger.info(f"--- {message}")
 
 
-def _train(config: Path) -> Path:
-    """Trains one model, or takes up or skips what a former run did; returns its folder."""
-    arguments = load_config(
-        (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(config), "--resume_from_checkpoint=last"]
-    )
-    folder = Path(arguments[2].output_dir)
-    if not (folder / "metrics.json").is_file():
-        train(*arguments)
-    write_model_card(folder)
-    return folder
-
-
 def _train_side_by_side(configs: Sequence[Path]) -> list[Path]:
     """Trains models in processes of one thread each: models so small gain nothing from a second thread."""
     workers = min(len(configs), os.cpu_count() or 1)
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        return list(pool.map(_train, configs))
+        return list(pool.map(train_once, configs))
 
 
 def _evaluate(

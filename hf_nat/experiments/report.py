@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 import markdown
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..utils import atomic_path
 
@@ -42,7 +43,7 @@ class Table:
 
 @contextmanager
 def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterator[Any]:
-    """Gives the axes of a row of panels and saves the figure as PNG when the block ends."""
+    """Gives the axes of a row of panels and saves the figure as PNG and SVG when the block ends."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -54,21 +55,33 @@ def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterato
     yield axes[0]
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    for suffix in (".png", ".svg"):
+        figure.savefig(path.with_suffix(suffix), dpi=150)
     pyplot.close(figure)
 
 
-def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
+def plot_bars(
+    path: Path,
+    panels: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Path:
     """Draws one panel of labelled horizontal bars for each entry.
 
     Args:
         path (`Path`): PNG file to write.
         panels (`Mapping[str, Mapping[str, float]]`): title -> label -> value.
+        intervals (`Mapping[str, Mapping[str, Sequence[float]]]`, *optional*): title -> label, in the same order ->
+            both ends of an interval.
     """
-    with _figure(path, len(panels), 4.2, 2.8) as axes:
+    height = max(2.8, 1 + 0.3 * max(map(len, panels.values())))
+    with _figure(path, len(panels), 4.2, height) as axes:
         for axis, (title, bars) in zip(axes, panels.items(), strict=True):
             colors = ["#ced4da" if "real" in label or label == "exact" else "#0b7285" for label in bars]
-            drawn = axis.barh(list(bars), list(bars.values()), color=colors)
+            errors = None
+            if intervals is not None:
+                sides = [(bars[label] - low, high - bars[label]) for label, (low, high) in intervals[title].items()]
+                errors = np.maximum(np.transpose(sides), 0)
+            drawn = axis.barh(list(bars), list(bars.values()), xerr=errors, color=colors, ecolor="#e67700")
             axis.bar_label(drawn, fmt="%.3g", padding=3)
             axis.invert_yaxis()
             axis.margins(x=0.18)
@@ -76,18 +89,38 @@ def plot_bars(path: Path, panels: Mapping[str, Mapping[str, float]]) -> Path:
     return path
 
 
-def plot_points(path: Path, points: Mapping[str, tuple[float, float]], x_label: str, y_label: str) -> Path:
-    """Draws points, each with its entry in the legend.
+def plot_points(
+    path: Path,
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    x_label: str,
+    y_label: str,
+    *,
+    marker_size: float = 8,
+    level: float | None = None,
+    line: Sequence[str] = (),
+    region: Mapping[str, tuple[float, float]] | None = None,
+) -> Path:
+    """Draws points, or sets of them, each with its entry in the legend.
 
     Args:
         path (`Path`): PNG file to write.
-        points (`Mapping[str, tuple[float, float]]`): label -> x and y.
+        points (`Mapping[str, tuple[ArrayLike, ArrayLike]]`): label -> x and y, numbers or equally many of them.
         x_label (`str`): what x is.
         y_label (`str`): what y is.
+        marker_size (`float`, *optional*, defaults to 8): diameter of a point, in typographic points.
+        level (`float`, *optional*): y of a horizontal line.
+        line (`Sequence[str]`, *optional*): labels of points that a line joins.
+        region (`Mapping[str, tuple[float, float]]`, *optional*): label -> range of x that is shaded.
     """
     with _figure(path, 1, 5.5, 4) as (axis,):
+        for label, (left, right) in (region or {}).items():
+            axis.axvspan(left, right, color="#e3fafc", zorder=0, label=label)
+        if line:
+            axis.plot(*zip(*(points[label] for label in line), strict=True), "--", color="#adb5bd", zorder=1)
         for label, (x, y) in points.items():
-            axis.plot(x, y, "o", markersize=8, label=label)
+            axis.plot(x, y, "o", markersize=marker_size, label=label)
+        if level is not None:
+            axis.axhline(level, color="#ced4da", zorder=0)
         axis.legend(frameon=False)
         axis.margins(0.25)
         axis.set(xlabel=x_label, ylabel=y_label)

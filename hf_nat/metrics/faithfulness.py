@@ -95,33 +95,45 @@ def faithfulness_interval(
     confidence: float = 0.95,
     seed: int = 1,
     centered: bool = True,
+    rows: Array | None = None,
     **options: Any,
 ) -> tuple[float, float]:
     """Computes a percentile interval of F(d) by resampling sentences, the same rows in both corpora.
 
+    Where the altered corpus lacks rows, a sample of the real rows holds those altered rows that belong to them.
+
     Args:
         real (`LexicalCounts`): link counts of the real corpus, made with `keep_rows=True`.
-        distilled (`LexicalCounts`): those of the altered corpus, with the same rows in the same order.
+        distilled (`LexicalCounts`): those of the altered corpus, made with `keep_rows=True`.
         num_samples (`int`, *optional*): samples of as many rows as the corpora have, drawn with replacement
             (multinomial).
         confidence (`float`, *optional*): share of the samples inside the interval, between 0 and 1.
         seed (`int`, *optional*): of the draws.
         centered (`bool`, *optional*): whether the interval is shifted to lie around F(d), as in `complexity_interval`.
+        rows (`np.ndarray`, *optional*): number of the real row that each altered row belongs to,
+            int64 `[distilled.num_rows]`; by default the corpora have the same rows in the same order.
         **options: of `faithfulness`; each sample is measured anew with all of them.
 
     Returns:
         `tuple[float, float]`: lower and upper end, in nats (bits with base 2).
 
     Raises:
-        ValueError: if the corpora differ in length, the rows were not kept, an option is out of range, or no source
-            type counts.
+        ValueError: if the corpora differ in length and there are no `rows`, these do not fit, the corpora were made
+            without `keep_rows=True`, an option is out of range, or no source type counts.
 
     Source: Efron & Tibshirani 1993, section 13.3.
     """
-    if real.num_rows != distilled.num_rows:
+    if rows is None:
+        if real.num_rows != distilled.num_rows:
+            raise ValueError(
+                f"`real` and `distilled` must have the same rows, got {real.num_rows} and {distilled.num_rows}. Give "
+                "`rows`, or report `faithfulness` without an interval."
+            )
+        rows = np.arange(real.num_rows)
+    if len(rows) != distilled.num_rows or not ((rows >= 0) & (rows < real.num_rows)).all():
         raise ValueError(
-            f"`real` and `distilled` must have the same rows, got {real.num_rows} and {distilled.num_rows}. Count "
-            "both over the rows they share, in one order, or report `faithfulness` without an interval."
+            f"`rows` must be {distilled.num_rows} numbers below {real.num_rows}, one for each row of `distilled`, got "
+            f"{len(rows)}."
         )
     faithfulness(real, distilled, **options)  # Checks the options, and that F is defined.
     eps, base, add_k, *rest = {**(faithfulness.__kwdefaults__ or {}), **options}.values()
@@ -129,7 +141,7 @@ def faithfulness_interval(
     pairs = _JoinedPairs(real, distilled, add_k)
 
     def statistic(row_weights: Array) -> float:
-        samples = real.resample(row_weights), distilled.resample(row_weights)
+        samples = real.resample(row_weights), distilled.resample(row_weights[rows])
         kept, agreement, unseen = pairs.measure(*samples, base, *rest)
         return float((agreement + unseen * floor).mean()) if len(kept) else math.nan
 

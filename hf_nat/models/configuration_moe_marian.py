@@ -1,6 +1,6 @@
-"""Configuration of the hard mixture-of-experts teacher."""
+"""Configuration of the mixture-of-experts teacher."""
 
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import MarianConfig
@@ -14,24 +14,37 @@ class MoEMarianConfig(MarianConfig):
         num_experts (`int`, defaults to 3): number of experts (K), at least 1.
         expert_token_ids (`list[int]`, *optional*): start token of each expert; by default the last K ids of the
             embedding, so `vocab_size` is the tokenizer's size + K and no text ever contains them.
+        prior (`"uniform"` or `"learned"`, defaults to `"uniform"`): p(expert | source): 1 / K, or what a gating
+            network predicts from the encoder states.
+        assignment (`"hard"` or `"soft"`, defaults to `"hard"`): whether a sentence trains the most probable expert, or
+            every expert in proportion to its posterior probability.
         label_smoothing (`float`, defaults to 0.0): uniform probability mass of the targets in the loss, in [0, 1); it
-            never bears on the choice of the expert.
+            never bears on the choice of the expert, nor on the posterior.
         decoder_start_token_id (`int`, *optional*): token of the expert that decodes where none is asked for; any
             other token is replaced by that of expert 0.
 
     Raises:
         ValueError: if a field is out of range, or an expert's token is not one of its own inside the vocabulary.
 
-    Source: Shen et al. 2019, method hMoEup (https://arxiv.org/abs/1902.07816).
+    Source: Shen et al. 2019 (https://arxiv.org/abs/1902.07816): uniform and hard is their hMoEup, learned and hard
+        hMoElp, uniform and soft sMoEup, learned and soft sMoElp.
     """
 
     model_type = "moe_marian"
-    keys_to_ignore_at_inference = ["past_key_values", "experts", "expert_log_probs", "expert_counts"]
+    keys_to_ignore_at_inference = [
+        "past_key_values",
+        "experts",
+        "expert_log_probs",
+        "expert_posteriors",
+        "expert_counts",
+    ]
 
     # Marian's vocabulary and three experts.
     vocab_size: int = 58104
     num_experts: int = 3
     expert_token_ids: list[int] | None = None
+    prior: Literal["uniform", "learned"] = "uniform"
+    assignment: Literal["hard", "soft"] = "hard"
     label_smoothing: float | int = 0.0
 
     def __post_init__(self, **kwargs: Any) -> None:

@@ -17,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .canvas import collapse_repeats
+from .teacher import start_token_id, text_vocab_size
 
 
 # Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
@@ -392,10 +393,11 @@ class NATGenerationMixin:
         last_token = self.config.vocab_size - 1
         while last_token in self._special_token_ids():
             last_token -= 1
-        if teacher.config.vocab_size <= last_token or teacher.config.eos_token_id != self.config.eos_token_id:
+        vocab_size = text_vocab_size(teacher.config)
+        if vocab_size <= last_token or teacher.config.eos_token_id != self.config.eos_token_id:
             raise ValueError(
                 f"`teacher` must share the student's vocabulary ({self.config.vocab_size} tokens, EOS "
-                f"{self.config.eos_token_id}), got {teacher.config.vocab_size} tokens, EOS "
+                f"{self.config.eos_token_id}), got {vocab_size} tokens, EOS "
                 f"{teacher.config.eos_token_id}."
             )
         num_candidates = len(sequences) // len(input_ids)
@@ -403,7 +405,7 @@ class NATGenerationMixin:
             knobs = " or ".join(f"`{name}`" for name in self.candidate_knobs)
             raise ValueError(f"A `teacher` must have at least 2 candidates to choose from, got 1. Set {knobs}.")
         encoded = teacher.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        start = sequences.new_full((len(sequences), 1), teacher.config.decoder_start_token_id)
+        start = sequences.new_full((len(sequences), 1), start_token_id(teacher))
         logits = teacher(
             encoder_outputs=BaseModelOutput(encoded.repeat_interleave(num_candidates, dim=0)),
             attention_mask=attention_mask.repeat_interleave(num_candidates, dim=0),

@@ -5,6 +5,7 @@ from torch import nn
 
 from .configuration_nat import LengthNATConfig
 from .losses import cross_entropy, token_weights
+from .pooling import mean_pool
 
 
 class LengthPredictor(nn.Module):
@@ -36,9 +37,7 @@ class LengthPredictor(nn.Module):
         Returns:
             `torch.FloatTensor` of shape `(B, M)`: unnormalised scores.
         """
-        weights = attention_mask.float() / attention_mask.sum(dim=1, keepdim=True)
-        mean = (encoder_hidden_states.float() * weights.unsqueeze(-1)).sum(dim=1)
-        return self.classifier(mean.to(encoder_hidden_states.dtype))
+        return self.classifier(mean_pool(encoder_hidden_states, attention_mask))
 
     def shortest(self, source_lengths: torch.Tensor) -> torch.Tensor:
         """Returns the target length of class 0 for each sentence, in tokens; it may be negative.

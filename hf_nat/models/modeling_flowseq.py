@@ -214,9 +214,11 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
             self.posterior.mean.initialize(hidden_states, mask)
             self.num_initialized.fill_(1)
         if batches < 0:
+            # Every parameter gets a gradient in every batch, as data-parallel training wants it; not the pieces of one
+            # that FSDP and ZeRO-3 make outside its layer.
             idle = [*self.posterior.log_variance.parameters(), *self.prior.parameters()]
-            # Every parameter gets a gradient in every batch, as data-parallel training wants it.
-            return self.posterior.mean(hidden_states).float(), 0.0 * torch.stack([p.sum() for p in idle]).sum()
+            sums = [p.sum() for p in idle if type(p) is nn.Parameter and p.numel()]
+            return self.posterior.mean(hidden_states).float(), 0.0 * sum(sums, mask.new_zeros((), dtype=torch.float))
         if self.num_initialized < 2:
             self.posterior.log_variance.initialize(hidden_states, mask)
         latents, kl = self._sample_posterior(hidden_states, grids, noise)

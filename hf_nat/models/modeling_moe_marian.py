@@ -1,8 +1,9 @@
-"""Hard mixture of experts: one Marian model, K experts told apart by the decoder's start token.
+"""Mixture of experts: one Marian model, K experts told apart by the decoder's start token.
 
 Dimension letters: B batch, S source, T target, D model, K experts, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,48 +11,72 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import GenerationConfig, MarianMTModel
+from transformers import MarianMTModel
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.marian.modeling_marian import shift_tokens_right
 from transformers.utils import can_return_tuple
 
 from .configuration_moe_marian import MoEMarianConfig
+from .generation_moe_marian import MoEGenerationMixin
+from .moe_gating import GatingNetwork
 
 
 @dataclass
 class MoESeq2SeqLMOutput(Seq2SeqLMOutput):
-    """Output of a mixture of experts: `Seq2SeqLMOutput` of the winners, and who they are.
+    """Output of a mixture of experts: `Seq2SeqLMOutput`, and what the E-step found.
 
     Args:
-        experts (`torch.LongTensor` of shape `(B,)`, *optional*): the winner of each sentence, in [0, K).
+        experts (`torch.LongTensor` of shape `(B,)`, *optional*): the most probable expert of each sentence, in [0, K).
         expert_log_probs (`torch.FloatTensor` of shape `(B, K)`, *optional*): log p(labels | source, expert) in nats,
             summed over the target tokens.
-        expert_counts (`torch.LongTensor` of shape `(K,)`, *optional*): sentences that each expert has won.
+        expert_posteriors (`torch.FloatTensor` of shape `(B, K)`, *optional*): p(expert | source, labels).
+        expert_counts (`torch.FloatTensor` of shape `(K,)`, *optional*): sentences that each expert is responsible for:
+            those that it has won, or under soft assignment the sum of its posteriors. They sum to B.
     """
 
     experts: torch.Tensor | None = None
     expert_log_probs: torch.Tensor | None = None
+    expert_posteriors: torch.Tensor | None = None
     expert_counts: torch.Tensor | None = None
 
 
-class MoEMarianMTModel(MarianMTModel):
-    """Marian as a uniform, hard mixture of experts that share every parameter but their start token.
+class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
+    """Marian as a mixture of experts z that share every parameter but their start token.
 
-    `forward` with `labels` alone is one step of online EM. E-step, without dropout and gradient: each expert's
-    log-likelihood of each target; the prior is uniform, so the most likely expert wins the sentence (of equal ones the
-    first). M-step, with dropout where the model trains: the cross entropy of the winner, over a new encoding of the
-    source. With `decoder_input_ids` it is a plain Marian, whose first token says which expert speaks.
+    `forward` with `labels` alone is one step of online EM.
+
+    - E-step, without dropout and gradient: log p(y | x, z) of each target y under each expert, and with it the
+      responsibilities r(z) of the sentence. `assignment="soft"`: the posterior p(z | x, y), in proportion to
+      p(z | x) p(y | x, z). `"hard"`: 1 for its most probable expert (of equal ones the first), 0 for the others.
+    - M-step, with gradient, and with dropout where the model trains, over a new encoding of the source: the loss of a
+      sentence is sum_z r(z) [-log p(y | x, z) - log p(z | x) + log r(z)], in which r is a constant. That is one pass
+      of the decoder under hard assignment, and K under soft.
+
+    So the loss is the variational bound on the negative log-likelihood -log sum_z p(z | x) p(y | x, z). Where there is
+    neither dropout nor label smoothing, as in evaluation, the soft loss is equal to the negative log-likelihood, and
+    so is its gradient. The hard loss is -log p(y, z* | x) of the winner z*, never below it. The uniform prior,
+    p(z | x) = 1 / K, cancels out in the responsibilities and adds log K to the loss of a sentence, but not under hard
+    assignment, where that constant is left out: the loss is the winner's cross entropy.
+
+    With `decoder_input_ids` it is a plain Marian, whose first token says which expert speaks.
 
     The logits of the experts' tokens are -inf: none is ever generated, and the other tokens' probabilities sum to 1.
 
     Args:
         config ([`MoEMarianConfig`]): the model's configuration.
 
-    Source: Shen et al. 2019, hMoEup (https://arxiv.org/abs/1902.07816), as used by Zhou et al. 2020, section 5.2.
-    Differs: fairseq keeps the experts' tokens in the softmax.
+    Source: Shen et al. 2019 (https://arxiv.org/abs/1902.07816): hMoEup, hMoElp, sMoEup and sMoElp by `assignment` and
+        `prior`; hMoEup as used by Zhou et al. 2020, section 5.2. Differs: fairseq keeps the experts' tokens in the
+        softmax, reports logsumexp_z of the M-step in the place of the bound, which has the same gradient, and leaves
+        log K out of the soft loss too.
     """
 
     config: MoEMarianConfig
+
+    def __init__(self, config: MoEMarianConfig) -> None:
+        super().__init__(config)
+        self.gating_network = GatingNetwork(config) if config.prior == "learned" else None
+        self.post_init()
 
     @property
     def _expert_tokens(self) -> list[int]:
@@ -78,7 +103,7 @@ class MoEMarianMTModel(MarianMTModel):
         num_items_in_batch: int | torch.Tensor | None = None,
         **kwargs: Any,
     ) -> MoESeq2SeqLMOutput:
-        """Computes the winners' loss, or the logits of the expert that `decoder_input_ids` begins with.
+        """Computes the mixture's loss, or the logits of the expert that `decoder_input_ids` begins with.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
@@ -97,7 +122,7 @@ class MoEMarianMTModel(MarianMTModel):
 
         Returns:
             [`MoESeq2SeqLMOutput`]: `loss` in nats per target token, with `label_smoothing` as the config says;
-            `logits` `(B, T, V)`; the winners, where there is a mixture.
+            `logits` `(B, T, V)`, those of `experts` where there is a mixture; under soft assignment no decoder states.
 
         Raises:
             ValueError: if neither `labels` nor decoder inputs are given.
@@ -108,14 +133,14 @@ class MoEMarianMTModel(MarianMTModel):
             "encoder_outputs": encoder_outputs,
             "inputs_embeds": inputs_embeds,
         }
-        experts: dict[str, torch.Tensor] = {}
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if labels is None:
                 raise ValueError(
                     "One of `labels` and `decoder_input_ids` must be given, got none. Give `labels` to train."
                 )
-            experts = self._winners(labels, source)
-            decoder_input_ids = cast(torch.LongTensor, self._decoder_input_ids(labels, experts["experts"]))
+            return self._em_step(
+                source, labels, num_items_in_batch, decoder_attention_mask=decoder_attention_mask, **kwargs
+            )
         output = self._masked_forward(
             **source,
             decoder_input_ids=decoder_input_ids,
@@ -125,59 +150,11 @@ class MoEMarianMTModel(MarianMTModel):
             use_cache=use_cache if labels is None else False,
             **kwargs,
         )
-        logits = cast(torch.Tensor, output.logits)
-        loss = None if labels is None else self._loss(logits, labels, num_items_in_batch)
-        return MoESeq2SeqLMOutput(**{**output, "loss": loss, **experts})
-
-    @torch.no_grad()
-    def generate(  # type: ignore[override]
-        self,
-        inputs: torch.Tensor | None = None,
-        generation_config: GenerationConfig | None = None,
-        *,
-        expert: int | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Generates as every model of transformers does, with one expert.
-
-        Args:
-            inputs (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens; or `input_ids` by name.
-            generation_config (`GenerationConfig`, *optional*): settings other than the model's own.
-            expert (`int`, *optional*): the expert, in [0, K); by default `expert` of the generation config where it
-                has one, else the one whose token is its `decoder_start_token_id`.
-            **kwargs: see `GenerationMixin.generate`.
-
-        Returns:
-            `torch.LongTensor` of shape `(B, 1 + T)`, the expert's token first, or a `ModelOutput`.
-
-        Raises:
-            ValueError: if there is no such expert, or the decoder's start is given twice.
-        """
-        starts = [name for name in ("decoder_start_token_id", "decoder_input_ids") if kwargs.get(name) is not None]
-        if expert is not None and starts:
-            raise ValueError(f"Only one of `expert` and `{starts[0]}` must be given, got both. Leave one out.")
-        if not starts:
-            for settings in (generation_config, self.generation_config):
-                expert = getattr(settings, "expert", None) if expert is None else expert
-        if expert is not None:
-            kwargs["decoder_start_token_id"] = self.expert_token_id(expert)
-        return cast(Any, super()).generate(inputs, generation_config, **kwargs)
-
-    def expert_token_id(self, expert: int) -> int:
-        """Returns the start token of an expert.
-
-        Args:
-            expert (`int`): number of the expert, in [0, K).
-
-        Raises:
-            ValueError: if there is no such expert.
-        """
-        if not 0 <= expert < self.config.num_experts:
-            raise ValueError(
-                f"`expert` must be in [0, {self.config.num_experts}), the model's experts, got {expert}. "
-                "The first is 0."
-            )
-        return self._expert_tokens[expert]
+        loss = None
+        if labels is not None:
+            nats = self._sentence_losses(cast(torch.Tensor, output.logits), labels).sum()
+            loss = nats / _num_items(labels, num_items_in_batch)
+        return MoESeq2SeqLMOutput(**{**output, "loss": loss})
 
     @torch.no_grad()
     def expert_log_probs(
@@ -201,29 +178,71 @@ class MoEMarianMTModel(MarianMTModel):
         Returns:
             `torch.FloatTensor` of shape `(B, K)`: nats, summed over the target tokens, not smoothed.
         """
+        source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        return self._e_step({**source, "encoder_outputs": encoder_outputs}, labels)[0]
+
+    @torch.no_grad()
+    def _e_step(self, source: dict[str, Any], labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """log p(labels | source, expert) and p(expert | source, labels), two `(B, K)`, without dropout."""
         with _evaluation_mode(self):
-            if encoder_outputs is None:
-                encoder = self.get_encoder()
-                encoder_outputs = encoder(
-                    input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True
-                )
+            encoded = self._encoded(source)
             scores = []
             for expert in range(self.config.num_experts):
-                output = self._masked_forward(
-                    attention_mask=attention_mask,
-                    encoder_outputs=encoder_outputs,
-                    decoder_input_ids=self._decoder_input_ids(labels, labels.new_full((len(labels),), expert)),
-                    use_cache=False,
-                )
-                scores.append(-_token_losses(cast(torch.Tensor, output.logits), labels).sum(dim=1))
-        return torch.stack(scores, dim=1)
+                decoder_input_ids = self._decoder_input_ids(labels, labels.new_full((len(labels),), expert))
+                logits = self._masked_forward(**encoded, decoder_input_ids=decoder_input_ids, use_cache=False).logits
+                scores.append(-_token_losses(cast(torch.Tensor, logits), labels).sum(dim=1))
+            log_probs = torch.stack(scores, dim=1)
+            return log_probs, (log_probs + self._prior_log_probs(encoded)).softmax(dim=1)
 
-    def _winners(self, labels: torch.Tensor, source: dict[str, Any]) -> dict[str, torch.Tensor]:
-        """The E-step: hard responsibilities under a uniform prior, as fields of the output."""
-        scores = self.expert_log_probs(labels, **source)
-        experts = scores.argmax(dim=1)
-        counts = nn.functional.one_hot(experts, self.config.num_experts).sum(dim=0)
-        return {"experts": experts, "expert_log_probs": scores, "expert_counts": counts}
+    def _em_step(
+        self,
+        source: dict[str, Any],
+        labels: torch.Tensor,
+        num_items_in_batch: int | torch.Tensor | None,
+        **inputs: Any,
+    ) -> MoESeq2SeqLMOutput:
+        """The E-step and the M-step of the class's docstring."""
+        log_probs, posteriors = self._e_step(source, labels)
+        winners = posteriors.argmax(dim=1)
+        if self.config.assignment == "soft":
+            responsibilities = posteriors
+            passes = [torch.full_like(winners, expert) for expert in range(self.config.num_experts)]
+        else:
+            responsibilities = nn.functional.one_hot(winners, self.config.num_experts).float()
+            passes = [winners]
+        encoded = self._encoded(source, **inputs)
+        nats = -(responsibilities * self._prior_log_probs(encoded) + torch.special.entr(responsibilities)).sum()
+        logits = None
+        for experts in passes:
+            decoder_input_ids = self._decoder_input_ids(labels, experts)
+            output = self._masked_forward(**encoded, decoder_input_ids=decoder_input_ids, use_cache=False, **inputs)
+            expert_logits = cast(torch.Tensor, output.logits)
+            weights = responsibilities.gather(1, experts.unsqueeze(1)).squeeze(1)
+            nats = nats + (weights * self._sentence_losses(expert_logits, labels)).sum()
+            is_winner = experts.eq(winners)[:, None, None]
+            logits = expert_logits if logits is None else torch.where(is_winner, expert_logits, logits)
+        fields = {name: value for name, value in output.items() if len(passes) == 1 or name.startswith("encoder")}
+        e_step = {"experts": winners, "expert_log_probs": log_probs, "expert_posteriors": posteriors}
+        counts = responsibilities.sum(dim=0)
+        loss = nats / _num_items(labels, num_items_in_batch)
+        return MoESeq2SeqLMOutput(**{**fields, "loss": loss, "logits": logits, **e_step, "expert_counts": counts})
+
+    def _encoded(self, source: dict[str, Any], **inputs: Any) -> dict[str, Any]:
+        """The encoder's output and the mask that belongs to it, as inputs of the decoder."""
+        encoder_inputs = dict(source)
+        encoder_outputs = encoder_inputs.pop("encoder_outputs")
+        if encoder_outputs is None:
+            encoder_outputs = self.get_encoder()(**encoder_inputs, **inputs, return_dict=True)
+        return {"encoder_outputs": encoder_outputs, "attention_mask": source["attention_mask"]}
+
+    def _prior_log_probs(self, encoded: dict[str, Any]) -> torch.Tensor:
+        """log p(expert | source) `(B, K)`; 0 in the place of the constant that a hard assignment leaves out."""
+        hidden_states = encoded["encoder_outputs"][0]
+        if self.gating_network is not None:
+            return self.gating_network(hidden_states, encoded["attention_mask"])
+        num_experts = self.config.num_experts
+        constant = -math.log(num_experts) if self.config.assignment == "soft" else 0.0
+        return torch.full((len(hidden_states), num_experts), constant, device=hidden_states.device)
 
     def _decoder_input_ids(self, labels: torch.Tensor, experts: torch.Tensor) -> torch.Tensor:
         """Shifts `labels` `(B, T)` to the right, behind the token of each sentence's expert `(B,)`."""
@@ -239,20 +258,22 @@ class MoEMarianMTModel(MarianMTModel):
             logits[..., token_id] = float("-inf")
         return output
 
-    def _loss(
-        self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None
-    ) -> torch.Tensor:
-        """Cross entropy in nats per target token; smoothing leaves the experts' tokens out."""
-        is_token, smoothing = labels.ne(-100), self.config.label_smoothing
-        losses = _token_losses(logits, labels)
+    def _sentence_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross entropy `(B,)` in nats, summed over the target tokens; smoothing leaves the experts' tokens out."""
+        losses, smoothing = _token_losses(logits, labels), self.config.label_smoothing
         if smoothing:
             logits = logits.float()
             is_expert = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
             is_expert[self._expert_tokens] = True
             mean = logits.masked_fill(is_expert, 0.0).sum(dim=-1) / (len(is_expert) - self.config.num_experts)
-            uniform = (logits.logsumexp(dim=-1) - mean).masked_fill(~is_token, 0.0)
+            uniform = (logits.logsumexp(dim=-1) - mean).masked_fill(labels.eq(-100), 0.0)
             losses = (1 - smoothing) * losses + smoothing * uniform
-        return losses.sum() / (is_token.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
+        return losses.sum(dim=1)
+
+
+def _num_items(labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None) -> int | torch.Tensor:
+    """The target tokens that a loss is divided by."""
+    return labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
 
 
 def _token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

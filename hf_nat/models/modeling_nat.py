@@ -32,6 +32,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .configuration_nat import NATConfig
 from .losses import linear_cross_entropy, token_weights
 from .source_copy import SourceCopy
+from .teacher import text_vocab_size
 
 
 @dataclass
@@ -159,13 +160,14 @@ class NATPreTrainedModel(PreTrainedModel):
 
         Sizes, activation, dropout and special tokens are the teacher's unless overridden, as are its sinusoidal
         positions (learned positions start from them). Rows of new tokens and heads that the teacher lacks start from
-        N(0, `init_std`). A `final_logits_bias` is left behind.
+        N(0, `init_std`). A `final_logits_bias` is left behind, and of a mixture the experts' tokens, the last of its
+        vocabulary, and the gating network.
 
         Args:
-            teacher (`PreTrainedModel`): a `MarianMTModel` with one shared embedding, or any model whose parameters
-                carry the same names.
+            teacher (`PreTrainedModel`): a `MarianMTModel` with one shared embedding, a mixture of experts too, or any
+                model whose parameters carry the same names.
             vocab_size (`int`, *optional*): vocabulary of the student, which starts with the teacher's. By default the
-                teacher's, and one more where the mask token is new.
+                teacher's, without expert tokens, and one more where the mask token is new.
             mask_token_id (`int`, *optional*): id of the mask token. By default the teacher's own mask token, else a
                 new token behind the teacher's vocabulary.
             **config_overrides: fields of the student's configuration.
@@ -174,15 +176,15 @@ class NATPreTrainedModel(PreTrainedModel):
             The student, in single precision.
 
         Raises:
-            ValueError: if a field is unknown, the vocabulary is smaller than the teacher's, or the parameters of the
-                two do not correspond.
+            ValueError: if a field is unknown, the vocabulary is smaller than the teacher's, a mixture's expert tokens
+                are not its last ones, or the parameters of the two do not correspond.
         """
         config_class: Any = cls.config_class
         own_fields = {f.name for f in fields(config_class)} - {f.name for f in fields(PreTrainedConfig)}
         unknown = sorted(set(config_overrides) - own_fields)
         if unknown:
             raise ValueError(f"`config_overrides` must be fields of `{config_class.__name__}`, got {unknown}.")
-        teacher_vocab_size = teacher.config.vocab_size
+        teacher_vocab_size = text_vocab_size(teacher.config)
         if mask_token_id is None:
             mask_token_id = getattr(teacher.config, "mask_token_id", teacher_vocab_size)
         if vocab_size is None:
@@ -195,13 +197,13 @@ class NATPreTrainedModel(PreTrainedModel):
         inherited = {name: getattr(teacher.config, name) for name in own_fields if hasattr(teacher.config, name)}
         inherited.update(vocab_size=vocab_size, mask_token_id=mask_token_id, **config_overrides)
         student = cls(config_class(**inherited))
-        _copy_weights(student, teacher.state_dict())
+        _copy_weights(student, teacher.state_dict(), teacher_vocab_size)
         return student
 
 
 @torch.no_grad()
-def _copy_weights(student: PreTrainedModel, teacher_weights: dict[str, torch.Tensor]) -> None:
-    """Copies every weight under `model.`; an embedding with more rows than the teacher's keeps its last ones."""
+def _copy_weights(student: PreTrainedModel, teacher_weights: dict[str, torch.Tensor], vocab_size: int) -> None:
+    """Copies every weight under `model.`, of an embedding `vocab_size` rows; the student keeps those behind them."""
     prefix = f"{student.base_model_prefix}."
     differing = {name for name in student.state_dict().keys() ^ teacher_weights.keys() if name.startswith(prefix)}
     if differing:
@@ -212,9 +214,9 @@ def _copy_weights(student: PreTrainedModel, teacher_weights: dict[str, torch.Ten
     for name, parameter in student.named_parameters():
         if name not in teacher_weights or not parameter.requires_grad:
             continue
-        weight = teacher_weights[name]
-        grows = name in ("model.shared.weight", "lm_head.weight")
-        target = parameter[: len(weight)] if grows else parameter
+        weight, target = teacher_weights[name], parameter.detach()
+        if name in ("model.shared.weight", "lm_head.weight"):
+            weight, target = weight[:vocab_size], target[:vocab_size]
         if target.shape != weight.shape:
             raise ValueError(
                 f"`{name}` must have the same shape in teacher and student, got {tuple(weight.shape)} and "

@@ -98,7 +98,7 @@ def moe_marian_config(
     num_experts: int = 3,
     **overrides: Any,
 ) -> MoEMarianConfig:
-    """Returns the configuration of a hard mixture of experts: [`marian_config`] and `num_experts` tokens more.
+    """Returns the configuration of a mixture of experts: [`marian_config`] and `num_experts` tokens more.
 
     Args:
         size (`str`): a key of `SIZES`.

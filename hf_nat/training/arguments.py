@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from transformers import Seq2SeqTrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+from transformers.utils import logging
 
 from ..config import option
+
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -62,7 +68,11 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     """Seq2SeqTrainingArguments with token-budget batches and the paper's recipe as defaults.
 
     Defaults that differ from the parent (paper, appendix A): `learning_rate` 5e-4, `adam_beta2` 0.98, `adam_epsilon`
-    1e-8, `lr_scheduler_type` inverse_sqrt, `warmup_steps` 4000, no gradient clipping, TensorBoard logs.
+    1e-8, `lr_scheduler_type` inverse_sqrt, `warmup_steps` 4000, no gradient clipping, TensorBoard logs. One process
+    uses one device.
+
+    Raises:
+        ValueError: if `report_to` names a tracker that is not installed.
     """
 
     max_tokens: int = option(4000, "token budget of one batch on one process: rows x longest row, source or target")
@@ -76,6 +86,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     lr_scheduler_type: str = option("inverse_sqrt", "learning-rate schedule")
     warmup_steps: float = option(4000, "updates of linear warm-up")
     max_grad_norm: float = option(0.0, "gradient clipping; 0 switches it off")
+    ddp_find_unused_parameters: bool | None = option(False, "look for parameters without a gradient in each update")
     report_to: str | None = option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
     logging_steps: float = option(100, "updates between two log lines")
     resume_from_checkpoint: str | None = option(None, "checkpoint folder, or `last` for the last one of output_dir")
@@ -83,6 +94,16 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     def __post_init__(self) -> None:
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.
+        self.use_cpu = self.use_cpu or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
         super().__post_init__()
+        missing = sorted({*(self.report_to or ())} - {*get_available_reporting_integrations()})
+        if missing:
+            raise ValueError(
+                f"`report_to` must name installed trackers, got {missing[0]!r}. pip install {missing[0]}."
+            )
+        if self.n_gpu > 1:
+            logger.warning(f"One process trains on one of {self.n_gpu} GPUs: scripts/launch.sh starts one for each.")
+            self._n_gpu = 1
         # Without an accelerator there is nothing to pin memory for, and torch says so at every pass.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()

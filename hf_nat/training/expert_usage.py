@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from transformers.utils import logging
@@ -10,10 +13,11 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 MIN_EXPERT_SHARE = 0.05
+MAX_EXPERT_ENTROPY = 0.95
 
 
 class ExpertUsage:
-    """Counts the sentences that each expert wins between two log lines, over all processes.
+    """Counts the sentences that each expert is responsible for between two log lines, over all processes.
 
     Args:
         accelerator (`Accelerator`): adds up the counts of the processes.
@@ -21,30 +25,49 @@ class ExpertUsage:
 
     def __init__(self, accelerator: Accelerator):
         self.accelerator = accelerator
-        self._counts: torch.Tensor | None = None
+        # Sentences of each of K experts, then the entropies of all sentences.
+        self._totals: torch.Tensor | None = None
 
-    def add(self, counts: torch.Tensor | None) -> None:
-        """Adds a batch's sentences per expert, `(K,)`; `None` of a model without experts."""
-        if counts is not None:
-            counts = counts.detach()
-            self._counts = counts if self._counts is None else self._counts + counts
+    def add(self, outputs: Any) -> None:
+        """Adds a batch: `expert_counts` `(K,)` and `expert_posteriors` `(B, K)` of a mixture's output.
 
-    def shares(self) -> dict[str, float]:
-        """Returns `expert_share_<k>`, in [0, 1], since the last call; warns of experts that are hardly used.
-
-        Nothing without experts. A mixture that degenerates gives all sentences to one of them.
-
-        Source: Shen et al. 2019, section 3 (degeneracies); the threshold of 5 % is ours.
+        The output of a model without experts adds nothing.
         """
-        if self._counts is None:
+        counts = getattr(outputs, "expert_counts", None)
+        if counts is not None:
+            entropy = torch.special.entr(outputs.expert_posteriors.detach()).sum()
+            totals = torch.cat([counts.detach().float(), entropy.reshape(1)])
+            self._totals = totals if self._totals is None else self._totals + totals
+
+    def summary(self) -> dict[str, float]:
+        """Returns what the log line says of the sentences since the last call; warns of experts that fail.
+
+        `expert_share_<k>`, in [0, 1], and `expert_entropy`, the mean entropy in nats of p(expert | source, target).
+        A mixture degenerates in two ways: one of its experts takes all sentences, or all experts are alike, so that
+        the entropy nears log K. Nothing without experts.
+
+        Source: Shen et al. 2019, section 3 (degeneracies); the thresholds, 5 % of the sentences and 95 % of log K, are
+        ours.
+        """
+        if self._totals is None:
             return {}
-        counts = self.accelerator.reduce(self._counts, reduction="sum").tolist()
-        self._counts = None
-        shares = [count / max(sum(counts), 1) for count in counts]
+        *counts, entropy = self.accelerator.reduce(self._totals, reduction="sum").tolist()
+        self._totals = None
+        num_sentences = max(sum(counts), 1)
+        shares, entropy = [count / num_sentences for count in counts], entropy / num_sentences
         for expert, share in enumerate(shares):
             if share < MIN_EXPERT_SHARE:
                 logger.warning(
                     f"Every expert should win at least {MIN_EXPERT_SHARE:.0%} of the sentences, got {share:.1%} for "
                     f"expert {expert}. If it stays so, use fewer experts or another seed."
                 )
-        return {f"expert_share_{expert}": round(share, 4) for expert, share in enumerate(shares)}
+        largest = math.log(len(shares))
+        if largest and entropy > MAX_EXPERT_ENTROPY * largest:
+            logger.warning(
+                f"The experts should differ, got an entropy of {entropy:.3f} out of {largest:.3f} nats: no target "
+                "tells which of them wrote it. If it stays so, train longer, or use hard assignment."
+            )
+        return {
+            **{f"expert_share_{expert}": round(share, 4) for expert, share in enumerate(shares)},
+            "expert_entropy": round(entropy, 4),
+        }

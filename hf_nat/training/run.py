@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging
 
 from ..data.corpora import load_corpus
@@ -24,6 +25,7 @@ from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
 from ..utils import environment, write_json
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
+from .sharding import set_weights
 from .trainer import CrossEntropyLoss, NATSeq2SeqTrainer, ValidationText
 
 
@@ -50,7 +52,10 @@ def train(
     set_seed(training_args.seed)
     checkpoint = _checkpoint_to_resume(training_args)
     tokenizer = _tokenizer(data_args, training_args)
+    # ZeRO-3 cuts the model into pieces later; a teacher to start from must be whole.
+    unset_hf_deepspeed_config()
     model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
+    num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
     trainer = NATSeq2SeqTrainer(
         model=model,
@@ -73,27 +78,32 @@ def train(
             output_dir / "run.json",
             {
                 "arguments": _plain(model_args) | _plain(data_args) | training_args.to_sanitized_dict(),
-                "num_parameters": model.num_parameters(),
+                "num_parameters": num_parameters,
                 "environment": environment(),
             },
         )
     result = trainer.train(resume_from_checkpoint=checkpoint)
+    speed = trainer.target_tokens_per_second(result.metrics["train_runtime"])
     if training_args.average_checkpoints:
         _load_average(trainer, training_args)
     scores = trainer.evaluate()
     trainer.save_model()
     trainer.save_state()
     metrics = {
+        "model_type": model.config.model_type,
+        "num_parameters": num_parameters,
         "eval_loss": scores["eval_loss"],
         "eval_bleu": scores.get("eval_bleu"),
         "eval_bleu_signature": trainer.bleu_signature,
         # Of a resumed run the Trainer knows only what came after the checkpoint.
         "train_loss": None if checkpoint else result.training_loss,
         "train_seconds": None if checkpoint else result.metrics["train_runtime"],
+        "target_tokens_per_second": round(speed, 1),
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "num_train_pairs": len(train_set),
         "num_processes": trainer.accelerator.num_processes,
+        "distribution": trainer.distribution,
         "seed": training_args.seed,
         "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
         "environment": environment(),
@@ -230,4 +240,4 @@ def _load_average(trainer: NATSeq2SeqTrainer, training_args: NATSeq2SeqTrainingA
         )
     chosen = folders[-training_args.average_checkpoints :]
     logger.info(f"Averaging {', '.join(folder.name for folder in chosen)}.")
-    trainer.accelerator.unwrap_model(trainer.model).load_state_dict(average_checkpoints(chosen), strict=False)
+    set_weights(trainer.accelerator.unwrap_model(trainer.model), average_checkpoints(chosen))

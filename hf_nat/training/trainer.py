@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import (
@@ -28,6 +29,7 @@ from ..metrics.translation import score_translations
 from .arguments import NATSeq2SeqTrainingArguments
 from .expert_usage import ExpertUsage
 from .sampler import TokenBatchSampler
+from .sharding import prepare_for_fsdp, whole_model
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
     `args.max_tokens` is the budget of a batch on one process. Losses are normalised by the target tokens of all
     processes and accumulation steps. Validation decodes as the model's
     `generation_config` says. A model that returns `loss_components` gets each of them in the logs as `loss_<name>`,
-    one that returns `expert_counts` the share of the training sentences of each expert as `expert_share_<k>`.
+    a mixture the share of the training sentences of each expert as `expert_share_<k>` and `expert_entropy`.
 
     Args:
         validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
@@ -91,14 +93,25 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
 
     def __init__(self, *args: Any, validation_text: ValidationText | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+            prepare_for_fsdp(cast(PreTrainedModel, self.model), self.accelerator)
         self.validation_text = validation_text
         self.bleu_signature: str | None = None
+        self._num_target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        self._evaluation_seconds = 0.0
         self._num_eval_batches = 0
         self._components_logged_at = 0
         self._expert_usage = ExpertUsage(self.accelerator)
         self._components: defaultdict[str, torch.Tensor] = defaultdict(
             lambda: torch.zeros((), device=self.args.device)
         )
+
+    @property
+    def distribution(self) -> str:
+        """How the processes train together: NO, MULTI_CPU, MULTI_GPU, FSDP, ZeRO-1, -2, -3, or as accelerate says."""
+        if self.is_deepspeed_enabled:
+            return f"ZeRO-{self.accelerator.state.deepspeed_plugin.zero_stage}"
+        return self.accelerator.distributed_type.value
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns the training batches: rows x longest row <= `args.max_tokens`, shared out over the processes."""
@@ -140,8 +153,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Computes the loss per target token of the whole split, whatever the batches and processes."""
-        model = self._wrap_model(cast(PreTrainedModel, self.model), training=False)
-        model.eval()
+        model = self._whole_model()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         # Nats, target tokens, rows.
         totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
@@ -157,8 +169,14 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         nats, tokens, rows = self.accelerator.reduce(totals, reduction="sum").tolist()
         return EvalLoopOutput(np.empty(0), None, {f"{metric_key_prefix}_loss": nats / tokens}, int(rows))
 
+    def _whole_model(self) -> PreTrainedModel:
+        """The model in evaluation mode, or a copy where FSDP or ZeRO-3 have left a process only pieces of it."""
+        return whole_model(self.accelerator.unwrap_model(self.model)).eval()
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Computes the loss as the parent does, and adds up its components for the next log line."""
+        if model.training:
+            self._num_target_tokens += inputs["labels"].ne(-100).sum()
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training:
             if not self._components:
@@ -166,13 +184,37 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
                 self._components_logged_at = self.state.global_step
             for name, value in (getattr(outputs, "loss_components", None) or {}).items():
                 self._components[name] += value.detach() * self.accelerator.num_processes
-            self._expert_usage.add(getattr(outputs, "expert_counts", None))
+            self._expert_usage.add(outputs)
         return (loss, outputs) if return_outputs else loss
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Saves the model, under FSDP and DeepSpeed too, as one process would: a folder that `from_pretrained` loads.
+
+        The parent would save FSDP's classes in place of the model's code, tied weights several times, and, as the
+        settings of FSDP and ZeRO-3 may be, no weights at all.
+        """
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            return super().save_model(output_dir, _internal_call)
+        held, self.model = self.model, self._whole_model()
+        try:
+            self._save(output_dir)
+        finally:
+            self.model = held
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Saves this process's last part of a checkpoint, and waits for those of the others.
+
+        Then the main process writes the trainer's state, which marks the checkpoint as complete.
+        """
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs, with the mean of each loss component and the experts' shares since the last training log line."""
+        """Logs, with the mean of each loss component and the use of the experts since the last training log line."""
         if "loss" in logs:
-            logs.update(self._expert_usage.shares())
+            logs.update(self._expert_usage.summary())
         if "loss" in logs and self._components:
             updates = max(1, self.state.global_step - self._components_logged_at)
             for name, total in self._components.items():
@@ -190,27 +232,36 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         **gen_kwargs: Any,
     ) -> dict[str, float]:
         """Returns the parent's metrics and, with `validation_text`, `<prefix>_bleu` (0-100)."""
+        started = time.perf_counter()
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix, **gen_kwargs)
         if self.validation_text is not None:
             bleu = {f"{metric_key_prefix}_bleu": self._validation_bleu(self.validation_text)}
             self.log(bleu)
             metrics.update(bleu)
+        self._evaluation_seconds += time.perf_counter() - started
         return metrics
 
+    def target_tokens_per_second(self, seconds: float) -> float:
+        """Returns the speed of the last `train`: target tokens of all processes a second, evaluations left out.
+
+        Args:
+            seconds (`float`): how long `train` took.
+        """
+        num_tokens = self.accelerator.reduce(self._num_target_tokens, reduction="sum").item()
+        return num_tokens / (seconds - self._evaluation_seconds)
+
     def _validation_bleu(self, text: ValidationText) -> float:
-        """Translates every n-th sentence on each of n processes and scores them together."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        model = self.accelerator.unwrap_model(self.model)
-        model.eval()
-        own = list(range(rank, len(text.sources), world))
+        """Translates the split, shared out over the processes, and scores it."""
         outputs = translate(
-            model,
+            self._whole_model(),
             self.processing_class,
-            [text.sources[i] for i in own],
+            text.sources,
             max_batch_tokens=self.args.max_tokens,
+            shared=True,
+            # Under ZeRO-3 an AT model would by itself wait for the others at every token.
+            synced_gpus=False,
         )
-        pairs = gather_object([(i, output.text) for i, output in zip(own, outputs, strict=True)])
-        hypotheses = [hypothesis for _, hypothesis in sorted(pairs)]
+        hypotheses = [output.text for output in outputs]
         scores = score_translations(hypotheses, text.references, target_lang=text.target_lang, metrics=("bleu",))
         self.bleu_signature = scores["bleu"].signature
         return scores["bleu"].score

@@ -174,12 +174,24 @@ def test_interval_of_real_against_real_is_zero():
 
 def test_interval_needs_the_same_rows():
     rows = random_corpus(6)
-    with pytest.raises(
-        ValueError, match=r"must have the same rows, got 15 and 14\. Count both over the rows they share"
-    ):
+    with pytest.raises(ValueError, match=r"must have the same rows, got 15 and 14\. Give `rows`"):
         faithfulness_interval(counted(rows, True), counted(rows[1:], True))
     with pytest.raises(ValueError, match="`keep_rows` must be True"):
         faithfulness_interval(counted(rows, True), counted(rows))
+    for wrong in ([0] * 13, [15] * 14, [-1] * 14):
+        with pytest.raises(ValueError, match="`rows` must be 14 numbers below 15"):
+            faithfulness_interval(counted(rows, True), counted(rows[1:], True), rows=np.array(wrong))
+
+
+def test_interval_of_other_rows_is_that_of_the_same_rows_in_another_order():
+    rows, shuffled = random_corpus(6), [14, *range(14)]
+    distilled = random_corpus(7)
+    options = {"num_samples": 30, "seed": 3}
+    moved = counted([distilled[row] for row in shuffled], True)
+    expected = faithfulness_interval(counted(rows, True), counted(distilled, True), **options)
+    real = counted(rows, True)
+    assert faithfulness_interval(real, moved, rows=np.array(shuffled), **options) == pytest.approx(expected)
+    assert faithfulness_interval(real, moved, **options) != pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

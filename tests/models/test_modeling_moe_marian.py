@@ -1,8 +1,9 @@
-"""The hard mixture of experts: E-step, M-step, decoding with one expert, checkpoints, training."""
+"""The mixture of experts, uniform and hard by default: EM, decoding with one expert, checkpoints, training."""
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from nat_model_tester import BOS, EOS, PAD, TARGETS, TINY, VOCAB_SIZE, pad_rows, tiny_batch
+from nat_model_tester import BOS, EOS, PAD, TARGETS, TINY, VOCAB_SIZE, tiny_batch
 from torch.nn.functional import cross_entropy, log_softmax
 from torch.testing import assert_close
 from transformers import (
@@ -22,6 +23,7 @@ from transformers import (
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
 )
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from hf_nat.config import load_config
 from hf_nat.data.corpora import load_corpus
@@ -29,7 +31,14 @@ from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments, distill
 from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.inference import DecodingArguments, load_model, translate
-from hf_nat.models import MoEMarianConfig, MoEMarianMTModel, marian_config, moe_marian_config, new_teacher
+from hf_nat.models import (
+    MoEMarianConfig,
+    MoEMarianMTModel,
+    MoESeq2SeqLMOutput,
+    marian_config,
+    moe_marian_config,
+    new_teacher,
+)
 from hf_nat.training import expert_usage
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.training.expert_usage import ExpertUsage
@@ -340,7 +349,8 @@ def test_save_and_load_gives_identical_model(tmp_path: Path) -> None:
     assert torch.equal(sequences, model.generate(batch["input_ids"]))
 
 
-def test_checkpoint_runs_where_the_package_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fields", [{}, {"prior": "learned", "assignment": "soft"}], ids=["default", "learned, soft"])
+def test_checkpoint_runs_where_the_package_is_missing(fields: dict[str, str], tmp_path: Path) -> None:
     script = [
         "import sys",
         "sys.modules['hf_nat'] = None",
@@ -351,17 +361,20 @@ def test_checkpoint_runs_where_the_package_is_missing(tmp_path: Path) -> None:
         "for copy in (folder, folder + '-again'):",
         "    model = AutoModelForSeq2SeqLM.from_pretrained(copy, trust_remote_code=True)",
         "    assert not type(model).__module__.startswith('hf_nat')",
-        "    assert torch.equal(model.generate(expected['input_ids'], expert=1), expected['sequences'])",
-        "    assert torch.equal(model(**expected['batch']).experts, expected['experts'])",
+        "    assert torch.equal(model.generate(expected['input_ids']), expected['sequences'])",
+        "    assert torch.equal(model.generate(expected['input_ids'], expert=0), expected['of expert 0'])",
+        "    assert torch.equal(model(**expected['batch']).loss, expected['loss'])",
         "    model.save_pretrained(folder + '-again')",
     ]
-    model, batch, folder = tiny_moe(), tiny_batch(), tmp_path / "moe"
+    model, batch, folder = tiny_moe(**fields), tiny_batch(), tmp_path / "moe"
+    model.generation_config.expert = 1
     model.save_pretrained(folder)
     expected = {
         "input_ids": batch["input_ids"],
         "sequences": model.generate(batch["input_ids"], expert=1),
+        "of expert 0": model.generate(batch["input_ids"], expert=0),
         "batch": batch,
-        "experts": model(**batch).experts,
+        "loss": model(**batch).loss.detach(),
     }
     torch.save(expected, folder / "expected.pt")
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
@@ -371,41 +384,6 @@ def test_checkpoint_runs_where_the_package_is_missing(tmp_path: Path) -> None:
 
 
 # Training
-
-
-def two_modes(generator: torch.Generator, size: int) -> dict[str, torch.Tensor]:
-    """Words 5 to 9 in the source; the target is all in words 10 to 14 or all in words 15 to 19, by chance."""
-    lengths = torch.randint(2, 5, (size,), generator=generator).tolist()
-    modes = torch.randint(0, 2, (size,), generator=generator).tolist()
-    sources = [torch.randint(5, 10, (length,), generator=generator).tolist() for length in lengths]
-    targets = [[word + 5 + 5 * mode for word in source] for source, mode in zip(sources, modes, strict=True)]
-    input_ids = pad_rows([[*source, EOS] for source in sources], PAD)
-    labels = pad_rows([[*target, EOS] for target in targets], -100)
-    return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
-
-
-def test_experts_specialise_on_the_modes_of_the_data() -> None:
-    sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
-    model = tiny_moe(num_experts=2, init_std=0.1, dropout=0.1, **sizes).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3, betas=(0.9, 0.98))
-    generator = torch.Generator().manual_seed(1)
-    for _ in range(250):
-        optimizer.zero_grad()
-        model(**two_modes(generator, 64)).loss.backward()
-        optimizer.step()
-    model.eval()
-    batch = two_modes(generator, 100)
-    modes = (batch["labels"][:, 0] >= 15).long()
-    output = model(**batch)
-    agreement = output.experts.eq(modes).float().mean().item()
-    assert max(agreement, 1 - agreement) > 0.97
-    num_tokens = batch["labels"].ne(-100).sum()
-    assert output.loss < 0.1 < 0.69 / (num_tokens / 100), "a single model loses ln 2 per sentence"
-    for expert in range(2):
-        mode = expert if agreement > 0.5 else 1 - expert
-        sequences = model.generate(batch["input_ids"], expert=expert, max_length=8)[:, 1:]
-        words = sequences[sequences > EOS]
-        assert ((words >= 15) == bool(mode)).float().mean() > 0.97
 
 
 def test_stock_trainer_trains_the_mixture(tmp_path: Path) -> None:
@@ -531,17 +509,28 @@ def test_evaluate_with_one_expert(moe_run: tuple[Path, Path, dict[str, Any]], tm
     assert hypotheses[0] != hypotheses[1]
 
 
-def test_expert_that_is_hardly_used_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+def usage_of(counts: list[float], posteriors: list[list[float]]) -> MoESeq2SeqLMOutput:
+    return MoESeq2SeqLMOutput(expert_counts=torch.tensor(counts), expert_posteriors=torch.tensor(posteriors))
+
+
+def test_degenerate_mixtures_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
     monkeypatch.setattr(expert_usage.logger, "warning", messages.append)
     usage = ExpertUsage(Accelerator(cpu=True))
-    usage.add(None)
-    assert usage.shares() == {}
-    usage.add(torch.tensor([50, 30, 3]))
-    usage.add(torch.tensor([10, 5, 2]))
-    assert usage.shares() == {"expert_share_0": 0.6, "expert_share_1": 0.35, "expert_share_2": 0.05}
-    assert messages == []
-    usage.add(torch.tensor([96, 4, 0]))
-    assert usage.shares() == {"expert_share_0": 0.96, "expert_share_1": 0.04, "expert_share_2": 0.0}
+    usage.add(Seq2SeqLMOutput())
+    assert usage.summary() == {}
+    usage.add(usage_of([50, 30, 3], [[1.0, 0.0, 0.0]] * 83))
+    usage.add(usage_of([10, 5, 2], [[0.5, 0.5, 0.0]] * 17))
+    shares = {"expert_share_0": 0.6, "expert_share_1": 0.35, "expert_share_2": 0.05}
+    assert usage.summary() == {**shares, "expert_entropy": round(0.17 * math.log(2), 4)}
+    assert usage.summary() == {} and messages == []
+    usage.add(usage_of([96, 4, 0], [[1.0, 0.0, 0.0]] * 100))
+    shares = {"expert_share_0": 0.96, "expert_share_1": 0.04, "expert_share_2": 0.0}
+    assert usage.summary() == {**shares, "expert_entropy": 0}
     assert len(messages) == 2
     assert "got 4.0% for expert 1" in messages[0] and "got 0.0% for expert 2" in messages[1]
+    usage.add(usage_of([1.6, 1.6, 1.6], [[0.32, 0.34, 0.34]] * 5))
+    assert usage.summary()["expert_share_2"] == pytest.approx(1 / 3, abs=1e-4)
+    assert len(messages) == 3 and "got an entropy of 1.098 out of 1.099 nats" in messages[2]
+    usage.add(usage_of([7.0], [[1.0]] * 7))
+    assert usage.summary() == {"expert_share_0": 1.0, "expert_entropy": 0} and len(messages) == 3

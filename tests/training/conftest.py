@@ -13,11 +13,11 @@ def toy_corpus(tmp_path_factory):
     return generate_toy_corpus(folder, ToyTask(num_words=12), sizes={"train": 400, "validation": 20, "test": 20})
 
 
-@pytest.fixture
-def run_options(toy_corpus, tmp_path):
+@pytest.fixture(scope="session")
+def run_options(toy_corpus):
     """Command-line options of a tiny run; keyword arguments override them."""
 
-    def options(output_dir=None, **changes):
+    def options(output_dir, **changes):
         values = {
             "model_type": "marian",
             "size": "nano",
@@ -26,7 +26,7 @@ def run_options(toy_corpus, tmp_path):
             "source_lang": "src",
             "target_lang": "tgt",
             "vocab_size": 120,
-            "output_dir": output_dir or tmp_path / "run",
+            "output_dir": output_dir,
             "max_tokens": 200,
             "max_steps": 12,
             "warmup_steps": 4,
@@ -44,11 +44,11 @@ def run_options(toy_corpus, tmp_path):
 
 
 @pytest.fixture
-def tiny_run(run_options):
-    """Trains with `run_options`; returns the metrics."""
+def tiny_run(run_options, tmp_path):
+    """Trains with `run_options`, by default into the folder `run`; returns the metrics."""
 
     def run(output_dir=None, **changes):
         arguments = (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments)
-        return train(*load_config(arguments, run_options(output_dir, **changes)))
+        return train(*load_config(arguments, run_options(output_dir or tmp_path / "run", **changes)))
 
     return run

@@ -1,0 +1,26 @@
+"""`hf-nat filter`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..config import load_config
+from ..distillation import FilterArguments, filter_corpus
+from ..hub.cards import write_corpus_card
+from ..utils import read_json
+
+
+def run(argv: Sequence[str]) -> None:
+    """Leaves suspicious rows of a distilled corpus out and writes the new corpus's card."""
+    (args,) = load_config((FilterArguments,), argv, prog="hf-nat filter")
+    folder = filter_corpus(args)
+    write_corpus_card(folder)
+    manifest = read_json(folder / "manifest.json")
+    applied = manifest["filters"][-1]
+    print(f"{folder}: {manifest['counts']['train']} of {applied['num_rows']} training pairs stay")
+    print(f"left out: {applied['num_dropped']} ({_counts(applied['reasons'])}; a row may count for several reasons)")
+    print(f"flagged and kept: {_counts(manifest['flag_counts'])}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"

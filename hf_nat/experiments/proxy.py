@@ -1,0 +1,141 @@
+"""Short trainings of a student on each of several corpora, scored on real targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..evaluation import EvaluateArguments, load_pairs
+from ..metrics import compare_systems
+from ..recommendation import Proxies
+from ..utils import check_settings, read_json, sha256_file, write_json
+from .stages import evaluate_once, load_training, train_once
+
+
+SIGNIFICANCE = 0.05  # probability of a difference by chance below which a candidate is shown to be worse
+_SPLIT = "validation"
+
+
+def train_proxies(
+    student: str,
+    candidates: Mapping[str, str],
+    *,
+    num_updates: int,
+    num_samples: int,
+    seeds: Sequence[int],
+    folder: Path,
+) -> Proxies:
+    """Trains a student on each candidate for a few updates, from the same start, and compares the students.
+
+    The training is that of the student's YAML but for the number of updates, a warm-up of at most a quarter of them,
+    and the rows: the first ones. What is finished in `folder` is not repeated, and a killed training goes on.
+
+    Args:
+        student (`str`): training YAML of the student, with its `tokenizer`.
+        candidates (`Mapping[str, str]`): distilled corpora by name, with real targets in their validation split.
+        num_updates (`int`): updates of each training.
+        num_samples (`int`): rows of each candidate that are trained on.
+        seeds (`Sequence[int]`): seeds of the trainings.
+        folder (`Path`): where the models, translations and scores go.
+
+    Returns:
+        `Proxies`: BLEU of each candidate and seed. Shown to be worse than the best one by the mean is a candidate that
+        loses with every seed, by paired bootstrap resampling of the sentences, p < 0.05.
+
+    Raises:
+        ValueError: if the YAML has no tokenizer, the candidates' validation splits differ, or `folder` holds trainings
+            of something else; the field is named.
+    """
+    _, data_args, _ = load_training(student)
+    if not data_args.tokenizer:
+        raise ValueError(f"`tokenizer` must be given in {student}: all proxies must read the same tokens.")
+    scores: dict[str, list[float]] = {name: [] for name in candidates}
+    systems: dict[int, dict[str, list[str]]] = {seed: {} for seed in seeds}
+    references: list[str] | None = None
+    for name, corpus in candidates.items():
+        for seed in seeds:
+            own = folder / f"{name}-seed{seed}"
+            model = _train(student, own, corpus, num_updates, num_samples, seed)
+            scoring = EvaluateArguments(
+                model=str(model),
+                corpus=corpus,
+                source_lang=data_args.source_lang,
+                target_lang=data_args.target_lang,
+                split=_SPLIT,
+                metrics=["bleu"],
+                output_dir=str(own / f"eval-{_SPLIT}"),
+            )
+            scores[name].append(evaluate_once(scoring)["scores"]["bleu"]["score"])
+            translations = (own / f"eval-{_SPLIT}/translations.txt").read_text(encoding="utf-8")
+            systems[seed][name] = translations.split("\n")[:-1]
+        targets = [pair[data_args.target_lang] for pair in load_pairs(scoring)]
+        if references not in (None, targets):
+            raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")
+        references = targets
+    return Proxies(scores, _leaders(scores, list(systems.values()), references or [], data_args.target_lang))
+
+
+def _train(student: str, folder: Path, corpus: str, num_updates: int, num_samples: int, seed: int) -> Path:
+    """Trains one proxy to its end, from where an earlier run stopped; returns the folder of the model."""
+    model_args, data_args, training_args = load_training(student)
+    starts = (data_args.tokenizer, model_args.init_from_teacher, model_args.init_from)
+    settings = {
+        "num_updates": num_updates,
+        "num_samples": num_samples,
+        "seed": seed,
+        "student": yaml.safe_load(Path(student).read_text(encoding="utf-8")),
+        "starts_from": [_checksums(start) for start in starts if start],
+        "corpus": _checksums(corpus),
+    }
+    path = folder / "settings.json"
+    if path.is_file():
+        check_settings(folder, read_json(path), settings)
+    write_json(path, settings)
+    options: dict[str, Any] = {
+        "corpus": corpus,
+        "train_split": "train",
+        "validation_split": _SPLIT,
+        "max_train_samples": num_samples,
+        "max_steps": num_updates,
+        "warmup_steps": min(training_args.warmup_steps, max(1, num_updates // 4)),
+        "seed": seed,
+        "output_dir": folder / "model",
+        "save_strategy": "steps",
+        "save_steps": max(1, num_updates // 10),
+        "save_total_limit": 1,
+        "eval_strategy": "no",
+        "bleu_on_eval": False,
+        "load_best_model_at_end": False,
+        "average_checkpoints": 0,
+        "report_to": "none",
+    }
+    return train_once(student, *(f"--{key}={value}" for key, value in options.items()))
+
+
+def _checksums(folder: str) -> dict[str, str]:
+    """SHA-256 of the files in a local folder that a training reads: shards, tokenizer, weights."""
+    patterns = ("data/*.parquet", "tokenizer.json", "*.safetensors")
+    paths = [path for pattern in patterns for path in Path(folder).glob(pattern)]
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+
+
+def _leaders(
+    scores: Mapping[str, Sequence[float]],
+    systems: Sequence[Mapping[str, Sequence[str]]],
+    references: Sequence[str],
+    target_lang: str,
+) -> frozenset[str]:
+    """The best candidate by the mean, and those that are not shown to be worse with every seed."""
+    best = min(scores, key=lambda name: (-sum(scores[name]), name))
+    is_worse = {name: name != best for name in scores}
+    for outputs in systems:
+        if len(outputs) < 2:
+            break
+        tested = compare_systems(outputs, references, target_lang=target_lang, baseline=best, metrics=["bleu"])
+        for name in set(scores) - {best}:
+            other, top = tested[name]["bleu"], tested[best]["bleu"]
+            is_worse[name] &= other.score < top.score and other.p_value < SIGNIFICANCE  # type: ignore[operator]
+    return frozenset(name for name in scores if not is_worse[name])

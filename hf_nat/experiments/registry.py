@@ -1,0 +1,24 @@
+"""The studies that `hf-nat experiment` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .hmm import HMMArguments, hmm
+
+
+class Experiment(NamedTuple):
+    """A study: it resumes what a killed run left, and leaves JSON, plots, report.md and report.html in one folder.
+
+    Args:
+        arguments (`type`): dataclass of its keys.
+        run (`Callable[[Any], Path]`): takes an instance, returns the path of report.html.
+    """
+
+    arguments: type
+    run: Callable[[Any], Path]
+
+
+EXPERIMENTS = {"hmm": Experiment(HMMArguments, hmm)}

@@ -1,0 +1,104 @@
+"""Steps of a study: each takes up what a killed run left, and does nothing where it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import load_config
+from ..distillation import DistillArguments, distill
+from ..evaluation import EvaluateArguments, evaluate
+from ..hub.cards import write_corpus_card, write_model_card
+from ..inference import DecodingArguments, load_model, process_state
+from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from ..training.averaging import list_checkpoints
+from ..training.run import train
+from ..utils import check_settings, read_json, write_json
+
+
+TrainingRun = tuple[ModelArguments, DataArguments, NATSeq2SeqTrainingArguments]
+
+
+def begin_study(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Writes settings.json into the folder of a study, or compares it with the one that is there.
+
+    Args:
+        folder (`Path`): the folder.
+        settings (`Mapping[str, Any]`): all that the results depend on, as JSON can hold it.
+
+    Raises:
+        ValueError: if the folder was begun with other settings.
+    """
+    path, state = folder / "settings.json", process_state()
+    if path.is_file():
+        check_settings(folder, read_json(path), settings)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        write_json(path, settings)
+
+
+def train_once(config: str | Path, *options: str) -> Path:
+    """Trains the model that a YAML file of `hf-nat train` describes, card included.
+
+    Args:
+        config (`str` or `Path`): the YAML file.
+        *options (`str`): keys that differ, each as `--key=value`.
+
+    Returns:
+        `Path`: the model's folder.
+    """
+    arguments = load_training(config, *options)
+    folder = Path(str(arguments[2].output_dir))
+    if list_checkpoints(folder):
+        arguments[2].resume_from_checkpoint = "last"
+    if not (folder / "metrics.json").is_file():
+        train(*arguments)
+        _on_main_process(write_model_card, folder)
+    return folder
+
+
+def load_training(config: str | Path, *options: str) -> TrainingRun:
+    """Returns the arguments of a training run; see `train_once`."""
+    run: Any = load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(config), *options])
+    return run
+
+
+def distill_once(args: DistillArguments) -> Path:
+    """Writes a distilled corpus, card included.
+
+    Args:
+        args (`DistillArguments`): corpus, teacher, decoding and output folder.
+
+    Returns:
+        `Path`: the corpus folder.
+    """
+    folder = distill(*load_model(args.teacher, revision=args.teacher_revision), args)
+    _on_main_process(write_corpus_card, folder)
+    return folder
+
+
+def evaluate_once(args: EvaluateArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
+    """Scores a model on a split and brings its card up to date.
+
+    Args:
+        args (`EvaluateArguments`): model, corpus and split; `output_dir` must be given.
+        decoding (`DecodingArguments`, *optional*): how the model decodes; by default as its checkpoint says.
+
+    Returns:
+        `dict[str, Any]`: what `evaluate` returns, or has written in a former run.
+    """
+    path = Path(str(args.output_dir)) / "metrics.json"
+    if path.is_file():
+        return read_json(path)
+    metrics = evaluate(args, decoding)
+    _on_main_process(write_model_card, args.model)
+    return metrics
+
+
+def _on_main_process(write: Any, folder: str | Path) -> None:
+    """Writes a card once; nobody goes on before it is there."""
+    state = process_state()
+    if state.is_main_process:
+        write(folder)
+    state.wait_for_everyone()

@@ -1,0 +1,36 @@
+"""What a training run prints at its end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from ..utils import read_json
+
+
+def training_summary(folder: str | Path) -> str:
+    """Renders the `metrics.json` of a training run as a table of a dozen lines.
+
+    Args:
+        folder (`str | Path`): the run's `output_dir`.
+
+    Returns:
+        `str`: a name and a value on each line; a value that the run does not have has no line.
+    """
+    metrics = read_json(Path(folder) / "metrics.json")
+    seconds, bleu = metrics["train_seconds"], metrics["eval_bleu"]
+    rows = {
+        "model": metrics["model_type"],
+        "parameters": f"{metrics['num_parameters']:,}",
+        "training pairs": f"{metrics['num_train_pairs']:,}",
+        "updates": f"{metrics['num_updates']:,} ({metrics['epochs']:.2f} epochs)",
+        "processes": f"{metrics['num_processes']} ({metrics['distribution']})",
+        "training time": None if seconds is None else str(timedelta(seconds=round(seconds))),
+        "speed": f"{metrics['target_tokens_per_second']:,.0f} target tokens/s",
+        "validation loss": f"{metrics['eval_loss']:.4f} nats per target token",
+        "validation BLEU": None if bleu is None else f"{bleu:.2f}",
+        "signature": metrics["eval_bleu_signature"],
+        "best checkpoint": metrics["best_checkpoint"],
+        "saved in": str(folder),
+    }
+    return "\n".join(f"{name:<16} {value}" for name, value in rows.items() if value is not None)
