@@ -59,7 +59,7 @@ def test_config_runs(path, toy, tmp_path):
         expected = ("manifest.json", "README.md")
     elif "iterations" in keys(path):
         own = {
-            "teacher": [*options, *SMALL, *QUIET, *PLAIN],
+            "teacher": [*options, "--config_name=", *SMALL, *QUIET, *PLAIN],
             "distill": [*options, *FEW_ROWS],
             "student": [*SMALL, *QUIET, *PLAIN],
         }

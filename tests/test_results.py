@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hf_nat.experiments.analyze import measures_table
+from hf_nat.experiments.born_again import scores_table
 from hf_nat.utils import read_json
 
 
@@ -39,11 +40,20 @@ def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
     assert measures_table(measures["corpora"]).markdown() in PAGE
 
 
+def test_multi30k_page_holds_the_tables_of_born_again_teachers_and_experts():
+    born_again = read_json(ROOT / "configs/multi30k/nano/born_again.json")
+    assert scores_table(born_again["iterations"]).markdown() in PAGE
+    assert (
+        measures_table([born_again["real"], *(row["measures"] for row in born_again["iterations"])]).markdown() in PAGE
+    )
+    assert measures_table(read_json(ROOT / "configs/multi30k/nano/measures.json")["corpora"]).markdown() in PAGE
+
+
 def test_multi30k_page_holds_the_complexity_of_all_language_pairs():
     assert multi_target_table(read_json(ROOT / "configs/multi30k/measures/multi_target.json")) in PAGE
 
 
-@pytest.mark.parametrize("folder", ["longer", "strategies"])
+@pytest.mark.parametrize("folder", ["longer", "strategies", "nano/results"])
 def test_multi30k_page_holds_the_tables_of_longer_training_and_of_strategies(folder):
     assert results_table(ROOT / "configs/multi30k" / folder) in PAGE
 
@@ -57,3 +67,9 @@ def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():
 def test_no_metrics_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=f"got none in {tmp_path}"):
         results_table(tmp_path)
+
+
+def test_benchmark_page_holds_the_table_of_the_benchmark_of_distillation():
+    table = runpy.run_path(str(ROOT / "scripts/benchmark_distillation.py"))["markdown_table"]
+    result = read_json(ROOT / "scripts/results/benchmark_distillation_cpu.json")
+    assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")

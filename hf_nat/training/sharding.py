@@ -1,4 +1,4 @@
-"""Models whose weights lie in pieces on the processes (FSDP, DeepSpeed ZeRO-3): made whole to decode and to set."""
+"""Models of which each process holds a piece (FSDP, DeepSpeed ZeRO-3), made whole to decode and to save."""
 
 from __future__ import annotations
 
@@ -29,17 +29,21 @@ def prepare_for_fsdp(model: PreTrainedModel, accelerator: Accelerator) -> None:
         accelerator (`Accelerator`): the accelerator that will shard it.
 
     Raises:
-        ValueError: where accelerate would quietly train without FSDP, on a CPU, or under FSDP's first version, whose
-            parameters cannot be told apart.
+        ValueError: where accelerate would quietly train without FSDP, on a CPU; under FSDP's first version, whose
+            parameters cannot be told apart; with whole state dicts, which torch cannot load where embeddings are one.
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         raise ValueError(
             f"FSDP must have an accelerator, got {accelerator.distributed_type.value}: accelerate has it for GPUs and "
             "the like alone. Use configs/accelerate/cpu.yaml or a DeepSpeed one on a CPU."
         )
-    version = accelerator.state.fsdp_plugin.fsdp_version
-    if version != 2:
-        raise ValueError(f"`fsdp_version` must be 2, got {version}. See configs/accelerate/fsdp.yaml.")
+    plugin = accelerator.state.fsdp_plugin
+    for name, wanted, given in (
+        ("fsdp_version", 2, plugin.fsdp_version),
+        ("fsdp_state_dict_type", "SHARDED_STATE_DICT", plugin.state_dict_type.name),
+    ):
+        if given != wanted:
+            raise ValueError(f"`{name}` must be {wanted}, got {given}. See configs/accelerate/fsdp.yaml.")
     model.set_input_embeddings(model.get_input_embeddings())
 
 

@@ -410,16 +410,17 @@ def test_stock_trainer_trains_the_mixture(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def moe_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
-    """Folder of a short run, its corpus and its metrics."""
+    """Folder of a short run of a soft mixture with a learned prior, its corpus and its metrics."""
     folder = tmp_path_factory.mktemp("moe")
     corpus = generate_toy_corpus(
         folder / "corpus", ToyTask(num_words=12), sizes={"train": 60, "validation": 5, "test": 5}
     )
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
+    variant = {"prior": "learned", "assignment": "soft"}
     values = {
         "model_type": "moe_marian",
         "size": "nano",
-        "model_config": json.dumps({**sizes, "num_experts": 2, "init_std": 0.3}),
+        "model_config": json.dumps({**sizes, **variant, "num_experts": 2, "init_std": 0.3}),
         "corpus": corpus,
         "source_lang": "src",
         "target_lang": "tgt",
@@ -445,11 +446,12 @@ def test_run_logs_the_experts_and_leaves_a_teacher(moe_run: tuple[Path, Path, di
     assert [log["step"] for log in history] == [2, 4]
     for log in history:
         assert log["expert_share_0"] + log["expert_share_1"] == pytest.approx(1, abs=1e-3)
+        assert 0 < log["expert_entropy"] <= math.log(2) + 1e-4
         # Per target token of both accumulation steps, not a multiple of it.
         assert log["loss"] == pytest.approx(metrics["eval_loss"], rel=0.4)
     model, tokenizer = load_model(folder)
     assert model.config.vocab_size == len(tokenizer) + 2
-    assert model.config.label_smoothing == 0.1
+    assert (model.config.label_smoothing, model.config.prior, model.config.assignment) == (0.1, "learned", "soft")
     outputs = translate(model, tokenizer, ["bado kivu", "kivu"], expert=1, num_beams=2, with_scores=True)
     assert all(output.score is not None and output.score > float("-inf") for output in outputs)
 
@@ -529,7 +531,7 @@ def test_degenerate_mixtures_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> N
     assert usage.summary() == {**shares, "expert_entropy": 0}
     assert len(messages) == 2
     assert "got 4.0% for expert 1" in messages[0] and "got 0.0% for expert 2" in messages[1]
-    usage.add(usage_of([1.6, 1.6, 1.6], [[0.32, 0.34, 0.34]] * 5))
+    usage.add(usage_of([5 / 3] * 3, [[0.32, 0.34, 0.34]] * 5))
     assert usage.summary()["expert_share_2"] == pytest.approx(1 / 3, abs=1e-4)
     assert len(messages) == 3 and "got an entropy of 1.098 out of 1.099 nats" in messages[2]
     usage.add(usage_of([7.0], [[1.0]] * 7))

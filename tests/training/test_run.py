@@ -107,8 +107,9 @@ def test_best_checkpoints_are_averaged_by_the_metric(tiny_run, tmp_path):
     assert all(torch.equal(saved[name], expected[name]) for name in expected)
 
 
-def test_student_starts_from_its_teacher(tiny_run, tmp_path):
-    tiny_run(tmp_path / "teacher", max_steps=2)
+@pytest.mark.parametrize("model_type", ("marian", "moe_marian"))
+def test_student_starts_from_its_teacher(tiny_run, tmp_path, model_type):
+    tiny_run(tmp_path / "teacher", model_type=model_type, max_steps=2)
     tiny_run(
         tmp_path / "student",
         model_type="vanilla_nat",
@@ -122,6 +123,9 @@ def test_student_starts_from_its_teacher(tiny_run, tmp_path):
     teacher, student = (AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name) for name in ("teacher", "student"))
     name = "model.encoder.layers.0.self_attn.q_proj.weight"
     assert torch.equal(student.state_dict()[name], teacher.state_dict()[name])
+    vocab_size = len(AutoTokenizer.from_pretrained(tmp_path / "teacher"))
+    assert student.config.vocab_size == vocab_size
+    assert torch.equal(student.model.shared.weight, teacher.model.shared.weight[:vocab_size])
 
 
 def test_seed_decides_the_initial_weights(tiny_run, tmp_path):
