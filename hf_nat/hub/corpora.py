@@ -6,11 +6,13 @@ import re
 from collections import ChainMap, Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 from datasets import DatasetInfo, Features, SplitDict, SplitInfo
+from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from .rendering import is_hub_id, is_unedited, languages, read_optional, read_required, render, sealed
@@ -67,6 +69,7 @@ class CorpusConfig:
         files = [{"split": split, "path": f"{folder}/{split}-*.parquet"} for split in self.splits]
         return {"config_name": self.name, "data_files": files}
 
+    @cached_property
     def info(self) -> dict[str, Any] | None:
         """Its entry in the list `dataset_info`, by which `load_dataset` tells a corpus that lacks a shard.
 
@@ -76,12 +79,14 @@ class CorpusConfig:
             return None
         sizes: Counter[str] = Counter()
         for shard in self.shards:
-            metadata = pq.read_metadata(shard)
+            file = pq.read_metadata(shard)
             split = re.sub(r"-\d+-of-\d+$", "", shard.stem)
-            sizes[split] += sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
+            sizes[split] += sum(file.row_group(index).total_byte_size for index in range(file.num_row_groups))
         splits = SplitDict({split: SplitInfo(split, sizes[split], rows) for split, rows in self.splits.items()})
         features = Features.from_arrow_schema(pq.read_schema(self.shards[0]))
-        return {"config_name": self.name, **DatasetInfo(features=features, splits=splits)._to_yaml_dict()}
+        metadata = DatasetCardData()
+        DatasetInfosDict({self.name: DatasetInfo(features=features, splits=splits)}).to_dataset_card_data(metadata)
+        return {"config_name": self.name, **metadata["dataset_info"]}
 
 
 def check_config_name(name: str) -> None:
@@ -137,7 +142,7 @@ def files_of_config(name: str) -> list[str]:
 
 def dataset_infos(configs: Iterable[CorpusConfig]) -> dict[str, dict[str, Any]]:
     """Returns the entries of `dataset_info` by name, of the configurations whose shards are here."""
-    return {config.name: entry for config in configs if (entry := config.info()) is not None}
+    return {config.name: entry for config in configs if (entry := config.info) is not None}
 
 
 def corpus_card(configs: Mapping[str, CorpusConfig], example: str, dataset_info: Mapping[str, dict[str, Any]]) -> str:

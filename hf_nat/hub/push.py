@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
@@ -50,7 +49,7 @@ class PushArguments:
     )
     repo_id: str | None = option(None, "owner/name on the Hub; the repository is created if it does not exist")
     local_dir: str | None = option(None, "instead of the Hub: folder in which corpora are put together")
-    repo_type: Literal["model", "dataset", "space"] | None = option(None, "by default what the folder holds")
+    repo_type: RepoType | None = option(None, "by default what the folder holds")
     config_name: str | None = option(None, "corpus: configuration that it becomes, beside others of the repository")
     private: bool = option(True, "visibility of a repository that is created")
     revision: str | None = option(None, "branch, created if it does not exist")
