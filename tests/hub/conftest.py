@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import transformers.utils.hub
 from distilled_corpus import write_corpus
 from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
@@ -25,6 +26,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float]) -> 
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # it would keep the Hub of an earlier test
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants._HF_DEFAULT_ENDPOINT, server.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

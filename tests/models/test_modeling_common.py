@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -85,34 +83,6 @@ def test_load_takes_the_generation_config_given(model: NATPreTrainedModel, tmp_p
     assert loaded.generation_config.max_length == 7
     (tmp_path / "generation_config.json").unlink()
     assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path).generation_config.max_length == 32
-
-
-def test_checkpoint_runs_and_saves_where_the_package_is_missing(tmp_path: Path) -> None:
-    script = [
-        "import sys",
-        "sys.modules['hf_nat'] = None",
-        "import torch",
-        "from transformers import AutoModelForSeq2SeqLM",
-        "for folder in sys.argv[1:]:",
-        "    expected = torch.load(folder + '/expected.pt')",
-        "    for copy in (folder, folder + '-again'):",
-        "        model = AutoModelForSeq2SeqLM.from_pretrained(copy, trust_remote_code=True)",
-        "        assert not type(model).__module__.startswith('hf_nat')",
-        "        output = model.generate(expected['input_ids'], return_dict_in_generate=True)",
-        "        assert torch.equal(output.sequences, expected['sequences']), copy",
-        "        model.save_pretrained(folder + '-again')",
-    ]
-    folders = []
-    for model_type in MODEL_TYPES:
-        model, input_ids = tiny_model(model_type), tiny_batch()["input_ids"]
-        model.save_pretrained(tmp_path / model_type)
-        expected = {"input_ids": input_ids, "sequences": model.generate(input_ids)}
-        torch.save(expected, tmp_path / model_type / "expected.pt")
-        folders.append(str(tmp_path / model_type))
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-I", "-c", "\n".join(script), *folders]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
 
 
 # Loss

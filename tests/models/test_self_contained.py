@@ -1,0 +1,98 @@
+"""Checkpoints have a life of their own: files, code and settings, however saved, and without this package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from fine_tune_checkpoints import outputs
+from nat_model_tester import MODEL_TYPES, tiny_model
+from test_modeling_moe_marian import tiny_moe
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+)
+
+
+PROGRAM = Path(__file__).with_name("fine_tune_checkpoints.py")
+FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+STUDENT_SETTINGS = [{}, {"collapse_repeats": False}]
+MIXTURE_SETTINGS = [{}, {"expert": 0}, {"num_beams": 2}]
+VARIANTS = [*MODEL_TYPES, "moe_marian", "moe_marian-learned-soft"]
+
+
+def build(variant: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+    """A student or a mixture with the tokenizer's vocabulary, whose settings are not the defaults."""
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
+    if variant in MODEL_TYPES:
+        model: PreTrainedModel = tiny_model(
+            variant, vocab_size=len(tokenizer), mask_token_id=tokenizer.mask_token_id, **special
+        )
+        model.generation_config.collapse_repeats = True
+    else:
+        _, *kinds = variant.split("-")
+        model = tiny_moe(
+            vocab_size=len(tokenizer), **special, **dict(zip(("prior", "assignment"), kinds, strict=False))
+        )
+        model.generation_config.expert = 1
+    return model
+
+
+def saved_by_trainer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    arguments = Seq2SeqTrainingArguments(output_dir=str(folder), use_cpu=True, report_to=[])
+    Seq2SeqTrainer(model, arguments, processing_class=tokenizer).save_model()
+
+
+def saved_by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint"
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("save", [saved_by_hand, saved_by_trainer])
+def test_checkpoint_holds_all_that_it_needs(
+    variant: str, save: Callable, tiny_tokenizer: PreTrainedTokenizerFast, folder: Path
+) -> None:
+    model = build(variant, tiny_tokenizer)
+    save(model, tiny_tokenizer, folder)
+    names = {path.name for path in folder.iterdir()} - {"training_args.bin"}
+    code = {name for name in names if name.endswith(".py")}
+    assert names == FILES | code
+    auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
+    assert set(auto_map) == {"AutoConfig", "AutoModelForSeq2SeqLM"}
+    assert {f"{reference.split('.')[0]}.py" for reference in auto_map.values()} <= code
+    settings = json.loads((folder / "generation_config.json").read_text())
+    assert settings["collapse_repeats" if variant in MODEL_TYPES else "expert"] == 1
+
+
+def test_checkpoints_are_compared_tuned_saved_and_loaded_where_the_package_is_missing(
+    tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str], tmp_path: Path
+) -> None:
+    folders = []
+    for variant in VARIANTS:
+        model, folder = build(variant, tiny_tokenizer), tmp_path / variant
+        saved_by_hand(model, tiny_tokenizer, folder)
+        settings = STUDENT_SETTINGS if variant in MODEL_TYPES else MIXTURE_SETTINGS
+        given = {"sentences": sentences, "settings": settings}
+        torch.save({**given, "outputs": outputs(model, tiny_tokenizer, sentences, settings)}, folder / "expected.pt")
+        folders.append(str(folder))
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-I", str(PROGRAM), *folders]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for folder in folders:  # what was tuned without the package is this package's again where it is there
+        tuned = AutoModelForSeq2SeqLM.from_pretrained(f"{folder}-tuned")
+        assert type(tuned).__module__.startswith("hf_nat.models.")
