@@ -1,6 +1,7 @@
 """Models, their configurations and generation; importing this package registers them with the Auto classes."""
 
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedModel
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_cmlm import CMLMConfig
 from .configuration_flowseq import FlowSeqConfig
@@ -25,6 +26,7 @@ from .modeling_levenshtein_transformer import (
 from .modeling_moe_marian import MoEMarianMTModel, MoESeq2SeqLMOutput
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .modeling_vanilla_nat import VanillaNATForConditionalGeneration
+from .pipeline_nat_translation import NATTranslationPipeline
 from .sizes import SIZES, TEACHER_CONFIGS, marian_config, moe_marian_config, new_teacher, size_config
 
 
@@ -50,6 +52,9 @@ for _config_class, _model_class in _REGISTERED:
     AutoModelForSeq2SeqLM.register(_config_class, _model_class, exist_ok=True)
     _config_class.register_for_auto_class()
     _model_class.register_for_auto_class("AutoModelForSeq2SeqLM")
+PIPELINE_REGISTRY.register_pipeline(
+    "nat-translation", pipeline_class=NATTranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text"
+)
 
 __all__ = [
     "ARCHITECTURES",
@@ -81,6 +86,7 @@ __all__ = [
     "NATPreTrainedModel",
     "NATSeq2SeqLMOutput",
     "NATState",
+    "NATTranslationPipeline",
     "VanillaNATConfig",
     "VanillaNATForConditionalGeneration",
     "marian_config",

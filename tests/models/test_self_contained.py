@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fine_tune_checkpoints
 import pytest
 import torch
-from fine_tune_checkpoints import outputs
 from nat_model_tester import MODEL_TYPES, tiny_model
 from test_modeling_moe_marian import tiny_moe
 from transformers import (
@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
+    pipeline,
 )
 
 
@@ -56,6 +57,16 @@ def saved_by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fo
     tokenizer.save_pretrained(folder)
 
 
+def run_apart(place: Path, *command: str) -> str:
+    """Runs Python on its own, with a Hugging Face cache of its own, and returns what it printed."""
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "home"), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [sys.executable, "-I", *command], env=environment, capture_output=True, text=True, cwd=place
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint"
@@ -87,12 +98,47 @@ def test_checkpoints_are_compared_tuned_saved_and_loaded_where_the_package_is_mi
         saved_by_hand(model, tiny_tokenizer, folder)
         settings = STUDENT_SETTINGS if variant in MODEL_TYPES else MIXTURE_SETTINGS
         given = {"sentences": sentences, "settings": settings}
-        torch.save({**given, "outputs": outputs(model, tiny_tokenizer, sentences, settings)}, folder / "expected.pt")
+        torch.save(
+            {**given, "outputs": fine_tune_checkpoints.outputs(model, tiny_tokenizer, sentences, settings)},
+            folder / "expected.pt",
+        )
         folders.append(str(folder))
-    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-I", str(PROGRAM), *folders]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    run_apart(tmp_path, str(PROGRAM), *folders)
     for folder in folders:  # what was tuned without the package is this package's again where it is there
         tuned = AutoModelForSeq2SeqLM.from_pretrained(f"{folder}-tuned")
         assert type(tuned).__module__.startswith("hf_nat.models.")
+
+
+TRANSLATE = """
+import json
+import sys
+sys.modules['hf_nat'] = None
+from transformers import pipeline
+translate = pipeline("nat-translation", model=sys.argv[1], trust_remote_code=True)
+print(json.dumps(translate(sys.argv[2:], batch_size=2, max_length=12)))
+"""
+
+
+@pytest.mark.parametrize("variant", ["cmlm", "moe_marian"])
+def test_pipeline_translates_here_and_where_the_package_is_missing(
+    variant: str, tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str], folder: Path, tmp_path: Path
+) -> None:
+    model = build(variant, tiny_tokenizer)
+    saved_by_hand(model, tiny_tokenizer, folder)
+    translate = pipeline("nat-translation", model=str(folder))
+    outputs = (
+        model.generate(**tiny_tokenizer(text, return_tensors="pt", return_token_type_ids=False), max_length=12)
+        for text in sentences
+    )
+    expected = [{"translation_text": tiny_tokenizer.decode(ids, skip_special_tokens=True)} for (ids,) in outputs]
+    assert len({row["translation_text"] for row in expected}) > 1
+    assert translate(sentences[0], max_length=12) == expected[:1]
+    assert translate(sentences, max_length=12) == [[row] for row in expected]
+    assert translate(sentences, max_length=12, batch_size=2) == [[row] for row in expected]
+    long = " ".join(sentences * 9)
+    with pytest.raises((ValueError, IndexError)):
+        translate(long)
+    assert translate(long, truncation=True)
+    translate.save_pretrained(tmp_path / "pipeline")
+    printed = run_apart(tmp_path, "-c", TRANSLATE, str(tmp_path / "pipeline"), *sentences)
+    assert json.loads(printed) == [[row] for row in expected]
