@@ -97,11 +97,8 @@ def test_checkpoints_are_compared_tuned_saved_and_loaded_where_the_package_is_mi
         model, folder = build(variant, tiny_tokenizer), tmp_path / variant
         saved_by_hand(model, tiny_tokenizer, folder)
         settings = STUDENT_SETTINGS if variant in MODEL_TYPES else MIXTURE_SETTINGS
-        given = {"sentences": sentences, "settings": settings}
-        torch.save(
-            {**given, "outputs": fine_tune_checkpoints.outputs(model, tiny_tokenizer, sentences, settings)},
-            folder / "expected.pt",
-        )
+        output = fine_tune_checkpoints.outputs(model, tiny_tokenizer, sentences, settings)
+        torch.save({"sentences": sentences, "settings": settings, "outputs": output}, folder / "expected.pt")
         folders.append(str(folder))
     run_apart(tmp_path, str(PROGRAM), *folders)
     for folder in folders:  # what was tuned without the package is this package's again where it is there
