@@ -52,6 +52,7 @@ setup(
             "types-PyYAML",
             "sentencepiece>=0.2",
             "nltk>=3.10.4",
+            "bitsandbytes>=0.46",
             "ctranslate2>=4.6",
         ],
     },

@@ -118,7 +118,8 @@ class NATPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["MarianEncoderLayer", "MarianDecoderLayer"]
-    _supports_flash_attn = True
+    # Its cross-attention takes the padding of the source for that of the canvas where the two differ in length.
+    _supports_flash_attn = False
     _supports_sdpa = True
     _supports_flex_attn = True
 
