@@ -105,6 +105,11 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     return report
 
 
+def default_knob(model: PreTrainedModel) -> str | None:
+    """Returns the knob of a model that should be tuned: `eos_penalty`, `expert`, or `None` where it has neither."""
+    return next((name for name in _DEFAULT_VALUES if name in _knobs(model)), None)
+
+
 def _knobs(model: PreTrainedModel) -> dict[str, Any]:
     """Returns the decoding knobs of a model that are numbers, with their defaults."""
     defaults: dict[str, Any] = getattr(model, "generation_defaults", {})
@@ -116,7 +121,7 @@ def _knob(args: TuneArguments, model: PreTrainedModel) -> str:
     knobs = list(_knobs(model))
     if not knobs:
         raise ValueError(f"`model` must be a NAT model or a mixture of experts, got a {type(model).__name__}.")
-    knob = args.knob or next((name for name in _DEFAULT_VALUES if name in knobs), None)
+    knob = args.knob or default_knob(model)
     if knob not in knobs:
         raise ValueError(f"`knob` must be out of {knobs} for a {type(model).__name__}, got {knob!r}.")
     return knob

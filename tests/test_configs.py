@@ -11,6 +11,7 @@ from hf_nat.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments
 from hf_nat.experiments.born_again import BornAgainArguments
+from hf_nat.experiments.matrix import MatrixArguments
 from hf_nat.models import ARCHITECTURES
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 
@@ -26,6 +27,10 @@ FEW_ROWS = ["--config_name=", "--test_split=test", "--max_samples=4", "--num_bea
 
 def keys(path):
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+MATRICES = [path for path in RUNS if "corpora" in keys(path)]  # tests/experiments/test_studies.py runs those of toy
+SINGLE = [path for path in RUNS if path not in MATRICES]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def test_all_configs_are_found():
     assert len(RUNS) >= 18
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", SINGLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_runs(path, toy, tmp_path):
     options, teacher = toy
     output_dir = tmp_path / "run"
@@ -76,7 +81,17 @@ def test_config_runs(path, toy, tmp_path):
     assert [name for name in expected if not (output_dir / name).is_file()] == []
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", MATRICES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_study_as_written_is_a_run(path):
+    """Every entry takes the keys of its YAML file and its own, and the header is the command."""
+    (args,) = load_config((MatrixArguments,), [str(path)])
+    assert f"# hf-nat experiment {path.stem} configs/{path.parent.name}/{path.name}\n" in path.read_text(
+        encoding="utf-8"
+    )
+    args.check()
+
+
+@pytest.mark.parametrize("path", SINGLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_as_written_is_a_run(path, monkeypatch):
     """The real parser takes every value as it stands, sizes and model types exist, and the header names the file."""
     if "strategy" in keys(path):

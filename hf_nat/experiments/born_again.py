@@ -12,13 +12,20 @@ from transformers.utils import logging
 
 from ..config import load_config, option
 from ..distillation import DistillArguments
-from ..distillation.strategies import decoding_parameters
-from ..evaluation import EvaluateArguments
 from ..inference import DecodingArguments, process_state
 from ..utils import environment, read_json, write_json
 from .analyze import AnalyzeArguments, analyze, measures_table
 from .report import Table, plot_bars, write_report
-from .stages import begin_study, distill_once, evaluate_once, load_training, train_once
+from .stages import (
+    begin_study,
+    distill_once,
+    distilled_options,
+    evaluate_on_real,
+    load_training,
+    real_splits,
+    teacher_decoding,
+    train_once,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -90,8 +97,7 @@ def born_again(args: BornAgainArguments) -> Path:
     """
     folder = Path(args.output_dir)
     distill_args = _distill_args(args, folder)
-    if not distill_args.validation_split or not distill_args.test_split:
-        raise ValueError("`validation_split` and `test_split` must be given: every teacher is scored on real targets.")
+    real_splits(distill_args)
     begin_study(folder, args.settings())
     state = process_state()
     results_file = folder / RESULTS_FILE
@@ -111,13 +117,15 @@ def _iteration(args: BornAgainArguments, folder: Path, iteration: int) -> dict[s
     own, first = folder / f"iteration_{iteration}", folder / "iteration_0"
     teacher = train_once(args.teacher_config, *_teacher_options(args, folder, iteration))
     distill_args = _distill_args(args, own)
-    beams = decoding_parameters(distill_args)["num_beams"]
-    decoding = DecodingArguments(num_beams=beams, length_penalty=distill_args.length_penalty)
-    row: dict[str, Any] = {"iteration": iteration, "teacher": _scores(teacher, distill_args, decoding)}
+    teacher_scores = _scores(teacher, distill_args, teacher_decoding(distill_args))
+    row: dict[str, Any] = {"iteration": iteration, "teacher": teacher_scores}
     distill_once(distill_args)
     row["flag_counts"] = read_json(own / "corpus/manifest.json")["flag_counts"]
     if args.student_config is not None:
-        options = [*(f"--{given}" for given in args.student_options), *_data_options(distill_args, own, first)]
+        options = [
+            *(f"--{given}" for given in args.student_options),
+            *distilled_options(distill_args, own / "corpus", first / "teacher"),
+        ]
         options.append(f"--output_dir={own / 'student'}")
         if load_training(args.student_config, *options)[0].init_from_teacher:
             options.append(f"--init_from_teacher={first / 'teacher'}")
@@ -133,14 +141,7 @@ def _teacher_options(args: BornAgainArguments, folder: Path, iteration: int) -> 
     if iteration == 0:
         return options
     before, first = folder / f"iteration_{iteration - 1}", folder / "iteration_0"
-    return [*options, *_data_options(_distill_args(args, before), before, first)]
-
-
-def _data_options(distill_args: DistillArguments, own: Path, first: Path) -> list[str]:
-    """Points a training run to the corpus of an iteration, and to the tokenizer of the first teacher."""
-    splits = ["--config_name=", "--train_split=train", "--validation_split=validation"]
-    languages = [f"--{name}={getattr(distill_args, name)}" for name in ("source_lang", "target_lang")]
-    return [f"--corpus={own / 'corpus'}", *splits, *languages, f"--tokenizer={first / 'teacher'}"]
+    return [*options, *distilled_options(_distill_args(args, before), before / "corpus", first / "teacher")]
 
 
 def _distill_args(args: BornAgainArguments, own: Path) -> DistillArguments:
@@ -153,19 +154,7 @@ def _distill_args(args: BornAgainArguments, own: Path) -> DistillArguments:
 
 def _scores(model: Path, args: DistillArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
     """Scores a model on the real validation and test split."""
-    scores = {}
-    for split, name in (("validation", args.validation_split), ("test", args.test_split)):
-        evaluation = EvaluateArguments(
-            model=str(model),
-            corpus=args.corpus,
-            config_name=args.config_name,
-            source_lang=args.source_lang,
-            target_lang=args.target_lang,
-            split=str(name),
-            output_dir=str(model / f"eval-{name}"),
-        )
-        scores[split] = evaluate_once(evaluation, decoding)["scores"]
-    return scores
+    return {split: metrics["scores"] for split, metrics in evaluate_on_real(model, args, decoding).items()}
 
 
 def _report(args: BornAgainArguments, folder: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .born_again import BornAgainArguments, born_again
+from .distillation_studies import capacity, decoding, experts, interpolation
 from .hmm import HMMArguments, hmm
+from .matrix import MatrixArguments
 
 
 class Experiment(NamedTuple):
@@ -21,4 +24,11 @@ class Experiment(NamedTuple):
     run: Callable[[Any], Path]
 
 
-EXPERIMENTS = {"hmm": Experiment(HMMArguments, hmm)}
+EXPERIMENTS = {
+    "capacity": Experiment(MatrixArguments, capacity),
+    "decoding": Experiment(MatrixArguments, decoding),
+    "born-again": Experiment(BornAgainArguments, born_again),
+    "experts": Experiment(MatrixArguments, experts),
+    "interpolation": Experiment(MatrixArguments, interpolation),
+    "hmm": Experiment(HMMArguments, hmm),
+}

@@ -8,12 +8,14 @@ from typing import Any
 
 from ..config import load_config
 from ..distillation import DistillArguments, distill
+from ..distillation.strategies import decoding_parameters
 from ..evaluation import EvaluateArguments, evaluate
 from ..hub.cards import write_corpus_card, write_model_card
 from ..inference import DecodingArguments, load_model, process_state
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.averaging import list_checkpoints
 from ..training.run import train
+from ..tuning import TuneArguments, default_knob, tune
 from ..utils import check_settings, read_json, write_json
 
 
@@ -94,6 +96,84 @@ def evaluate_once(args: EvaluateArguments, decoding: DecodingArguments | None = 
     metrics = evaluate(args, decoding)
     _on_main_process(write_model_card, args.model)
     return metrics
+
+
+def real_splits(args: DistillArguments) -> dict[str, str]:
+    """Names the splits of real targets on which every model of a study is scored.
+
+    Args:
+        args (`DistillArguments`): the distillation whose corpus it is.
+
+    Returns:
+        `dict[str, str]`: the corpus' names of `validation` and `test`.
+
+    Raises:
+        ValueError: if the distillation leaves one out.
+    """
+    if not args.validation_split or not args.test_split:
+        raise ValueError("`validation_split` and `test_split` must be given: every model is scored on real targets.")
+    return {"validation": args.validation_split, "test": args.test_split}
+
+
+def evaluate_on_real(
+    model: Path, args: DistillArguments, decoding: DecodingArguments | None = None, **scoring: Any
+) -> dict[str, dict[str, Any]]:
+    """Scores a model on the real validation and test split of a distillation's corpus.
+
+    Args:
+        model (`Path`): its folder.
+        args (`DistillArguments`): the distillation.
+        decoding (`DecodingArguments`, *optional*): how the model decodes; by default as its checkpoint says.
+        **scoring: `metrics`, `num_bootstrap` and `beer_model` of `EvaluateArguments`.
+
+    Returns:
+        `dict[str, dict[str, Any]]`: for `validation` and `test` what `evaluate` returns.
+    """
+    return {
+        name: evaluate_once(
+            EvaluateArguments(
+                model=str(model), split=split, output_dir=str(model / f"eval-{split}"), **_corpus_of(args), **scoring
+            ),
+            decoding,
+        )
+        for name, split in real_splits(args).items()
+    }
+
+
+def tune_on_real(model: Path, args: DistillArguments, decoding: DecodingArguments | None = None) -> None:
+    """Tunes the decoding knob of a model that must be tuned, EOS penalty or expert, on the real validation split.
+
+    Args:
+        model (`Path`): its folder; any other model is left as it is.
+        args (`DistillArguments`): the distillation whose corpus it is.
+        decoding (`DecodingArguments`, *optional*): how the model decodes otherwise.
+    """
+    if default_knob(load_model(model)[0]) is not None:
+        split = real_splits(args)["validation"]
+        tune(TuneArguments(model=str(model), split=split, **_corpus_of(args)), decoding)
+
+
+def _corpus_of(args: DistillArguments) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("corpus", "config_name", "source_lang", "target_lang")}
+
+
+def teacher_decoding(args: DistillArguments) -> DecodingArguments:
+    """Returns how a teacher decodes when it is scored: by the beam of the distillation, or greedily."""
+    beams = decoding_parameters(args)["num_beams"]
+    return DecodingArguments(num_beams=beams, length_penalty=args.length_penalty)
+
+
+def distilled_options(args: DistillArguments, corpus: Path, tokenizer: Path) -> list[str]:
+    """Returns the keys that point a training run to a distilled corpus and to a tokenizer.
+
+    Args:
+        args (`DistillArguments`): the distillation.
+        corpus (`Path`): folder of the distilled corpus.
+        tokenizer (`Path`): folder of the tokenizer.
+    """
+    splits = ["--config_name=", "--train_split=train", "--validation_split=validation"]
+    languages = [f"--{name}={getattr(args, name)}" for name in ("source_lang", "target_lang")]
+    return [f"--corpus={corpus}", *splits, *languages, f"--tokenizer={tokenizer}"]
 
 
 def _on_main_process(write: Any, folder: str | Path) -> None:

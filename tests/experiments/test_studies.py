@@ -1,0 +1,70 @@
+"""The studies of the toy corpus as their YAML files have them, in real processes, killed at random moments."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hf_nat.data.toy import ToyTask, generate_toy_corpus
+from hf_nat.utils import read_json
+
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+TOY = ROOT / "configs/toy"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the toy corpus where the YAML files look for it."""
+    generate_toy_corpus(tmp_path / "runs/toy/corpus", ToyTask())
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    return tmp_path
+
+
+def run(name: str, place: Path, *options: str) -> None:
+    command = [sys.executable, "-m", "hf_nat", "experiment", name, f"configs/toy/{name}.yaml", *options]
+    subprocess.run(command, env=ENVIRONMENT, cwd=place, check=True)
+
+
+@pytest.mark.parametrize("name", ["capacity", "decoding", "experts", "interpolation"])
+def test_toy_study_runs_as_written(name: str, place: Path) -> None:
+    run(name, place)
+    folder = place / "runs/toy" / name
+    results = read_json(folder / f"{name}.json")
+    real, *distilled = results["corpora"]
+    assert all(corpus["complexity"] < real["complexity"] for corpus in distilled)
+    assert (folder / "report.html").is_file()
+
+
+def test_killed_at_random_moments_the_same_command_ends_with_the_same_scores(place: Path) -> None:
+    short = {"teachers": '{"nano": {"config": "configs/toy/teacher.yaml", "max_steps": 60, "save_steps": 20}}'}
+    short["students"] = '{"vanilla_nat": {"config": "configs/toy/vanilla_nat_real.yaml", "max_steps": 40}}'
+    short["corpora"] = '{"greedy": {"teacher": "nano", "strategy": "greedy", "max_samples": 600, "shard_size": 100}}'
+    options = [f"--{key}={value}" for key, value in short.items()]
+    started = time.monotonic()
+    run("decoding", place, *options, "--output_dir=whole")
+    seconds = time.monotonic() - started
+    draw = random.Random(seed := random.randrange(2**32))
+    print(f"moments of seed {seed}")
+    command = [sys.executable, "-m", "hf_nat", "experiment", "decoding", "configs/toy/decoding.yaml", *options]
+    for _ in range(5):
+        process = subprocess.Popen([*command, "--output_dir=killed"], env=ENVIRONMENT, cwd=place)
+        time.sleep(draw.uniform(0, seconds))
+        process.kill()
+        process.wait()
+    run("decoding", place, *options, "--output_dir=killed")
+
+    def scores(folder: str) -> list[object]:
+        results = read_json(place / folder / "decoding.json")
+        return [row["test"]["scores"] for row in (*results["teachers"], *results["students"])]
+
+    assert scores("killed") == scores("whole")
