@@ -1,6 +1,8 @@
 """The commands and code blocks of the README run as they stand, only with less data and fewer updates."""
 
 import io
+import json
+import os
 import re
 import shlex
 import subprocess
@@ -56,13 +58,15 @@ def test_first_command_is_early_and_the_page_is_short():
 
 
 def test_scripts_exist_and_are_executable():
-    scripts = [line for line in commands() if line.startswith("./")]
-    assert scripts == ["./scripts/quickstart.sh", "./scripts/test.sh"]
+    scripts = [line.split()[0] for line in commands() if line.startswith("./")]
+    assert list(dict.fromkeys(scripts)) == ["./scripts/quickstart.sh", "./scripts/test.sh", "./scripts/launch.sh"]
     assert all((ROOT / script).stat().st_mode & 0o111 for script in scripts)
 
 
 def test_every_command_is_of_a_known_kind():
-    known = re.compile(rf"(\./scripts/\w+\.sh|pip install .+|(echo .+ \| )?hf-nat ({'|'.join(COMMANDS)})\b.*)")
+    known = re.compile(
+        rf"(\./scripts/(\w+\.sh|launch\.sh cpu .+)|pip install .+|(echo .+ \| )?hf-nat ({'|'.join(COMMANDS)})\b.*)"
+    )
     assert [line for line in commands() if not known.fullmatch(line)] == []
 
 
@@ -95,6 +99,25 @@ def test_checkpoint_block_runs_where_the_package_is_missing(tmp_path, monkeypatc
             run_hf_nat(line, monkeypatch)
     code = "import sys\nsys.modules['hf_nat'] = None\n" + blocks("python")[0]
     subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"})
+
+
+@pytest.mark.slow
+def test_launched_commands_run_in_two_processes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs", "scripts"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for line in commands()[2:]:
+        if line.startswith(("hf-nat toy", "hf-nat train configs/toy/teacher.yaml")):
+            run_hf_nat(line, monkeypatch)
+    launched = [line for line in commands() if "launch.sh" in line]
+    assert len(launched) == 3
+    for line in launched:
+        command = shlex.split(line)
+        less = [option for option in LESS[command[2]] if "use_cpu" not in option]
+        subprocess.run([*command, *less], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    for place in ("distilled_launched/metrics.json", "teacher/eval-test/metrics.json"):
+        assert json.loads((tmp_path / "runs/toy" / place).read_text(encoding="utf-8"))["num_processes"] == 2
+    assert (tmp_path / "runs/toy/teacher_launched/model.safetensors").is_file()
 
 
 @pytest.mark.slow
