@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .born_again import BornAgainArguments, born_again
+from .claims import ClaimsArguments, claims
 from .distillation_studies import capacity, decoding, experts, interpolation
 from .hmm import HMMArguments, hmm
 from .matrix import MatrixArguments
@@ -31,4 +32,5 @@ EXPERIMENTS = {
     "experts": Experiment(MatrixArguments, experts),
     "interpolation": Experiment(MatrixArguments, interpolation),
     "hmm": Experiment(HMMArguments, hmm),
+    "report": Experiment(ClaimsArguments, claims),
 }
