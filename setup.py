@@ -53,6 +53,7 @@ setup(
             "sentencepiece>=0.2",
             "nltk>=3.10.4",
             "bitsandbytes>=0.46",
+            "parameterized>=0.9",
             "ctranslate2>=4.6",
         ],
     },

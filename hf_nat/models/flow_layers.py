@@ -187,8 +187,8 @@ class ActNorm(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.empty(num_features))
         self.bias = nn.Parameter(torch.empty(num_features))
-        self.register_buffer("initial_log_scale", torch.empty(num_features))
-        self.register_buffer("initial_bias", torch.empty(num_features))
+        self.register_buffer("initial_log_scale", torch.zeros(num_features))
+        self.register_buffer("initial_bias", torch.zeros(num_features))
 
     def reset_parameters(self) -> None:
         """Makes it the identity."""

@@ -37,8 +37,8 @@ class PosteriorHead(WeightNormLinear):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
-        self.register_buffer("initial_gain", torch.empty(out_features))
-        self.register_buffer("initial_bias", torch.empty(out_features))
+        self.register_buffer("initial_gain", torch.ones(out_features))
+        self.register_buffer("initial_bias", torch.zeros(out_features))
 
     def reset_parameters(self) -> None:
         """Draws new directions; until a batch decides otherwise the gain is 1 and the bias 0."""

@@ -141,12 +141,14 @@ class NATGenerationMixin:
         generation_config: GenerationConfig | None,
         from_auto_class: bool,
         from_pipeline: str | None,
-        pretrained_model_name_or_path: str,
+        pretrained_model_name_or_path: str | None,
         trust_remote_code: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Takes over the saved `generation_config.json`; transformers calls this at the end of `from_pretrained`."""
         if generation_config is None:
+            if pretrained_model_name_or_path is None:  # the weights were given, not loaded
+                return
             try:
                 generation_config = GenerationConfig.from_pretrained(pretrained_model_name_or_path, **kwargs)
             except OSError:

@@ -92,6 +92,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -111,6 +112,8 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
             decoder_input_ids (`torch.LongTensor` of shape `(B, T')`, *optional*): a canvas. Only the number of its
                 tokens matters, and switches sampling off: latent variables are the flow's image of noise 0. With
                 `labels`, which then give the number, the loss has no KL divergence.
+            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
+                default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
@@ -125,6 +128,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
         """
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
         if labels is not None:
             is_token = labels.ne(-100)
         elif decoder_input_ids is not None:

@@ -50,6 +50,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -65,6 +66,8 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas `y1 .. yn </s>`, in place
                 of `labels`.
+            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
+                default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
@@ -78,6 +81,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         Raises:
             ValueError: if none or both of `labels` and `decoder_input_ids` are given.
         """
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
         pad = self.config.pad_token_id
         if labels is not None:
             if decoder_input_ids is not None:

@@ -57,6 +57,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -72,6 +73,8 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas, masks and all; switches
                 later rounds and corruption off.
+            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
+                default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
@@ -85,6 +88,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
         canvas = decoder_input_ids
         if canvas is None:
             if labels is None:

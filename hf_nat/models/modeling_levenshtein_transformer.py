@@ -148,6 +148,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -166,6 +167,8 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas for all heads; switches the
                 dropping off. With `labels` of its shape, the loss is that of the words at the masks alone.
+            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
+                default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
@@ -183,6 +186,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         Source: Gu et al. 2019, section 3.2; Zhou et al. 2020, appendix A.2. Differs from fairseq: BOS has no deletion
             loss, each loss is a mean over the positions of a sentence, and one encoder pass serves all canvases.
         """
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
         roll_in = None
         if decoder_input_ids is None:
             if labels is None:

@@ -131,6 +131,18 @@ class NATPreTrainedModel(PreTrainedModel):
         elif isinstance(module, SourceCopy):
             module.init_temperature()
 
+    def _canvas(
+        self, decoder_input_ids: torch.Tensor | None, decoder_attention_mask: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """Puts padding where a mask `[B, T]` is 0 on the canvas `[B, T]` that it belongs to."""
+        if decoder_attention_mask is None:
+            return decoder_input_ids
+        if decoder_input_ids is None:
+            raise ValueError(
+                "`decoder_attention_mask` belongs to `decoder_input_ids`, got none. Give them, or leave it out."
+            )
+        return decoder_input_ids.masked_fill(decoder_attention_mask.eq(0), self.config.pad_token_id)
+
     def _word_loss(
         self,
         hidden_states: torch.Tensor,

@@ -53,6 +53,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
@@ -67,6 +68,8 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas, by default masks and EOS at
                 the length of the labels.
+            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
+                default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
@@ -79,6 +82,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")

@@ -175,6 +175,15 @@ def test_decoder_sees_the_right_side(model: NATPreTrainedModel) -> None:
     assert not torch.allclose(first.logits[0, 0], second.logits[0, 0], atol=1e-3)
 
 
+def test_decoder_attention_mask_is_padding_of_the_canvas(model: NATPreTrainedModel) -> None:
+    source, padded = tiny_batch()["input_ids"], canvas()
+    words = padded.masked_fill(padded.eq(PAD), 7)
+    output = model(source, decoder_input_ids=words, decoder_attention_mask=padded.ne(PAD).long())
+    assert torch.equal(output.logits, model(source, decoder_input_ids=padded).logits)
+    with pytest.raises(ValueError, match="`decoder_attention_mask` belongs to `decoder_input_ids`, got none"):
+        model(**tiny_batch(), decoder_attention_mask=padded.ne(PAD))
+
+
 def test_encoder_outputs_replace_the_encoder(model: NATPreTrainedModel) -> None:
     batch = tiny_batch()
     encoder_outputs = model.get_encoder()(batch["input_ids"], batch["attention_mask"])
