@@ -22,6 +22,7 @@ setup(
     package_dir={"hf_nat.hub_cards": "hub_cards"},
     package_data={
         "hf_nat": ["py.typed", "metrics/evaluate_modules/*/*.py"],
+        "hf_nat.demo": ["templates/*.jinja"],
         "hf_nat.experiments": ["templates/*.jinja"],
         "hf_nat.hub_cards": ["*.jinja", "*.bib"],
     },
@@ -45,6 +46,7 @@ setup(
     extras_require={
         "deepspeed": ["deepspeed>=0.18"],
         "ct2": ["ctranslate2>=4.6"],
+        "demo": ["gradio>=6.0"],
         "dev": [
             "pytest>=8.3",
             "ruff>=0.12",

@@ -19,7 +19,7 @@ LAYERS = [
     ("metrics",),
     ("inference",),
     ("distillation", "training", "evaluation", "analysis"),
-    ("hub", "tuning"),
+    ("hub", "tuning", "demo"),
     ("experiments",),
     ("cli",),
 ]

@@ -26,7 +26,8 @@ COMMANDS = {
     "analyze": ("analyze", "measure what distillation did to a corpus"),
     "recommend": ("recommend", "rank distilled corpora for a student"),
     "experiment": ("experiment", "re-run a study of the paper, from data to tables and figures"),
-    "push": ("push", "publish a model or corpus folder on the Hub"),
+    "demo": ("demo", "show in a browser how a student writes, round by round, beside its teacher"),
+    "push": ("push", "publish a model, corpus, Space or `evaluate` module on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }
 

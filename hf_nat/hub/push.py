@@ -27,6 +27,7 @@ from .corpora import (
 )
 from .rendering import is_unedited
 from .retries import with_retries
+from .spaces import is_evaluate_module, write_evaluate_space
 from .targets import FolderTarget, HubTarget, Target
 
 
@@ -45,7 +46,9 @@ class PushArguments:
     """
 
     folder: str = field(
-        metadata={"help": "model folder (weights and tokenizer), corpus folder (data/*.parquet), or that of a Space"}
+        metadata={
+            "help": "folder of a model (weights and tokenizer), corpus (data/*.parquet), Space or `evaluate` module"
+        }
     )
     repo_id: str | None = option(None, "owner/name on the Hub; the repository is created if it does not exist")
     local_dir: str | None = option(None, "instead of the Hub: folder in which corpora are put together")
@@ -137,6 +140,8 @@ class _Upload:
 def push(args: PushArguments) -> PushPlan:
     """Writes the folder's card and uploads the folder as one commit, or only lists the files (`dry_run`).
 
+    The folder of an `evaluate` module becomes a Space: card, page, and the package that it needs.
+
     Checkpoints, TensorBoard logs, temporary and hidden files stay here. Weights or shards of an earlier push that this
     folder no longer has are deleted in the same commit. A corpus becomes one configuration of its repository
     (`config_name`): the others stay, and the card, made from the manifests of all, lists them. `local_dir` does the
@@ -158,6 +163,10 @@ def push(args: PushArguments) -> PushPlan:
         ConnectionError: if the Hub did not take the push in several attempts.
     """
     folder = Path(args.folder)
+    if is_evaluate_module(folder) and args.repo_id is not None:
+        with TemporaryDirectory() as space:
+            write_evaluate_space(folder, Path(space), args.repo_id)
+            return push(replace(args, folder=space))
     repo_type = folder_type(folder)
     if args.repo_type not in (None, repo_type):
         raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.generation import BaseStreamer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
@@ -201,6 +202,7 @@ class NATGenerationMixin:
         teacher: PreTrainedModel | None = None,
         ensemble: Sequence[PreTrainedModel] = (),
         synced_gpus: bool | None = None,
+        streamer: BaseStreamer | None = None,
         **kwargs: Any,
     ) -> torch.Tensor | NATGenerateOutput:
         """Translates a batch.
@@ -218,6 +220,9 @@ class NATGenerationMixin:
                 evaluation mode. At every step the probabilities of all of them are averaged.
             synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
                 the model equally often.
+            streamer (`BaseStreamer`, *optional*): its `put` gets a list of canvases `(R, T)` of the rows that are
+                still refined, on the CPU: the initial ones, then after every round those that it went through and
+                the one it ended with.
             **kwargs: knobs of the architecture (`generation_defaults`): `max_iterations` (rounds), `length_beam`
                 (candidates, where the model predicts lengths), `num_candidates`, `eos_penalty` and `max_length_ratio`
                 (where it inserts tokens), `collapse_repeats` (keep one of equal neighbours), `return_history`; also
@@ -246,7 +251,7 @@ class NATGenerationMixin:
         )
         state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
         state = dataclasses.replace(state, synced=bool(synced_gpus))
-        output = self._run(state, settings)
+        output = self._run(state, settings, streamer)
         if teacher is None:
             scores = self._candidate_scores(state, output)
         else:
@@ -301,18 +306,25 @@ class NATGenerationMixin:
         """Returns scores `[B * K]` to choose a sentence's candidate by; `state` is the one before the first round."""
         return output.sequences_scores
 
-    def _run(self, state: NATState, settings: SimpleNamespace) -> NATGenerateOutput:
+    def _run(
+        self, state: NATState, settings: SimpleNamespace, streamer: BaseStreamer | None = None
+    ) -> NATGenerateOutput:
         """Refines all rows until they are finished: the loop."""
         pad = self.config.pad_token_id
         rows = torch.arange(len(state.tokens), device=state.tokens.device)
         history = [[row] for row in _unpad(state.tokens, pad)] if settings.return_history else None
         done: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]] = []
         iteration = 0
+        if streamer is not None:
+            streamer.put([state.tokens.cpu()])
         while len(rows):
             state = self.refine(state)
             iteration += 1
+            canvases = (*state.intermediate, state.tokens)
+            if streamer is not None:
+                streamer.put([canvas.cpu() for canvas in canvases])
             if history is not None:
-                for canvas in (*state.intermediate, state.tokens):
+                for canvas in canvases:
                     for row, tokens in zip(rows.tolist(), _unpad(canvas, pad), strict=True):
                         history[row].append(tokens)
             is_last = iteration == settings.max_iterations
@@ -322,6 +334,8 @@ class NATGenerationMixin:
             live = (~ended).nonzero().squeeze(1)
             if len(live) < len(rows):
                 rows, state = rows[live], state.select(live)
+        if streamer is not None:
+            streamer.end()
         return self._gather(done, history, settings.collapse_repeats)
 
     def _gather(

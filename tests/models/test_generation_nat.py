@@ -19,6 +19,7 @@ from nat_model_tester import (
 )
 from torch import nn
 from torch.testing import assert_close
+from transformers.generation import BaseStreamer
 
 from hf_nat.models import NATConfig, NATGenerationMixin, NATModel, NATPreTrainedModel, NATState
 from hf_nat.models.generation_nat import average_logits
@@ -123,6 +124,27 @@ def test_history_holds_initial_intermediate_and_final_canvases(countdown: Countd
         [6, 6, EOS],
     ]
     assert [len(canvases) for canvases in history] == [7, 3, 5, 9]
+
+
+def test_streamer_gets_the_canvases_of_every_round(countdown: CountdownModel) -> None:
+    class Recorder(BaseStreamer):
+        puts: list = []
+
+        def put(self, value: list[torch.Tensor]) -> None:
+            self.puts.append([canvas.tolist() for canvas in value])
+
+        def end(self) -> None:
+            self.puts.append("end")
+
+    streamer = Recorder()
+    with_streamer = countdown.generate(INPUT_IDS[1:3], streamer=streamer)
+    assert streamer.puts == [
+        [[[EOS], [EOS]]],
+        [[[5, 5, EOS], [6, 6, EOS]], [[5, EOS], [6, EOS]]],
+        [[[6, 6, 6, EOS]], [[6, 6, EOS]]],
+        "end",
+    ]
+    assert torch.equal(with_streamer, countdown.generate(INPUT_IDS[1:3]))
 
 
 def test_collapse_repeats_shortens_and_rescores(countdown: CountdownModel) -> None:

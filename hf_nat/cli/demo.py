@@ -1,0 +1,39 @@
+"""`hf-nat demo`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from ..config import load_config, option
+from ..demo.app import build_demo
+from ..hub.spaces import write_demo_space
+from ..inference import DecodingArguments
+
+
+@dataclass
+class DemoArguments:
+    """Which models the page shows, and where it is."""
+
+    model: str = field(metadata={"help": "NAT model: checkpoint folder or Hub id"})
+    teacher: str | None = option(None, "autoregressive model that decodes beside it: folder or Hub id")
+    examples: list[str] = field(default_factory=list, metadata={"help": "sentences to choose from"})
+    host: str = option("127.0.0.1", "address that the page listens on; 0.0.0.0 for all of this machine")
+    port: int | None = option(None, "port; by default the first free one from 7860 on")
+    share: bool = option(False, "a public address for three days, by Gradio's servers")
+    space_dir: str | None = option(None, "instead: write a Space into this new folder, for `hf-nat push`")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Serves the page until it is interrupted, or writes it as a Space."""
+    args, decoding = load_config((DemoArguments, DecodingArguments), argv, prog="hf-nat demo")
+    if args.space_dir is None:
+        demo = build_demo(args.model, args.teacher, decoding=decoding, examples=args.examples)
+        demo.launch(server_name=args.host, server_port=args.port, share=args.share)
+        return
+    defaults = DecodingArguments()
+    changed = {key.name: getattr(decoding, key.name) for key in fields(decoding)}
+    changed = {name: value for name, value in changed.items() if value != getattr(defaults, name)}
+    write_demo_space(Path(args.space_dir), args.model, args.teacher, changed, args.examples)
+    print(f"{args.space_dir} holds a Space: hf-nat push --folder {args.space_dir} --repo_id OWNER/NAME")

@@ -1,0 +1,93 @@
+"""The page in a browser, by Gradio (extra `demo`)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+from ..inference import DecodingArguments, load_model
+from ..models import NATPreTrainedModel
+from .page import render_traces
+from .trace import trace_student, trace_teacher
+
+
+_MAX_ITERATIONS = 20
+
+
+def build_demo(
+    model: str,
+    teacher: str | None = None,
+    *,
+    decoding: DecodingArguments | None = None,
+    examples: Sequence[str] = (),
+    device: str | None = None,
+) -> Any:
+    """Builds the page of a student and, beside it, of its teacher.
+
+    Args:
+        model (`str`): NAT model, a folder or a Hub id.
+        teacher (`str`, *optional*): autoregressive model, which decodes greedily.
+        decoding ([`DecodingArguments`], *optional*): how the student decodes; the page's slider sets its rounds.
+        examples (`Sequence[str]`, *optional*): sentences to choose from.
+        device (`str`, *optional*): by default the accelerator, or the CPU.
+
+    Returns:
+        `gradio.Blocks`: call `launch()` on it.
+
+    Raises:
+        ImportError: if Gradio is missing.
+        ValueError: if `model` is autoregressive or `teacher` is not.
+    """
+    gradio = import_gradio()
+    student, tokenizer = load_model(model, device=device)
+    if not isinstance(student, NATPreTrainedModel):
+        raise ValueError(
+            f"`model` must be non-autoregressive, got a {type(student).__name__} at {model!r}. Give it as `teacher`."
+        )
+    options = (decoding or DecodingArguments()).generate_kwargs(student)
+    options.pop("max_batch_tokens")
+    pair = None if teacher is None else load_model(teacher, device=device)
+    if pair is not None and isinstance(pair[0], NATPreTrainedModel):
+        raise ValueError(f"`teacher` must be autoregressive, got a {type(pair[0]).__name__} at {teacher!r}.")
+
+    def show(sentence: str, max_iterations: int, replay_seconds: float) -> str:
+        sentence = " ".join(sentence.split())
+        if not sentence:
+            raise gradio.Error("Type a sentence first.")
+        student_trace = trace_student(student, tokenizer, sentence, **options | {"max_iterations": max_iterations})
+        teacher_trace = None if pair is None else trace_teacher(*pair, sentence)
+        return render_traces(student_trace, teacher_trace, replay_seconds=replay_seconds)
+
+    generation: Any = student.generation_config
+    iterations = options.get("max_iterations", generation.max_iterations)
+    limit = cast(Any, student).iteration_limit or max(_MAX_ITERATIONS, iterations)
+    # The first call of a model is slower than all others.
+    show("a", iterations, 0)
+    with gradio.Blocks(title="Watch a translation being written", analytics_enabled=False) as demo:
+        names = f"`{model}`" + ("" if teacher is None else f" beside `{teacher}`")
+        gradio.Markdown(f"## Watch a translation being written\n\n{names}, on {student.device.type}.")
+        with gradio.Row():
+            sentence = gradio.Textbox(label="Sentence", placeholder="A sentence in the source language", scale=4)
+            # Gradio wants room to slide, where it is not used too.
+            rounds = gradio.Slider(1, max(limit, 2), iterations, step=1, label="Rounds at most", interactive=limit > 1)
+            replay = gradio.Slider(0, 20, 4, step=1, label="Replay lasts (seconds)")
+        button = gradio.Button("Translate", variant="primary")
+        if examples:
+            gradio.Examples([[example] for example in examples], [sentence])
+        page = gradio.HTML()
+        inputs = [sentence, rounds, replay]
+        gradio.on([button.click, sentence.submit], show, inputs, page, api_name="translate", concurrency_limit=1)
+    return demo
+
+
+def import_gradio() -> Any:
+    """Imports Gradio.
+
+    Raises:
+        ImportError: if it is missing, with the remedy.
+    """
+    try:
+        return importlib.import_module("gradio")
+    except ImportError as error:
+        raise ImportError("The demonstration needs Gradio: pip install 'hf_nat[demo]'.") from error

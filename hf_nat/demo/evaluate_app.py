@@ -1,0 +1,56 @@
+"""An `evaluate` module as a page in a browser, by Gradio (extra `demo`)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import evaluate
+
+from .app import import_gradio
+
+
+def build_evaluate_app(module: str | Path) -> Any:
+    """Builds a page that computes a metric or measurement of pasted text.
+
+    Args:
+        module (`str` or `Path`): file or folder of the module.
+
+    Returns:
+        `gradio.Blocks`: call `launch()` on it.
+
+    Raises:
+        ImportError: if Gradio is missing.
+    """
+    gradio = import_gradio()
+    metric = evaluate.load(str(module))
+    inputs = list(metric.features)
+    parameters = inspect.signature(metric._compute).parameters.values()
+    required = [
+        parameter.name
+        for parameter in parameters
+        if parameter.name not in inputs
+        and parameter.default is parameter.empty
+        and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+
+    def compute(*values: str) -> Any:
+        *texts, options = values
+        given: dict[str, Any] = {name: text.splitlines() for name, text in zip(inputs, texts, strict=False)}
+        given |= dict(zip(required, texts[len(inputs) :], strict=True))
+        try:
+            return metric.compute(**given, **json.loads(options or "{}"))
+        except (TypeError, ValueError) as error:
+            raise gradio.Error(str(error)) from error
+
+    with gradio.Blocks(title=metric.name, analytics_enabled=False) as app:
+        gradio.Markdown(f"## {metric.name}\n\n{metric.description}")
+        boxes = [gradio.Textbox(label=f"{name}, one a line", lines=3) for name in inputs]
+        boxes += [gradio.Textbox(label=name) for name in required]
+        boxes.append(gradio.Textbox("{}", label="options, as JSON"))
+        button, result = gradio.Button("Compute", variant="primary"), gradio.JSON(label="result")
+        button.click(compute, boxes, result, api_name="compute")
+        gradio.Markdown(metric.inputs_description)
+    return app

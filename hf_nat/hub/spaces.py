@@ -1,0 +1,104 @@
+"""Spaces of the Hub: the demonstration of a model, and the `evaluate` modules. Each carries this package."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import SpaceCardData
+
+from .contents import choose_files
+from .rendering import is_hub_id, render
+
+
+# The release that the pages were tried with.
+GRADIO_VERSION = "6.31.0"
+_PACKAGE = Path(__file__).parents[1]
+
+
+def write_demo_space(
+    folder: Path, model: str, teacher: str | None, decoding: Mapping[str, Any], examples: Sequence[str]
+) -> None:
+    """Writes the Space of a demonstration; checkpoints that lie here are copied into it, others stay on the Hub.
+
+    Args:
+        folder (`Path`): new folder.
+        model (`str`): NAT model, a folder or a Hub id.
+        teacher (`str`, *optional*): autoregressive model, a folder or a Hub id.
+        decoding (`Mapping[str, Any]`): options of [`DecodingArguments`](../inference.py) that are not its defaults.
+        examples (`Sequence[str]`): sentences to choose from.
+
+    Raises:
+        ValueError: if the folder exists, or a checkpoint's holds secrets.
+    """
+    _write_package(folder)
+    places = {}
+    for name, path in (("model", model), ("teacher", teacher)):
+        if path is not None and Path(path).is_dir():
+            for inside, file in choose_files(Path(path))[0].items():
+                (folder / name / inside).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, folder / name / inside)
+            path = name
+        places[name] = path
+    arguments = ", ".join(f"{name}={value!r}" for name, value in decoding.items())
+    (folder / "app.py").write_text(
+        render("demo_app.py.jinja", **places, arguments=arguments, examples=list(examples)), encoding="utf-8"
+    )
+    card = SpaceCardData(
+        **_card_data("Watch a translation being written"),
+        models=[place for place in places.values() if is_hub_id(place)] or None,
+        tags=["translation", "non-autoregressive"],
+    )
+    (folder / "README.md").write_text(render("demo_card.md.jinja", metadata=card, **places), encoding="utf-8")
+
+
+def is_evaluate_module(folder: Path) -> bool:
+    """Tells the folder of an `evaluate` module by its one file, which has the folder's name."""
+    return (folder / f"{folder.name}.py").is_file()
+
+
+def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
+    """Writes the Space of an `evaluate` module, which `evaluate.load(repo_id)` finds there.
+
+    Args:
+        module (`Path`): folder of the module.
+        folder (`Path`): new folder.
+        repo_id (`str`): owner/name; `evaluate` wants the module to be called `name.py`.
+
+    Raises:
+        ValueError: if the folder exists.
+    """
+    import evaluate
+
+    loaded = evaluate.load(str(module))
+    _write_package(folder)
+    name = repo_id.split("/")[1]
+    shutil.copyfile(module / f"{module.name}.py", folder / f"{name}.py")
+    (folder / "app.py").write_text(render("evaluate_app.py.jinja", name=name), encoding="utf-8")
+    card = SpaceCardData(**_card_data(name), tags=["evaluate", loaded.module_type])
+    values = {"metadata": card, "repo_id": repo_id, "name": name, "module": loaded}
+    (folder / "README.md").write_text(render("evaluate_card.md.jinja", **values), encoding="utf-8")
+
+
+def _card_data(title: str) -> dict[str, str]:
+    return {
+        "title": title,
+        "sdk": "gradio",
+        "sdk_version": GRADIO_VERSION,
+        "app_file": "app.py",
+        "license": "apache-2.0",
+    }
+
+
+def _write_package(folder: Path) -> None:
+    """Copies this package into a new folder, with what it needs as the Space's requirements."""
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"A Space needs a new folder, got {str(folder)!r}, which holds something. Choose another.")
+    shutil.copytree(_PACKAGE, folder / "hf_nat", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    requirements = importlib.metadata.requires("hf_nat") or []
+    needed = [requirement for requirement in requirements if not re.search(r";.*\bextra\b", requirement)]
+    (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in needed), encoding="utf-8")
