@@ -18,7 +18,7 @@ from transformers.utils import logging
 try:
     from httpx2 import TransportError
 except ImportError:  # huggingface_hub before 2.0
-    from httpx import TransportError  # type: ignore[no-redef]
+    from httpx import TransportError  # type: ignore[no-redef, assignment, unused-ignore]
 
 
 logger = logging.get_logger(__name__)

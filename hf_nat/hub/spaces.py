@@ -16,7 +16,7 @@ from .rendering import is_hub_id, render
 
 
 # The release that the pages were tried with.
-GRADIO_VERSION = "6.31.0"
+_GRADIO_VERSION = "6.31.0"
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -29,7 +29,7 @@ def write_demo_space(
         folder (`Path`): new folder.
         model (`str`): NAT model, a folder or a Hub id.
         teacher (`str`, *optional*): autoregressive model, a folder or a Hub id.
-        decoding (`Mapping[str, Any]`): options of [`DecodingArguments`](../inference.py) that are not its defaults.
+        decoding (`Mapping[str, Any]`): options of `DecodingArguments` that are not its defaults.
         examples (`Sequence[str]`): sentences to choose from.
 
     Raises:
@@ -48,11 +48,8 @@ def write_demo_space(
     (folder / "app.py").write_text(
         render("demo_app.py.jinja", **places, arguments=arguments, examples=list(examples)), encoding="utf-8"
     )
-    card = SpaceCardData(
-        **_card_data("Watch a translation being written"),
-        models=[place for place in places.values() if is_hub_id(place)] or None,
-        tags=["translation", "non-autoregressive"],
-    )
+    card = _card("Watch a translation being written", ["translation", "non-autoregressive"])
+    card.models = [place for place in places.values() if place and is_hub_id(place)] or None
     (folder / "README.md").write_text(render("demo_card.md.jinja", metadata=card, **places), encoding="utf-8")
 
 
@@ -79,19 +76,15 @@ def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
     name = repo_id.split("/")[1]
     shutil.copyfile(module / f"{module.name}.py", folder / f"{name}.py")
     (folder / "app.py").write_text(render("evaluate_app.py.jinja", name=name), encoding="utf-8")
-    card = SpaceCardData(**_card_data(name), tags=["evaluate", loaded.module_type])
+    card = _card(name, ["evaluate", loaded.module_type])
     values = {"metadata": card, "repo_id": repo_id, "name": name, "module": loaded}
     (folder / "README.md").write_text(render("evaluate_card.md.jinja", **values), encoding="utf-8")
 
 
-def _card_data(title: str) -> dict[str, str]:
-    return {
-        "title": title,
-        "sdk": "gradio",
-        "sdk_version": GRADIO_VERSION,
-        "app_file": "app.py",
-        "license": "apache-2.0",
-    }
+def _card(title: str, tags: list[str]) -> SpaceCardData:
+    return SpaceCardData(
+        title=title, sdk="gradio", sdk_version=_GRADIO_VERSION, app_file="app.py", license="apache-2.0", tags=tags
+    )
 
 
 def _write_package(folder: Path) -> None:

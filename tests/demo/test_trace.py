@@ -53,7 +53,7 @@ def test_steps_lead_from_canvas_to_canvas_and_to_the_translation(student, tiny_t
         ids = tiny_tokenizer.convert_tokens_to_ids(written(trace))
         assert tiny_tokenizer.decode(ids, skip_special_tokens=True).strip() == trace.text
         times = [step.seconds for step in trace.steps]
-        assert 0 < times[0] and times == sorted(times) and times[-1] <= trace.seconds
+        assert times[0] > 0 and times == sorted(times) and times[-1] <= trace.seconds
         iterations = [step.iteration for step in trace.steps]
         assert iterations == sorted(iterations) and set(range(1, trace.iterations + 1)) <= set(iterations)
         for index in range(len(trace.steps)):
