@@ -114,7 +114,7 @@ def assert_same_weights(one, other, device):
     assert one.keys() == other.keys()
     tolerance = {"atol": 0, "rtol": 0} if device == "cpu" else {"atol": 1e-5, "rtol": 1e-4}
     for name in one:
-        torch.testing.assert_close(one[name], other[name], **tolerance, msg=name)
+        torch.testing.assert_close(one[name], other[name], **tolerance, msg=f"{name}: {{}}".format)
 
 
 def weights(folder):
@@ -133,7 +133,7 @@ def test_losses_validation_and_weights_are_those_of_one_process(name, model_type
     one, other = weights(expected / "checkpoint-12"), weights(run / "checkpoint-12")
     assert one.keys() == other.keys(), "tied weights are saved once"
     for key in one:
-        torch.testing.assert_close(other[key], one[key], atol=1e-4, rtol=1e-3, msg=key)
+        torch.testing.assert_close(other[key], one[key], atol=1e-4, rtol=1e-3, msg=f"{key}: {{}}".format)
 
 
 @pytest.mark.parametrize(("name", "model_type"), CASES)
