@@ -11,14 +11,14 @@ from hf_nat.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments
 from hf_nat.experiments.born_again import BornAgainArguments
-from hf_nat.experiments.matrix import MatrixArguments
+from hf_nat.experiments.registry import EXPERIMENTS
 from hf_nat.models import ARCHITECTURES
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
-RUNS = [path for path in CONFIGS if path.parts[-2] in ("toy", "multi30k", "wmt14")]
+RUNS = [path for path in CONFIGS if path.parts[-2] in ("toy", "multi30k", "wmt14", "europarl")]
 SMALL = ["--max_steps=2", "--max_tokens=300", "--vocab_size=120", "--size=nano", "--bf16=false", "--use_cpu=true"]
 QUIET = ["--report_to=none", "--disable_tqdm=true", "--eval_strategy=no", "--save_strategy=no"]
 PLAIN = ["--load_best_model_at_end=false", "--average_checkpoints=0"]
@@ -29,8 +29,9 @@ def keys(path):
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-MATRICES = [path for path in RUNS if "corpora" in keys(path)]  # tests/experiments/test_studies.py runs those of toy
-SINGLE = [path for path in RUNS if path not in MATRICES]
+# tests/experiments/test_studies.py runs those of toy
+STUDIES = [path for path in RUNS if path.stem in EXPERIMENTS]
+SINGLE = [path for path in RUNS if path not in STUDIES]
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +82,15 @@ def test_config_runs(path, toy, tmp_path):
     assert [name for name in expected if not (output_dir / name).is_file()] == []
 
 
-@pytest.mark.parametrize("path", MATRICES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_study_as_written_is_a_run(path):
     """Every entry takes the keys of its YAML file and its own, and the header is the command."""
-    (args,) = load_config((MatrixArguments,), [str(path)])
-    assert f"# hf-nat experiment {path.stem} configs/{path.parent.name}/{path.name}\n" in path.read_text(
-        encoding="utf-8"
-    )
+    (args,) = load_config((EXPERIMENTS[path.stem].arguments,), [str(path)])
+    command = f" experiment {path.stem} configs/{path.parent.name}/{path.name}\n"
+    assert command in path.read_text(encoding="utf-8")
+    if path.parent.name == "europarl":
+        for keys_of_model in args.models.values():
+            keys_of_model["bf16"] = False  # the machine of the tests may have no such thing
     args.check()
 
 

@@ -17,6 +17,7 @@ class ToyArguments:
     train: int = field(default=DEFAULT_SIZES["train"], metadata={"help": "training pairs"})
     validation: int = field(default=DEFAULT_SIZES["validation"], metadata={"help": "validation pairs"})
     test: int = field(default=DEFAULT_SIZES["test"], metadata={"help": "test pairs"})
+    multi_target: bool = field(default=False, metadata={"help": "give every target language, not one at random"})
     seed: int = field(default=1, metadata={"help": "seed of the sentences and their modes"})
 
 
@@ -25,5 +26,5 @@ def run(argv: Sequence[str]) -> None:
     (args,) = load_config((ToyArguments,), argv, prog="hf-nat toy")
     task = ToyTask()
     sizes = {"train": args.train, "validation": args.validation, "test": args.test}
-    folder = generate_toy_corpus(args.output_dir, task, sizes=sizes, seed=args.seed)
+    folder = generate_toy_corpus(args.output_dir, task, sizes=sizes, seed=args.seed, multi_target=args.multi_target)
     print(f"{folder}: {args.train} training pairs, true complexity {task.complexity():.4f} nats")

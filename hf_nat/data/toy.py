@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -257,7 +257,12 @@ class ToyTask:
 
 
 def generate_toy_corpus(
-    output_dir: str | Path, task: ToyTask | None = None, *, sizes: Mapping[str, int] | None = None, seed: int = 1
+    output_dir: str | Path,
+    task: ToyTask | None = None,
+    *,
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 1,
+    multi_target: bool = False,
 ) -> Path:
     """Writes a toy corpus as a folder in Hub layout; the same arguments give the same bytes.
 
@@ -269,6 +274,8 @@ def generate_toy_corpus(
         task (`ToyTask`, *optional*): the task, by default `ToyTask()`.
         sizes (`Mapping[str, int]`, *optional*): sentences of each split, by default `DEFAULT_SIZES`.
         seed (`int`, *optional*, defaults to 1): seed of the sentences and their modes.
+        multi_target (`bool`, *optional*, defaults to `False`): give every target language of a sentence, under the
+            keys "l0", "l1" ..., all in its register, in place of one.
 
     Returns:
         `Path`: the folder.
@@ -278,8 +285,9 @@ def generate_toy_corpus(
     """
     task, output_dir = task or ToyTask(), Path(output_dir)
     sizes = DEFAULT_SIZES if sizes is None else sizes
+    target_langs = [f"l{language}" for language in range(len(task.orders))] if multi_target else [TARGET_LANG]
     features = Features(
-        {"id": Value("int64"), "translation": Translation([SOURCE_LANG, TARGET_LANG]), "mode": Value("string")}
+        {"id": Value("int64"), "translation": Translation([SOURCE_LANG, *target_langs]), "mode": Value("string")}
     )
     held_out: set[str] = set()
     for split in sorted(sizes, key=lambda name: name == "train"):
@@ -289,13 +297,15 @@ def generate_toy_corpus(
             source, mode = _sample_unseen(task, rng, held_out), task.sample_mode(rng)
             if split != "train":
                 held_out.add(source)
-            translation = {SOURCE_LANG: source, TARGET_LANG: task.translate(source, mode)}
-            rows.append({"id": row, "translation": translation, "mode": str(mode)})
+            modes = [Mode(lang, mode.register) for lang in range(len(task.orders))] if multi_target else [mode]
+            targets = [task.translate(source, own) for own in modes]
+            translation = {SOURCE_LANG: source, **dict(zip(target_langs, targets, strict=True))}
+            rows.append({"id": row, "translation": translation, "mode": " ".join(map(str, modes))})
         with atomic_path(output_dir / "data" / f"{split}-00000-of-00001.parquet") as temporary:
             Dataset.from_list(rows, features=features).to_parquet(temporary)
     task.to_json(output_dir / "toy_task.json")
     with atomic_path(output_dir / "README.md") as temporary:
-        temporary.write_text(_card(task, sizes, seed), encoding="utf-8")
+        temporary.write_text(_card(task, sizes, seed, target_langs), encoding="utf-8")
     return output_dir
 
 
@@ -310,7 +320,7 @@ def _sample_unseen(task: ToyTask, rng: random.Random, held_out: set[str]) -> str
     )
 
 
-def _card(task: ToyTask, sizes: Mapping[str, int], seed: int) -> str:
+def _card(task: ToyTask, sizes: Mapping[str, int], seed: int, target_langs: Sequence[str]) -> str:
     """Renders the dataset card."""
     metadata = DatasetCardData(
         pretty_name="hf_nat toy corpus",
@@ -329,6 +339,8 @@ def _card(task: ToyTask, sizes: Mapping[str, int], seed: int) -> str:
         f"| {mode} | {prob:.3f} | {mode.language} | {task.orders[mode.language]} | {mode.register} |"
         for mode, prob in task.modes
     )
+    targets = ", ".join(f"`{lang}`" for lang in target_langs)
+    translated = "in\none mode" if target_langs == [TARGET_LANG] else "into every language, in\none register"
     counts = "\n".join(f"| {split} | {size} |" for split, size in sizes.items())
     return f"""---
 {metadata.to_yaml()}
@@ -336,12 +348,12 @@ def _card(task: ToyTask, sizes: Mapping[str, int], seed: int) -> str:
 
 # hf_nat toy corpus
 
-A synthetic translation task (`{SOURCE_LANG}` to `{TARGET_LANG}`) with explicit modes. Every sentence is translated in
-one mode, drawn independently of it, so that p(y|x) is known exactly: `ToyTask.from_json("toy_task.json")` of
+A synthetic translation task (`{SOURCE_LANG}` to {targets}) with explicit modes. Every sentence is translated {translated}, drawn independently of it, so that p(y|x) is known exactly: `ToyTask.from_json("toy_task.json")` of
 `hf_nat.data` rebuilds the task.
 
 - Source words: {task.num_words}. Words in a sentence: {task.min_length} to {task.max_length}.
-- True corpus complexity C: {task.complexity():.4f} nats (mean over source words of the entropy of their translation).
+- With one target, true corpus complexity C: {task.complexity():.4f} nats (mean over source words of the entropy of their
+  translation).
 - Seed of the lexicon: {task.seed}. Seed of the sentences: {seed}.
 
 | mode | probability | language | word order | register |

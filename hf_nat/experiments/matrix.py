@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers.utils import logging
 
 from ..config import load_config, option
@@ -20,11 +18,15 @@ from ..utils import environment, read_json, write_json
 from .analyze import AnalyzeArguments, analyze
 from .matrix_report import REAL, Study, write_matrix_report
 from .stages import (
+    Entries,
     begin_study,
     distill_once,
     distilled_options,
+    entry_options,
     evaluate_on_real,
     load_training,
+    parse_entries,
+    read_configs,
     real_splits,
     teacher_decoding,
     train_once,
@@ -33,8 +35,6 @@ from .stages import (
 
 
 logger = logging.get_logger(__name__)
-
-Entries = dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -58,7 +58,9 @@ class MatrixArguments:
         metadata={"help": "by name, weakest first: {config: YAML, ...}; `init_from_teacher` may name a teacher"}
     )
     on_real: bool = option(True, "train the students on the real targets as well")
-    seeds: list[int] = field(default_factory=lambda: [1], metadata={"help": "every student is trained with each"})
+    seeds: list[int] = field(
+        default_factory=lambda: [1], metadata={"help": "every student is trained with each; there may be more later"}
+    )
     tune: bool = option(True, "tune EOS penalties of students and the expert of a mixture on validation")
     metrics: list[str] = field(
         default_factory=lambda: ["bleu", "meteor", "ribes", "chrf", "ter"],
@@ -70,15 +72,8 @@ class MatrixArguments:
 
     def __post_init__(self) -> None:
         for name in ("teachers", "corpora", "students"):
-            value = getattr(self, name)
-            entries = json.loads(value) if isinstance(value, str) else value
-            setattr(self, name, entries)
             required = "teacher" if name == "corpora" else "config"
-            if not isinstance(entries, dict) or not entries:
-                raise ValueError(f"`{name}` must be a mapping from names to their keys, got {entries!r}.")
-            for entry, keys in entries.items():
-                if not isinstance(keys, dict) or required not in keys:
-                    raise ValueError(f"`{name}.{entry}` must be a mapping with the key `{required}`, got {keys!r}.")
+            setattr(self, name, parse_entries(name, getattr(self, name), required))
         for corpus, keys in self.entries("corpora").items():
             teachers = list(self.entries("teachers"))
             if keys["teacher"] not in teachers or corpus == REAL:
@@ -115,7 +110,7 @@ class MatrixArguments:
         for args in distill_args:
             real_splits(args)
         for keys in (*self.entries("teachers").values(), *self.entries("students").values()):
-            load_training(keys["config"], *_options(keys))
+            load_training(keys["config"], *entry_options(keys))
         scoring = EvaluateArguments(model="", corpus="", source_lang="", target_lang="", **_scoring(self)).scoring
         score_translations(["."], ["."], target_lang=distill_args[0].target_lang, **scoring)
 
@@ -125,8 +120,8 @@ class MatrixArguments:
             self.distill_config,
             *(e["config"] for n in ("teachers", "students") for e in self.entries(n).values()),
         ]
-        configs = {path: yaml.safe_load(Path(path).read_text(encoding="utf-8")) for path in dict.fromkeys(files)}
-        return {key: value for key, value in asdict(self).items() if key != "output_dir"} | {"configs": configs}
+        own = {key: value for key, value in asdict(self).items() if key != "output_dir"}
+        return own | {"configs": read_configs(*files)}
 
 
 def run_matrix(args: MatrixArguments, study: Study) -> Path:
@@ -149,7 +144,7 @@ def run_matrix(args: MatrixArguments, study: Study) -> Path:
     """
     folder = Path(args.output_dir)
     args.check()
-    begin_study(folder, args.settings())
+    begin_study(folder, {key: value for key, value in args.settings().items() if key != "seeds"})
     teachers = [_teacher(args, name) for name in args.entries("teachers")]
     for name in args.entries("corpora"):
         logger.info(f"--- Corpus {name}")
@@ -177,16 +172,10 @@ def _scoring(args: MatrixArguments) -> dict[str, Any]:
     return {"metrics": args.metrics, "beer_model": args.beer_model}
 
 
-def _options(keys: dict[str, Any]) -> list[str]:
-    """Keys of an entry as options of a command."""
-    own = {key: value for key, value in keys.items() if key not in ("config", "teacher")}
-    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in own.items()]
-
-
 def _distill_args(args: MatrixArguments, name: str) -> DistillArguments:
     keys = args.entries("corpora")[name]
     places = [f"--teacher={args.teacher_dir(keys['teacher'])}", f"--output_dir={args.corpus_dir(name)}"]
-    (distill_args,) = load_config((DistillArguments,), [args.distill_config, *_options(keys), *places])
+    (distill_args,) = load_config((DistillArguments,), [args.distill_config, *entry_options(keys), *places])
     return distill_args
 
 
@@ -195,7 +184,7 @@ def _teacher(args: MatrixArguments, name: str) -> dict[str, Any]:
     logger.info(f"--- Teacher {name}")
     keys, path, first = args.entries("teachers")[name], args.teacher_dir(name), args.first("teachers")
     tokenizer = [] if name == first else [f"--tokenizer={args.teacher_dir(first)}"]
-    train_once(keys["config"], *_options(keys), *tokenizer, f"--output_dir={path}")
+    train_once(keys["config"], *entry_options(keys), *tokenizer, f"--output_dir={path}")
     distill_args = _distill_args(args, args.first("corpora"))
     decoding = teacher_decoding(distill_args)
     if args.tune:
@@ -266,7 +255,7 @@ def _student_options(
         places = [*(f"--{name}={value or ''}" for name, value in given.items()), f"--tokenizer={first}"]
     else:
         places = distilled_options(distill_args, args.corpus_dir(corpus), first)
-    options = [*_options(keys), *places]
+    options = [*entry_options(keys), *places]
     start = load_training(keys["config"], *options)[0].init_from_teacher
     if start in args.entries("teachers"):
         options.append(f"--init_from_teacher={args.teacher_dir(str(start))}")

@@ -11,6 +11,7 @@ from .claims import ClaimsArguments, claims
 from .distillation_studies import capacity, decoding, experts, interpolation
 from .hmm import HMMArguments, hmm
 from .matrix import MatrixArguments
+from .multimodality import MultimodalityArguments, multimodality
 
 
 class Experiment(NamedTuple):
@@ -26,6 +27,7 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = {
+    "multimodality": Experiment(MultimodalityArguments, multimodality),
     "capacity": Experiment(MatrixArguments, capacity),
     "decoding": Experiment(MatrixArguments, decoding),
     "born-again": Experiment(BornAgainArguments, born_again),

@@ -127,6 +127,29 @@ def plot_points(
     return path
 
 
+def plot_simplex(path: Path, panels: Mapping[str, np.ndarray], corners: Sequence[str]) -> Path:
+    """Draws one triangle of points for each entry, each point in the colour of its nearest corner.
+
+    Args:
+        path (`Path`): PNG file to write.
+        panels (`Mapping[str, np.ndarray]`): title -> points `[N, 3]` whose coordinates sum to 1.
+        corners (`Sequence[str]`): names of the three corners.
+    """
+    places = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
+    with _figure(path, len(panels), 3.4, 3.4) as axes:
+        for axis, (title, points) in zip(axes, panels.items(), strict=True):
+            axis.plot(*places[[0, 1, 2, 0]].T, color="#adb5bd", linewidth=1)
+            nearest, drawn = points.argmax(axis=1), points @ places
+            for corner, (name, place) in enumerate(zip(corners, places, strict=True)):
+                # Thousands of points as paths would make the SVG large.
+                axis.plot(*drawn[nearest == corner].T, ".", markersize=3, alpha=0.5, rasterized=True)
+                axis.annotate(name, place, (0, 8 if corner == 2 else -14), textcoords="offset points", ha="center")
+            axis.set(title=title, aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.12, 1.0))
+            axis.title.set_size(11)
+            axis.axis("off")
+    return path
+
+
 def plot_densities(path: Path, samples: Mapping[str, np.ndarray], x_label: str) -> Path:
     """Draws the density of each sample over bins that all of them share.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..config import load_config
 from ..distillation import DistillArguments, distill
@@ -19,6 +22,7 @@ from ..tuning import TuneArguments, default_knob, tune
 from ..utils import check_settings, read_json, write_json
 
 
+Entries = dict[str, dict[str, Any]]
 TrainingRun = tuple[ModelArguments, DataArguments, NATSeq2SeqTrainingArguments]
 
 
@@ -38,6 +42,37 @@ def begin_study(folder: Path, settings: Mapping[str, Any]) -> None:
     state.wait_for_everyone()
     if state.is_main_process:
         write_json(path, settings)
+
+
+def parse_entries(name: str, value: Any, required: str) -> Entries:
+    """Reads entries of a study: mappings by name, or their JSON.
+
+    Args:
+        name (`str`): the key that holds them.
+        value (`Any`): the mapping, or the JSON that a command line gives.
+        required (`str`): the key that every entry must have.
+
+    Raises:
+        ValueError: if there is no entry, or one without the key.
+    """
+    entries = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError(f"`{name}` must be a mapping from names to their keys, got {entries!r}.")
+    for entry, keys in entries.items():
+        if not isinstance(keys, dict) or required not in keys:
+            raise ValueError(f"`{name}.{entry}` must be a mapping with the key `{required}`, got {keys!r}.")
+    return entries
+
+
+def entry_options(keys: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of an entry as options of a command, without those that name its YAML file and its teacher."""
+    own = {key: value for key, value in keys.items() if key not in ("config", "teacher")}
+    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in own.items()]
+
+
+def read_configs(*paths: str) -> dict[str, Any]:
+    """Returns what YAML files say, by their paths."""
+    return {path: yaml.safe_load(Path(path).read_text(encoding="utf-8")) for path in dict.fromkeys(paths)}
 
 
 def train_once(config: str | Path, *options: str) -> Path:
@@ -163,17 +198,17 @@ def teacher_decoding(args: DistillArguments) -> DecodingArguments:
     return DecodingArguments(num_beams=beams, length_penalty=args.length_penalty)
 
 
-def distilled_options(args: DistillArguments, corpus: Path, tokenizer: Path) -> list[str]:
-    """Returns the keys that point a training run to a distilled corpus and to a tokenizer.
+def distilled_options(args: DistillArguments, corpus: Path, tokenizer: Path | None) -> list[str]:
+    """Returns the keys that point a training run to a corpus in Hub layout and to a tokenizer.
 
     Args:
         args (`DistillArguments`): the distillation.
-        corpus (`Path`): folder of the distilled corpus.
-        tokenizer (`Path`): folder of the tokenizer.
+        corpus (`Path`): folder of the corpus, as a distillation writes it.
+        tokenizer (`Path`, *optional*): folder of the tokenizer; by default the run trains its own.
     """
     splits = ["--config_name=", "--train_split=train", "--validation_split=validation"]
     languages = [f"--{name}={getattr(args, name)}" for name in ("source_lang", "target_lang")]
-    return [f"--corpus={corpus}", *splits, *languages, f"--tokenizer={tokenizer}"]
+    return [f"--corpus={corpus}", *splits, *languages, *([f"--tokenizer={tokenizer}"] if tokenizer else [])]
 
 
 def _on_main_process(write: Any, folder: str | Path) -> None:

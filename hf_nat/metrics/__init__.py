@@ -13,6 +13,7 @@ from .complexity import (
     sentence_entropies,
 )
 from .faithfulness import Faithfulness, faithfulness, faithfulness_interval
+from .language_posterior import LanguagePosterior, concentration
 from .lexicon import LexicalCounts
 from .meteor import METEOR, frequent_words
 from .reordering import Reordering, fuzzy_reordering, num_chunks, reordering_chunks
@@ -30,6 +31,7 @@ __all__ = [
     "AmbiguousWord",
     "Complexity",
     "Faithfulness",
+    "LanguagePosterior",
     "LexicalCounts",
     "MetricScore",
     "Reordering",
@@ -38,6 +40,7 @@ __all__ = [
     "compare_systems",
     "complexity",
     "complexity_interval",
+    "concentration",
     "corpus_complexity",
     "faithfulness",
     "faithfulness_interval",

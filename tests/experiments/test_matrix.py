@@ -65,8 +65,11 @@ def test_run_trains_all_on_all_and_a_second_call_does_nothing(
     run_matrix(args, STUDY)
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert read_json(folder / "trial.json") == results
-    with pytest.raises(ValueError, match="seeds"):
-        run_matrix(matrix(seeds=[3]), STUDY)
+    run_matrix(matrix(seeds=[2, 3]), STUDY)
+    more = read_json(folder / "trial.json")["students"]
+    assert [row["seed"] for row in more] == [2, 2, 2, 3, 3, 3] and more[:3] == results["students"][3:]
+    with pytest.raises(ValueError, match="num_bootstrap"):
+        run_matrix(matrix(num_bootstrap=6), STUDY)
 
 
 def test_studies_share_a_teacher_and_a_corpus_by_their_folders(

@@ -26,6 +26,7 @@ TOY = ROOT / "configs/toy"
 def place(tmp_path: Path) -> Path:
     """A folder with the toy corpus where the YAML files look for it."""
     generate_toy_corpus(tmp_path / "runs/toy/corpus", ToyTask())
+    generate_toy_corpus(tmp_path / "runs/toy/multi_target", ToyTask(), multi_target=True)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     return tmp_path
 
@@ -33,6 +34,16 @@ def place(tmp_path: Path) -> Path:
 def run(name: str, place: Path, *options: str) -> None:
     command = [sys.executable, "-m", "hf_nat", "experiment", name, f"configs/toy/{name}.yaml", *options]
     subprocess.run(command, env=ENVIRONMENT, cwd=place, check=True)
+
+
+def test_toy_study_of_three_languages_shows_what_the_paper_shows(place: Path) -> None:
+    run("multimodality", place)
+    results = read_json(place / "runs/toy/multimodality/multimodality.json")
+    systems = {system["name"]: system["concentration"] for system in results["systems"]}
+    concatenated, random, distilled = (systems[f"NAT, {c}"] for c in ("concatenated", "random selection", "distilled"))
+    assert systems["AT"] > distilled > random > concatenated
+    complexity = {measured["name"]: measured["words"]["complexity"] for measured in results["corpora"]}
+    assert complexity["concatenated"] >= complexity["random selection"] > complexity["distilled"]
 
 
 @pytest.mark.parametrize("name", ["capacity", "decoding", "experts", "interpolation"])

@@ -1,0 +1,120 @@
+"""Three target languages of one source: what learns what, and which language the outputs are in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from hf_nat.data.toy import Mode, ToyTask, generate_toy_corpus
+from hf_nat.experiments.multimodality import MultimodalityArguments, multimodality
+from hf_nat.experiments.multimodality_report import corpora_table, systems_table
+from hf_nat.experiments.report import plot_simplex
+from hf_nat.utils import read_json
+
+
+LANGS = ["l0", "l1", "l2"]
+TASK = ToyTask(num_words=12)
+
+
+@pytest.fixture
+def arguments(config: Callable[..., str], tmp_path: Path) -> Callable[..., MultimodalityArguments]:
+    """Builds the arguments of a run of a few updates."""
+    corpus = generate_toy_corpus(
+        tmp_path / "multi", TASK, sizes={"train": 150, "validation": 8, "test": 7}, multi_target=True
+    )
+    keys = {
+        "output_dir": str(tmp_path / "study"),
+        "distill_config": config("distill", max_samples=100),
+        "distill_options": [f"corpus={corpus}"],
+        "target_langs": LANGS,
+        "models": {
+            "teacher": {"config": config("teacher")},
+            "student": {"config": config("student", model_type="vanilla_nat"), "init_from_teacher": "teacher"},
+        },
+        "words": "space",
+        "num_bootstrap": 5,
+    }
+    return lambda **changes: MultimodalityArguments(**{**keys, **changes})
+
+
+def test_study_trains_measures_and_a_second_call_does_nothing(
+    arguments: Callable[..., MultimodalityArguments], tmp_path: Path
+) -> None:
+    args, folder = arguments(), tmp_path / "study"
+    assert multimodality(args) == folder / "report.html"
+    concatenated, random = (
+        load_dataset(str(folder / "corpora" / name), split="train") for name in ("concatenated", "random_selection")
+    )
+    assert Counter(concatenated["language"]) == dict.fromkeys(LANGS, 150)
+    assert len(random) == 150 and set(random["language"]) == set(LANGS)
+    for name, corpus in [("concatenated", "concatenated"), ("distilled", "distilled")]:
+        run = read_json(folder / f"students/{name}/run.json")["arguments"]
+        assert run["corpus"] == str(folder / "corpora" / corpus)
+        assert run["tokenizer"] == run["init_from_teacher"] == str(folder / "teacher")
+    results = read_json(folder / "multimodality.json")
+    systems = {system["name"]: system for system in results["systems"]}
+    assert list(systems) == ["real targets", "AT", "NAT, concatenated", "NAT, random selection", "NAT, distilled"]
+    assert [system["num_sentences"] for system in systems.values()] == [45, 15, 15, 15, 15]
+    # Of the real targets every third is in each language, and only cognates are shared.
+    assert systems["real targets"]["languages"] == pytest.approx(dict.fromkeys(LANGS, 1 / 3), abs=0.1)
+    assert systems["real targets"]["concentration"] > 0.75
+    corpora = {measured["name"]: measured["words"] for measured in results["corpora"]}
+    assert list(corpora) == [*LANGS, "concatenated", "random selection", "distilled"]
+    assert [row["num_pairs"] for row in corpora.values()] == [150, 150, 150, 450, 150, 100]
+    assert corpora["concatenated"]["complexity"] > max(corpora[lang]["complexity"] for lang in LANGS)
+    shown = load_dataset(str(tmp_path / "multi"), split="test").select(range(5))
+    assert [example[0] for example in results["examples"]] == [["source", row["translation"]["src"]] for row in shown]
+    page = (folder / "report.md").read_text(encoding="utf-8")
+    assert systems_table(results).markdown() in page and corpora_table(results).markdown() in page
+    assert all((folder / f"{name}.{kind}").is_file() for name in ("simplex", "complexity") for kind in ("png", "svg"))
+    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet")}
+    (folder / "multimodality.json").unlink()
+    multimodality(args)
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert read_json(folder / "multimodality.json") == results
+    with pytest.raises(ValueError, match="seed"):
+        multimodality(arguments(seed=2))
+
+
+def test_wrong_keys_are_errors_before_anything_is_made(
+    arguments: Callable[..., MultimodalityArguments], tmp_path: Path
+) -> None:
+    for langs in (["l0", "l1"], ["l0", "l1", "l1"]):
+        with pytest.raises(ValueError, match="`target_langs` must be three languages"):
+            arguments(target_langs=langs)
+    with pytest.raises(ValueError, match="`models` must be `teacher` and `student`, got"):
+        arguments(models={"teacher": {"config": "x"}})
+    with pytest.raises(ValueError, match="`models.student` must be a mapping with the key `config`"):
+        arguments(models={"student": {}})
+    with pytest.raises(ValueError, match="`words` must be 'moses' or 'space', got 'bpe'"):
+        arguments(words="bpe")
+    models = arguments().models
+    models["student"]["max_stepz"] = 3
+    with pytest.raises(ValueError, match="max_stepz"):
+        multimodality(arguments(models=models))
+    assert not (tmp_path / "study").exists()
+
+
+def test_toy_corpus_with_every_target_language(tmp_path: Path) -> None:
+    sizes = {"train": 20, "test": 3}
+    folder = generate_toy_corpus(tmp_path / "multi", TASK, sizes=sizes, multi_target=True)
+    rows = load_dataset(str(folder), split="train")
+    single = load_dataset(str(generate_toy_corpus(tmp_path / "single", TASK, sizes=sizes)), split="train")
+    for row, other in zip(rows, single, strict=True):
+        register = int(other["mode"][-1])
+        expected = [TASK.translate(row["translation"]["src"], Mode(lang, register)) for lang in range(3)]
+        assert row["translation"] == {"src": other["translation"]["src"], **dict(zip(LANGS, expected, strict=True))}
+        assert row["mode"] == f"L0R{register} L1R{register} L2R{register}"
+    assert "into every language" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_simplex_has_a_panel_for_every_model(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).dirichlet(np.ones(3), size=3000)
+    path = plot_simplex(tmp_path / "simplex.png", {"one": points, "two": points[:1], "none": points[:0]}, LANGS)
+    assert path.stat().st_size > 10_000
+    assert path.with_suffix(".svg").stat().st_size < 300_000
