@@ -36,6 +36,28 @@ def test_a_wrong_name_is_an_error(arguments: list[str], tmp_path: Path) -> None:
     assert "usage: launch.sh NAME" in result.stderr or all(name in result.stderr for name in NAMES)
 
 
+def studies(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs studies.sh with a `python` that prints its arguments and then does what the YAML file is called after."""
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\necho "$@"\ncase $4 in slow) sleep 60 ;; wrong) exit 2 ;; esac\n')
+    stub.chmod(0o755)
+    command = ["bash", str(ROOT / "scripts/studies.sh"), *arguments]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    return subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+
+
+def test_studies_run_in_their_order_until_the_time_is_over(tmp_path: Path) -> None:
+    result = studies(tmp_path, "30", "a/one.yaml", "two.yaml")
+    assert result.returncode == 0
+    assert result.stdout == "-m hf_nat experiment one a/one.yaml\n-m hf_nat experiment two two.yaml\n"
+    result = studies(tmp_path, "1", "one.yaml", "slow.yaml", "two.yaml")
+    assert result.returncode == 75 and "two" not in result.stdout
+    assert studies(tmp_path, "0", "one.yaml").returncode == 75
+    result = studies(tmp_path, "30", "wrong.yaml", "two.yaml")
+    assert result.returncode == 2 and "two" not in result.stdout
+    assert "usage" in studies(tmp_path).stderr
+
+
 @pytest.mark.parametrize("script", sorted((ROOT / "scripts").glob("*.s*h*")), ids=lambda path: path.name)
 def test_scripts_are_sound_shell(script: Path) -> None:
     assert subprocess.run(["bash", "-n", str(script)]).returncode == 0

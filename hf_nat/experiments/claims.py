@@ -275,7 +275,7 @@ def _most_wins(metric: str, data_set: str) -> Callable[[Row], dict[str, Effect]]
 
 
 def _multi_target(study: Row) -> dict[str, Effect]:
-    words = {name: row["words"] for name, row in study["corpora"].items()}
+    words = {row["name"]: row["words"] for row in study["corpora"]}
     single = max((words[lang] for lang in study["settings"]["target_langs"]), key=lambda row: row["complexity"])
     chosen = words["random selection"]
     return {
@@ -284,17 +284,55 @@ def _multi_target(study: Row) -> dict[str, Effect]:
     }
 
 
+def _selected_by_teacher(study: Row) -> dict[str, Effect]:
+    words = {row["name"]: row["words"] for row in study["corpora"]}
+    return {"random over distilled": between(words["random selection"], words["distilled"], "complexity")}
+
+
+def _concentrated(*pairs: tuple[str, str]) -> Callable[..., dict[str, Effect]]:
+    def effects(study: Row) -> dict[str, Effect]:
+        systems = {row["name"]: row for row in study["systems"]}
+        return {
+            f"{more} over {less}": between(systems[more], systems[less], "concentration", "") for more, less in pairs
+        }
+
+    return effects
+
+
 _WORDS, _BPE, _NANO = (f"multi30k/{name}.json" for name in ("measures/words", "measures/bpe", "nano/measures"))
 _BORN_AGAIN = "multi30k/nano/born_again.json"
+_MULTIMODALITY = "multi30k/multimodality/multimodality.json"
+_ON_ALL, _ON_RANDOM, _ON_DISTILLED = (f"NAT, {corpus}" for corpus in ("concatenated", "random selection", "distilled"))
 _HMM = "hmm/paper/hmm.json"
 _BOOTSTRAP = "from the bootstrap intervals of both"
 CLAIMS: tuple[Claim, ...] = (
     Claim(
+        "An AT model keeps to one target language, a NAT model of the same data mixes them",
+        "section 3.1, Figure 1",
+        f"concentration of p(language | output), {_BOOTSTRAP}",
+        [_MULTIMODALITY],
+        _concentrated(("AT", _ON_ALL)),
+    ),
+    Claim(
+        "A NAT model mixes less if it learns fewer modes, least if an AT model chose them",
+        "section 3.1, Figure 1",
+        f"concentration of p(language | output), {_BOOTSTRAP}",
+        [_MULTIMODALITY],
+        _concentrated((_ON_RANDOM, _ON_ALL), (_ON_DISTILLED, _ON_RANDOM)),
+    ),
+    Claim(
         "All target languages together are more complex than one drawn for each sentence, and that than a single one",
         "section 3.1, Table 1",
         f"C(d) in words, {_BOOTSTRAP}",
-        ["multi30k/measures/multi_target.json"],
+        [_MULTIMODALITY],
         _multi_target,
+    ),
+    Claim(
+        "What an AT model makes of all target languages is simpler than a random selection",
+        "section 3.1, Table 1",
+        f"C(d) in words, {_BOOTSTRAP}",
+        [_MULTIMODALITY],
+        _selected_by_teacher,
     ),
     Claim(
         "Distillation lowers the complexity of the corpus",
