@@ -136,7 +136,7 @@ def test_losses_validation_and_weights_are_those_of_one_process(name, model_type
     assert one.keys() == other.keys(), "tied weights are saved once"
     flat = [torch.cat([tensors[key].flatten() for key in sorted(one)]) for tensors in (one, other)]
     torch.testing.assert_close(*flat, atol=1e-3, rtol=0)
-    # Before the zeros that a coupling starts with, FlowSeq's first gradients are rounding errors, of which Adam makes steps.
+    # A coupling starts with zeros: before them the first gradients are rounding errors, of which Adam makes steps.
     assert torch.isclose(*flat, atol=1e-4, rtol=1e-3).float().mean() > (0.7 if model_type == "flowseq" else 0.999)
 
 
