@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCardData, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError
+from transformers.utils import logging
 
 from ..models import ARCHITECTURES
 from ..utils import read_json
-from .corpora import DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
+from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
     is_hub_id,
     languages,
@@ -23,6 +25,8 @@ from .rendering import (
     write_card,
 )
 
+
+logger = logging.get_logger(__name__)
 
 # Keys of generation_config.json that say nothing about decoding.
 _NO_DECODING_KNOBS = {"_from_model_config", "transformers_version"}
@@ -47,7 +51,8 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
 
     Every number comes from `config.json`, `generation_config.json`, `run.json`, `metrics.json` or
     `eval-*/metrics.json`, and what is said of distilled targets from the manifest and the measures of the corpus that
-    `run.json` names; what no file holds is left out. A README.md that someone wrote or edited is kept.
+    `run.json` names, here or on the Hub; what no file holds is left out. A README.md that someone wrote or edited is
+    kept.
 
     Args:
         folder (`str | Path`): a folder with at least `config.json`.
@@ -124,9 +129,15 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
 
 
 def _distilled_corpus(arguments: Mapping[str, Any]) -> CorpusConfig | None:
-    """Returns the distilled corpus that a run was trained on, if it is a folder with a manifest."""
-    corpus = Path(arguments.get("corpus") or "")
-    configs = read_configs(corpus) if arguments.get("corpus") and corpus.is_dir() else {}
+    """Returns the distilled corpus that a run was trained on, if it has a manifest: a folder, or one on the Hub."""
+    corpus = arguments.get("corpus")
+    if is_hub_id(corpus):
+        patterns = [*CARD_SOURCES, *(f"*/{name}" for name in CARD_SOURCES)]
+        try:
+            corpus = snapshot_download(corpus, repo_type="dataset", allow_patterns=patterns)
+        except (OSError, HfHubHTTPError):
+            logger.warning(f"The model card says nothing of the targets: {corpus} could not be read on the Hub.")
+    configs = read_configs(Path(corpus)) if corpus and Path(corpus).is_dir() else {}
     return configs.get(arguments.get("config_name") or DEFAULT_CONFIG)
 
 

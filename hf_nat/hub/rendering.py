@@ -7,7 +7,7 @@ import importlib.resources
 import re
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import jinja2
 from transformers.utils import logging
@@ -76,7 +76,7 @@ def languages(holder: dict[str, Any]) -> list[str]:
     return [code for code in codes if re.fullmatch("[a-z]{2,3}", code) and code not in _PLACEHOLDER_LANGUAGES]
 
 
-def is_hub_id(name: Any) -> bool:
+def is_hub_id(name: Any) -> TypeGuard[str]:
     """Tells `owner/name` on the Hub from a path: nothing of that name lies in the current folder."""
     return (
         isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from distilled_corpus import write_corpus
+from hub_server import HubServer
 from huggingface_hub import DatasetCardData, ModelCardData, metadata_load
 
 import hf_nat
 from hf_nat.hub.cards import write_corpus_card, write_model_card
+from hf_nat.hub.push import PushArguments, push
 from hf_nat.utils import read_json, write_json
 
 
@@ -147,6 +149,25 @@ def test_student_card_names_strategy_teacher_and_measures(tmp_path: Path, model_
     assert metadata_load(model_folder / "README.md")["datasets"] == ["wmt/wmt14"]
     (corpus / "manifest.json").unlink()
     assert "Helsinki" not in write_model_card(model_folder).read_text(encoding="utf-8")
+
+
+def test_student_of_a_corpus_on_the_hub_names_its_strategy(
+    tmp_path: Path, model_folder: Path, hub: HubServer, logged_in: None, monkeypatch, caplog
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    corpus = write_corpus(tmp_path / "beam", "beam")
+    write_json(corpus / "measures.json", MEASURES)
+    push(PushArguments(str(corpus), "owner/corpora", config_name="beam"))
+    run = read_json(model_folder / "run.json")
+    run["arguments"] |= {"corpus": "owner/corpora", "config_name": "beam"}
+    write_json(model_folder / "run.json", run)
+    text = write_model_card(model_folder).read_text(encoding="utf-8")
+    assert "| Strategy of distillation | beam:" in text and "| Complexity C(d) of the targets, nats | 1.235 |" in text
+    assert not [request for request in hub.log if "parquet" in request.line and request.line.startswith("GET")]
+    write_json(model_folder / "run.json", run | {"arguments": run["arguments"] | {"corpus": "owner/nowhere"}})
+    assert "Strategy of distillation" not in write_model_card(model_folder).read_text(encoding="utf-8")
+    assert "owner/nowhere could not be read" in caplog.text
 
 
 def test_only_metrics_that_the_hub_knows_are_in_the_metadata(model_folder: Path) -> None:
