@@ -34,6 +34,7 @@ def main() -> None:
         shown = page.locator(".nat")
         shown.wait_for()
         print(shown.inner_text())
+        page.wait_for_timeout(1000)  # Gradio fades in what is new.
         page.screenshot(path=args.output, full_page=True)
         browser.close()
 

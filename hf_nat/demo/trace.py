@@ -74,6 +74,17 @@ class Trace:
         """Rounds of a student, tokens of a teacher: how often it had to wait for itself."""
         return self.steps[-1].iteration if self.steps else 0
 
+    @property
+    def shown_steps(self) -> list[Step]:
+        """The steps that changed something, and one for every round in which none did."""
+        edited = {step.iteration for step in self.steps if step.edits} | {0}
+        last = {step.iteration: step for step in self.steps}
+        return [
+            step
+            for step in self.steps
+            if step.edits or (step.iteration not in edited and step is last[step.iteration])
+        ]
+
 
 @dataclass
 class _Clock(BaseStreamer):

@@ -43,6 +43,20 @@ def test_steps_appear_on_one_slowed_down_clock() -> None:
     assert page.count("The source was cut") == 1
 
 
+def test_a_round_is_said_to_change_nothing_only_if_no_step_of_it_did() -> None:
+    here, gone = Token("▁a", "kept"), Token("▁b", "deleted")
+    steps = [
+        Step(0, (), 0.0),
+        Step(1, (gone,), 0.1),
+        Step(1, (here,), 0.1),
+        Step(2, (here,), 0.2),
+        Step(2, (here,), 0.3),
+    ]
+    trace = Trace("a", tuple(steps), 0.3, False)
+    assert trace.shown_steps == [steps[1], steps[4]]
+    assert render_traces(trace).count("nothing to change") == 1
+
+
 def test_text_is_escaped() -> None:
     page = render_traces(STUDENT)
     assert "<b>" not in page and page.count("&lt;b&gt;") == 3
