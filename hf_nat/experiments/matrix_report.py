@@ -143,7 +143,7 @@ def paper_table(study: Study, results: Results) -> Table:
 def metrics_table(results: Results) -> Table:
     """Makes the table of all metrics of the first student on test (the paper's Figure 8)."""
     student, corpora = names(results["students"], "name")[0], names(results["students"], "corpus")
-    metrics = list(results["students"][0]["test"]["scores"])
+    metrics = results["settings"]["metrics"]
     rows = [[corpus, *(spread(scores_of(results, student, corpus, m)) for m in metrics)] for corpus in corpora]
     return Table([f"{student} on", *metrics], rows)
 
@@ -180,8 +180,8 @@ def write_matrix_report(folder: Path, study: Study, results: Results) -> Path:
             for title, value in measures.items()
         },
     )
-    scored = results["students"][0]["test"]["scores"]
-    plot_bars(folder / "metrics.png", {metric: _bars(results, students[0], metric) for metric in scored})
+    metrics, scored = results["settings"]["metrics"], results["students"][0]["test"]["scores"]
+    plot_bars(folder / "metrics.png", {metric: _bars(results, students[0], metric) for metric in metrics})
     return write_report(
         folder,
         "matrix",
@@ -193,6 +193,6 @@ def write_matrix_report(folder: Path, study: Study, results: Results) -> Path:
         students=students_table(results),
         metrics=metrics_table(results),
         seeds=names(results["students"], "seed"),
-        signatures={metric: scored[metric]["signature"] for metric in scored},
+        signatures={metric: scored[metric]["signature"] for metric in metrics},
         **{key: results[key] for key in ("settings", "measured", "environment")},
     )
