@@ -137,7 +137,6 @@ def test_sentence_is_translated_in_a_browser(address: str, tmp_path: Path) -> No
     assert (tmp_path / "x.png").stat().st_size > 20_000
 
 
-@pytest.mark.slow
 def test_autoregressive_model_is_no_student(folders: tuple[Path, Path]) -> None:
     pytest.importorskip("gradio", reason="Gradio is not installed")
     student, teacher = map(str, folders)
