@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from datasets import load_dataset
 
 from hf_nat.data.toy import Mode, ToyTask, generate_toy_corpus
@@ -47,11 +54,11 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
 ) -> None:
     args, folder = arguments(), tmp_path / "study"
     assert multimodality(args) == folder / "report.html"
-    concatenated, random = (
+    concatenated, chosen = (
         load_dataset(str(folder / "corpora" / name), split="train") for name in ("concatenated", "random_selection")
     )
     assert Counter(concatenated["language"]) == dict.fromkeys(LANGS, 150)
-    assert len(random) == 150 and set(random["language"]) == set(LANGS)
+    assert len(chosen) == 150 and set(chosen["language"]) == set(LANGS)
     for name, corpus in [("concatenated", "concatenated"), ("distilled", "distilled")]:
         run = read_json(folder / f"students/{name}/run.json")["arguments"]
         assert run["corpus"] == str(folder / "corpora" / corpus)
@@ -79,6 +86,35 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     assert read_json(folder / "multimodality.json") == results
     with pytest.raises(ValueError, match="seed"):
         multimodality(arguments(seed=2))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_and_by_two_processes_it_ends_the_same(
+    arguments: Callable[..., MultimodalityArguments], tmp_path: Path
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(asdict(arguments())))
+    command = ["-m", "hf_nat", "experiment", "multimodality", str(path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    started = time.monotonic()
+    subprocess.run([sys.executable, *command, f"--output_dir={tmp_path}/whole"], env=environment, check=True)
+    seconds = time.monotonic() - started
+    draw = random.Random(seed := random.randrange(2**32))
+    print(f"moments of seed {seed}")
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, *command, f"--output_dir={tmp_path}/killed"], env=environment)
+        time.sleep(draw.uniform(0, seconds))
+        process.kill()
+        process.wait()
+    subprocess.run([sys.executable, *command, f"--output_dir={tmp_path}/killed"], env=environment, check=True)
+    whole, killed = (read_json(tmp_path / name / "multimodality.json") for name in ("whole", "killed"))
+    for key in ("systems", "examples"):
+        assert killed[key] == whole[key]
+    options = [f"--output_dir={tmp_path}/two"]
+    subprocess.run([sys.executable, *launcher, *command, *options], env=environment, check=True)
+    assert read_json(tmp_path / "two/teacher/metrics.json")["num_processes"] == 2
+    assert len(read_json(tmp_path / "two/multimodality.json")["systems"]) == 5
 
 
 def test_wrong_keys_are_errors_before_anything_is_made(
