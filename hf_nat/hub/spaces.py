@@ -33,17 +33,16 @@ def write_demo_space(
         examples (`Sequence[str]`): sentences to choose from.
 
     Raises:
-        ValueError: if the folder exists, or a checkpoint's holds secrets.
+        ValueError: if the folder holds something, or a checkpoint's holds secrets.
     """
+    given = {"model": model, "teacher": teacher}
+    here = {name: choose_files(Path(path))[0] for name, path in given.items() if path and Path(path).is_dir()}
+    places = {name: name if name in here else path for name, path in given.items()}
     _write_package(folder)
-    places = {}
-    for name, path in (("model", model), ("teacher", teacher)):
-        if path is not None and Path(path).is_dir():
-            for inside, file in choose_files(Path(path))[0].items():
-                (folder / name / inside).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, folder / name / inside)
-            path = name
-        places[name] = path
+    for name, files in here.items():
+        for inside, file in files.items():
+            (folder / name / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, folder / name / inside)
     arguments = ", ".join(f"{name}={value!r}" for name, value in decoding.items())
     (folder / "app.py").write_text(
         render("demo_app.py.jinja", **places, arguments=arguments, examples=list(examples)), encoding="utf-8"
@@ -67,7 +66,7 @@ def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
         repo_id (`str`): owner/name; `evaluate` wants the module to be called `name.py`.
 
     Raises:
-        ValueError: if the folder exists.
+        ValueError: if the folder holds something.
     """
     import evaluate
 
