@@ -52,7 +52,8 @@ def test_toy_study_runs_as_written(name: str, place: Path) -> None:
     folder = place / "runs/toy" / name
     results = read_json(folder / f"{name}.json")
     real, *distilled = results["corpora"]
-    assert all(corpus["complexity"] < real["complexity"] for corpus in distilled)
+    searched = [corpus for corpus in distilled if corpus["name"] not in ("sampling", "top-k")]
+    assert searched and all(corpus["complexity"] < real["complexity"] for corpus in searched)
     assert (folder / "report.html").is_file()
 
 
