@@ -58,7 +58,7 @@ def test_toy_study_runs_as_written(name: str, place: Path) -> None:
 
 
 def test_killed_at_random_moments_the_same_command_ends_with_the_same_scores(place: Path) -> None:
-    short = {"teachers": '{"nano": {"config": "configs/toy/teacher.yaml", "max_steps": 60, "save_steps": 20}}'}
+    short = {"teachers": '{"nano": {"config": "configs/toy/teacher.yaml", "max_steps": 240, "save_steps": 80}}'}
     short["students"] = '{"vanilla_nat": {"config": "configs/toy/vanilla_nat_real.yaml", "max_steps": 40}}'
     short["corpora"] = '{"greedy": {"teacher": "nano", "strategy": "greedy", "max_samples": 600, "shard_size": 100}}'
     options = [f"--{key}={value}" for key, value in short.items()]
