@@ -15,7 +15,6 @@ PAGE = (ROOT / "configs/multi30k/README.md").read_text(encoding="utf-8")
 results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
 training_table = runpy.run_path(str(ROOT / "scripts/benchmark_training.py"))["markdown_table"]
 markdown_table = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))["markdown_table"]
-multi_target_table = runpy.run_path(str(ROOT / "scripts/measure_multi_target.py"))["markdown_table"]
 alignment_table, scaling_table = (
     runpy.run_path(str(ROOT / "scripts/benchmark_alignment.py"))[name] for name in ("markdown_table", "scaling_table")
 )
@@ -47,10 +46,6 @@ def test_multi30k_page_holds_the_tables_of_born_again_teachers_and_experts():
         measures_table([born_again["real"], *(row["measures"] for row in born_again["iterations"])]).markdown() in PAGE
     )
     assert measures_table(read_json(ROOT / "configs/multi30k/nano/measures.json")["corpora"]).markdown() in PAGE
-
-
-def test_multi30k_page_holds_the_complexity_of_all_language_pairs():
-    assert multi_target_table(read_json(ROOT / "configs/multi30k/measures/multi_target.json")) in PAGE
 
 
 @pytest.mark.parametrize("folder", ["longer", "strategies", "nano/results"])

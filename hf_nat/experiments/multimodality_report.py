@@ -68,7 +68,7 @@ def write_multimodality_report(folder: Path, results: Results, points: Mapping[s
     bars = {measured["name"]: measured["words"]["complexity"] for measured in results["corpora"]}
     plot_bars(folder / "complexity.png", {"C(d), words": bars})
     examples = [
-        Table(["", ""], [[name, html.escape(text).replace("|", "&#124;")] for name, text in example])
+        Table(["", ""], [[name, html.escape(text, quote=False).replace("|", "&#124;")] for name, text in example])
         for example in results["examples"]
     ]
     return write_report(
