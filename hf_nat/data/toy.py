@@ -352,8 +352,8 @@ A synthetic translation task (`{SOURCE_LANG}` to {targets}) with explicit modes.
 `hf_nat.data` rebuilds the task.
 
 - Source words: {task.num_words}. Words in a sentence: {task.min_length} to {task.max_length}.
-- With one target, true corpus complexity C: {task.complexity():.4f} nats (mean over source words of the entropy of their
-  translation).
+- With one target, true corpus complexity C: {task.complexity():.4f} nats (mean over source words of the entropy of
+  their translation).
 - Seed of the lexicon: {task.seed}. Seed of the sentences: {seed}.
 
 | mode | probability | language | word order | register |
