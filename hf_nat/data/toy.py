@@ -340,7 +340,7 @@ def _card(task: ToyTask, sizes: Mapping[str, int], seed: int, target_langs: Sequ
         for mode, prob in task.modes
     )
     targets = ", ".join(f"`{lang}`" for lang in target_langs)
-    translated = "in\none mode" if target_langs == [TARGET_LANG] else "into every language, in\none register"
+    translated = "in one mode" if target_langs == [TARGET_LANG] else "into every language, in one register"
     counts = "\n".join(f"| {split} | {size} |" for split, size in sizes.items())
     return f"""---
 {metadata.to_yaml()}
@@ -348,8 +348,9 @@ def _card(task: ToyTask, sizes: Mapping[str, int], seed: int, target_langs: Sequ
 
 # hf_nat toy corpus
 
-A synthetic translation task (`{SOURCE_LANG}` to {targets}) with explicit modes. Every sentence is translated {translated}, drawn independently of it, so that p(y|x) is known exactly: `ToyTask.from_json("toy_task.json")` of
-`hf_nat.data` rebuilds the task.
+A synthetic translation task (`{SOURCE_LANG}` to {targets}) with explicit modes. Every sentence is translated
+{translated}, drawn independently of it, so that p(y|x) is known exactly:
+`ToyTask.from_json("toy_task.json")` of `hf_nat.data` rebuilds the task.
 
 - Source words: {task.num_words}. Words in a sentence: {task.min_length} to {task.max_length}.
 - With one target, true corpus complexity C: {task.complexity():.4f} nats (mean over source words of the entropy of
