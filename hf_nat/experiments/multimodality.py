@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Translation
+from datasets import Dataset, concatenate_datasets
 from transformers.utils import logging
 
 from ..analysis import AlignedCorpus, MeasureArguments, measure_corpus
 from ..config import load_config, option
-from ..data import concatenate_targets, load_corpus, select_targets, tokenize
+from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize
 from ..data.multi_target import MULTI_TARGET_LANG
 from ..distillation import DistillArguments
 from ..inference import load_model, process_state, translate
@@ -159,7 +159,7 @@ def multimodality(args: MultimodalityArguments) -> Path:
     if state.is_main_process:
         posterior = _posterior(args)
         references = _rows(args, CONCATENATED, ("validation", "test"))
-        texts = {"real targets": _targets(references), **outputs}
+        texts = {"real targets": list(_texts(references, MULTI_TARGET_LANG)), **outputs}
         points = {name: posterior(tokenize(lines, str(folder / "teacher"))) for name, lines in texts.items()}
         results = {
             "settings": args.settings(),
@@ -188,18 +188,25 @@ def _write_corpora(args: MultimodalityArguments) -> None:
                     rows.to_parquet(temporary)
 
 
-def _rows(args: MultimodalityArguments, corpus: str, splits: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(args: MultimodalityArguments, corpus: str, splits: Sequence[str]) -> Dataset:
     """Returns the rows of some splits of a corpus."""
     source_lang = args.real().source_lang
-    loaded = (
+    loaded: list[Any] = [
         load_corpus(args.corpus_dir(corpus), split, source_lang=source_lang, target_lang=MULTI_TARGET_LANG)
         for split in splits
-    )
-    return [row for rows in loaded for row in rows]
+    ]
+    return concatenate_datasets(loaded)
 
 
-def _targets(rows: Sequence[dict[str, Any]]) -> list[str]:
-    return [row["translation"][MULTI_TARGET_LANG] for row in rows]
+def _by_language(args: MultimodalityArguments) -> dict[str, Dataset]:
+    """Parts the training pairs of all languages; they are stored one language after the other."""
+    rows = _rows(args, CONCATENATED, ["train"])
+    size = len(rows) // len(args.target_langs)
+    return {lang: rows.select(range(i * size, (i + 1) * size)) for i, lang in enumerate(args.target_langs)}
+
+
+def _texts(rows: Dataset, lang: str) -> Iterator[str]:
+    return (row["translation"][lang] for row in rows.select_columns("translation"))
 
 
 def _train(args: MultimodalityArguments, entry: str, corpus: str, path: Path) -> Path:
@@ -220,7 +227,7 @@ def _outputs(args: MultimodalityArguments, name: str, model: Path) -> list[str]:
     if not path.is_file():
         logger.info(f"--- Outputs of {name}")
         distill_args = args.distillation()
-        sources = [row["translation"][distill_args.source_lang] for row in _rows(args, RANDOM, ("validation", "test"))]
+        sources = list(_texts(_rows(args, RANDOM, ("validation", "test")), distill_args.source_lang))
         loaded, tokenizer = load_model(model)
         kwargs = teacher_decoding(distill_args).generate_kwargs(loaded) if name == "AT" else {}
         found = translate(loaded, tokenizer, sources, progress=True, shared=True, **kwargs)
@@ -232,13 +239,9 @@ def _outputs(args: MultimodalityArguments, name: str, model: Path) -> list[str]:
 
 def _posterior(args: MultimodalityArguments) -> LanguagePosterior:
     """Counts the tokens of the training targets of each language, in the teacher's pieces."""
-    rows = _rows(args, CONCATENATED, ["train"])
     tokens = str(args.folder / "teacher")
     return LanguagePosterior.from_corpora(
-        {
-            lang: tokenize(_targets([row for row in rows if row["language"] == lang]), tokens)
-            for lang in args.target_langs
-        }
+        {lang: corpus_tokens(rows, MULTI_TARGET_LANG, tokens) for lang, rows in _by_language(args).items()}
     )
 
 
@@ -257,51 +260,51 @@ def _system(args: MultimodalityArguments, points: np.ndarray) -> dict[str, Any]:
 
 def _measures(args: MultimodalityArguments, posterior: LanguagePosterior) -> Iterator[dict[str, Any]]:
     """Measures pair by pair, all together, the selection and the distilled corpus, in words and in pieces."""
-    source_lang = args.real().source_lang
-    concatenated = _rows(args, CONCATENATED, ["train"])
-    corpora = {lang: [row for row in concatenated if row["language"] == lang] for lang in args.target_langs}
-    corpora |= {CONCATENATED: concatenated, RANDOM: _rows(args, RANDOM, ["train"])}
+    source_lang, pieces = args.real().source_lang, str(args.folder / "teacher")
     distilled = _rows(args, DISTILLED, ["train"])
-    chosen = posterior(tokenize(_targets(distilled), str(args.folder / "teacher"))).argmax(axis=1)
-    corpora[DISTILLED] = [
-        row | {"language": args.target_langs[lang]} for row, lang in zip(distilled, chosen.tolist(), strict=True)
-    ]
+    chosen = posterior(corpus_tokens(distilled, MULTI_TARGET_LANG, pieces)).argmax(axis=1)
+    corpora = {
+        **_by_language(args),
+        CONCATENATED: _rows(args, CONCATENATED, ["train"]),
+        RANDOM: _rows(args, RANDOM, ["train"]),
+        DISTILLED: distilled.add_column("language", [args.target_langs[lang] for lang in chosen]),
+    }
     for name, rows in corpora.items():
         measured: dict[str, Any] = {"name": name}
-        for kind, tokens in (("words", "space"), ("pieces", str(args.folder / "teacher"))):
+        for kind, tokens in (("words", "space"), ("pieces", pieces)):
             path = args.folder / "measures" / f"{name.replace(' ', '_')}_{kind}"
             result = path.with_suffix(".json")
             if not result.is_file():
                 logger.info(f"--- Measuring {name} in {kind}")
-                pairs = (
-                    _in_words(rows, source_lang, args.words) if kind == "words" else [r["translation"] for r in rows]
-                )
-                features = Features(translation=Translation([source_lang, MULTI_TARGET_LANG]))
+                pairs = rows.select_columns(["translation", "language"])
+                if kind == "words":
+                    pairs = pairs.map(
+                        _to_words, batched=True, fn_kwargs={"source_lang": source_lang, "words": args.words}
+                    )
                 measure_args = MeasureArguments(
                     source_lang, MULTI_TARGET_LANG, tokens=tokens, num_bootstrap=args.num_bootstrap, seed=args.seed
                 )
-                corpus = AlignedCorpus(name, Dataset.from_dict({"translation": pairs}, features), path, measure_args)
-                write_json(result, measure_corpus(corpus))
+                write_json(result, measure_corpus(AlignedCorpus(name, pairs, path, measure_args)))
             measured[kind] = read_json(result)
         yield measured
 
 
-def _in_words(rows: Sequence[dict[str, Any]], source_lang: str, words: str) -> list[dict[str, str]]:
+def _to_words(batch: dict[str, list[Any]], source_lang: str, words: str) -> dict[str, list[Any]]:
     """Puts blanks between the words of pairs, by the rules of each target's own language."""
-    sources = [" ".join(line) for line in tokenize((r["translation"][source_lang] for r in rows), words, source_lang)]
-    targets = [""] * len(rows)
-    for lang in {row["language"] for row in rows}:
-        own = [i for i, row in enumerate(rows) if row["language"] == lang]
-        lines = tokenize(_targets([rows[i] for i in own]), words, lang)
-        for i, line in zip(own, lines, strict=True):
-            targets[i] = " ".join(line)
-    return [{source_lang: s, MULTI_TARGET_LANG: t} for s, t in zip(sources, targets, strict=True)]
+    pairs = [dict(pair) for pair in batch["translation"]]
+    sides = [(source_lang, source_lang, pairs)]
+    for lang in dict.fromkeys(batch["language"]):
+        own = [pair for pair, of in zip(pairs, batch["language"], strict=True) if of == lang]
+        sides.append((MULTI_TARGET_LANG, lang, own))
+    for side, lang, own in sides:
+        for pair, line in zip(own, tokenize([pair[side] for pair in own], words, lang), strict=True):
+            pair[side] = " ".join(line)
+    return {"translation": pairs}
 
 
 def _examples(args: MultimodalityArguments, outputs: dict[str, list[str]]) -> list[list[tuple[str, str]]]:
     """Shows the first sentences of test, as each model translates them: label and text."""
-    source_lang = args.real().source_lang
-    sources = [row["translation"][source_lang] for row in _rows(args, RANDOM, ["test"])]
+    sources = list(_texts(_rows(args, RANDOM, ["test"]), args.real().source_lang))
     first = len(outputs["AT"]) - len(sources)
     return [
         [("source", source), *((name, lines[first + i]) for name, lines in outputs.items())]
