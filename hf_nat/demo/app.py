@@ -21,7 +21,6 @@ def build_demo(
     *,
     decoding: DecodingArguments | None = None,
     examples: Sequence[str] = (),
-    device: str | None = None,
 ) -> Any:
     """Builds the page of a student and, beside it, of its teacher.
 
@@ -30,7 +29,6 @@ def build_demo(
         teacher (`str`, *optional*): autoregressive model, which decodes greedily.
         decoding ([`DecodingArguments`], *optional*): how the student decodes; the page's slider sets its rounds.
         examples (`Sequence[str]`, *optional*): sentences to choose from.
-        device (`str`, *optional*): by default the accelerator, or the CPU.
 
     Returns:
         `gradio.Blocks`: call `launch()` on it.
@@ -40,14 +38,14 @@ def build_demo(
         ValueError: if `model` is autoregressive or `teacher` is not.
     """
     gradio = import_gradio()
-    student, tokenizer = load_model(model, device=device)
+    student, tokenizer = load_model(model)
     if not isinstance(student, NATPreTrainedModel):
         raise ValueError(
             f"`model` must be non-autoregressive, got a {type(student).__name__} at {model!r}. Give it as `teacher`."
         )
     options = (decoding or DecodingArguments()).generate_kwargs(student)
     options.pop("max_batch_tokens")
-    pair = None if teacher is None else load_model(teacher, device=device)
+    pair = None if teacher is None else load_model(teacher)
     if pair is not None and isinstance(pair[0], NATPreTrainedModel):
         raise ValueError(f"`teacher` must be autoregressive, got a {type(pair[0]).__name__} at {teacher!r}.")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import BaseStreamer
 
-from ..inference import encode_non_blank, max_new_tokens, to_texts
+from ..inference import EncodedSources, encode_non_blank, max_new_tokens, to_texts
 
 
 Edit = Literal["kept", "inserted", "deleted", "masked", "filled", "replaced"]
@@ -86,6 +86,9 @@ class Trace:
         ]
 
 
+_BLANK = Trace("", (), 0.0, False)
+
+
 @dataclass
 class _Clock(BaseStreamer):
     """Notes what `generate` hands out and when."""
@@ -122,12 +125,8 @@ def trace_student(
     """
     encoded = encode_non_blank(model, tokenizer, [sentence])
     if not encoded.rows:
-        return Trace("", (), 0.0, False)
-    input_ids = torch.tensor(encoded.input_ids, device=model.device)
-    clock = _Clock()
-    generate: Any = model.generate
-    output = generate(input_ids=input_ids, streamer=clock, return_history=True, **generate_kwargs)
-    seconds = clock.read()
+        return _BLANK
+    output, clock, seconds = _timed(model, encoded, return_history=True, **generate_kwargs)
     times = [(iteration, put) for iteration, (put, canvases) in enumerate(clock.puts) for _ in canvases]
     canvases = [canvas.tolist() for canvas in output.history[0]]
     written = output.sequences[0].tolist()
@@ -159,15 +158,11 @@ def trace_teacher(
     """
     encoded = encode_non_blank(model, tokenizer, [sentence])
     if not encoded.rows:
-        return Trace("", (), 0.0, False)
-    input_ids = torch.tensor(encoded.input_ids, device=model.device)
+        return _BLANK
     # No `max_length`: that of the checkpoint would only bring a warning.
     options = {"num_beams": 1, "do_sample": False, "max_length": None} | generate_kwargs
     options["max_new_tokens"] = max_new_tokens(model, generate_kwargs)
-    clock = _Clock()
-    generate: Any = model.generate
-    sequences = generate(input_ids=input_ids, streamer=clock, **options)
-    seconds = clock.read()
+    sequences, clock, seconds = _timed(model, encoded, **options)
     # The first that it hands out are the tokens given to the decoder.
     times = [(put, token) for put, value in clock.puts[1:] for token in value.flatten().tolist()]
     shown = [(put, token) for put, token in times if token not in tokenizer.all_special_ids]
@@ -211,6 +206,13 @@ def _rewrite(old: int, new: int, mask_token_id: int | None) -> Edit:
     if new == mask_token_id:
         return "masked"
     return "filled" if old == mask_token_id else "replaced"
+
+
+def _timed(model: PreTrainedModel, encoded: EncodedSources, **kwargs: Any) -> tuple[Any, _Clock, float]:
+    """Calls `generate`: its output, what it handed out on the way, and the seconds it took."""
+    input_ids, generate = torch.tensor(encoded.input_ids, device=model.device), cast(Any, model).generate
+    clock = _Clock()
+    return generate(input_ids=input_ids, streamer=clock, **kwargs), clock, clock.read()
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, edits: Sequence[tuple[int, Edit]]) -> tuple[Token, ...]:

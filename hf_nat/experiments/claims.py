@@ -165,13 +165,15 @@ def _monotonic(measures: Row) -> dict[str, Effect]:
     return {n: between(row, corpora[REAL], "reordering", "") for n, row in corpora.items() if n != REAL}
 
 
-def _weaker_teacher(strong: Row, weak: Row) -> dict[str, Effect]:
-    strong, weak = _corpora(strong)["beam"], _corpora(weak)["beam"]
+def _weaker_teacher(study: Row) -> dict[str, Effect]:
+    corpora = _corpora(study)
+    strong, weak = corpora["mini"], corpora["nano"]
     return {"C lower": between(strong, weak, "complexity"), "F higher": between(weak, strong, "faithfulness")}
 
 
-def _stronger_closer(strong: Row, weak: Row) -> dict[str, Effect]:
-    return {"mini over nano": between(_corpora(strong)["beam"], _corpora(weak)["beam"], "training_bleu", "BLEU")}
+def _stronger_closer(study: Row) -> dict[str, Effect]:
+    corpora = _corpora(study)
+    return {"mini over nano": between(corpora["mini"], corpora["nano"], "training_bleu", "BLEU")}
 
 
 def _strategies(key: str) -> Callable[[Row], dict[str, Effect]]:
@@ -301,6 +303,7 @@ def _concentrated(*pairs: tuple[str, str]) -> Callable[..., dict[str, Effect]]:
 
 _WORDS, _BPE, _NANO = (f"multi30k/{name}.json" for name in ("measures/words", "measures/bpe", "nano/measures"))
 _BORN_AGAIN = "multi30k/nano/born_again.json"
+_CAPACITY = "multi30k/capacity/capacity.json"
 _MULTIMODALITY = "multi30k/multimodality/multimodality.json"
 _ON_ALL, _ON_RANDOM, _ON_DISTILLED = (f"NAT, {corpus}" for corpus in ("concatenated", "random selection", "distilled"))
 _HMM = "hmm/paper/hmm.json"
@@ -359,14 +362,14 @@ CLAIMS: tuple[Claim, ...] = (
         "A weaker teacher makes a simpler and less faithful corpus",
         "section 4.2, Figure 3",
         f"C(d) and F(d) in words of teachers of size mini and nano, {_BOOTSTRAP}",
-        [_WORDS, _NANO],
+        [_CAPACITY],
         _weaker_teacher,
     ),
     Claim(
         "The corpus of a stronger teacher is nearer to the real one",
         "section 4.2, Figure 3",
         "training BLEU of the corpora of teachers of size mini and nano; no interval is measured",
-        [_WORDS, _NANO],
+        [_CAPACITY],
         _stronger_closer,
     ),
     Claim(
@@ -401,7 +404,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Weak students prefer simpler corpora, strong ones more faithful ones",
         "section 4.4, Figure 4",
         "gain in test BLEU by the most complex corpus over the simplest, strongest less weakest student, over seeds",
-        ["multi30k/capacity/capacity.json"],
+        [_CAPACITY],
         _preferences,
     ),
     Claim(

@@ -134,10 +134,13 @@ def test_losses_validation_and_weights_are_those_of_one_process(name, model_type
         assert logged(run, key) == pytest.approx(logged(expected, key), abs=2e-4)
     one, other = weights(expected / "checkpoint-12"), weights(run / "checkpoint-12")
     assert one.keys() == other.keys(), "tied weights are saved once"
-    flat = [torch.cat([tensors[key].flatten() for key in sorted(one)]) for tensors in (one, other)]
-    torch.testing.assert_close(*flat, atol=1e-3, rtol=0)
-    # A coupling starts with zeros: before them the first gradients are rounding errors, of which Adam makes steps.
-    assert torch.isclose(*flat, atol=1e-4, rtol=1e-3).float().mean() > (0.7 if model_type == "flowseq" else 0.999)
+    for key in one:
+        torch.testing.assert_close(other[key], one[key], atol=1e-3, rtol=0, msg=f"{key}: {{}}".format)
+    # A coupling of a flow starts with zeros: before them the first gradients are rounding errors, of which Adam makes
+    # steps.
+    steady = [key for key in sorted(one) if not key.startswith("prior.")]
+    flat = [torch.cat([tensors[key].flatten() for key in steady]) for tensors in (one, other)]
+    assert torch.isclose(*flat, atol=1e-4, rtol=1e-3).float().mean() > 0.999
 
 
 @pytest.mark.parametrize(("name", "model_type"), CASES)
