@@ -136,7 +136,7 @@ def _distilled_corpus(arguments: Mapping[str, Any]) -> CorpusConfig | None:
         try:
             corpus = snapshot_download(corpus, repo_type="dataset", allow_patterns=patterns)
         except (OSError, HfHubHTTPError):
-            logger.warning(f"The model card says nothing of the targets: {corpus} could not be read on the Hub.")
+            logger.warning_once(f"The model card says nothing of the targets: {corpus} could not be read on the Hub.")
     configs = read_configs(Path(corpus)) if corpus and Path(corpus).is_dir() else {}
     return configs.get(arguments.get("config_name") or DEFAULT_CONFIG)
 

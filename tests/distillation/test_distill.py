@@ -204,9 +204,11 @@ def test_names_are_not_part_of_what_a_corpus_is_made_from(copy_teacher, tiny_tok
 
 def test_padding_left_in_a_tokenizer_does_not_make_it_another(copy_teacher, arguments, sentences):
     tokenizer = train_tokenizer(sentences * 2, 80)
-    distill(copy_teacher, tokenizer, arguments())
+    folder = distill(copy_teacher, tokenizer, arguments())
+    made = read_json(folder / "manifest.json")
     tokenizer(sentences, padding="max_length", max_length=40, truncation=True)
     distill(copy_teacher, tokenizer, arguments())
+    assert read_json(folder / "manifest.json") == made
 
 
 def test_shards_of_unknown_origin_are_an_error(copy_teacher, tiny_tokenizer, arguments):

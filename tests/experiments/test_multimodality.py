@@ -17,8 +17,9 @@ import pytest
 import yaml
 from datasets import load_dataset
 
+from hf_nat.data import tokenize
 from hf_nat.data.toy import Mode, ToyTask, generate_toy_corpus
-from hf_nat.experiments.multimodality import MultimodalityArguments, multimodality
+from hf_nat.experiments.multimodality import MultimodalityArguments, _to_words, multimodality
 from hf_nat.experiments.multimodality_report import corpora_table, systems_table
 from hf_nat.experiments.report import plot_simplex
 from hf_nat.utils import read_json
@@ -59,8 +60,8 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     )
     assert Counter(concatenated["language"]) == dict.fromkeys(LANGS, 150)
     assert len(chosen) == 150 and set(chosen["language"]) == set(LANGS)
-    for name, corpus in [("concatenated", "concatenated"), ("distilled", "distilled")]:
-        run = read_json(folder / f"students/{name}/run.json")["arguments"]
+    for corpus in ("concatenated", "random_selection", "distilled"):
+        run = read_json(folder / f"students/{corpus}/run.json")["arguments"]
         assert run["corpus"] == str(folder / "corpora" / corpus)
         assert run["tokenizer"] == run["init_from_teacher"] == str(folder / "teacher")
     results = read_json(folder / "multimodality.json")
@@ -86,6 +87,18 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     assert read_json(folder / "multimodality.json") == results
     with pytest.raises(ValueError, match="seed"):
         multimodality(arguments(seed=2))
+
+
+def test_each_target_is_cut_into_words_by_the_rules_of_its_language() -> None:
+    texts = {"de": "L'homme.", "fr": "L'homme.", "cs": "Muž."}
+    batch = {
+        "translation": [{"en": "The man's.", "multi": text} for text in texts.values()],
+        "language": list(texts),
+    }
+    cut = _to_words(batch, "en", "moses")["translation"]
+    assert [pair["en"] for pair in cut] == ["the man 's ."] * 3
+    expected = [" ".join(next(tokenize([text], "moses", lang))) for lang, text in texts.items()]
+    assert [pair["multi"] for pair in cut] == expected and expected[0] != expected[1] == "l' homme ."
 
 
 @pytest.mark.slow

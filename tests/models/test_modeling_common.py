@@ -48,8 +48,8 @@ def test_config_marian_fields_alone_suffice(model_type: str) -> None:
     config_class, model_class = ARCHITECTURES[model_type]
     config = config_class(**TINY, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS, mask_token_id=MASK)
     with torch.device("meta"):
-        model_class(config)
-        model_class(config_class())
+        assert model_class(config).config is config
+        assert model_class(config_class()).config.model_type == model_type
 
 
 def test_config_round_trip(model: NATPreTrainedModel, tmp_path: Path) -> None:
