@@ -79,6 +79,11 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     pad_to_multiple_of: int | None = option(None, "pad batches to such lengths: fewer shapes to compile")
     label_smoothing: float = option(0.1, "label smoothing of the word loss, for teachers and students alike")
     bleu_on_eval: bool = option(True, "translate the validation split at each evaluation and log eval_bleu")
+    early_stopping_patience: int | None = option(
+        None, "stop once the best score of `metric_for_best_model` has not risen over so many evaluations"
+    )
+    early_stopping_threshold: float = option(0.2, "by how much it must rise over them, in its own unit")
+    min_train_epochs: int = option(0, "epochs that are trained before a run may stop early")
     average_checkpoints: int = option(0, "final weights are the mean of this many checkpoints; 0 keeps the best one")
     average_by: Literal["last", "best"] = option("last", "which checkpoints are averaged: last ones or best metric")
     learning_rate: float = option(5e-4, "peak learning rate")
@@ -102,8 +107,21 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(
                 f"`report_to` must name installed trackers, got {missing[0]!r}. pip install {missing[0]}."
             )
+        if self.early_stopping_patience is not None:
+            self._check_early_stopping(self.early_stopping_patience)
         if self.n_gpu > 1:
             logger.warning(f"One process trains on one of {self.n_gpu} GPUs: scripts/launch.sh starts one for each.")
             self._n_gpu = 1
         # Without an accelerator there is nothing to pin memory for, and torch says so at every pass.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+
+    def _check_early_stopping(self, patience: int) -> None:
+        if patience < 1:
+            raise ValueError(
+                f"`early_stopping_patience` must be >= 1, got {patience}. Leave it out for no early stop."
+            )
+        if self.metric_for_best_model is None or self.eval_strategy == "no":
+            raise ValueError(
+                "`early_stopping_patience` must come with `metric_for_best_model` and an `eval_strategy`, got "
+                f"{self.metric_for_best_model!r} and {str(self.eval_strategy)!r}."
+            )

@@ -13,6 +13,7 @@ from transformers import (
     DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    TrainerCallback,
     set_seed,
 )
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
@@ -25,6 +26,7 @@ from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
 from ..utils import environment, write_json
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
+from .early_stopping import StopWithoutProgress
 from .sharding import set_weights
 from .trainer import CrossEntropyLoss, NATSeq2SeqTrainer, ValidationText
 
@@ -72,6 +74,7 @@ def train(
         if hasattr(model.config, "label_smoothing")
         else CrossEntropyLoss(training_args.label_smoothing),
         validation_text=validation_text if training_args.bleu_on_eval else None,
+        callbacks=_callbacks(training_args),
     )
     if trainer.is_world_process_zero():
         write_json(
@@ -210,6 +213,20 @@ def _data_sets(
 
 def _first(rows: Dataset, count: int | None) -> Dataset:
     return rows if count is None else rows.select(range(min(count, len(rows))))
+
+
+def _callbacks(training_args: NATSeq2SeqTrainingArguments) -> list[TrainerCallback]:
+    if training_args.early_stopping_patience is None:
+        return []
+    return [
+        StopWithoutProgress(
+            f"eval_{str(training_args.metric_for_best_model).removeprefix('eval_')}",
+            training_args.early_stopping_patience,
+            training_args.early_stopping_threshold,
+            training_args.min_train_epochs,
+            bool(training_args.greater_is_better),
+        )
+    ]
 
 
 def _checkpoint_to_resume(training_args: NATSeq2SeqTrainingArguments) -> str | None:
