@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from hf_nat.experiments.report import Table
+from hf_nat.reporting import Table
 from hf_nat.utils import read_json
 
 

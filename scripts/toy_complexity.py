@@ -18,8 +18,8 @@ from typing import Any
 
 from hf_nat.alignment import align
 from hf_nat.data import ToyTask
-from hf_nat.experiments.report import Table, plot_curves
 from hf_nat.metrics import corpus_complexity
+from hf_nat.reporting import Table, plot_curves
 from hf_nat.utils import environment, write_json
 
 

@@ -72,7 +72,7 @@ def test_table_is_the_papers() -> None:
 
 
 def test_numbers_of_parameters_are_those_of_the_papers_runs() -> None:
-    from hf_nat.experiments.students import load_student
+    from hf_nat.recommendation.student_model import load_student
 
     found = {}
     for path in (MULTI30K.parent / "wmt14").glob("*_real.yaml"):

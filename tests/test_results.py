@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_nat.experiments.analyze import measures_table
+from hf_nat.analysis import measures_table
 from hf_nat.experiments.born_again import scores_table
 from hf_nat.utils import read_json
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..config import load_config, option
 from ..data.corpora import read_lines
-from ..inference import DecodingArguments, load_model, translate_stream
+from ..decoding import DecodingArguments, load_model, translate_stream
 
 
 @dataclass

@@ -10,9 +10,9 @@ from statistics import mean
 from typing import Any
 
 from ..config import option
+from ..reporting import Table, write_report
 from ..utils import read_json, write_json
 from .matrix_report import REAL, names, scores_of
-from .report import Table, write_report
 
 
 CONFIRMED, NOT_CONFIRMED, NOT_TESTED = "confirmed", "not confirmed", "not tested at this scale"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..metrics.lexicon import bootstrap_interval
+from ..reporting import Table, plot_bars, plot_points, write_report
 from ..utils import environment, write_json
 from .bilstm import METRICS
-from .report import Table, plot_bars, plot_points, write_report
 
 
 RESULTS_FILE = "hmm.json"

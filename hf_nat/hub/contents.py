@@ -11,7 +11,7 @@ from typing import Literal
 from huggingface_hub import metadata_load
 from huggingface_hub.utils import filter_repo_objects, get_token
 
-from .corpora import read_configs
+from ..cards.corpora import read_configs
 
 
 RepoType = Literal["model", "dataset", "space"]
@@ -35,6 +35,8 @@ _LEFTOVERS = [
     "rng_state*",
     "trainer_state.json",
     "training_args.bin",
+    "step.json",
+    "*/step.json",
     "__pycache__/*",
     "*/__pycache__/*",
     "*.tmp",

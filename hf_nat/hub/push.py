@@ -12,10 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects, get_token, validate_repo_id
 from transformers.utils import logging
 
-from ..config import option
-from .cards import write_model_card
-from .contents import WEIGHTS, RepoType, choose_files, folder_type
-from .corpora import (
+from ..cards import write_model_card
+from ..cards.corpora import (
     CARD_SOURCES,
     DEFAULT_CONFIG,
     check_config_name,
@@ -25,7 +23,9 @@ from .corpora import (
     read_config,
     read_configs,
 )
-from .rendering import is_unedited
+from ..cards.rendering import is_unedited
+from ..config import option
+from .contents import WEIGHTS, RepoType, choose_files, folder_type
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space
 from .targets import FolderTarget, HubTarget, Target

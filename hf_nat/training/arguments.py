@@ -2,57 +2,67 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
 from ..config import option
+from ..data.arguments import CorpusArguments, first_rows
+from ..models import TEACHER_CONFIGS
 
 
 logger = logging.get_logger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class ModelArguments:
     """Which model is trained, and where it starts from.
 
     Raises:
-        ValueError: if `model_config` is no mapping, or a start is given twice.
+        ValueError: if a start is given twice, or together with a key that it decides.
     """
 
     model_type: str = option("marian", "marian or moe_marian (AT teachers) or the model_type of a NAT architecture")
-    size: str = option("base", "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base, big")
-    model_config: dict | str | None = option(None, "fields of the model's config that differ from the preset")
+    size: str | None = option(None, "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base (the default), big")
+    model_config: dict[str, Any] | None = option(None, "fields of the model's config that differ from the preset")
     init_from_teacher: str | None = option(None, "AT model whose weights a NAT model starts from (blocks that match)")
     init_from: str | None = option(None, "checkpoint of the same architecture to go on from, any seq2seq model")
 
     def __post_init__(self) -> None:
-        if isinstance(self.model_config, str):
-            self.model_config = json.loads(self.model_config)
-        if not isinstance(self.model_config, dict | None):
-            raise ValueError(f"`model_config` must be a mapping of config fields, got {self.model_config!r}.")
         if self.init_from and self.init_from_teacher:
             raise ValueError(
                 f"Only one start can be given, got init_from={self.init_from!r} and "
                 f"init_from_teacher={self.init_from_teacher!r}. Leave one of them out."
             )
+        for start, decided in (("init_from_teacher", ("size",)), ("init_from", ("size", "model_config"))):
+            for name in decided:
+                if getattr(self, start) and getattr(self, name):
+                    raise ValueError(
+                        f"`{name}` must be left out with `{start}`, whose model decides it, got "
+                        f"{getattr(self, name)!r}."
+                    )
+        if self.init_from_teacher and self.model_type in TEACHER_CONFIGS:
+            raise ValueError(
+                f"`init_from_teacher` must be left out for a teacher, got {self.init_from_teacher!r}. Use `init_from` "
+                "to go on training one."
+            )
 
 
-@dataclass
-class DataArguments:
-    """The corpus, its languages and its tokenizer."""
+@dataclass(frozen=True, kw_only=True)
+class DataArguments(CorpusArguments):
+    """The corpus, its languages and its tokenizer.
 
-    corpus: str = option("", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT")
-    source_lang: str = option("", "language key of the source in the `translation` feature")
-    target_lang: str = option("", "language key of the target")
-    config_name: str | None = option(None, "configuration of a Hub corpus")
+    Raises:
+        ValueError: if a size is below 1.
+    """
+
     train_split: str = option("train", "split to train on")
     validation_split: str = option("validation", "split to validate on; always real targets")
     tokenizer: str | None = option(None, "tokenizer folder or Hub id; without it a joint BPE is trained on the corpus")
@@ -61,6 +71,21 @@ class DataArguments:
     max_target_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
     max_train_samples: int | None = option(None, "use only the first rows")
     max_validation_samples: int | None = option(None, "use only the first rows")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("vocab_size", "max_source_length", "max_target_length")
+        for name in (*sizes, "max_train_samples", "max_validation_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+
+    def load_splits(self) -> tuple[Dataset, Dataset]:
+        """Loads the rows to train on and those to validate on."""
+        return (
+            first_rows(self.load(self.train_split), self.max_train_samples),
+            first_rows(self.load(self.validation_split), self.max_validation_samples),
+        )
 
 
 @dataclass
@@ -72,7 +97,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     uses one device.
 
     Raises:
-        ValueError: if `report_to` names a tracker that is not installed.
+        ValueError: without `output_dir`, or if `report_to` names a tracker that is not installed.
     """
 
     max_tokens: int = option(4000, "token budget of one batch on one process: rows x longest row, source or target")
@@ -92,11 +117,14 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     warmup_steps: float = option(4000, "updates of linear warm-up")
     max_grad_norm: float = option(0.0, "gradient clipping; 0 switches it off")
     ddp_find_unused_parameters: bool | None = option(False, "look for parameters without a gradient in each update")
+    logging_nan_inf_filter: bool = option(False, "hide losses that are not finite; here they end the run")
     report_to: str | None = option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
     logging_steps: float = option(100, "updates between two log lines")
     resume_from_checkpoint: str | None = option(None, "checkpoint folder, or `last` for the last one of output_dir")
 
     def __post_init__(self) -> None:
+        if self.output_dir is None:
+            raise ValueError("`output_dir` must be given, got none: a model is trained into a folder of its own.")
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.

@@ -42,9 +42,10 @@ from transformers import (
 )
 
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.decoding import encode_sources, load_model, max_source_length, translate
+from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.sampling import RowSampler
-from hf_nat.inference import encode_sources, load_model, max_source_length, translate
+from hf_nat.steps import distill
 
 
 LIMIT = 12
@@ -373,7 +374,7 @@ def test_lengths_of_sources_count_content(
         lengths.append(kwargs["num_source_tokens"])
         return []
 
-    monkeypatch.setattr(sys.modules["hf_nat.distillation.distill"], "row_flags", record)
+    monkeypatch.setattr(sys.modules["hf_nat.distillation.rewriting"], "row_flags", record)
     distill(teacher.model, teacher.tokenizer, arguments(strategy="greedy"))
     assert lengths == [len(tokens(teacher.tokenizer, source)) - 1 for source in sources]
 

@@ -21,7 +21,7 @@ from hf_nat.data import tokenize
 from hf_nat.data.toy import Mode, ToyTask, generate_toy_corpus
 from hf_nat.experiments.multimodality import MultimodalityArguments, _to_words, multimodality
 from hf_nat.experiments.multimodality_report import corpora_table, systems_table
-from hf_nat.experiments.report import plot_simplex
+from hf_nat.reporting import plot_simplex
 from hf_nat.utils import read_json
 
 

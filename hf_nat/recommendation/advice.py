@@ -9,14 +9,15 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora
 from ..config import option
-from ..hub.cards import write_corpus_card
-from ..recommendation import CONFIDENCES, Candidate, Recommendation, place_student, recommend
+from ..reporting import Table, plot_points, write_report
+from ..steps import Analyze
 from ..utils import environment, read_json, write_json
-from .analyze import MEASURES_FILE, AnalyzeArguments, analyze, named_corpora
-from .proxy import SIGNIFICANCE, train_proxies
-from .report import Table, plot_points, write_report
-from .students import is_training_yaml, load_student
+from .paper_students import place_student
+from .proxies import SIGNIFICANCE, train_proxies
+from .rule import CONFIDENCES, Candidate, Recommendation, recommend
+from .student_model import is_training_yaml, load_student
 
 
 logger = logging.get_logger(__name__)
@@ -27,7 +28,7 @@ _COMPARED_SETTINGS = ("source_lang", "target_lang", "split", "alignment")
 _COMPARED_MEASURES = ("num_pairs", "num_source_types", "num_links", "complexity")
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class RecommendArguments:
     """For which student, and among which corpora.
 
@@ -49,7 +50,7 @@ class RecommendArguments:
     output_dir: str = option("runs/recommend", "folder of the report, the plot, recommendation.json and the proxies")
 
     def __post_init__(self) -> None:
-        self.folders: dict[str, str] = named_corpora(self.candidates)
+        named_corpora(self.candidates)
         for name, least in (("proxy_updates", 0), ("proxy_samples", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}.")
@@ -60,6 +61,11 @@ class RecommendArguments:
                 f"`student` must be a training YAML for proxies, got {self.student!r}. It says how the student is "
                 "trained; a checkpoint does not."
             )
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Folders of the candidates by name."""
+        return named_corpora(self.candidates)
 
 
 def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
@@ -128,17 +134,14 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
                 "real corpus as `corpus`, or run `hf-nat analyze --real CORPUS --distilled CANDIDATE ...`."
             )
         distilled = [f"{name}={args.folders[name]}" for name in missing]
-        analyze(
+        Analyze(
             AnalyzeArguments(
                 real=args.corpus,
                 distilled=distilled,
                 output_dir=str(Path(args.output_dir) / "analysis"),
                 **_how_to_measure(args, [path for path in paths.values() if path.is_file()]),
             )
-        )
-        for name in missing:
-            if (Path(args.folders[name]) / "manifest.json").is_file():
-                write_corpus_card(args.folders[name])
+        ).run()
     measures = {name: read_json(path) for name, path in paths.items()}
     for name, results in measures.items():
         _require_current(args.folders[name], results)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
 
-from ..models import size_config
-from .stages import load_training
+from ..steps import Train
+from ..training.model import model_config
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,4 @@ def load_student(student: str) -> StudentModel:
 def _config_of_yaml(path: str) -> PreTrainedConfig:
     """The configuration of the model that a training would build, but for its vocabulary."""
     # The precision of the training says nothing about the student, and may need another machine.
-    model_args, _, _ = load_training(path, "--bf16=false", "--fp16=false")
-    if model_args.init_from:
-        return AutoConfig.from_pretrained(model_args.init_from)
-    sizes: dict[str, Any] = size_config(model_args.size)
-    if model_args.init_from_teacher:
-        teacher = AutoConfig.from_pretrained(model_args.init_from_teacher)
-        sizes = {name: getattr(teacher, name, value) for name, value in sizes.items()}
-    return AutoConfig.for_model(model_args.model_type, **{**sizes, **(model_args.model_config or {})})  # type: ignore[dict-item]
+    return model_config(Train.from_config(path, bf16=False, fp16=False).model)

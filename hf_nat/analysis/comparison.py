@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from transformers.utils import logging
 
-from ..analysis import AlignedCorpus, MeasureArguments, load_rows, measure_corpus
 from ..config import option
+from ..data.arguments import CorpusArguments
 from ..metrics import AmbiguousWord, ambiguous_words, num_chunks, reordering_chunks
+from ..reporting import Table, plot_bars, plot_densities, plot_points, write_report
 from ..utils import environment, peak_memory_mb, write_json
-from .report import Table, plot_bars, plot_densities, plot_points, write_report
+from .measures import AlignedCorpus, MeasureArguments, measure_corpus
 
 
 logger = logging.get_logger(__name__)
@@ -27,7 +29,7 @@ EXAMPLE_LENGTHS = range(6, 19)  # source tokens of an example
 _COLORS = ("#ffd8a8", "#b2f2bb", "#a5d8ff", "#fcc2d7", "#ffec99", "#d0bfff", "#99e9f2", "#eebefa")
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AnalyzeArguments(MeasureArguments):
     """Which corpora are compared.
 
@@ -36,8 +38,14 @@ class AnalyzeArguments(MeasureArguments):
     """
 
     real: str = field(metadata={"help": "the real corpus: Hub id, folder, file, or text pattern"})
+    config_name: str | None = option(None, "configuration of the real corpus")
+    real_split: str | None = option(None, "split of the real corpus; default: `split`")
     distilled: list[str] = field(
-        default_factory=list, metadata={"help": "distilled corpora, as CORPUS or NAME=CORPUS", "action": "extend"}
+        default_factory=list,
+        metadata={
+            "help": "distilled corpora, as CORPUS or NAME=CORPUS; CORPUS#CONFIG is a configuration",
+            "action": "extend",
+        },
     )
     real_links: str | None = option(None, "Pharaoh file of another aligner, instead of aligning the real corpus")
     distilled_links: list[str] = field(
@@ -57,9 +65,38 @@ class AnalyzeArguments(MeasureArguments):
             )
 
     @property
-    def distilled_corpora(self) -> dict[str, str]:
-        """Corpora by name."""
-        return named_corpora(self.distilled)
+    def corpora(self) -> dict[str, CorpusArguments]:
+        """The corpora by name, the real one first."""
+        texts = named_corpora([f"real={self.real}", *self.distilled])
+        given = {name: (text, self.config_name) if name == "real" else _parse(text) for name, text in texts.items()}
+        languages = {"source_lang": self.source_lang, "target_lang": self.target_lang}
+        return {
+            name: CorpusArguments(corpus=corpus, config_name=config_name, **languages)
+            for name, (corpus, config_name) in given.items()
+        }
+
+    def load(self, name: str) -> Dataset:
+        """Loads the rows of a corpus that are measured."""
+        split = self.real_split if name == "real" and self.real_split else self.split
+        return self.corpora[name].load(split)
+
+    @property
+    def links(self) -> dict[str, str | None]:
+        """Files of links by the name of the corpus, None where the links are made."""
+        return dict(
+            zip(self.corpora, [self.real_links, *(self.distilled_links or [None] * len(self.distilled))], strict=True)
+        )
+
+    def distilled_folders(self) -> list[Path]:
+        """Returns the distilled corpora that are folders of one corpus each: they keep their own measures."""
+        _, *distilled = self.corpora.values()
+        return [Path(one.corpus) for one in distilled if Path(one.corpus).is_dir() and one.config_name is None]
+
+
+def _parse(text: str) -> tuple[str, str | None]:
+    """Splits `CORPUS#CONFIG`."""
+    corpus, _, config_name = text.partition("#")
+    return (text, None) if Path(text).exists() else (corpus, config_name or None)
 
 
 def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
@@ -90,26 +127,27 @@ def analyze(args: AnalyzeArguments) -> dict[str, Any]:
     Source: Zhou, Gu & Neubig 2020, sections 3.2 and 4.2, Figures 2, 3 and 7.
     """
     folder = Path(args.output_dir)
-    logger.info(f"--- Measuring {args.real}")
-    real = AlignedCorpus("real", load_rows(args.real, args), folder / "corpora/real", args, args.real_links)
-    measures, entropies = [measure_corpus(real)], {"real": real.entropies()}
-    details = []
-    links: Sequence[str | None] = args.distilled_links or [None] * len(args.distilled)
-    for (name, path), links_file in zip(args.distilled_corpora.items(), links, strict=True):
-        logger.info(f"--- Measuring {path}")
-        corpus = AlignedCorpus(name, load_rows(path, args), folder / "corpora" / name, args, links_file)
-        measures.append(measure_corpus(corpus, real))
-        entropies[name] = corpus.entropies()
-        words = ambiguous_words(real.counts, corpus.counts, args.num_words, min_count=MIN_WORD_COUNT)
-        details.append((name, _word_table(words), _examples(real, corpus, args.num_examples)))
+    aligned: dict[str, AlignedCorpus] = {}
+    measures, entropies, details = [], {}, []
+    for name, corpus in args.corpora.items():
+        logger.info(f"--- Measuring {corpus.corpus}")
+        rows = args.load(name)
+        aligned[name] = AlignedCorpus(name, rows, folder / "corpora" / name, args, args.links[name])
+        real = None if name == "real" else aligned["real"]
+        measures.append(measure_corpus(aligned[name], real))
+        entropies[name] = aligned[name].entropies()
+        if real is not None:
+            words = ambiguous_words(real.counts, aligned[name].counts, args.num_words, min_count=MIN_WORD_COUNT)
+            details.append((name, _word_table(words), _examples(real, aligned[name], args.num_examples)))
     settings = {key: value for key, value in asdict(args).items() if key not in ("num_words", "num_examples")}
     results: dict[str, Any] = {
         "settings": settings,
         "environment": environment() | {"peak_memory_mb": peak_memory_mb()},
     }
-    for path, measured in zip(args.distilled_corpora.values(), measures[1:], strict=True):
-        if Path(path).is_dir():
-            write_json(Path(path) / MEASURES_FILE, results | {"corpora": [measures[0], measured]})
+    folders = args.distilled_folders()
+    for corpus, measured in zip(list(args.corpora.values())[1:], measures[1:], strict=True):
+        if Path(corpus.corpus) in folders:
+            write_json(Path(corpus.corpus) / MEASURES_FILE, results | {"corpora": [measures[0], measured]})
     results["corpora"] = measures
     write_json(folder / MEASURES_FILE, results)
     _plot(folder, measures, entropies)

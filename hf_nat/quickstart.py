@@ -7,26 +7,26 @@ YAML file. Stages that a former run finished are not repeated.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging
 
-from ..config import load_config
-from ..data.corpora import load_corpus
-from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
-from ..distillation import DistillArguments, distill
-from ..evaluation import EvaluateArguments, evaluate
-from ..hub.cards import write_corpus_card
-from ..inference import DecodingArguments, load_model
-from ..metrics.complexity import corpus_complexity
-from ..utils import environment, write_json
-from .report import Table, plot_bars, write_report
-from .stages import train_once
+from .config import resolve
+from .data.arguments import CorpusArguments
+from .data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
+from .decoding import DecodingArguments
+from .distillation import DistillArguments
+from .evaluation import EvaluateArguments
+from .metrics.complexity import corpus_complexity
+from .reporting import Table, plot_bars, write_report
+from .steps import Distill, Evaluate, Train
+from .utils import environment, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -80,79 +80,85 @@ class Pair:
     reference: str
 
 
-def quickstart(config_dir: Path) -> Path:
+def quickstart(config_dir: Path, output_dir: Path) -> Path:
     """Runs the path and writes a report.
 
     Args:
         config_dir (`Path`): folder with teacher.yaml, distill.yaml and `<architecture>_<real|distilled>.yaml`.
+        output_dir (`Path`): folder of everything that is made.
 
     Returns:
         `Path`: the HTML report; report.md, the plot and results.json lie beside it.
     """
-    (distill_args,) = load_config((DistillArguments,), [str(config_dir / "distill.yaml")])
-    corpus_dir = Path(distill_args.corpus)
-    task = ToyTask()
-    if not (corpus_dir / "README.md").is_file():
-        generate_toy_corpus(corpus_dir, task)
+    task, real = ToyTask(), output_dir / "corpus"
+    if not (real / "README.md").is_file():
+        generate_toy_corpus(real, task)
+    teacher, distilled = output_dir / "teacher", output_dir / "distilled"
 
     _announce(f"Training {config_dir / 'teacher.yaml'}")
-    teacher_dir = train_once(config_dir / "teacher.yaml")
-    _announce(f"Distilling {corpus_dir} into {distill_args.output_dir}")
-    write_corpus_card(distill(*load_model(teacher_dir), distill_args))
-    students = [f"{architecture}_{targets}" for architecture in ARCHITECTURES for targets in TARGETS]
-    _announce(f"Training {', '.join(students)}")
-    student_dirs = _train_side_by_side([config_dir / f"{student}.yaml" for student in students])
-
-    rows = load_corpus(corpus_dir, "test", source_lang=SOURCE_LANG, target_lang=TARGET_LANG)["translation"]
-    pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in rows]
-    beam = DecodingArguments(num_beams=distill_args.num_beams, length_penalty=distill_args.length_penalty)
-    results = [
-        _evaluate("teacher, greedy", teacher_dir, corpus_dir, task, pairs),
-        _evaluate("teacher, beam", teacher_dir, corpus_dir, task, pairs, beam),
-        *(
-            _evaluate(student, folder, corpus_dir, task, pairs)
-            for student, folder in zip(students, student_dirs, strict=True)
-        ),
-    ]
-    corpora = {
-        "exact": CorpusResult(task.complexity(), task.modes[0][1]),
-        "real": _measure(task, corpus_dir),
-        "distilled": _measure(task, Path(distill_args.output_dir)),
+    Train.from_config(config_dir / "teacher.yaml", corpus=str(real), output_dir=str(teacher)).run()
+    _announce(f"Distilling {real} into {distilled}")
+    places = {"teacher": str(teacher), "corpus": str(real), "output_dir": str(distilled)}
+    (distillation,) = resolve((DistillArguments,), config_dir / "distill.yaml", overrides=places)
+    Distill(distillation).run()
+    corpora = {"real": real, "distilled": distilled}
+    students = {
+        f"{architecture}_{targets}": {
+            "corpus": str(corpora[targets]),
+            "tokenizer": str(teacher),
+            "output_dir": str(output_dir / f"{architecture}_{targets}"),
+        }
+        for architecture in ARCHITECTURES
+        for targets in TARGETS
     }
-    return _report(corpus_dir.parent / "report", task, pairs, results, corpora)
+    _announce(f"Training {', '.join(students)}")
+    _train_side_by_side({config_dir / f"{name}.yaml": places for name, places in students.items()})
+
+    toy = CorpusArguments(corpus=str(real), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
+    pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in toy.load("test")["translation"]]
+    beam = DecodingArguments(num_beams=distillation.num_beams, length_penalty=distillation.length_penalty)
+    results = [
+        _evaluate("teacher, greedy", teacher, toy, task, pairs),
+        _evaluate("teacher, beam", teacher, toy, task, pairs, beam),
+        *(_evaluate(name, Path(places["output_dir"]), toy, task, pairs) for name, places in students.items()),
+    ]
+    measured = {name: _measure(task, folder) for name, folder in corpora.items()}
+    exact = CorpusResult(task.complexity(), task.modes[0][1])
+    return _report(output_dir / "report", task, pairs, results, {"exact": exact, **measured})
 
 
 def _announce(message: str) -> None:
     logger.info(f"--- {message}")
 
 
-def _train_side_by_side(configs: Sequence[Path]) -> list[Path]:
+def _train_side_by_side(runs: Mapping[Path, Mapping[str, Any]]) -> None:
     """Trains models in processes of one thread each: models so small gain nothing from a second thread."""
-    workers = min(len(configs), os.cpu_count() or 1)
+    workers = min(len(runs), os.cpu_count() or 1)
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as pool:
-        return list(pool.map(train_once, configs))
+        list(pool.map(_train, runs.keys(), runs.values()))
+
+
+def _train(config: Path, places: Mapping[str, Any]) -> None:
+    Train.from_config(config, **places).run()
 
 
 def _evaluate(
     name: str,
-    model_dir: Path,
-    corpus_dir: Path,
+    model: Path,
+    toy: CorpusArguments,
     task: ToyTask,
     pairs: Sequence[Pair],
     decoding: DecodingArguments | None = None,
 ) -> SystemResult:
-    output_dir = model_dir / ("eval-test-beam" if decoding else "eval-test")
-    arguments = EvaluateArguments(
-        model=str(model_dir),
-        corpus=str(corpus_dir),
-        source_lang=SOURCE_LANG,
-        target_lang=TARGET_LANG,
-        output_dir=str(output_dir),
+    folder = model / ("eval-test-beam" if decoding else "eval-test")
+    step = Evaluate(
+        EvaluateArguments(model=str(model), output_dir=str(folder), **toy.place), decoding or DecodingArguments()
     )
-    metrics = evaluate(arguments, decoding)
-    translations = (output_dir / "translations.txt").read_text(encoding="utf-8").splitlines()
+    step.run()
+    metrics = step.metrics
+    translations = (folder / "translations.txt").read_text(encoding="utf-8").split("\n")[:-1]
     valid = [text in task.translations(pair.source) for text, pair in zip(translations, pairs, strict=True)]
     return SystemResult(
         name=name,
@@ -166,8 +172,8 @@ def _evaluate(
 
 
 def _measure(task: ToyTask, corpus_dir: Path) -> CorpusResult:
-    dataset = load_corpus(corpus_dir, "train", source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
-    pairs = [(row[SOURCE_LANG], row[TARGET_LANG]) for row in dataset["translation"]]
+    corpus = CorpusArguments(corpus=str(corpus_dir), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
+    pairs = [(row[SOURCE_LANG], row[TARGET_LANG]) for row in corpus.load("train")["translation"]]
     complexity = corpus_complexity(
         (source.split() for source, _ in pairs),
         (target.split() for _, target in pairs),

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from ..evaluation import EvaluateArguments, load_pairs
 from ..metrics import compare_systems
-from ..recommendation import Proxies
-from ..utils import check_settings, read_json, sha256_file, write_json
-from .stages import evaluate_once, load_training, train_once
+from ..steps import Evaluate, Train, check_steps
+from .rule import Proxies
 
 
 SIGNIFICANCE = 0.05  # probability of a difference by chance below which a candidate is shown to be worse
@@ -49,77 +45,64 @@ def train_proxies(
         ValueError: if the YAML has no tokenizer, the candidates' validation splits differ, or `folder` holds trainings
             of something else; the field is named.
     """
-    _, data_args, _ = load_training(student)
-    if not data_args.tokenizer:
+    data = Train.from_config(student).data
+    if not data.tokenizer:
         raise ValueError(f"`tokenizer` must be given in {student}: all proxies must read the same tokens.")
     scores: dict[str, list[float]] = {name: [] for name in candidates}
     systems: dict[int, dict[str, list[str]]] = {seed: {} for seed in seeds}
     references: list[str] | None = None
+    trainings = {
+        (name, seed): _training(student, folder / f"{name}-seed{seed}", corpus, num_updates, num_samples, seed)
+        for name, corpus in candidates.items()
+        for seed in seeds
+    }
+    check_steps(trainings.values())
     for name, corpus in candidates.items():
         for seed in seeds:
-            own = folder / f"{name}-seed{seed}"
-            model = _train(student, own, corpus, num_updates, num_samples, seed)
+            model, own = trainings[name, seed].run(), folder / f"{name}-seed{seed}/eval-{_SPLIT}"
             scoring = EvaluateArguments(
                 model=str(model),
-                corpus=corpus,
-                source_lang=data_args.source_lang,
-                target_lang=data_args.target_lang,
+                **{**data.place, "corpus": corpus, "config_name": None},
                 split=_SPLIT,
                 metrics=["bleu"],
-                output_dir=str(own / f"eval-{_SPLIT}"),
+                output_dir=str(own),
             )
-            scores[name].append(evaluate_once(scoring)["scores"]["bleu"]["score"])
-            translations = (own / f"eval-{_SPLIT}/translations.txt").read_text(encoding="utf-8")
-            systems[seed][name] = translations.split("\n")[:-1]
-        targets = [pair[data_args.target_lang] for pair in load_pairs(scoring)]
+            step = Evaluate(scoring)
+            step.run()
+            scores[name].append(step.metrics["scores"]["bleu"]["score"])
+            systems[seed][name] = (own / "translations.txt").read_text(encoding="utf-8").split("\n")[:-1]
+        targets = [pair[data.target_lang] for pair in load_pairs(scoring)]
         if references not in (None, targets):
             raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")
         references = targets
-    return Proxies(scores, _leaders(scores, list(systems.values()), references or [], data_args.target_lang))
+    return Proxies(scores, _leaders(scores, list(systems.values()), references or [], data.target_lang))
 
 
-def _train(student: str, folder: Path, corpus: str, num_updates: int, num_samples: int, seed: int) -> Path:
-    """Trains one proxy to its end, from where an earlier run stopped; returns the folder of the model."""
-    model_args, data_args, training_args = load_training(student)
-    starts = (data_args.tokenizer, model_args.init_from_teacher, model_args.init_from)
-    settings = {
-        "num_updates": num_updates,
-        "num_samples": num_samples,
-        "seed": seed,
-        "student": yaml.safe_load(Path(student).read_text(encoding="utf-8")),
-        "starts_from": [_checksums(start) for start in starts if start],
-        "corpus": _checksums(corpus),
-    }
-    path = folder / "settings.json"
-    if path.is_file():
-        check_settings(folder, read_json(path), settings)
-    write_json(path, settings)
-    options: dict[str, Any] = {
-        "corpus": corpus,
-        "train_split": "train",
-        "validation_split": _SPLIT,
-        "max_train_samples": num_samples,
-        "max_steps": num_updates,
-        "warmup_steps": min(training_args.warmup_steps, max(1, num_updates // 4)),
-        "seed": seed,
-        "output_dir": folder / "model",
-        "save_strategy": "steps",
-        "save_steps": max(1, num_updates // 10),
-        "save_total_limit": 1,
-        "eval_strategy": "no",
-        "bleu_on_eval": False,
-        "load_best_model_at_end": False,
-        "average_checkpoints": 0,
-        "report_to": "none",
-    }
-    return train_once(student, *(f"--{key}={value}" for key, value in options.items()))
-
-
-def _checksums(folder: str) -> dict[str, str]:
-    """SHA-256 of the files in a local folder that a training reads: shards, tokenizer, weights."""
-    patterns = ("data/*.parquet", "tokenizer.json", "*.safetensors")
-    paths = [path for pattern in patterns for path in Path(folder).glob(pattern)]
-    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+def _training(student: str, folder: Path, corpus: str, num_updates: int, num_samples: int, seed: int) -> Train:
+    """Plans one proxy: the student's training, but for its length, its rows and what it logs and saves."""
+    warmup = Train.from_config(student).training.warmup_steps
+    return Train.from_config(
+        student,
+        corpus=corpus,
+        config_name=None,
+        train_split="train",
+        validation_split=_SPLIT,
+        max_train_samples=num_samples,
+        max_steps=num_updates,
+        warmup_steps=min(warmup, max(1, num_updates // 4)),
+        seed=seed,
+        output_dir=str(folder / "model"),
+        save_strategy="steps",
+        save_steps=max(1, num_updates // 10),
+        save_total_limit=1,
+        eval_strategy="no",
+        bleu_on_eval=False,
+        load_best_model_at_end=False,
+        metric_for_best_model=None,
+        early_stopping_patience=None,
+        average_checkpoints=0,
+        report_to="none",
+    )
 
 
 def _leaders(

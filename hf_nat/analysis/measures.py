@@ -12,11 +12,11 @@ import numpy as np
 from datasets import Dataset
 from transformers.utils import logging
 
-from .alignment import SYMMETRIZATIONS, align, format_links, parse_links
-from .config import option
-from .data import corpus_tokens, load_corpus, tokenize, tokenizer_checksum
-from .data.corpora import read_lines
-from .metrics import (
+from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
+from ..config import option
+from ..data import corpus_tokens, tokenize
+from ..data.corpora import read_lines
+from ..metrics import (
     Complexity,
     LexicalCounts,
     complexity,
@@ -27,7 +27,7 @@ from .metrics import (
     sentence_entropies,
     training_bleu,
 )
-from .utils import atomic_path, read_json, sha256_file, write_json
+from ..utils import atomic_path
 
 
 logger = logging.get_logger(__name__)
@@ -35,7 +35,7 @@ logger = logging.get_logger(__name__)
 ALIGNMENTS = ("forward", "reverse", *SYMMETRIZATIONS)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class MeasureArguments:
     """How corpora are cut into tokens, aligned and measured.
 
@@ -79,15 +79,12 @@ class AlignedCorpus:
         started = time.perf_counter()
         self.name, self.rows, self._folder, self.args = name, rows, folder, args
         self._links_file = links_file or str(folder / "links.txt")
-        made_from = self._made_from(links_file)
-        record = folder / "made_from.json"
-        done = read_json(record) if record.is_file() else {}
-        if done.get("made_from") != made_from:
-            record.unlink(missing_ok=True)  # It must not outlive the files that it speaks of.
-            self._tokenize_and_align(links_file)
-            done = {"made_from": made_from, "seconds": time.perf_counter() - started}
-            write_json(record, done)
-        started = time.perf_counter()
+        # Each appears whole or not at all, the links last; whose they are the step that owns the folder knows.
+        for side, lang in (("source", args.source_lang), ("target", args.target_lang)):
+            if not self._path(side).is_file():
+                self._write(side, (" ".join(tokens) for tokens in corpus_tokens(rows, lang, args.tokens)))
+        if links_file is None and not self._path("links").is_file():
+            self._align()
         try:
             self.counts = LexicalCounts.from_corpus(
                 self.sources(), self.targets(), self.links(), keep_rows=args.num_bootstrap > 0
@@ -97,37 +94,28 @@ class AlignedCorpus:
                 f"`{self._links_file}` does not fit the corpus `{name}` (rows from 0): {error}"
             ) from error
         self.complexity: Complexity = complexity(self.counts)
-        self.seconds = done["seconds"] + time.perf_counter() - started
+        self.seconds = time.perf_counter() - started
 
-    def _made_from(self, links_file: str | None) -> dict[str, str]:
-        """Names what the files depend on: where it is the same, they are not made again."""
-        return {
-            "rows": self.rows._fingerprint,
-            "languages": f"{self.args.source_lang}-{self.args.target_lang}",
-            "tokens": tokenizer_checksum(self.args.tokens) or self.args.tokens,
-            "alignment": self.args.alignment if links_file is None else sha256_file(links_file),
-        }
+    def _align(self) -> None:
+        alignment = self.args.alignment
+        links = align(
+            self.sources(),
+            self.targets(),
+            reverse=alignment == "reverse",
+            symmetrize=alignment if alignment in SYMMETRIZATIONS else None,
+            progress=True,
+        )
+        self._write("links", map(format_links, links))
 
-    def _tokenize_and_align(self, links_file: str | None) -> None:
-        for side, lang in (("source", self.args.source_lang), ("target", self.args.target_lang)):
-            self._write(side, (" ".join(tokens) for tokens in corpus_tokens(self.rows, lang, self.args.tokens)))
-        if links_file is None:
-            alignment = self.args.alignment
-            links = align(
-                self.sources(),
-                self.targets(),
-                reverse=alignment == "reverse",
-                symmetrize=alignment if alignment in SYMMETRIZATIONS else None,
-                progress=True,
-            )
-            self._write("links", map(format_links, links))
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.txt"
 
     def _write(self, name: str, lines: Iterator[str]) -> None:
-        with atomic_path(self._folder / f"{name}.txt") as temporary, open(temporary, "w", encoding="utf-8") as file:
+        with atomic_path(self._path(name)) as temporary, open(temporary, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
 
     def _tokens(self, side: str) -> Iterator[list[str]]:
-        return tokenize(read_lines(str(self._folder / f"{side}.txt")))
+        return tokenize(read_lines(str(self._path(side))))
 
     def sources(self) -> Iterator[list[str]]:
         """Yields the source tokens of each row."""
@@ -219,8 +207,3 @@ def measure_corpus(corpus: AlignedCorpus, real: AlignedCorpus | None = None) -> 
             measures |= {"training_bleu": bleu.score, "training_bleu_signature": bleu.signature}
     measures["seconds"] = round(corpus.seconds + time.perf_counter() - started, 1)
     return measures
-
-
-def load_rows(corpus: str, args: MeasureArguments) -> Dataset:
-    """Loads the split that is measured."""
-    return load_corpus(corpus, args.split, source_lang=args.source_lang, target_lang=args.target_lang)
