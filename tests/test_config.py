@@ -449,7 +449,7 @@ def test_help_lists_own_keys_and_groups_of_inherited_ones(capsys):
     shown = help_of((Child,), capsys)
     assert shown.index("A child of a class.") < shown.index("--required INT") < shown.index("Codes")
     assert shown.index("Codes") < shown.index("--code TEXT")
-    assert "(required)" in shown
+    assert "(required)" in shown and "--kind" not in shown
     assert not any(name in shown for name in ("--names", "--title", "--fixed"))
 
 
@@ -462,6 +462,7 @@ def test_help_of_training_is_short_and_shows_what_has_an_effect(capsys):
     assert [name for name in names if f"--{name} " not in shown and name.islower()] == []
     assert [name for name in NATSeq2SeqTrainingArguments.WITHOUT_EFFECT if f"--{name} " in shown] == []
     assert "--output-dir" not in shown
+    assert "--average_by last|best " in shown and "--eval_strategy no|steps|epoch " in shown
 
 
 def test_every_key_that_a_class_speaks_of_is_a_field_of_its():
@@ -498,13 +499,13 @@ def test_values_of_training_arrive_as_written(tmp_path):
         tmp_path,
         "target_lang: no\nconfig_name: 1.10\nmodel_config: {dropout: 1e-1}\neval_strategy: no\nlearning_rate: 1e-3\n"
         f"lr_scheduler_type: linear\nreport_to: none\nuse_cpu: true\noutput_dir: {tmp_path}\nlogging_steps: 3\n"
-        "lr_scheduler_kwargs: {a: 1}\n",
+        "lr_scheduler_kwargs: {a: 1}\nfsdp: false\n",
     )
     model, data, training = load_config(TRAINING, [path, "--save_strategy", "no", "--no_bleu_on_eval"])
     assert (data.target_lang, data.config_name, model.model_config) == ("no", "1.10", {"dropout": 0.1})
     assert (training.eval_strategy, training.lr_scheduler_type) == (IntervalStrategy.NO, SchedulerType.LINEAR)
     assert (training.learning_rate, training.report_to, training.bleu_on_eval) == (1e-3, [], False)
-    assert training.save_strategy == "no" and training.lr_scheduler_kwargs == {"a": 1}
+    assert training.save_strategy == "no" and training.fsdp is False and training.lr_scheduler_kwargs == {"a": 1}
 
 
 @pytest.mark.parametrize(

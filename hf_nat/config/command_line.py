@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .keys import Key, nearest
-from .values import Scalar
+from .values import Scalar, choices
 from .yaml_file import parse_mapping, plain_scalar
 
 
@@ -112,6 +112,8 @@ def _help_line(key: Key) -> str:
 
 
 def _metavar(key: Key) -> str:
+    if 0 < len(names := choices(key.annotation)) <= 4:
+        return "|".join(names)
     kinds = {bool: "BOOL", int: "INT", float: "FLOAT", dict: "MAPPING"}
     several = key.takes(list, tuple, Sequence)
     written = str(key.annotation) if several else ""

@@ -101,16 +101,25 @@ def takes(annotation: Any, *kinds: type) -> bool:
     return (get_origin(annotation) or annotation) in kinds
 
 
+def choices(annotation: Any) -> list[str]:
+    """Returns the texts of an Enum, a Literal, or one of transformers' `IntervalStrategy | str`, else nothing."""
+    origin, args = get_origin(annotation) or annotation, get_args(annotation)
+    if origin in (Union, types.UnionType):
+        members = _without_text_beside_enum([member for member in args if member is not type(None)])
+        return choices(members[0]) if len(members) == 1 else []
+    if origin is Literal:
+        return [_spelled(choice) for choice in args]
+    return [str(member.value) for member in origin] if isclass(origin) and issubclass(origin, Enum) else []
+
+
 def expected(annotation: Any) -> str:
     """Describes a type in words: what a value of it must be."""
     origin, args = get_origin(annotation) or annotation, get_args(annotation)
     if origin in (Union, types.UnionType):
         members = _without_text_beside_enum(args)
         return " or ".join(dict.fromkeys(map(expected, sorted(members, key=lambda member: member is type(None)))))
-    if origin is Literal:
-        return f"one of {', '.join(map(_spelled, args))}"
-    if isclass(origin) and issubclass(origin, Enum):
-        return f"one of {', '.join(str(member.value) for member in origin)}"
+    if names := choices(annotation):
+        return f"one of {', '.join(names)}"
     if origin in (list, tuple, Sequence):
         return f"a list such as [a, b]{f', each {expected(args[0])}' if args else ''}"
     if origin in (dict, Mapping):

@@ -202,6 +202,8 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     max_grad_norm: float = option(0.0, "gradient clipping; 0 switches it off")
     ddp_find_unused_parameters: bool | None = option(False, "look for parameters without a gradient in each update")
     report_to: None | str | list[str] = option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
+    # The parent says `str`: "false" would be true.
+    fsdp: bool | str | None = option(None, "weights in pieces on the GPUs (FSDP), as fsdp_config says")  # type: ignore[assignment]
     logging_steps: float = option(100, "updates between two log lines")
     resume_from_checkpoint: str | None = option(None, "checkpoint folder, or `last` for the last one of output_dir")
 
