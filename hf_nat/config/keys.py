@@ -87,5 +87,5 @@ def keys_of(dataclass_types: Sequence[Any]) -> dict[str, Key]:
 def nearest(name: str, keys: Mapping[str, Key]) -> str:
     """Suggests the key that looks most like an unknown one, or nothing."""
     known = sorted(key.name for key in keys.values() if key.remedy is None)
-    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.7)
     return f" Did you mean {close[0]!r}?" if close else ""
