@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .beer import BEER
-from .bootstrap import Bootstrap, corpus_differences
+from .bootstrap import Bootstrap
 from .complexity import (
     AmbiguousWord,
     Complexity,
@@ -14,6 +14,7 @@ from .complexity import (
     corpus_complexity,
     sentence_entropies,
 )
+from .corpus_differences import corpus_bootstraps, corpus_differences
 from .faithfulness import Faithfulness, faithfulness, faithfulness_bootstrap, faithfulness_interval
 from .language_posterior import LanguagePosterior, concentration
 from .lexicon import LexicalCounts
@@ -48,6 +49,7 @@ __all__ = [
     "complexity_bootstrap",
     "complexity_interval",
     "concentration",
+    "corpus_bootstraps",
     "corpus_complexity",
     "corpus_differences",
     "faithfulness",

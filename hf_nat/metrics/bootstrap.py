@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -132,28 +131,3 @@ def drawn_rows(rows: Array | None, num_own: int, num_rows: int) -> Array:
             f"`rows` must be {num_own} numbers below {num_rows}, one for each row of the corpus, got {len(rows)}."
         )
     return rows
-
-
-def corpus_differences(
-    measures: Mapping[str, Mapping[str, Bootstrap]], *, centered: tuple[str, ...] = ("complexity", "faithfulness")
-) -> list[dict[str, Any]]:
-    """Compares every two corpora by all measures that both have.
-
-    Args:
-        measures (`Mapping[str, Mapping[str, Bootstrap]]`): by corpus and by measure; all with the same draws.
-        centered (`tuple[str, ...]`, *optional*): measures whose intervals are centered, those of a lexicon.
-
-    Returns:
-        `list[dict[str, Any]]`: for each pair `first`, `second`, and by measure `value`, first less second, and the
-        95 % `interval` of the paired bootstrap.
-    """
-    found = []
-    for first, second in combinations(measures, 2):
-        row: dict[str, Any] = {"first": first, "second": second}
-        for name in measures[first]:
-            if name in measures[second]:
-                difference = measures[first][name] - measures[second][name]
-                interval = difference.interval(centered=name in centered)
-                row[name] = {"value": difference.value, "interval": list(interval)}
-        found.append(row)
-    return found

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from random_corpora import columns, random_corpus
 
-from hf_nat.metrics.bootstrap import Bootstrap, bootstrap, corpus_differences, drawn_rows
+from hf_nat.metrics.bootstrap import Bootstrap, bootstrap, drawn_rows
 from hf_nat.metrics.complexity import complexity_bootstrap, complexity_interval, corpus_complexity
 from hf_nat.metrics.faithfulness import faithfulness, faithfulness_bootstrap
 from hf_nat.metrics.lexicon import LexicalCounts
@@ -120,27 +120,6 @@ def test_rows_must_fit():
     for wrong in ([0] * 7, [9] * 8, [-1] * 8):
         with pytest.raises(ValueError, match="`rows` must be 8 numbers below 9"):
             drawn_rows(np.array(wrong), 8, 9)
-
-
-def test_every_two_corpora_are_compared_by_what_both_have():
-    measures = {
-        "real": {"complexity": complexity_of(REAL), "reordering": reordering_of(REAL)},
-        "first": {name: measure(FIRST) for name, measure in MEASURES.items()},
-        "second": {name: measure(SECOND) for name, measure in MEASURES.items()},
-    }
-    rows = corpus_differences(measures)
-    assert [(row["first"], row["second"]) for row in rows] == [
-        ("real", "first"),
-        ("real", "second"),
-        ("first", "second"),
-    ]
-    assert set(rows[0]) == {"first", "second", "complexity", "reordering"}
-    difference = faithfulness_of(FIRST) - faithfulness_of(SECOND)
-    assert rows[2]["faithfulness"] == {
-        "value": difference.value,
-        "interval": list(difference.interval(centered=True)),
-    }
-    assert rows[2]["reordering"]["interval"] == list((reordering_of(FIRST) - reordering_of(SECOND)).interval())
 
 
 @pytest.mark.parametrize(
