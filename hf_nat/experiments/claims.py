@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config import option
@@ -33,9 +33,14 @@ def claims(args: ClaimsArguments) -> Path:
     """
     folder, rows = Path(args.output_dir), list(judge(Path(args.results_dir)))
     write_json(folder / "claims.json", rows)
-    effects = [effect_lines(row) for row in rows]
     return write_report(
-        folder, "claims", table=claims_table(rows), rows=rows, effects=effects, verdicts=verdicts(rows)
+        folder,
+        "claims",
+        table=claims_table(rows),
+        rows=rows,
+        effects=[effect_lines(row) for row in rows],
+        sources=[source_line(row) for row in rows],
+        verdicts=verdicts(rows),
     )
 
 
@@ -78,3 +83,12 @@ def effect_lines(row: Row) -> list[str]:
         size = "" if row["size"] is None else f"; {effect.beside(row['size'])}"
         lines.append(f"{name}: {effect}{size}")
     return lines
+
+
+def source_line(row: Row) -> str:
+    """Prints the files of a claim; the folder of several once."""
+    paths = list(map(PurePosixPath, row["files"]))
+    folders = {path.parent for path in paths}
+    if len(paths) == 1 or len(folders) > 1:
+        return ", ".join(f"`{path}`" for path in paths)
+    return f"`{paths[0].parent}/`: " + ", ".join(f"`{path.name}`" for path in paths)

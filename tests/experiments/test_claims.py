@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hf_nat.cli.main import main
-from hf_nat.experiments.claims import claims_table, effect_lines, judge
+from hf_nat.experiments.claims import claims_table, effect_lines, judge, source_line
 from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
 from hf_nat.experiments.paper_claims import CLAIMS
 from hf_nat.metrics import bleu_record, hierarchical_bootstrap, score_translations, sentence_statistics
@@ -132,6 +132,12 @@ def test_size_of_the_paper_stands_beside_the_interval() -> None:
     assert line(Effect(1.5, "BLEU", 1.0, 1.9), 2.0).endswith("(+1 to +1.9); the paper: 2, outside the interval")
     assert line(Effect(1.5, "BLEU"), 2.0).endswith("(no interval); the paper: 2")
     assert line(Effect(1.5, "BLEU"), None).endswith("(no interval)")
+
+
+def test_files_of_one_folder_name_it_once() -> None:
+    assert source_line({"files": ["a/b/c.json"]}) == "`a/b/c.json`"
+    assert source_line({"files": ["a/b/c.json", "a/b/d.json"]}) == "`a/b/`: `c.json`, `d.json`"
+    assert source_line({"files": ["a/b/c.json", "a/d.json"]}) == "`a/b/c.json`, `a/d.json`"
 
 
 def test_table_says_whether_the_values_are_as_claimed() -> None:
