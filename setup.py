@@ -39,6 +39,7 @@ setup(
         "sacremoses>=0.1",
         "snowballstemmer>=3.0",
         "matplotlib>=3.9",
+        "pillow>=10.0",
         "jinja2>=3.1",
         "markdown>=3.5",
         "pyyaml>=6.0",

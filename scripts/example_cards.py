@@ -24,7 +24,7 @@ from hf_nat.utils import read_json, write_json
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "hub_cards/examples"
 MULTI30K = ROOT / "configs/multi30k"
-MEASURES = MULTI30K / "measures"
+MEASURES = MULTI30K / "results/measures"
 
 
 def example_cards() -> dict[str, str]:
@@ -40,7 +40,7 @@ def example_cards() -> dict[str, str]:
             _corpus(corpora / measured["name"], real, measured)
         _corpus(Path("runs/multi30k/distilled_mini"), real, distilled[0])
         teacher = _model("teacher_mini", MEASURES / "teacher_mini_beam5.json")
-        student = _model("vanilla_nat_distilled", MULTI30K / "strategies/vanilla_nat_beam.json")
+        student = _model("vanilla_nat_distilled", MULTI30K / "results/strategies/vanilla_nat_beam.json")
         cards = {
             "teacher_card.md": write_model_card(teacher),
             "student_card.md": write_model_card(student),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How the estimate of complexity C(d) comes to its true value on the toy corpus, where p(y|x) is known.
 
-    python scripts/toy_complexity.py --output_dir configs/toy/complexity
+    python scripts/toy_complexity.py --output_dir configs/toy/results/complexity
 
 Draws corpora of growing size and estimates C(d) from the links of the aligner, and from the true ones. What separates
 the first from the exact value is estimation and alignment, what separates the second is estimation alone.

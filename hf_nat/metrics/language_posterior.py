@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from .lexicon import bootstrap_interval
+from .bootstrap import bootstrap
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,10 @@ def concentration(
     largest = posteriors.max(axis=1)
     interval = None
     if num_bootstrap:
-        interval = bootstrap_interval(
+        interval = bootstrap(
             lambda weights: float(np.average(largest, weights=weights)),
             len(largest),
             num_samples=num_bootstrap,
-            confidence=0.95,
             seed=seed,
-            centered=False,
-        )
+        ).interval()
     return float(largest.mean()), interval

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ class Table:
 
 @contextmanager
 def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterator[Any]:
-    """Gives the axes of a row of panels and saves the figure as PNG and SVG when the block ends."""
+    """Gives the axes of a row of panels and saves the figure as PNG when the block ends."""
     import matplotlib
+    from PIL import Image
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -55,9 +57,11 @@ def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterato
     yield axes[0]
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".png", ".svg"):
-        figure.savefig(path.with_suffix(suffix), dpi=150)
+    pixels = io.BytesIO()
+    figure.savefig(pixels, dpi=150)
     pyplot.close(figure)
+    # A plot has few colours: with a palette the file is a third as large.
+    Image.open(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def plot_bars(
@@ -141,8 +145,7 @@ def plot_simplex(path: Path, panels: Mapping[str, np.ndarray], corners: Sequence
             axis.plot(*places[[0, 1, 2, 0]].T, color="#adb5bd", linewidth=1)
             nearest, drawn = points.argmax(axis=1), points @ places
             for corner, (name, place) in enumerate(zip(corners, places, strict=True)):
-                # Thousands of points as paths would make the SVG large.
-                axis.plot(*drawn[nearest == corner].T, ".", markersize=3, alpha=0.5, rasterized=True)
+                axis.plot(*drawn[nearest == corner].T, ".", markersize=3, alpha=0.5)
                 axis.annotate(name, place, (0, 8 if corner == 2 else -14), textcoords="offset points", ha="center")
             axis.set(title=title, aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.12, 1.0))
             axis.title.set_size(11)
