@@ -128,15 +128,20 @@ def test_corpus_score_comes_from_summed_statistics_without_chunks_of_perfect_seg
         ("a", "a", 100.0),
         ("a b c", "a b c", 100.0),
         ("a b c", "x y z", 0.0),
-        ("Haus", "haus", 100.0),
+        ("Haus", "haus", 0.0),
     ],
 )
 def test_degenerate_sentences_are_defined(hypothesis, reference, expected):
     assert METEOR("de").sentence_score(hypothesis, [reference]).score == pytest.approx(expected)
 
 
-def test_case_counts_on_request_and_the_best_reference_wins():
-    assert METEOR("de", lowercase=False).sentence_score("Ja", ["ja"]).score < 100.0
+def test_case_counts_unless_asked_not_to_and_the_best_reference_wins():
+    assert METEOR("de").sentence_score("Ja", ["ja"]).score == 0.0
+    assert METEOR("de", lowercase=True).sentence_score("Ja", ["ja"]).score == pytest.approx(100.0)
+    for lowercase, case in ((False, "mixed"), (True, "lc")):
+        metric = METEOR("de", lowercase=lowercase)
+        metric.corpus_score(["a"], [["a"]])
+        assert f"|case:{case}|" in metric.get_signature().format()
     assert METEOR("de").sentence_score("a b c", ["x", "a b c", "a"]).score == pytest.approx(100.0)
 
 
@@ -170,6 +175,11 @@ def test_synonyms_of_another_language_are_an_error(wordnet_dir):
         METEOR("de", wordnet_dir=wordnet_dir)
 
 
+@pytest.mark.parametrize(("code", "language"), [("deu_Latn", "de"), ("nob", "no"), ("ces", "cs")])
+def test_language_is_known_in_every_spelling(code, language):
+    assert METEOR(code).language == language
+
+
 def test_language_without_parameters_is_an_error():
     with pytest.raises(ValueError, match=r"`language` must be one that METEOR 1.5 has parameters for.*got 'zh'"):
         METEOR("zh")
@@ -177,7 +187,8 @@ def test_language_without_parameters_is_an_error():
 
 @pytest.mark.parametrize("language", PARAMETERS)
 def test_every_language_has_its_stemmer_and_scores_a_copy_100(language):
-    metric = METEOR(f"{language}_XX")
+    assert METEOR(f"{language}_XX").language == language
+    metric = METEOR(language)
     assert metric.sentence_score("eins zwei", ["eins zwei"]).score == pytest.approx(100.0)
     assert metric.sentence_score("eins", ["zwei"]).score == 0.0
 
