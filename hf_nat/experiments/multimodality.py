@@ -160,10 +160,14 @@ def multimodality(args: MultimodalityArguments) -> Path:
         posterior = _posterior(args)
         references = _rows(args, CONCATENATED, ("validation", "test"))
         texts = {"real targets": list(_texts(references, MULTI_TARGET_LANG)), **outputs}
-        points = {name: posterior(tokenize(lines, str(folder / "teacher"))) for name, lines in texts.items()}
+        pieces = {name: list(tokenize(lines, str(folder / "teacher"))) for name, lines in texts.items()}
+        points = {name: posterior(found) for name, found in pieces.items()}
         results = {
             "settings": args.settings(),
-            "systems": [{"name": name, **_system(args, found)} for name, found in points.items()],
+            "systems": [
+                {"name": name, **_system(args, found), "unknown_share": posterior.unknown_share(pieces[name])}
+                for name, found in points.items()
+            ],
             "corpora": list(_measures(args, posterior)),
             "examples": _examples(args, outputs),
             "environment": environment(),

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..data.corpora import read_lines
 from ..evaluation import EvaluateArguments, load_pairs
 from ..metrics import compare_systems
 from ..recommendation import Proxies
@@ -69,8 +70,7 @@ def train_proxies(
                 output_dir=str(own / f"eval-{_SPLIT}"),
             )
             scores[name].append(evaluate_once(scoring)["scores"]["bleu"]["score"])
-            translations = (own / f"eval-{_SPLIT}/translations.txt").read_text(encoding="utf-8")
-            systems[seed][name] = translations.split("\n")[:-1]
+            systems[seed][name] = list(read_lines(str(own / f"eval-{_SPLIT}/translations.txt")))
         targets = [pair[data_args.target_lang] for pair in load_pairs(scoring)]
         if references not in (None, targets):
             raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")

@@ -17,7 +17,7 @@ import torch
 from transformers.utils import logging
 
 from ..config import load_config
-from ..data.corpora import load_corpus
+from ..data.corpora import load_corpus, read_lines
 from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
 from ..distillation import DistillArguments, distill
 from ..evaluation import EvaluateArguments, evaluate
@@ -152,7 +152,7 @@ def _evaluate(
         output_dir=str(output_dir),
     )
     metrics = evaluate(arguments, decoding)
-    translations = (output_dir / "translations.txt").read_text(encoding="utf-8").splitlines()
+    translations = list(read_lines(str(output_dir / "translations.txt")))
     valid = [text in task.translations(pair.source) for text, pair in zip(translations, pairs, strict=True)]
     return SystemResult(
         name=name,
