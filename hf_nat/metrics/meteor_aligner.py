@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ BEAM_SIZE = 1000
 # Bounds of the work on a sentence whose words are repeated many times.
 _MAX_CHOICES = 32
 _MAX_STEPS = 100_000
+# The beam of a first, quick search, whose result bounds the second one.
+_FIRST_BEAM = 20
 
 
 @dataclass(frozen=True)
@@ -86,27 +88,11 @@ def align_words(
         raise ValueError(f"`beam_size` must be >= 1, got {beam_size}.")
     if list(hypothesis) == list(reference):
         return [WordMatch(k, k, 0) for k in range(len(reference))]
-    options = _options(hypothesis, reference, same)
-    needed = _needed_matches(options)
-    # Hypothesis words that later reference words can still take, as bits: only those tell paths apart. And the steps
-    # that one path takes from here to the end.
-    open_words, num_steps = [0] * (len(reference) + 1), [0] * (len(reference) + 1)
-    for j in range(len(reference) - 1, -1, -1):
-        open_words[j] = open_words[j + 1] | sum(options[j].masks)
-        num_steps[j] = num_steps[j + 1] + 1 + min(len(options[j].stages), _MAX_CHOICES)
-    paths = [_Path((0.0, 0, 0), 0, -1, None)]
-    steps_left = _MAX_STEPS
-    for j, choices in enumerate(options):
-        best: dict[tuple[int, int], _Path] = {}
-        for path in paths:
-            for extended in _extensions(path, j, choices, needed[j]):
-                steps_left -= 1
-                key = (extended.used & open_words[j + 1], extended.end)
-                if key not in best or extended.rank < best[key].rank:
-                    best[key] = extended
-        width = min(beam_size, max(1, steps_left // (num_steps[j + 1] or 1)))
-        paths = sorted(best.values(), key=lambda path: path.rank)[:width]
-    return _matches(paths[0])
+    search = _Search(_options(hypothesis, reference, same))
+    found = search.run(min(beam_size, _FIRST_BEAM))
+    if beam_size > _FIRST_BEAM:
+        found = search.run(beam_size, found)
+    return _matches(found)
 
 
 def count_chunks(matches: Sequence[WordMatch]) -> int:
@@ -138,22 +124,70 @@ def _options(
     return [by_word[right] for right in reference]
 
 
-def _needed_matches(options: Sequence[_Options]) -> list[tuple[int, int]]:
-    """For each reference word: the hypothesis words it can take, as bits, and how many of them it must leave taken.
+class _Search:
+    """The search of `align_words` over the options of each reference word, and what is known of their alignments.
 
     Where some reference words can all take the same hypothesis words and no other word can, the best alignment has as
-    many matches as the smaller group has words: whoever leaves out more can only lose.
+    many matches of them as the smaller group has words: whoever leaves out more can only lose.
     """
-    masks = [sum(choices.masks) for choices in options]
-    totals = Counter(masks)
-    alone = {mask for mask in totals if all(other == mask or not other & mask for other in totals)}
-    seen: Counter[int] = Counter()
-    needed = []
-    for mask in masks:
-        seen[mask] += 1
-        spare = max(0, totals[mask] - mask.bit_count())
-        needed.append((mask, seen[mask] - spare if mask and mask in alone else 0))
-    return needed
+
+    def __init__(self, options: Sequence[_Options]):
+        self._options = options
+        masks = [sum(choices.masks) for choices in options]
+        totals = Counter(masks)
+        alone = {mask for mask in totals if mask and all(other == mask or not other & mask for other in totals)}
+        # For each reference word: the hypothesis words it can take, as bits, and how many of them it must leave taken.
+        self._needed: list[tuple[int, int]] = []
+        seen: Counter[int] = Counter()
+        for mask in masks:
+            seen[mask] += 1
+            spare = max(0, totals[mask] - mask.bit_count())
+            self._needed.append((mask, seen[mask] - spare if mask in alone else 0))
+        self._max_worth = _max_worth(options, masks, alone)
+        # From each reference word to the end: hypothesis words that can still be taken, as bits (only those tell paths
+        # apart), steps of one path, and chunks that must begin, for words that must match but not next to the last.
+        size = len(options)
+        self._open_words, self._num_steps, self._min_chunks = ([0] * (size + 1) for _ in range(3))
+        for j in range(size - 1, -1, -1):
+            self._open_words[j] = self._open_words[j + 1] | masks[j]
+            self._num_steps[j] = self._num_steps[j + 1] + 1 + min(len(options[j].stages), _MAX_CHOICES)
+            must_match = masks[j] in alone and totals[masks[j]] <= masks[j].bit_count()
+            must_begin = must_match and not (j and masks[j - 1] << 1 & masks[j])
+            self._min_chunks[j] = self._min_chunks[j + 1] + must_begin
+
+    def run(self, beam_size: int, bound: _Path | None = None) -> _Path:
+        """Returns the best alignment found with a beam, no worse than `bound`."""
+        # Worth comes first: fewer chunks are no better of an alignment that may gain less.
+        limit = None if bound is None or -bound.rank[0] < self._max_worth else bound.rank[1:]
+        paths = [_Path((0.0, 0, 0), 0, -1, None)]
+        steps_left = _MAX_STEPS
+        for j, options in enumerate(self._options):
+            best: dict[tuple[int, int], _Path] = {}
+            for path in paths:
+                for extended in _extensions(path, j, options, self._needed[j]):
+                    steps_left -= 1
+                    _, chunks, distance = extended.rank
+                    if limit is not None and (chunks + self._min_chunks[j + 1], distance) > limit:
+                        continue
+                    key = (extended.used & self._open_words[j + 1], extended.end)
+                    if key not in best or extended.rank < best[key].rank:
+                        best[key] = extended
+            width = min(beam_size, max(1, steps_left // (self._num_steps[j + 1] or 1)))
+            paths = sorted(best.values(), key=lambda path: path.rank)[:width]
+        ends = paths[:1] if bound is None else [*paths[:1], bound]
+        return min(ends, key=lambda path: path.rank)
+
+
+def _max_worth(options: Sequence[_Options], masks: Sequence[int], alone: Set[int]) -> float:
+    """A worth that no alignment exceeds, and the best one reaches unless words compete for others."""
+    worths: dict[int, list[float]] = {}
+    for choices, mask in zip(options, masks, strict=True):
+        if mask:
+            worths.setdefault(mask, []).append(SEARCH_WEIGHTS[min(choices.stages.values())])
+    return sum(
+        sum(sorted(found, reverse=True)[: mask.bit_count() if mask in alone else None])
+        for mask, found in worths.items()
+    )
 
 
 def _extensions(path: _Path, j: int, options: _Options, needed: tuple[int, int]) -> Iterator[_Path]:
@@ -169,7 +203,7 @@ def _extensions(path: _Path, j: int, options: _Options, needed: tuple[int, int])
             yield _Path(rank, path.used | 1 << i, i + 1, (WordMatch(i, j, stage), path))
 
 
-def _nearest(path: _Path, j: int, options: _Options) -> set[int]:
+def _nearest(path: _Path, j: int, options: _Options) -> Set[int]:
     """The match that goes on with the chunk of a path, and the free ones nearest to position j, by stage."""
     chosen = {path.end} & options.stages.keys()
     for mask in options.masks:
