@@ -19,6 +19,7 @@ from transformers.utils import logging
 
 from .config import resolve
 from .data.arguments import CorpusArguments
+from .data.corpora import read_lines
 from .data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
 from .decoding import DecodingArguments
 from .distillation import DistillArguments
@@ -158,7 +159,7 @@ def _evaluate(
     )
     step.run()
     metrics = step.metrics
-    translations = (folder / "translations.txt").read_text(encoding="utf-8").split("\n")[:-1]
+    translations = list(read_lines(str(folder / "translations.txt")))
     valid = [text in task.translations(pair.source) for text, pair in zip(translations, pairs, strict=True)]
     return SystemResult(
         name=name,

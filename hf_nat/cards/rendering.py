@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import jinja2
 from transformers.utils import logging
 
+from ..languages import find_language
 from ..utils import atomic_path, read_json
 
 
@@ -71,8 +72,8 @@ def read_optional(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def languages(holder: dict[str, Any]) -> list[str]:
-    """Returns the language codes of a run or manifest that the Hub accepts (`eng_Latn` as `eng`)."""
-    codes = [re.split("[-_]", holder[key])[0] for key in ("source_lang", "target_lang") if key in holder]
+    """Returns the language codes of a run or manifest that the Hub accepts (`eng_Latn` as `en`)."""
+    codes = [find_language(holder[key]).code for key in ("source_lang", "target_lang") if key in holder]
     return [code for code in codes if re.fullmatch("[a-z]{2,3}", code) and code not in _PLACEHOLDER_LANGUAGES]
 
 

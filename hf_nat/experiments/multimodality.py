@@ -183,10 +183,14 @@ class Multimodality(StudyStep):
         posterior = _posterior(self)
         references = _rows(self, CONCATENATED, ("validation", "test"))
         texts = {"real targets": list(_texts(references, MULTI_TARGET_LANG)), **outputs}
-        points = {name: posterior(tokenize(lines, str(self.folder / "teacher"))) for name, lines in texts.items()}
+        pieces = {name: list(tokenize(lines, str(self.folder / "teacher"))) for name, lines in texts.items()}
+        points = {name: posterior(found) for name, found in pieces.items()}
         results = {
             "settings": {key: value for key, value in asdict(self.args).items() if key != "output_dir"},
-            "systems": [{"name": name, **_system(self.args, found)} for name, found in points.items()],
+            "systems": [
+                {"name": name, **_system(self.args, found), "unknown_share": posterior.unknown_share(pieces[name])}
+                for name, found in points.items()
+            ],
             "corpora": list(_measures(self, posterior)),
             "examples": _examples(self, outputs),
             "environment": environment(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..data.corpora import read_lines
 from ..evaluation import EvaluateArguments, load_pairs
 from ..metrics import compare_systems
 from ..steps import Evaluate, Train, check_steps
@@ -70,7 +71,7 @@ def train_proxies(
             step = Evaluate(scoring)
             step.run()
             scores[name].append(step.metrics["scores"]["bleu"]["score"])
-            systems[seed][name] = (own / "translations.txt").read_text(encoding="utf-8").split("\n")[:-1]
+            systems[seed][name] = list(read_lines(str(own / "translations.txt")))
         targets = [pair[data.target_lang] for pair in load_pairs(scoring)]
         if references not in (None, targets):
             raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")
