@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +96,41 @@ def load_corpus(
         if columns is not None:
             raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {texts}.")
         return load_text([find_file(text, split) for text in texts], languages, streaming)
-    pattern = str(corpus)
-    name = f"split {split!r} of `{pattern}`"
+    wanted = _Wanted(str(corpus), split, languages, columns, streaming)
     try:
-        if is_table(pattern) and not os.path.isdir(pattern):
-            dataset = _load_files(find_files(pattern, split), languages, columns, streaming)
-        else:
-            dataset = _load_repository(pattern, split, languages, columns, config_name or None, revision, streaming)
+        if is_table(wanted.corpus) and not os.path.isdir(corpus):
+            return _load_files(find_files(wanted.corpus, split), wanted)
+        return _load_repository(wanted, config_name or None, revision)
     except DatasetGenerationError as error:
-        raise ValueError(f"The rows must have columns of one type in {name}: {error.__cause__ or error}") from error
+        raise ValueError(f"Rows must have columns of one type in {wanted.name}: {error.__cause__ or error}") from error
     except ValueError as error:
         # How `datasets` says that a split has no rows.
-        raise empty_split(name) if "corresponds to no data" in str(error) else error from None
-    return to_translation(dataset, languages, columns, name)
+        raise empty_split(wanted.name) if "corresponds to no data" in str(error) else error from None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked of a corpus with columns."""
+
+    corpus: str
+    split: str
+    languages: tuple[str, str]
+    columns: Pair
+    streaming: bool
+
+    @property
+    def name(self) -> str:
+        """The rows, in messages."""
+        return f"split {self.split!r} of `{self.corpus}`"
+
+    def checked(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+        """Gives rows that `datasets` read their `translation`."""
+        return to_translation(dataset, self.languages, self.columns, self.name)
+
+    def tables(self, files: Sequence[str]) -> Dataset | IterableDataset:
+        """Reads text files with columns."""
+        dataset = load_tables(files, self.languages, self.columns, self.streaming)
+        return to_translation(dataset, self.languages, None, self.name)
 
 
 def _named_columns(source_column: str | None, target_column: str | None) -> Pair:
@@ -121,33 +144,26 @@ def _named_columns(source_column: str | None, target_column: str | None) -> Pair
     return source_column, target_column
 
 
-def _load_files(
-    files: list[str], languages: tuple[str, str], columns: Pair, streaming: bool
-) -> Dataset | IterableDataset:
+def _load_files(files: list[str], wanted: _Wanted) -> Dataset | IterableDataset:
     if not files[0].endswith(".parquet"):
-        return load_tables(files, languages, columns, streaming)
+        return wanted.tables(files)
     files = regular_files(files)
-    escaped = [glob.escape(file) for file in files]
-    return load_dataset("parquet", data_files=escaped, split="train", streaming=streaming, **parquet_columns(files))
+    options = {"streaming": wanted.streaming, **parquet_columns(files)}
+    return wanted.checked(
+        load_dataset("parquet", data_files=[glob.escape(file) for file in files], split="train", **options)
+    )
 
 
-def _load_repository(
-    corpus: str,
-    split: str,
-    languages: tuple[str, str],
-    columns: Pair,
-    config_name: str | None,
-    revision: str | None,
-    streaming: bool,
-) -> Dataset | IterableDataset:
+def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
+    corpus = wanted.corpus
     if os.path.exists(corpus) and not os.path.isdir(corpus):
         raise ValueError(
             f"`corpus` must be a .parquet, .jsonl, .csv or .tsv file where it is one file, got `{corpus}`. For "
             "parallel text give two files, or a pattern with {lang}."
         )
+    for file in sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)):
+        read_schema(file)
     with local_or_hub(corpus, "corpus"):
-        for file in sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)):
-            read_schema(file)
         folder = _without_brackets(corpus)
         configs = get_dataset_config_names(folder, revision=revision)
         if config_name is None and len(configs) > 1 and "default" not in configs:
@@ -155,48 +171,49 @@ def _load_repository(
         if config_name is not None and config_name not in configs:
             raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
         if os.path.isdir(folder):
-            return _load_folder(folder, corpus, split, languages, columns, config_name, streaming)
-        _require_split(split, get_dataset_split_names(corpus, config_name, revision=revision), corpus)
-        return load_dataset(corpus, config_name, split=split, revision=revision, streaming=streaming)
+            return _load_folder(folder, wanted, config_name)
+        _require_split(wanted, get_dataset_split_names(corpus, config_name, revision=revision))
+        return wanted.checked(
+            load_dataset(corpus, config_name, split=wanted.split, revision=revision, streaming=wanted.streaming)
+        )
 
 
-def _load_folder(
-    folder: str,
-    corpus: str,
-    split: str,
-    languages: tuple[str, str],
-    columns: Pair,
-    config_name: str | None,
-    streaming: bool,
-) -> Dataset | IterableDataset:
+def _load_folder(folder: str, wanted: _Wanted, config_name: str | None) -> Dataset | IterableDataset:
     # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last part
     # of its path and serves the cache of another one, or of the same before it was rewritten.
     builder = load_dataset_builder(folder, config_name)
     data_files: dict[str, list[str]] = {name: list(files) for name, files in builder.config.data_files.items()}
-    _require_split(split, list(data_files), corpus)
-    own = data_files.get(split, [])
+    _require_split(wanted, list(data_files))
+    own = data_files.get(wanted.split, [])
     if own and all(file.endswith(TEXT_TABLES) for file in own):
-        return load_tables(own, languages, columns, streaming)
+        return wanted.tables(own)
     options: dict[str, Any] = {}
     if builder.name == "parquet":
         options = parquet_columns([file for files in data_files.values() for file in files])
         if options and own:
-            data_files, options = {split: own}, parquet_columns(own)
+            # Other splits may well have other columns.
+            data_files, options = {wanted.split: own}, parquet_columns(own)
     escaped = {name: [glob.escape(file) for file in files] for name, files in data_files.items()}
-    return load_dataset(builder.name, data_files=escaped, split=split, streaming=streaming, **options)
+    return wanted.checked(
+        load_dataset(builder.name, data_files=escaped, split=wanted.split, streaming=wanted.streaming, **options)
+    )
 
 
 def _without_brackets(corpus: str) -> str:
-    """Returns a link to a folder whose name `datasets` would take for a pattern, other names as they are."""
+    """Returns a folder of links to the files of one whose name `datasets` takes for a pattern; others as they are."""
     if not os.path.isdir(corpus) or glob.escape(corpus) == corpus:
         return corpus
-    link = Path(tempfile.mkdtemp(dir=scratch_folder())) / "corpus"
-    link.symlink_to(Path(corpus).resolve())
-    return str(link)
+    folder = Path(tempfile.mkdtemp(dir=scratch_folder()))
+    for path in Path(corpus).rglob("*"):
+        if path.is_file():
+            link = folder / path.relative_to(corpus)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+    return str(folder)
 
 
-def _require_split(split: str, splits: list[str], corpus: str) -> None:
+def _require_split(wanted: _Wanted, splits: list[str]) -> None:
     # A split may also be a slice or a sum in the notation of `datasets`: "train[:1000]+validation".
-    unknown = set(re.sub(r"\[[^]]*\]", "", split).split("+")) - set(splits)
+    unknown = set(re.sub(r"\[[^]]*\]", "", wanted.split).split("+")) - set(splits)
     if unknown:
-        raise unknown_split(min(unknown), corpus, splits)
+        raise unknown_split(min(unknown), wanted.corpus, splits)

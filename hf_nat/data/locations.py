@@ -92,7 +92,7 @@ def _split_pair(corpus: str, split: str) -> list[str] | None:
     """
     parts = corpus.split(",")
     pairs = [[",".join(parts[:cut]), ",".join(parts[cut:])] for cut in range(1, len(parts))]
-    found = [pair for pair in pairs if all(os.path.exists(name.replace("{split}", split)) for name in pair)]
+    found = [pair for pair in pairs if all(os.path.exists(_with_split(name, split)) for name in pair)]
     if len(found) == 1:
         return found[0]
     return None if len(parts) == 1 else parts
@@ -144,7 +144,7 @@ def find_files(pattern: str, split: str) -> list[str]:
         FileNotFoundError: if there is none.
         ValueError: if there are none of this split, but of others, which are named.
     """
-    if not os.path.exists(pattern) and not os.path.exists(pattern.replace("{split}", split)):
+    if not os.path.exists(_with_split(pattern, split)):
         matches = sorted(glob.glob(pattern.replace("{split}", glob.escape(split)), recursive=True))
         if files := [file for file in matches if not os.path.isdir(file)]:
             return files
@@ -153,7 +153,7 @@ def find_files(pattern: str, split: str) -> list[str]:
 
 def find_file(pattern: str, split: str) -> str:
     """Returns the file that has the name `pattern`, or that with the split for `{split}`; raises as `find_files`."""
-    path = pattern if os.path.exists(pattern) else pattern.replace("{split}", split)
+    path = _with_split(pattern, split)
     if os.path.isdir(path):
         raise IsADirectoryError(f"`corpus` must name a file, but `{path}` is a folder. Name a file in it.")
     if os.path.exists(path):
@@ -165,6 +165,11 @@ def find_file(pattern: str, split: str) -> str:
         if splits:
             raise unknown_split(split, pattern, splits)
     raise FileNotFoundError(f"`corpus` must name existing files, but there is no `{path}`.")
+
+
+def _with_split(pattern: str, split: str) -> str:
+    """Puts the split into a name, unless there is a file of just this name."""
+    return pattern if os.path.exists(pattern) else pattern.replace("{split}", split)
 
 
 def unknown_split(split: str, corpus: str, splits: Sequence[str] | set[str]) -> ValueError:

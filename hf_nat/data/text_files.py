@@ -55,6 +55,10 @@ def read_lines(path: str, name: str | None = None) -> Iterator[str]:
         ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"`{name}` is a damaged gzip file after line {number}: {error}") from error
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, name) from error
 
 
 def _refuse_other_encodings(name: str, first: bytes) -> None:
