@@ -41,8 +41,13 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file; raises a ValueError with its name if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise json.JSONDecodeError(f"`{path}` must be JSON: {error.msg}", error.doc, error.pos) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
 
 
 def check_settings(folder: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

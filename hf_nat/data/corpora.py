@@ -98,7 +98,7 @@ def load_corpus(
         return load_text([find_file(text, split) for text in texts], languages, streaming)
     wanted = _Wanted(str(corpus), split, languages, columns, streaming)
     try:
-        if is_table(wanted.corpus) and not os.path.isdir(corpus):
+        if is_table(wanted.corpus) and not os.path.isdir(wanted.corpus):
             return _load_files(find_files(wanted.corpus, split), wanted)
         return _load_repository(wanted, config_name or None, revision)
     except DatasetGenerationError as error:

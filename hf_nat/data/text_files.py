@@ -56,7 +56,7 @@ def read_lines(path: str, name: str | None = None) -> Iterator[str]:
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"`{name}` is a damaged gzip file after line {number}: {error}") from error
     except OSError as error:
-        if error.filename is not None:
+        if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, name) from error
 
