@@ -20,8 +20,9 @@ from datasets import (
     load_dataset_builder,
 )
 from datasets.exceptions import DatasetGenerationError
+from transformers.utils import logging
 
-from .columns import Pair, empty_split, parquet_columns, read_schema, to_translation
+from .columns import Pair, choose_pair, empty_split, parquet_columns, read_schema, to_translation
 from .locations import (
     TEXT_TABLES,
     find_file,
@@ -35,6 +36,8 @@ from .locations import (
 from .readers import load_tables, load_text
 from .text_files import read_lines, regular_files, scratch_folder
 
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["load_corpus", "read_lines", "same_rows_for_every_split"]
 
@@ -173,9 +176,22 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
         if os.path.isdir(folder):
             return _load_folder(folder, wanted, config_name)
         _require_split(wanted, get_dataset_split_names(corpus, config_name, revision=revision))
-        return wanted.checked(
-            load_dataset(corpus, config_name, split=wanted.split, revision=revision, streaming=wanted.streaming)
-        )
+        return _load_from_hub(wanted, config_name, revision)
+
+
+def _load_from_hub(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
+    options: dict[str, Any] = {"split": wanted.split, "revision": revision, "streaming": wanted.streaming}
+    try:
+        return wanted.checked(load_dataset(wanted.corpus, config_name, **options))
+    except DatasetGenerationError:
+        if load_dataset_builder(wanted.corpus, config_name, revision=revision).name != "parquet":
+            raise
+        # Its files differ in columns, of which those of the sentences may be the same.
+        split = re.split(r"[\[+]", wanted.split)[0]
+        first = load_dataset(wanted.corpus, config_name, split=split, revision=revision, streaming=True)
+        used = list(choose_pair(next(iter(first)), wanted.languages, wanted.columns, wanted.name) or ["translation"])
+        logger.warning(f"Of {wanted.name} only the columns {used} are read, as its files differ in others.")
+        return wanted.checked(load_dataset(wanted.corpus, config_name, columns=used, **options))
 
 
 def _load_folder(folder: str, wanted: _Wanted, config_name: str | None) -> Dataset | IterableDataset:

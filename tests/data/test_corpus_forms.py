@@ -15,7 +15,7 @@ from datasets import Dataset, Translation
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from hf_nat.data import load_corpus
-from hf_nat.data.corpora import same_rows_for_every_split
+from hf_nat.data.corpora import _load_from_hub, _Wanted, same_rows_for_every_split
 from hf_nat.data.locations import local_or_hub
 
 
@@ -155,6 +155,18 @@ def test_parts_with_other_columns_load_with_those_they_share(form: str, streamin
     corpus = tmp_path if form == "folder" else tmp_path / "data/train-*.parquet"
     rows = load_corpus(corpus, **LANGUAGES, streaming=streaming)
     assert list(rows) == [{**pair, "number": n, "nothing": t} for n, t in ((1.0, None), (2.5, "text"), (3.0, None))]
+
+
+@pytest.mark.parametrize("split", ["train", "train[1:]"])
+def test_parts_of_a_repository_load_with_the_sentences(
+    split: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for index, others in enumerate(({"number": 1}, {"text": "x"}, {"number": "one"})):
+        write_table(tmp_path / f"data/train-{index}.parquet", [{"en": "x", "de": "y", **others}])
+    # `load_dataset` takes a folder as it takes a repository of the Hub.
+    rows = _load_from_hub(_Wanted(str(tmp_path), split, ("en", "de"), None, False), None, None)
+    assert list(rows) == [{"translation": {"en": "x", "de": "y"}}] * (3 if split == "train" else 2)
+    assert "only the columns ['en', 'de'] are read" in caplog.text
 
 
 def test_parts_with_other_languages_load_with_those_asked_for(tmp_path: Path) -> None:
