@@ -105,7 +105,8 @@ def load_corpus(
             return _load_files(find_files(wanted.corpus, split), wanted)
         return _load_repository(wanted, config_name or None, revision)
     except DatasetGenerationError as error:
-        raise ValueError(f"Rows must have columns of one type in {wanted.name}: {error.__cause__ or error}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"Rows must have columns of one type in {wanted.name}: {reason:.300}") from error
     except ValueError as error:
         # How `datasets` says that a split has no rows.
         raise empty_split(wanted.name) if "corresponds to no data" in str(error) else error from None

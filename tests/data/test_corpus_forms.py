@@ -169,6 +169,14 @@ def test_parts_of_a_repository_load_with_the_sentences(
     assert "only the columns ['en', 'de'] are read" in caplog.text
 
 
+def test_a_slice_of_rows_that_do_not_fit_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "train-0.jsonl").write_text('{"en": "x", "de": "y"}\n')
+    (tmp_path / "train-1.jsonl").write_text('{"en": "x", "de": "y", "more": 1}\n')
+    with pytest.raises(ValueError, match="must have columns of one type in split 'train\\[:1\\]' of") as raised:
+        load_corpus(tmp_path, "train[:1]", **LANGUAGES)
+    assert "\n" not in str(raised.value)
+
+
 def test_parts_with_other_languages_load_with_those_asked_for(tmp_path: Path) -> None:
     write_table(tmp_path / "1.parquet", [{"translation": {"en": "x", "de": "y"}}])
     write_table(tmp_path / "2.parquet", [{"translation": {"cs": "z", "en": "x", "de": "y"}}])
