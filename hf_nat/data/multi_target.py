@@ -34,12 +34,14 @@ def concatenate_targets(
         `Dataset`: rows `{"translation": {source_lang: ..., "multi": ...}, "language": ...}`.
 
     Raises:
-        ValueError: if there is no target language or the corpora have different sources.
+        ValueError: if there is no target language, one is named twice, or the corpora have different sources.
 
     Source: Zhou, Gu & Neubig 2020, section 3.1 (En-De/Es/Fr of Europarl).
     """
     if not target_langs:
         raise ValueError("`target_langs` must name at least 1 language, got none.")
+    if len(set(target_langs)) < len(target_langs):
+        raise ValueError(f"`target_langs` must name each language once, got {list(target_langs)}.")
     features = Features({"translation": Translation([source_lang, MULTI_TARGET_LANG]), "language": Value("string")})
     parts: list[Dataset] = []
     for lang in target_langs:
