@@ -4,18 +4,21 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, Pr
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_cmlm import CMLMConfig
+from .configuration_ctc_nat import CTCNATConfig
 from .configuration_flowseq import FlowSeqConfig
 from .configuration_insertion_transformer import InsertionTransformerConfig
 from .configuration_iterative_nat import IterativeNATConfig
 from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .configuration_moe_marian import MoEMarianConfig
-from .configuration_nat import LengthNATConfig, NATConfig
+from .configuration_nat import GlancingConfig, LengthNATConfig, NATConfig
 from .configuration_vanilla_nat import VanillaNATConfig
+from .generation_ctc import CTCState
 from .generation_flowseq import FlowSeqState
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
 from .generation_length import LengthNATGenerationMixin
 from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
 from .modeling_cmlm import CMLMForConditionalGeneration
+from .modeling_ctc_nat import CTCNATForConditionalGeneration
 from .modeling_flowseq import FlowSeqForConditionalGeneration
 from .modeling_insertion_transformer import InsertionTransformerForConditionalGeneration
 from .modeling_iterative_nat import IterativeNATForConditionalGeneration
@@ -40,6 +43,7 @@ ARCHITECTURES: dict[str, tuple[type[NATConfig], type[NATPreTrainedModel]]] = {
         (InsertionTransformerConfig, InsertionTransformerForConditionalGeneration),
         (LevenshteinTransformerConfig, LevenshteinTransformerForConditionalGeneration),
         (FlowSeqConfig, FlowSeqForConditionalGeneration),
+        (CTCNATConfig, CTCNATForConditionalGeneration),
     )
 }
 
@@ -62,9 +66,13 @@ __all__ = [
     "TEACHER_CONFIGS",
     "CMLMConfig",
     "CMLMForConditionalGeneration",
+    "CTCNATConfig",
+    "CTCNATForConditionalGeneration",
+    "CTCState",
     "FlowSeqConfig",
     "FlowSeqForConditionalGeneration",
     "FlowSeqState",
+    "GlancingConfig",
     "InsertionNATGenerationMixin",
     "InsertionState",
     "InsertionTransformerConfig",

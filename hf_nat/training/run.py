@@ -40,7 +40,8 @@ def train(
     """Trains a teacher or a student and leaves a folder that `from_pretrained` loads.
 
     `output_dir` ends up with the weights (best checkpoint, or the mean of several), tokenizer, `run.json` (every
-    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, updates, seconds, environment).
+    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, share of the target tokens that a
+    model leaves out, updates, seconds, environment).
 
     Returns:
         The content of `metrics.json`.
@@ -98,6 +99,7 @@ def train(
         "eval_loss": scores["eval_loss"],
         "eval_bleu": scores.get("eval_bleu"),
         "eval_bleu_signature": trainer.bleu_signature,
+        **{name: share for name, share in scores.items() if name.startswith("eval_share_")},
         # Of a resumed run the Trainer knows only what came after the checkpoint.
         "train_loss": None if checkpoint else result.training_loss,
         "train_seconds": None if checkpoint else result.metrics["train_runtime"],

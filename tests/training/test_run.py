@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -21,7 +22,7 @@ def losses(run_dir):
     }
 
 
-@pytest.mark.parametrize("model_type", ("marian", *STUDENTS))
+@pytest.mark.parametrize("model_type", ("marian", "ctc_nat", *STUDENTS))
 def test_run_leaves_a_loadable_folder_with_its_numbers(tiny_run, tmp_path, model_type):
     metrics = tiny_run(model_type=model_type)
     folder = tmp_path / "run"
@@ -47,7 +48,7 @@ def test_loss_components_are_logged_and_add_up(tiny_run, tmp_path, model_type):
         assert sum(log.values()) == pytest.approx(2 * log["loss"], abs=1e-3)
 
 
-@pytest.mark.parametrize("model_type", ("marian", *STUDENTS))
+@pytest.mark.parametrize("model_type", ("marian", "ctc_nat", *STUDENTS))
 def test_resumed_run_has_the_losses_of_the_uninterrupted_one(tiny_run, tmp_path, model_type):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     tiny_run(whole, model_type=model_type, max_tokens=800)
@@ -154,3 +155,20 @@ def test_tokenizer_is_loadable_without_the_package(tiny_run, tmp_path):
     tiny_run(max_steps=1)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
     assert tokenizer("ba").input_ids[-1] == tokenizer.eos_token_id == 2
+
+
+def test_pairs_that_do_not_fit_are_reported(tiny_run, tmp_path):
+    glancing = {"glancing_ratio": 0.5, "upsample_ratio": 2, "d_model": 16}
+    metrics = tiny_run(
+        model_type="ctc_nat", max_steps=4, gradient_accumulation_steps=2, model_config=json.dumps(glancing)
+    )
+    assert 0 < metrics["eval_share_infeasible"] < 1
+    history = read_json(tmp_path / "run/trainer_state.json")["log_history"]
+    logs = [log for log in history if "loss" in log]
+    assert len(logs) == 4
+    for name in ("infeasible", "glanced", "correct"):
+        assert all(0 <= log[f"share_{name}"] <= 1 for log in logs)
+        assert any(log[f"share_{name}"] for log in logs) or name == "correct"
+    assert (
+        metrics["eval_share_infeasible"] == [log["eval_share_infeasible"] for log in history if "eval_loss" in log][-1]
+    )
