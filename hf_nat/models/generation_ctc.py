@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .canvas import content_mask, mask_canvas
+from .canvas import content_mask, end_canvas, mask_canvas
 from .ctc import collapse
 from .generation_nat import NATGenerationMixin, NATState
 from .source_copy import SourceCopyMixin
@@ -92,19 +92,10 @@ class CTCNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         frames = state.tokens.masked_scatter(is_frame, predicted)
         scores = state.scores.masked_scatter(is_frame, best - logits.logsumexp(dim=1))
         tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)
-        tokens, scores = self._end(tokens, scores, state.max_length)
+        tokens, scores = end_canvas(tokens, scores, state.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
             state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=(frames,)
         )
-
-    def _end(self, tokens: torch.Tensor, scores: torch.Tensor, max_length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cuts rows of content `[R, F + 1]` to a length that EOS, which it writes, is part of."""
-        pad, eos = self.config.pad_token_id, self.config.eos_token_id
-        lengths = tokens.ne(pad).sum(dim=1, keepdim=True).clamp(max=max_length - 1)
-        width = int(lengths.max()) + 1
-        is_content = torch.arange(width, device=tokens.device) < lengths
-        tokens = tokens[:, :width].masked_fill(~is_content, pad).scatter(1, lengths, eos)
-        return tokens, scores[:, :width].masked_fill(~is_content, 0.0)
 
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation, the blank's among them."""

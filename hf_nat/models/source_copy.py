@@ -183,6 +183,24 @@ class SourceCopyMixin:
             **kwargs,
         )
 
+    def canvas_states(self, state: Any, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
+        """Runs the decoder on the canvases of a state.
+
+        Args:
+            state ([`NATState`]): the state, of R rows.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+
+        Returns:
+            `torch.FloatTensor` of shape `(R, T, D)`: final decoder states.
+        """
+        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
+        return self.model.decoder(
+            attention_mask=state.tokens.ne(self.config.pad_token_id),
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=state.attention_mask,
+            inputs_embeds=embeds,
+        ).last_hidden_state
+
     def word_logits(self, state: Any, encoder_hidden_states: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
         """Scores the vocabulary at the selected positions of the canvas.
 
@@ -194,11 +212,4 @@ class SourceCopyMixin:
         Returns:
             `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
         """
-        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
-        hidden_states = self.model.decoder(
-            attention_mask=state.tokens.ne(self.config.pad_token_id),
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=state.attention_mask,
-            inputs_embeds=embeds,
-        ).last_hidden_state
-        return self.lm_head(hidden_states[selected])
+        return self.lm_head(self.canvas_states(state, encoder_hidden_states)[selected])
