@@ -26,11 +26,15 @@ class DecodingArguments:
     expert: int | None = option(None, "mixture of experts: the one that decodes, from 0; default: the checkpoint's")
     max_iterations: int | None = option(None, "NAT model: refinement rounds; default: the checkpoint's")
     length_beam: int | None = option(None, "NAT model with a length predictor: lengths tried in parallel")
-    num_candidates: int | None = option(None, "NAT model that inserts: first choices tried in parallel")
+    num_candidates: int | None = option(None, "NAT model that inserts, DA-Transformer: candidates of a sentence")
     num_samples: int | None = option(None, "FlowSeq: latent samples of each length")
     latent_temperature: float | None = option(None, "FlowSeq: standard deviation of the samples but the first")
     eos_penalty: float | None = option(None, "NAT model that inserts: what inserting nothing loses, in nats")
     max_length_ratio: float | None = option(None, "NAT model that inserts: target tokens per source token, at most")
+    graph_decoding: str | None = option(None, "DA-Transformer: greedy, lookahead or viterbi")
+    viterbi_length_penalty: float | None = option(
+        None, "DA-Transformer: path scores / tokens ** viterbi_length_penalty"
+    )
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
     reranker: str | None = option(None, "NAT model: AT model that chooses among the candidates, a folder or Hub id")
     ensemble: list[str] | None = option(None, "NAT model: further models whose probabilities are averaged with it")

@@ -4,18 +4,24 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, Pr
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_cmlm import CMLMConfig
+from .configuration_ctc_nat import CTCNATConfig
+from .configuration_da_transformer import DATransformerConfig
 from .configuration_flowseq import FlowSeqConfig
 from .configuration_insertion_transformer import InsertionTransformerConfig
 from .configuration_iterative_nat import IterativeNATConfig
 from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .configuration_moe_marian import MoEMarianConfig
-from .configuration_nat import LengthNATConfig, NATConfig
+from .configuration_nat import GlancingConfig, LengthNATConfig, NATConfig
 from .configuration_vanilla_nat import VanillaNATConfig
+from .generation_ctc import CTCState
+from .generation_da_transformer import DATransformerState
 from .generation_flowseq import FlowSeqState
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
 from .generation_length import LengthNATGenerationMixin
 from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
 from .modeling_cmlm import CMLMForConditionalGeneration
+from .modeling_ctc_nat import CTCNATForConditionalGeneration
+from .modeling_da_transformer import DATransformerForConditionalGeneration, DATransformerOutput
 from .modeling_flowseq import FlowSeqForConditionalGeneration
 from .modeling_insertion_transformer import InsertionTransformerForConditionalGeneration
 from .modeling_iterative_nat import IterativeNATForConditionalGeneration
@@ -40,6 +46,8 @@ ARCHITECTURES: dict[str, tuple[type[NATConfig], type[NATPreTrainedModel]]] = {
         (InsertionTransformerConfig, InsertionTransformerForConditionalGeneration),
         (LevenshteinTransformerConfig, LevenshteinTransformerForConditionalGeneration),
         (FlowSeqConfig, FlowSeqForConditionalGeneration),
+        (CTCNATConfig, CTCNATForConditionalGeneration),
+        (DATransformerConfig, DATransformerForConditionalGeneration),
     )
 }
 
@@ -62,9 +70,17 @@ __all__ = [
     "TEACHER_CONFIGS",
     "CMLMConfig",
     "CMLMForConditionalGeneration",
+    "CTCNATConfig",
+    "CTCNATForConditionalGeneration",
+    "CTCState",
+    "DATransformerConfig",
+    "DATransformerForConditionalGeneration",
+    "DATransformerOutput",
+    "DATransformerState",
     "FlowSeqConfig",
     "FlowSeqForConditionalGeneration",
     "FlowSeqState",
+    "GlancingConfig",
     "InsertionNATGenerationMixin",
     "InsertionState",
     "InsertionTransformerConfig",

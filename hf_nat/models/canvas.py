@@ -61,6 +61,29 @@ def compact(
     )
 
 
+def end_canvas(
+    tokens: torch.Tensor, scores: torch.Tensor, max_length: int, eos_token_id: int, pad_token_id: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Writes EOS behind the content of each row, which is cut where that would be too late.
+
+    Args:
+        tokens (`torch.LongTensor` of shape `(R, T)`): rows of content and padding, of which each has some.
+        scores (`torch.FloatTensor` of shape `(R, T)`): scores of the tokens.
+        max_length (`int`): longest row, in tokens, EOS counted, at least 1.
+        eos_token_id (`int`): id of EOS.
+        pad_token_id (`int`): id of padding.
+
+    Returns:
+        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T')`: tokens and scores, of EOS and
+        behind it 0.
+    """
+    lengths = tokens.ne(pad_token_id).sum(dim=1, keepdim=True).clamp(max=max_length - 1)
+    width = int(lengths.max()) + 1
+    is_content = torch.arange(width, device=tokens.device) < lengths
+    tokens = tokens[:, :width].masked_fill(~is_content, pad_token_id).scatter(1, lengths, eos_token_id)
+    return tokens, scores[:, :width].masked_fill(~is_content, 0.0)
+
+
 def collapse_repeats(
     tokens: torch.Tensor, scores: torch.Tensor, pad_token_id: int
 ) -> tuple[torch.Tensor, torch.Tensor]:

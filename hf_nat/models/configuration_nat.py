@@ -50,6 +50,7 @@ class NATConfig(PreTrainedConfig):
     keys_to_ignore_at_inference = [
         "length_logits",
         "loss_components",
+        "token_shares",
         "encoder_last_hidden_state",
         "encoder_hidden_states",
         "encoder_attentions",
@@ -128,3 +129,44 @@ class LengthNATConfig(NATConfig):
         if self.num_length_bins < 2:
             raise ValueError(f"`num_length_bins` must be >= 2, got {self.num_length_bins}.")
         super().__post_init__(**kwargs)
+
+
+@strict
+class GlancingConfig(NATConfig):
+    """Base configuration of the models that can glance at the target in training, see [`Glancing`].
+
+    Args:
+        glancing_ratio (`float`, defaults to 0.0): target tokens revealed per wrong token of the first pass, in
+            [0, 1]; 0 switches the first pass off.
+        glancing_end_ratio (`float`, *optional*): value that the ratio changes to, by default `glancing_ratio`.
+        glancing_steps (`int`, *optional*): training batches (updates times accumulated batches) in which it does so,
+            linearly; at least 1, and needed with `glancing_end_ratio`.
+
+    Raises:
+        ValueError: if a number is out of its range, or one of `glancing_end_ratio` and `glancing_steps` is missing.
+
+    Source: Qian et al. 2021, from 0.5 to 0.3 over all updates; Huang et al. 2022, from 0.5 to 0.1 over two thirds.
+    """
+
+    glancing_ratio: float | int = 0.0
+    glancing_end_ratio: float | int | None = None
+    glancing_steps: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("glancing_ratio", "glancing_end_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"`{name}` must be in [0, 1], got {value}. Use 0 for no glancing.")
+        if (self.glancing_end_ratio is None) != (self.glancing_steps is None):
+            raise ValueError(
+                "`glancing_end_ratio` and `glancing_steps` belong together, got "
+                f"{self.glancing_end_ratio} and {self.glancing_steps}. Give both, or none for a constant ratio."
+            )
+        if self.glancing_steps is not None and self.glancing_steps < 1:
+            raise ValueError(f"`glancing_steps` must be >= 1, got {self.glancing_steps}.")
+        super().__post_init__(**kwargs)
+
+    @property
+    def is_glancing(self) -> bool:
+        """Whether a first pass reveals target tokens at any time of the training."""
+        return bool(self.glancing_ratio or self.glancing_end_ratio)

@@ -11,6 +11,7 @@ import torch
 
 from .canvas import content_mask, mask_canvas
 from .generation_nat import NATGenerationMixin, NATState, average_logits
+from .source_copy import SourceCopyMixin
 
 
 class LengthNATGenerationMixin(NATGenerationMixin):
@@ -62,29 +63,5 @@ class LengthNATGenerationMixin(NATGenerationMixin):
         )
 
 
-class SourceCopyNATGenerationMixin(LengthNATGenerationMixin):
-    """Generation for models whose decoder reads a copy of the source at masks."""
-
-    source_copy: Any
-
-    def word_logits(
-        self, state: NATState, encoder_hidden_states: torch.Tensor, selected: torch.Tensor
-    ) -> torch.Tensor:
-        """Scores the vocabulary at the selected positions of the canvas.
-
-        Args:
-            state ([`NATState`]): the state.
-            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
-            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
-
-        Returns:
-            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
-        """
-        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
-        hidden_states = self.model.decoder(
-            attention_mask=state.tokens.ne(self.config.pad_token_id),
-            encoder_hidden_states=encoder_hidden_states,
-            encoder_attention_mask=state.attention_mask,
-            inputs_embeds=embeds,
-        ).last_hidden_state
-        return self.lm_head(hidden_states[selected])
+class SourceCopyNATGenerationMixin(SourceCopyMixin, LengthNATGenerationMixin):
+    """Generation for models of a predicted length whose decoder reads a copy of the source at masks."""

@@ -36,6 +36,26 @@ def token_weights(
     return weights.unsqueeze(1).expand(selected.shape)[selected]
 
 
+def token_share(
+    marked: torch.Tensor,
+    among: torch.Tensor,
+    labels: torch.Tensor,
+    num_items_in_batch: int | torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Computes the mean share of positions that are marked, over sentences that count as [`token_weights`] says.
+
+    Args:
+        marked (`torch.BoolTensor` of shape `(B, L)`): True at the positions to count.
+        among (`torch.BoolTensor` of shape `(B, L)`): True at all positions that could be marked.
+        labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
+
+    Returns:
+        `torch.FloatTensor` of shape `()`: the share, in [0, 1]; over the batches of an update the shares add up.
+    """
+    return (token_weights(among, labels, num_items_in_batch) * marked[among]).sum().detach()
+
+
 def cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
@@ -53,6 +73,31 @@ def cross_entropy(
     """
     losses = nn.functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing, reduction="none")
     return (losses * weights).sum()
+
+
+def _chunk_rows(weight: torch.Tensor) -> int:
+    """Returns how many rows of logits of the projection `weight [V, D]` are held at a time."""
+    elements = _CHUNK_ELEMENTS.get(weight.device.type, _ACCELERATOR_CHUNK_ELEMENTS)
+    return max(1, elements // len(weight))
+
+
+@torch.no_grad()
+def reduce_logits(
+    hidden_states: torch.Tensor, weight: torch.Tensor, reduce: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Projects states to the vocabulary a few rows at a time and keeps of the logits what `reduce` returns.
+
+    Args:
+        hidden_states (`torch.FloatTensor` of shape `(N, D)`): states to project; N may be 0.
+        weight (`torch.FloatTensor` of shape `(V, D)`): weight of the output projection.
+        reduce (`Callable`): from logits `(n, V)` in single precision to n values.
+
+    Returns:
+        `torch.Tensor` of shape `(N,)`: the values, without a gradient.
+    """
+    # One chunk at least: it gives the values their type.
+    chunks = hidden_states.split(_chunk_rows(weight)) or (hidden_states,)
+    return torch.cat([reduce(nn.functional.linear(chunk, weight).float()) for chunk in chunks])
 
 
 def linear_cross_entropy(
@@ -116,8 +161,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         choose: Callable[[torch.Tensor, int], torch.Tensor] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         num_rows, num_tokens = len(hidden_states), len(weight)
-        elements = _CHUNK_ELEMENTS.get(hidden_states.device.type, _ACCELERATOR_CHUNK_ELEMENTS)
-        size = max(1, elements // num_tokens)
+        size = _chunk_rows(weight)
         needs_grad = any(ctx.needs_input_grad)
         # Weights near 1: their products with probabilities must not vanish in half precision.
         scale = weights.max().clamp(min=1e-30) if len(weights) else weights.new_ones(())

@@ -30,6 +30,7 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_nat import NATConfig
+from .glancing import Glancing
 from .losses import linear_cross_entropy, token_weights
 from .source_copy import SourceCopy
 from .teacher import text_vocab_size
@@ -44,6 +45,9 @@ class NATSeq2SeqLMOutput(ModelOutput):
         logits (`torch.FloatTensor` of shape `(B, T, V)`, *optional*): unnormalised scores of the canvas positions.
         length_logits (`torch.FloatTensor` of shape `(B, M)`, *optional*): unnormalised scores of the length classes.
         loss_components (`dict[str, torch.Tensor]`, *optional*): weighted parts of the loss; they sum to it, detached.
+        token_shares (`dict[str, torch.Tensor]`, *optional*): shares of the target tokens, of an update where the loss
+            is: `infeasible`, of sentences that are left out of the loss because the target does not fit; with
+            glancing `correct`, positions that the first pass gets right, and `glanced`, those revealed to the second.
         encoder_last_hidden_state (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): final encoder states.
         encoder_hidden_states (`tuple`, *optional*): encoder states of every layer.
         encoder_attentions (`tuple`, *optional*): encoder attention weights of every layer.
@@ -56,6 +60,7 @@ class NATSeq2SeqLMOutput(ModelOutput):
     logits: torch.Tensor | None = None
     length_logits: torch.Tensor | None = None
     loss_components: dict[str, torch.Tensor] | None = None
+    token_shares: dict[str, torch.Tensor] | None = None
     encoder_last_hidden_state: torch.Tensor | None = None
     encoder_hidden_states: tuple[torch.Tensor, ...] | None = None
     encoder_attentions: tuple[torch.Tensor, ...] | None = None
@@ -130,6 +135,8 @@ class NATPreTrainedModel(PreTrainedModel):
             init.copy_(module.weight, module.create_weight())
         elif isinstance(module, SourceCopy):
             module.init_temperature()
+        elif isinstance(module, Glancing):
+            module.reset()
 
     def _canvas(
         self, decoder_input_ids: torch.Tensor | None, decoder_attention_mask: torch.Tensor | None

@@ -15,8 +15,11 @@ from .canvas import content_mask
 from .configuration_vanilla_nat import VanillaNATConfig
 from .generation_length import SourceCopyNATGenerationMixin
 from .generation_nat import NATState
+from .glancing import Glancing, first_pass, reveal
 from .length import LengthPredictor
+from .losses import reduce_logits, token_share
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
+from .noise import TargetNoise
 from .source_copy import SourceCopy
 
 
@@ -24,13 +27,14 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
     """Non-autoregressive Transformer without fertilities.
 
     A canvas is all masks and EOS. The decoder reads a copy of the source at the masks (`source_copy`) and token
-    embeddings elsewhere.
+    embeddings elsewhere. With `glancing_ratio` some of the masks show the target's tokens in training (GLAT).
 
     Args:
         config ([`VanillaNATConfig`]): configuration.
 
     Source: Gu et al. 2018 (arXiv:1711.02281), simplified as in Zhou et al. 2020: no fertilities, no positional
-        attention; decoder positions attend to themselves too, as in fairseq.
+        attention; decoder positions attend to themselves too, as in fairseq. Glancing: Qian et al. 2021
+        (arXiv:2008.07905), but EOS is never masked, so never revealed.
     """
 
     config: VanillaNATConfig
@@ -44,6 +48,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         self.length_predictor = LengthPredictor(config)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.source_copy = SourceCopy(config.source_copy, config.d_model)
+        self.glancing = Glancing(config) if config.is_glancing else None
         self.post_init()
 
     @can_return_tuple
@@ -57,6 +62,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         encoder_outputs: BaseModelOutput | None = None,
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Predicts all target tokens, at the gold length or on a given canvas.
@@ -67,51 +73,79 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
                 everywhere but at padding.
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas, by default masks and EOS at
-                the length of the labels.
+                the length of the labels; switches glancing off.
             decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
                 default everywhere but at padding.
             encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
+            generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
-            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions. In training with `labels`, `logits`
-            is `None`.
+            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions but those revealed by glancing. In
+            training with `labels`, `logits` is `None`.
 
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
         decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
-        if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
-            decoder_input_ids = labels.masked_fill(labels == -100, self.config.pad_token_id)
-            content = content_mask(labels.ne(-100))
-            decoder_input_ids = decoder_input_ids.masked_fill(content, self.config.mask_token_id)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            decoder_inputs_embeds=self.source_copy.embed_canvas(
-                self.model, decoder_input_ids, input_ids, attention_mask, inputs_embeds
-            ),
-            decoder_attention_mask=decoder_input_ids.ne(self.config.pad_token_id),
-            encoder_outputs=encoder_outputs,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        selected = None if labels is None else labels.ne(-100)
+        shares = None
+        if decoder_input_ids is None:
+            if labels is None or selected is None:
+                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            masked = content_mask(selected)
+            decoder_input_ids = labels.masked_fill(~selected, self.config.pad_token_id)
+            decoder_input_ids = decoder_input_ids.masked_fill(masked, self.config.mask_token_id)
+            ratio = self.glancing.next_ratio() if self.training and self.glancing is not None else 0.0
+            if ratio:
+                if encoder_outputs is None:
+                    encoder_outputs = self.model.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+                noise = TargetNoise(labels, self.training, generator)
+                same, revealed = self._glance(decoder_input_ids, labels, ratio, noise, source, encoder_outputs)
+                decoder_input_ids = torch.where(revealed, labels, decoder_input_ids)
+                selected &= ~revealed
+                shares = {
+                    "correct": token_share(same, masked, labels, num_items_in_batch),
+                    "glanced": token_share(revealed, masked, labels, num_items_in_batch),
+                }
+        outputs = self._decode(decoder_input_ids, source, encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
         if labels is None or not self.training:
             logits = self.lm_head(outputs.last_hidden_state)
-        if labels is not None:
-            selected = labels.ne(-100)
+        if labels is not None and selected is not None:
             components = {
                 "word": self._word_loss(outputs.last_hidden_state, selected, labels, num_items_in_batch),
                 "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
             }
-        return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
+        return NATSeq2SeqLMOutput.build(
+            outputs, components, logits=logits, length_logits=length_logits, token_shares=shares
+        )
+
+    def _glance(
+        self,
+        canvas: torch.Tensor,
+        labels: torch.Tensor,
+        ratio: float,
+        noise: TargetNoise,
+        source: dict[str, torch.Tensor | None],
+        encoder_outputs: BaseModelOutput,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Marks masks of a canvas `[B, T]`: those predicted right without help, and those to reveal.
+
+        Of n masks that are predicted wrong, ratio * n choose a mask to reveal, a right or a wrong one.
+        """
+        masked = canvas.eq(self.config.mask_token_id)
+        uniforms = noise.uniform(canvas.shape[1])
+        with first_pass(canvas.device):
+            hidden_states = self._decode(canvas, source, encoder_outputs).last_hidden_state[masked]
+            predicted = reduce_logits(hidden_states, self.lm_head.weight, lambda logits: logits.argmax(dim=1))
+        same = masked & (canvas.masked_scatter(masked, predicted) == labels)
+        return same, reveal(masked, ratio * (masked & ~same).sum(dim=1).double(), uniforms)
 
     def refine(self, state: NATState) -> NATState:
         """Predicts all content tokens; one round is all there is.

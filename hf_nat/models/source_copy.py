@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput
 
 
 # Width of the `interpolate` weights and first temperature of the `soft` ones, both from the original codes.
@@ -152,3 +153,63 @@ class SourceCopy(nn.Module):
             return -(sources - targets).abs() / self.temperature
         ratio = (source_lengths / target_lengths).view(-1, 1, 1)
         return -((sources - targets * ratio) ** 2) / _INTERPOLATE_WIDTH
+
+
+class SourceCopyMixin:
+    """What models share whose decoder reads a copy of the source at masks."""
+
+    config: Any
+    model: Any
+    lm_head: Any
+    source_copy: SourceCopy
+
+    def _decode(
+        self,
+        canvas: torch.Tensor,
+        source: dict[str, Any],
+        encoder_outputs: BaseModelOutput | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Runs the model on a canvas `[B, T]`; `source` are `input_ids`, `attention_mask` and `inputs_embeds`.
+
+        Returns:
+            `Seq2SeqModelOutput`: the output of [`NATModel`].
+        """
+        return self.model(
+            **source,
+            decoder_inputs_embeds=self.source_copy.embed_canvas(self.model, canvas, **source),
+            decoder_attention_mask=canvas.ne(self.config.pad_token_id),
+            encoder_outputs=encoder_outputs,
+            **kwargs,
+        )
+
+    def canvas_states(self, state: Any, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
+        """Runs the decoder on the canvases of a state.
+
+        Args:
+            state ([`NATState`]): the state, of R rows.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+
+        Returns:
+            `torch.FloatTensor` of shape `(R, T, D)`: final decoder states.
+        """
+        embeds = self.source_copy.embed_canvas(self.model, state.tokens, state.input_ids, state.attention_mask)
+        return self.model.decoder(
+            attention_mask=state.tokens.ne(self.config.pad_token_id),
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=state.attention_mask,
+            inputs_embeds=embeds,
+        ).last_hidden_state
+
+    def word_logits(self, state: Any, encoder_hidden_states: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
+        """Scores the vocabulary at the selected positions of the canvas.
+
+        Args:
+            state ([`NATState`]): the state, of R rows.
+            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
+            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
+
+        Returns:
+            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+        """
+        return self.lm_head(self.canvas_states(state, encoder_hidden_states)[selected])

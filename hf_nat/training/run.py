@@ -38,9 +38,9 @@ def train(
     """Trains a teacher or a student and leaves a folder that `from_pretrained` loads.
 
     `output_dir` ends up with the weights (best checkpoint, or the mean of several), tokenizer, `run.json` (every
-    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, updates, seconds, environment). A
-    run that was killed goes on from its last complete checkpoint; killed after the last update, it only evaluates and
-    saves again.
+    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, share of the target tokens that a
+    model leaves out, updates, seconds, environment). A run that was killed goes on from its last complete checkpoint;
+    killed after the last update, it only evaluates and saves again.
 
     Returns:
         The content of `metrics.json`.
@@ -91,6 +91,7 @@ def train(
         "eval_loss": scores["eval_loss"],
         "eval_bleu": scores.get("eval_bleu"),
         "eval_bleu_signature": trainer.bleu_signature,
+        **{name: share for name, share in scores.items() if name.startswith("eval_share_")},
         **trainer.totals.summary(),
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,

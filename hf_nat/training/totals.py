@@ -44,19 +44,20 @@ class Totals:
 
         Args:
             labels (`Tensor`): its labels, `[B, T]`, -100 where there is no token.
-            outputs: what the model returned: `loss_components`, and of a mixture its experts.
+            outputs: what the model returned: `loss_components`, `token_shares`, and of a mixture its experts.
         """
         self._num_target_tokens += labels.ne(-100).sum()
-        for name, value in (getattr(outputs, "loss_components", None) or {}).items():
-            self._components[name] += value.detach() * self._trainer.accelerator.num_processes
+        for prefix, kind in (("loss", "loss_components"), ("share", "token_shares")):
+            for name, value in (getattr(outputs, kind, None) or {}).items():
+                self._components[f"{prefix}_{name}"] += value.detach() * self._trainer.accelerator.num_processes
         self._expert_usage.add(outputs)
 
     def since_last_log(self) -> dict[str, float]:
-        """Returns the mean of each loss component an update, and the use of the experts, since the last call."""
+        """Returns the means an update of loss components and token shares, and the use of the experts, since then."""
         logs = self._expert_usage.summary()
         updates = max(1, self._trainer.state.global_step - self._components_logged_at)
         for name, total in self._components.items():
-            logs[f"loss_{name}"] = round(self._mean(total) / updates, 4)
+            logs[name] = round(self._mean(total) / updates, 4)
             total.zero_()
         self._components_logged_at = self._trainer.state.global_step
         return logs

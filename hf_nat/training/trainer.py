@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -80,7 +81,8 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
     `args.max_tokens` is the budget of a batch on one process. Losses are normalised by the target tokens of all
     processes and accumulation steps. Validation decodes as the model's
     `generation_config` says. A model that returns `loss_components` gets each of them in the logs as `loss_<name>`,
-    a mixture the share of the training sentences of each expert as `expert_share_<k>` and `expert_entropy`.
+    one that returns `token_shares` each of those as `share_<name>` and, on validation, as `eval_share_<name>`, a
+    mixture the share of the training sentences of each expert as `expert_share_<k>` and `expert_entropy`.
 
     Args:
         validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
@@ -152,17 +154,26 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         # Nats, target tokens, rows.
         totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
+        shares: defaultdict[str, torch.Tensor] = defaultdict(lambda: torch.zeros_like(totals[0]))
         for step, inputs in enumerate(dataloader):
             inputs = self._prepare_inputs(inputs)
             labels = inputs["labels"]
             with torch.no_grad(), self.compute_loss_context_manager():
                 # The parent multiplies by the number of processes what is divided by the tokens of all of them.
-                loss = self.compute_loss(model, inputs, num_items_in_batch=1) / world
-            if step * world + rank < self._num_eval_batches:
-                totals += torch.stack([loss.double(), labels.ne(-100).sum().double(), totals.new_tensor(len(labels))])
+                loss, outputs = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=1)
+            is_own = step * world + rank < self._num_eval_batches
+            if is_own:
+                loss = loss.double() / world
+                totals += torch.stack([loss, labels.ne(-100).sum().double(), totals.new_tensor(len(labels))])
+            for name, value in (getattr(outputs, "token_shares", None) or {}).items():
+                shares[name] += value * is_own
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         nats, tokens, rows = self.accelerator.reduce(totals, reduction="sum").tolist()
-        return EvalLoopOutput(np.empty(0), None, {f"{metric_key_prefix}_loss": nats / tokens}, int(rows))
+        metrics = {f"{metric_key_prefix}_loss": nats / tokens}
+        for name, total in shares.items():
+            share = self.accelerator.reduce(total, reduction="sum").item() / tokens
+            metrics[f"{metric_key_prefix}_share_{name}"] = share
+        return EvalLoopOutput(np.empty(0), None, metrics, int(rows))
 
     def _whole_model(self) -> PreTrainedModel:
         """The model in evaluation mode, or a copy where FSDP or ZeRO-3 have left a process only pieces of it."""
@@ -235,7 +246,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         self.accelerator.wait_for_everyone()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Logs, with the mean of each loss component and the use of the experts since the last training log line."""
+        """Logs, with the means of loss components and token shares and the use of the experts since the last line."""
         if "loss" in logs:
             logs.update(self.totals.since_last_log())
         super().log(logs, start_time)

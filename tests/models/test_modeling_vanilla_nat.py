@@ -68,3 +68,27 @@ def test_source_copy_without_source_is_an_error() -> None:
 def test_more_than_one_round_is_an_error() -> None:
     with pytest.raises(ValueError, match="at most 1 for VanillaNATForConditionalGeneration, got 2"):
         tiny_model("vanilla_nat").generate(torch.tensor([[5, EOS]]), max_iterations=2)
+
+
+def test_glancing_reveals_a_share_of_the_wrong_tokens_and_learns_the_others() -> None:
+    model, batch = tiny_model("vanilla_nat", glancing_ratio=0.5, label_smoothing=0.0).train(), tiny_batch()
+    canvases = []
+    embed_canvas = model.source_copy.embed_canvas
+    model.source_copy.embed_canvas = lambda m, canvas, *args, **kwargs: (
+        canvases.append(canvas) or embed_canvas(m, canvas, *args, **kwargs)
+    )
+    output = model(**batch)
+    model.eval()
+    first, second = canvases
+    labels, content = batch["labels"], first.eq(MASK)
+    wrong = content & model(batch["input_ids"], decoder_input_ids=first).logits.argmax(2).ne(labels)
+    revealed = content & second.ne(MASK)
+    assert revealed.sum(1).tolist() == [int(n) // 2 for n in wrong.sum(1)] and revealed.any()
+    assert torch.equal(second[revealed], labels[revealed])
+    assert torch.equal(second[~revealed], first[~revealed])
+    log_probs = model(batch["input_ids"], decoder_input_ids=second).logits.log_softmax(2)
+    nll = torch.zeros(())
+    for row, is_target in enumerate(labels.ne(-100)):
+        learned = is_target & ~revealed[row]
+        nll -= is_target.sum() * log_probs[row][learned].gather(1, labels[row][learned].unsqueeze(1)).mean()
+    assert_close(output.loss_components["word"], nll / labels.ne(-100).sum())

@@ -24,7 +24,7 @@ def losses(run_dir):
     }
 
 
-@pytest.mark.parametrize("model_type", ("marian", *STUDENTS))
+@pytest.mark.parametrize("model_type", ("marian", "ctc_nat", *STUDENTS))
 def test_run_leaves_a_loadable_folder_with_its_numbers(tiny_run, tmp_path, model_type):
     metrics = tiny_run(model_type=model_type)
     folder = tmp_path / "run"
@@ -77,7 +77,7 @@ def made(run_dir):
 
 
 @pytest.mark.parametrize(
-    ("model_type", "step"), [*((name, 6) for name in ("marian", "moe_marian", *STUDENTS)), ("flowseq", 12)]
+    ("model_type", "step"), [*((name, 6) for name in ("marian", "moe_marian", "ctc_nat", *STUDENTS)), ("flowseq", 12)]
 )
 def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(tiny_run, tmp_path, model_type, step):
     """Killed between two log lines, or after the last update: in its final evaluation or while it saves."""
@@ -314,3 +314,18 @@ def test_tokenizer_is_loadable_without_the_package(tiny_run, tmp_path):
     tiny_run(max_steps=1)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
     assert tokenizer("ba").input_ids[-1] == tokenizer.eos_token_id == 2
+
+
+def test_pairs_that_do_not_fit_are_reported(tiny_run, tmp_path):
+    glancing = {"glancing_ratio": 0.5, "upsample_ratio": 2, "d_model": 16, "max_position_embeddings": 128}
+    metrics = tiny_run(model_type="ctc_nat", max_steps=4, gradient_accumulation_steps=2, model_config=glancing)
+    assert 0 < metrics["eval_share_infeasible"] < 1
+    history = read_json(tmp_path / "run/trainer_state.json")["log_history"]
+    logs = [log for log in history if "loss" in log]
+    assert len(logs) == 4
+    for name in ("infeasible", "glanced", "correct"):
+        assert all(0 <= log[f"share_{name}"] <= 1 for log in logs)
+        assert any(log[f"share_{name}"] for log in logs) or name == "correct"
+    assert (
+        metrics["eval_share_infeasible"] == [log["eval_share_infeasible"] for log in history if "eval_loss" in log][-1]
+    )

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from nat_model_tester import (
+    BOS,
+    EOS,
+    MASK,
+    PAD,
+    assert_translations,
+    tiny_batch,
+    tiny_model,
+    tiny_teacher,
+)
+from torch.testing import assert_close
+
+from hf_nat.models import DATransformerConfig, DATransformerForConditionalGeneration
+from hf_nat.models.directed_acyclic import best_path, graph_log_likelihood
+from hf_nat.models.graph_decoding import joint_viterbi
+
+
+def targets(batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels with BOS before them, and their number."""
+    labels = torch.nn.functional.pad(batch["labels"].clamp(min=0), (1, 0), value=BOS)
+    return labels, batch["labels"].ne(-100).sum(1) + 1
+
+
+def match(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities `[B, M, L]` of labels at vertices."""
+    log_probs = logits.detach().log_softmax(2)
+    return log_probs.gather(2, labels.unsqueeze(1).expand(-1, logits.shape[1], -1)).transpose(1, 2)
+
+
+def recorded_canvases(model: DATransformerForConditionalGeneration) -> list[torch.Tensor]:
+    canvases: list[torch.Tensor] = []
+    embed_canvas = model.source_copy.embed_canvas
+    model.source_copy.embed_canvas = lambda m, canvas, *args, **kwargs: (
+        canvases.append(canvas) or embed_canvas(m, canvas, *args, **kwargs)
+    )
+    return canvases
+
+
+@pytest.mark.parametrize("ratio", [4, 1])
+def test_loss_is_the_likelihood_of_the_graph_per_target_token_of_all_pairs(ratio: int) -> None:
+    model, batch = tiny_model("da_transformer", graph_size_ratio=ratio), tiny_batch()
+    output, (labels, num_labels) = model(**batch), targets(batch)
+    num_vertices = (ratio * batch["attention_mask"].sum(1)).clamp(min=2)
+    log_likelihood, _ = graph_log_likelihood(match(output.logits, labels), output.links, num_labels, num_vertices)
+    fits, num_tokens = num_labels <= num_vertices, batch["labels"].ne(-100).sum(1)
+    assert fits.all() == (ratio == 4)
+    assert_close(output.loss, -log_likelihood[fits].sum() / num_tokens.sum())
+    assert_close(output.token_shares["infeasible"], num_tokens[~fits].sum() / num_tokens.sum())
+
+
+def test_pair_that_does_not_fit_changes_no_weight() -> None:
+    model = tiny_model("da_transformer", graph_size_ratio=1, glancing_ratio=0.5).train()
+    output = model(**tiny_batch([1]))
+    output.loss.backward()
+    assert output.loss == 0 and output.token_shares["infeasible"] == 1 and output.token_shares["glanced"] == 0
+    assert all(p.grad is None or p.grad.eq(0).all() for p in model.parameters())
+
+
+def test_links_are_distributions_over_later_vertices() -> None:
+    model, batch = tiny_model("da_transformer"), tiny_batch()
+    links = model(**batch).links
+    for row, size in enumerate((4 * batch["attention_mask"].sum(1)).tolist()):
+        sums = links[row].exp().sum(1)
+        assert_close(sums, (torch.arange(len(sums)) < size - 1).float())
+        assert links[row].tril().isinf().eq(torch.ones_like(links[row]).tril().bool()).all()
+        assert links[row, :, size:].isinf().all()
+
+
+def test_canvas_is_a_graph_of_bos_masks_and_eos() -> None:
+    model, batch = tiny_model("da_transformer", graph_size_ratio=2.5), tiny_batch()
+    canvas = model.graph_canvas(batch["attention_mask"])
+    assert canvas.ne(PAD).sum(1).tolist() == [17, 7, 2, 12]
+    assert canvas[2].tolist()[:3] == [BOS, EOS, PAD] and canvas[1].tolist()[:8] == [BOS, *[MASK] * 5, EOS, PAD]
+    assert model.graph_canvas(torch.ones(1, 20)).shape == (1, 32)
+    assert torch.equal(model(**batch).logits, model(batch["input_ids"], decoder_input_ids=canvas).logits)
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "lookahead", "viterbi"])
+def test_generate_follows_the_graph(decoding: str) -> None:
+    model, batch = tiny_model("da_transformer"), tiny_batch()
+    output = model(**batch)
+    logits, links = output.logits.detach(), output.links.detach()
+    generated = model.generate(
+        batch["input_ids"], graph_decoding=decoding, return_dict_in_generate=True, return_history=True
+    )
+    for row, size in enumerate((4 * batch["attention_mask"].sum(1)).tolist()):
+        words = logits[row, :size].clone()
+        words[:, [PAD, BOS, MASK]] = float("-inf")
+        end = words[-1].log_softmax(0)[EOS]
+        words[:-1, EOS] = float("-inf")
+        best, tokens = words.log_softmax(1).max(1)
+        best[-1] = end
+        vertex, path = 0, []
+        if decoding == "viterbi":
+            limit = torch.tensor([min(2 * size // 4, size - 2)])
+            (marks,) = joint_viterbi(links[[row], :size, :size], best[None], torch.tensor([size]), limit, 1.0)[0]
+            path = marks.nonzero().squeeze(1).tolist()
+        else:
+            while vertex < size - 1:
+                steps = links[row, vertex, :size] + (best if decoding == "lookahead" else 0)
+                vertex = int(steps.argmax())
+                path.append(vertex)
+            path.pop()
+        expected = tokens[path].tolist()
+        assert generated.sequences[row, : len(path) + 1].tolist() == [*expected, EOS]
+        scores = [float(best[j] + links[row, i, j]) for i, j in pairwise([0, *path])]
+        assert generated.token_scores[row, : len(path)].tolist() == pytest.approx(scores, rel=1e-4)
+        canvas, shown, translation = generated.history[row]
+        assert canvas.tolist() == [BOS, *[MASK] * (size - 2), EOS] and translation.tolist() == [*expected, EOS]
+        assert [token for token in shown.tolist() if token not in (BOS, MASK)] == [*expected, EOS]
+
+
+def test_viterbi_by_length_penalty_and_candidates() -> None:
+    model, batch = tiny_model("da_transformer"), tiny_batch()
+    lengths = []
+    for penalty in (0.0, 1.0, 5.0):
+        sequences = model.generate(batch["input_ids"], graph_decoding="viterbi", viterbi_length_penalty=penalty)
+        lengths.append(sequences.ne(PAD).sum(1))
+    assert (lengths[0] <= lengths[1]).all() and (lengths[1] <= lengths[2]).all() and (lengths[0] < lengths[2]).any()
+    best = model.generate(batch["input_ids"], graph_decoding="viterbi")
+    several = model.generate(batch["input_ids"], graph_decoding="viterbi", num_candidates=3)
+    assert torch.equal(best, several)
+    chosen = model.generate(batch["input_ids"], graph_decoding="viterbi", num_candidates=3, teacher=tiny_teacher())
+    assert_translations(chosen)
+    assert not torch.equal(chosen, best)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"graph_decoding": "beam"}, "`graph_decoding` must be one of greedy, lookahead, viterbi, got 'beam'"),
+        ({"num_candidates": 2}, "`num_candidates` must be 1 for `graph_decoding` 'lookahead', got 2"),
+    ],
+)
+def test_bad_knob_is_an_error(knobs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model("da_transformer").generate(torch.tensor([[5, EOS]]), **knobs)
+
+
+@pytest.mark.parametrize("decoding", ["lookahead", "viterbi"])
+def test_max_length_caps_the_translation(decoding: str) -> None:
+    model, source = tiny_model("da_transformer"), tiny_batch()["input_ids"]
+    for cap in (1, 2, 3):
+        sequences = model.generate(source, max_length=cap, graph_decoding=decoding)
+        assert_translations(sequences)
+        assert sequences.shape[1] <= cap
+
+
+def test_glancing_reveals_a_share_of_the_wrong_tokens_at_the_best_path() -> None:
+    model, batch = tiny_model("da_transformer", glancing_ratio=0.5).train(), tiny_batch()
+    canvases = recorded_canvases(model)
+    output = model(**batch)
+    first, second = canvases
+    labels, num_labels = targets(batch)
+    graph = model.eval()(batch["input_ids"], decoder_input_ids=first)
+    path = best_path(match(graph.logits, labels), graph.links.detach(), num_labels, first.ne(PAD).sum(1))
+    revealed = second.ne(first)
+    predicted = graph.logits.argmax(2)
+    for row, count in enumerate(num_labels.tolist()):
+        inner = path[row, 1 : count - 1].tolist()
+        wrong = sum(int(predicted[row, v] != labels[row, m]) for m, v in enumerate(inner, start=1))
+        assert int(revealed[row].sum()) == int(wrong * 0.5 + 0.5)
+        shown = {vertex: int(labels[row, m]) for m, vertex in enumerate(inner, start=1)}
+        for vertex in revealed[row].nonzero().squeeze(1).tolist():
+            assert int(second[row, vertex]) == shown[vertex]
+    assert revealed.any()
+    assert_close(output.loss, model(**batch, decoder_input_ids=second).loss)
+
+
+def test_positions_of_links_are_their_own() -> None:
+    model, batch = tiny_model("da_transformer"), tiny_batch()
+    before = model(**batch)
+    model.links.embed_positions.weight.data.mul_(-1)
+    after = model(**batch)
+    assert torch.equal(before.logits, after.logits) and not torch.equal(before.links, after.links)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"graph_size_ratio": 0.5}, "`graph_size_ratio` must be >= 1, got 0.5"),
+        ({"bos_token_id": 2}, r"`bos_token_id` must not be the token of padding, EOS or mask \(0, 2, 4\), got 2"),
+    ],
+)
+def test_bad_configuration_is_an_error(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DATransformerConfig(**fields)
