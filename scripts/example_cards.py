@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
+from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.config import load_config
-from hf_nat.hub import write_corpus_card, write_model_card
 from hf_nat.models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.utils import read_json, write_json

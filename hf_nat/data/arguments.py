@@ -33,7 +33,7 @@ class CorpusArguments:
         return load_corpus(self.corpus, split, **self.languages, config_name=self.config_name, **kwargs)
 
     @property
-    def languages(self) -> dict[str, str]:
+    def languages(self) -> dict[str, Any]:
         """Both languages by the names of their keys."""
         return {"source_lang": self.source_lang, "target_lang": self.target_lang}
 

@@ -47,7 +47,7 @@ def build_model(
         teacher = AutoModelForSeq2SeqLM.from_pretrained(args.init_from_teacher, trust_remote_code=False)
         _, model_class = _architecture(args)
         return model_class.from_teacher(teacher, **{**vocabulary, **(args.model_config or {})})
-    config = model_config(args, vocabulary)
+    config: Any = model_config(args, vocabulary)
     return new_teacher(config) if args.model_type in TEACHER_CONFIGS else _architecture(args)[1](config)
 
 
@@ -96,4 +96,5 @@ def model_class(args: ModelArguments) -> type[PreTrainedModel]:
     config = AutoConfig.from_pretrained(args.init_from, trust_remote_code=False) if args.init_from else None
     if args.model_type in ARCHITECTURES and config is None:
         return ARCHITECTURES[args.model_type][1]
-    return AutoModelForSeq2SeqLM._model_mapping[type(config or CONFIG_MAPPING[args.model_type]())]
+    found: Any = AutoModelForSeq2SeqLM._model_mapping[type(config or CONFIG_MAPPING[args.model_type]())]
+    return found

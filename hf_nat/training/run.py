@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,17 +128,13 @@ def _data_sets(
     data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Dataset, Dataset, ValidationText]:
     """Encodes both splits; over-long training pairs leave, validation pairs are cut but all stay."""
-    encode = partial(
-        encode_corpus,
-        tokenizer=tokenizer,
-        **data_args.languages,
-        max_source_length=data_args.max_source_length,
-        max_target_length=data_args.max_target_length,
-    )
+    limits = {name: getattr(data_args, name) for name in ("max_source_length", "max_target_length")}
     with training_args.main_process_first(desc="encoding the corpus"):
         train_rows, validation_rows = data_args.load_splits()
-        train_set, _ = encode(train_rows)
-        validation_set, _ = encode(validation_rows, unusable="truncate")
+        train_set, _ = encode_corpus(train_rows, tokenizer, **data_args.languages, **limits)
+        validation_set, _ = encode_corpus(
+            validation_rows, tokenizer, **data_args.languages, **limits, unusable="truncate"
+        )
     pairs = validation_rows["translation"]
     text = ValidationText(
         sources=[pair[data_args.source_lang] for pair in pairs],

@@ -137,6 +137,7 @@ class CarriedTotals(TrainerCallback, ExportableState):
     ) -> None:
         """Goes on from the checkpoint's totals; one that was written before there were any has none."""
         self.totals.start()
-        stored = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes")
+        callbacks: Any = state.stateful_callbacks
+        stored = callbacks.get(type(self).__name__, {}).get("attributes")
         if stored and state.global_step:
             self.totals.restore(stored)

@@ -213,7 +213,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             "`learning_rate`, more `warmup_steps` or `max_grad_norm`, in another `output_dir`."
         )
 
-    def _run_epoch(self, **kwargs: Any) -> None:
+    def _run_epoch(self, **kwargs: Any) -> None:  # type: ignore[override]
         """Trains an epoch, unless a resumed run had its last update: the parent would add one."""
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
