@@ -83,9 +83,8 @@ class AnalyzeArguments(MeasureArguments):
     @property
     def links(self) -> dict[str, str | None]:
         """Files of links by the name of the corpus, None where the links are made."""
-        return dict(
-            zip(self.corpora, [self.real_links, *(self.distilled_links or [None] * len(self.distilled))], strict=True)
-        )
+        links: list[str | None] = [self.real_links, *self.distilled_links]
+        return dict(zip_longest(self.corpora, links))
 
     def distilled_folders(self) -> list[Path]:
         """Returns the distilled corpora that are folders of one corpus each: they keep their own measures."""
