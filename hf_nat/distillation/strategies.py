@@ -32,11 +32,12 @@ def _beam(args: DistillArguments) -> dict[str, Any]:
 
 
 def _interpolation(args: DistillArguments) -> dict[str, Any]:
-    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU.
+    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU, over sacrebleu's tokens.
 
     Source: Kim & Rush 2016, section 3.3 (sequence-level interpolation); Zhou, Gu & Neubig 2020, section 5.3.
     """
-    choice = f"sentence BLEU, tok:13a, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
+    tokens = _bleu_tokens(args)
+    choice = f"sentence BLEU, tok:{tokens}, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
     return {**_beam(args), "num_return_sequences": args.num_candidates, "choice": choice}
 
 
@@ -66,7 +67,7 @@ def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[
     """
     parameters = _generate_kwargs(args)
     if parameters.pop("choice", None) is not None:
-        parameters["choose"] = partial(_nearest, real_targets)
+        parameters["choose"] = partial(_nearest, real_targets, _bleu_tokens(args))
     if parameters.pop("do_sample"):
         top_k = parameters.pop("top_k")
         parameters["processors"] = partial(_samplers, args.seed, start, args.max_new_tokens, top_k)
@@ -78,11 +79,17 @@ def _generate_kwargs(args: DistillArguments) -> dict[str, Any]:
     return {"max_new_tokens": args.max_new_tokens, **expert, **STRATEGIES[args.strategy](args)}
 
 
-def _nearest(real_targets: Sequence[str], row: int, candidates: Sequence[str]) -> int:
+def _bleu_tokens(args: DistillArguments) -> str:
+    from ..languages import find_language
+
+    return find_language(args.target_lang).sacrebleu_tokenizer()
+
+
+def _nearest(real_targets: Sequence[str], tokens: str, row: int, candidates: Sequence[str]) -> int:
     """Chooses the candidate with the highest sentence BLEU, of equal ones the first, whose model score is higher."""
     from sacrebleu.metrics import BLEU
 
-    bleu = BLEU(effective_order=True)
+    bleu = BLEU(tokenize=tokens, effective_order=True)
     scores = [bleu.sentence_score(text, [real_targets[row]]).score for text in candidates]
     return scores.index(max(scores))
 
