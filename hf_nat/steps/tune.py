@@ -56,7 +56,7 @@ class Tune(Step):
     def _results(self) -> Path:
         return results_path(self.folder, self.knob)
 
-    def strangers(self) -> list[str]:
+    def contents(self) -> list[str]:
         return [self._results.name] if self._results.exists() else []
 
     def settings(self) -> dict[str, Any]:
