@@ -74,7 +74,12 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     # Of the real targets every third is in each language, and only cognates are shared.
     assert systems["real targets"]["languages"] == pytest.approx(dict.fromkeys(LANGS, 1 / 3), abs=0.1)
     assert systems["real targets"]["concentration"] > 0.75
-    assert all(0 <= system["unknown_share"] < 0.1 for system in systems.values())
+    targets = [pair["multi"] for pair in concatenated["translation"]]
+    known = {token for tokens in tokenize(targets, str(folder / "teacher")) for token in tokens}
+    written = tokenize(read_json(folder / "outputs/AT.json"), str(folder / "teacher"))
+    is_unknown = [token not in known for tokens in written for token in tokens]
+    assert systems["AT"]["unknown_share"] == pytest.approx(np.mean(is_unknown))
+    assert systems["real targets"]["unknown_share"] == 0
     corpora = {measured["name"]: measured["words"] for measured in results["corpora"]}
     assert list(corpora) == [*LANGS, "concatenated", "random selection", "distilled"]
     assert [row["num_pairs"] for row in corpora.values()] == [150, 150, 150, 450, 150, 100]

@@ -116,7 +116,7 @@ def test_a_damaged_record_is_one_error_that_names_the_file(damaged: bytes, metho
     (tmp_path / RECORD_FILE).write_bytes(damaged)
     before = content(tmp_path)
     with pytest.raises(
-        ValueError, match=f"^`{re.escape(str(tmp_path / RECORD_FILE))}` must be .*Use another"
+        ValueError, match=f"^`{re.escape(str(tmp_path / RECORD_FILE))}` must be .*Use another `output_dir`"
     ) as error:
         getattr(step, method)()
     assert "\n" not in str(error.value)
