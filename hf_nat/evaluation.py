@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .config import option
 from .data.arguments import CorpusArguments, first_rows
 from .decoding import DecodingArguments, load_model, translate
+from .metrics.sentence_statistics import bleu_record, sentence_statistics
 from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 from .processes import process_state
 from .utils import atomic_path, environment, write_json
@@ -91,7 +92,8 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
 
     Returns:
-        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100), sentences per second
+        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100; BLEU with
+        the statistics of each sentence), sentences per second
         (loading left out), mean number of rounds of a NAT model, and what they were measured with.
 
     Raises:
@@ -145,11 +147,16 @@ def measure(
     texts = [translation.text for translation in translations]
     references = [pair[args.target_lang] for pair in pairs]
     scores = score_translations(texts, references, target_lang=args.target_lang, **(scoring or {}))
+    entries = {name: _entry(score) for name, score in scores.items() if score.reason is None}
+    if "bleu" in entries:
+        # What a paired test over sentences and seeds needs of this system, long after its translations are gone.
+        _, statistics = sentence_statistics(texts, references, target_lang=args.target_lang)
+        entries["bleu"]["sentence_statistics"] = bleu_record(statistics)
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     return texts, {
         "num_sentences": len(pairs),
         "num_truncated": sum(translation.truncated for translation in translations),
-        "scores": {name: _entry(score) for name, score in scores.items() if score.reason is None},
+        "scores": entries,
         "without_score": {name: score.reason for name, score in scores.items() if score.reason is not None},
         "seconds": round(seconds, 3),
         "sentences_per_second": round(len(pairs) / seconds, 3),

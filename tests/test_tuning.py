@@ -18,6 +18,8 @@ from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.models import (
     CMLMConfig,
     CMLMForConditionalGeneration,
+    DATransformerConfig,
+    DATransformerForConditionalGeneration,
     InsertionTransformerConfig,
     InsertionTransformerForConditionalGeneration,
     MoEMarianConfig,
@@ -305,3 +307,23 @@ def test_tuned_expert_is_tuned_again_and_not_measured_again(run, mixture, scores
 def test_bad_expert_is_an_error_before_anything_is_translated(run, mixture, scores, options, message):
     with pytest.raises(ValueError, match=message):
         run(model=mixture, **options)
+
+
+def test_length_penalty_of_a_graph_is_tuned(
+    tiny_tokenizer: PreTrainedTokenizerFast, corpus: str, tmp_path: Path
+) -> None:
+    special = {
+        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
+    }
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    torch.manual_seed(0)
+    config = DATransformerConfig(vocab_size=len(tiny_tokenizer), **special, **sizes)
+    DATransformerForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    arguments = TuneArguments(
+        str(tmp_path / "model"), corpus, "en", "xx", knob="viterbi_length_penalty", values=[0.0, 2.0]
+    )
+    report = tune(arguments, DecodingArguments(graph_decoding="viterbi"))
+    assert report["decoding"]["graph_decoding"] == "viterbi"
+    tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
+    assert tuned.generation_config.viterbi_length_penalty == report["best"]

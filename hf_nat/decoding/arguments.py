@@ -31,6 +31,7 @@ class DecodingArguments:
     latent_temperature: float | None = option(None, "FlowSeq: standard deviation of the samples but the first")
     eos_penalty: float | None = option(None, "NAT model that inserts: what inserting nothing loses, in nats")
     max_length_ratio: float | None = option(None, "NAT model that inserts: target tokens per source token, at most")
+    ctc_beam_size: int | None = option(None, "CTC: hypotheses of the prefix beam search; 1 takes the best path")
     graph_decoding: str | None = option(None, "DA-Transformer: greedy, lookahead or viterbi")
     viterbi_length_penalty: float | None = option(
         None, "DA-Transformer: path scores / tokens ** viterbi_length_penalty"

@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits
+from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits, first_candidate_scores
 from .graph_decoding import follow, joint_viterbi, step_scores
 from .source_copy import SourceCopyMixin
 
@@ -179,5 +179,4 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
 
     def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
         """Returns scores by which the first candidate, the best path, wins."""
-        num_candidates = state.settings.num_candidates  # type: ignore[attr-defined]
-        return -torch.arange(len(output.sequences), device=output.sequences.device).remainder(num_candidates).float()
+        return first_candidate_scores(output.sequences, state.settings.num_candidates)  # type: ignore[attr-defined]

@@ -434,6 +434,11 @@ class NATGenerationMixin:
         return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
 
 
+def first_candidate_scores(sequences: torch.Tensor, num_candidates: int) -> torch.Tensor:
+    """Returns scores `(R,)` by which the first of the K candidates of a sentence wins; `sequences` are `(R, T)`."""
+    return -torch.arange(len(sequences), device=sequences.device).remainder(num_candidates).float()
+
+
 def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
     """Averages the probabilities of an ensemble.
 

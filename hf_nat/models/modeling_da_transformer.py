@@ -221,11 +221,12 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             hidden_states = self._decode(canvas, source, encoder_outputs).last_hidden_state
             links, weight = self.links(hidden_states, is_vertex), self.lm_head.weight
             match = label_log_probs(hidden_states, weight, is_vertex, targets)
-            predicted = reduce_logits(hidden_states[is_vertex], weight, lambda logits: logits.argmax(dim=1))
-        path = best_path(match, links, num_labels, is_vertex.sum(dim=1))[:, 1:]
-        eligible = content_mask(labels.ne(-100)) & (path >= 0)
-        vertices = path.clamp(min=0)
-        same = eligible & (canvas.masked_scatter(is_vertex, predicted).gather(1, vertices) == labels)
+            path = best_path(match, links, num_labels, is_vertex.sum(dim=1))[:, 1:]
+            eligible = content_mask(labels.ne(-100)) & (path >= 0)
+            vertices = path.clamp(min=0)
+            on_path = hidden_states.gather(1, vertices.unsqueeze(2).expand(-1, -1, hidden_states.shape[2]))
+            predicted = reduce_logits(on_path[eligible], weight, lambda logits: logits.argmax(dim=1))
+        same = eligible & (labels.masked_scatter(eligible, predicted) == labels)
         counts = (eligible & ~same).sum(dim=1).double() * ratio + 0.5
         revealed = reveal(eligible, counts.clamp(max=eligible.sum(dim=1)), uniforms)
         # A column more takes what is not revealed.

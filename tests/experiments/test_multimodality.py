@@ -80,6 +80,9 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     is_unknown = [token not in known for tokens in written for token in tokens]
     assert systems["AT"]["unknown_share"] == pytest.approx(np.mean(is_unknown))
     assert systems["real targets"]["unknown_share"] == 0
+    # Test targets are made of what training has; hardly trained models join pieces as no text does.
+    assert 0 <= systems["real targets"]["unknown_share"] < 0.1
+    assert all(0 <= system["unknown_share"] <= 1 for system in systems.values())
     corpora = {measured["name"]: measured["words"] for measured in results["corpora"]}
     assert list(corpora) == [*LANGS, "concatenated", "random selection", "distilled"]
     assert [row["num_pairs"] for row in corpora.values()] == [150, 150, 150, 450, 150, 100]
