@@ -8,7 +8,6 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from .files import atomic_folder, atomic_path
 __all__ = [
     "atomic_folder",
     "atomic_path",
-    "check_settings",
     "environment",
     "peak_memory_mb",
     "progress_bar",
@@ -48,35 +46,6 @@ def read_json(path: str | Path) -> Any:
         raise json.JSONDecodeError(f"`{path}` must be JSON: {error.msg}", error.doc, error.pos) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
-
-
-def check_settings(folder: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuses to go on in a folder that was begun with other settings.
-
-    Args:
-        folder (`str` or `Path`): the folder, for the message.
-        found (`Mapping[str, Any]`): settings that the folder was begun with, as a JSON file holds them.
-        wanted (`Mapping[str, Any]`): settings of this run.
-
-    Raises:
-        ValueError: naming the first setting that differs, with both values.
-    """
-    before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise ValueError(
-                f"`{name}` must be the same in every run into {str(folder)!r}: it was {before.get(name)!r}, got "
-                f"{now.get(name)!r}. Use another `output_dir`, or delete this one."
-            )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of nested dicts with dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def sha256_file(path: str | Path) -> str:

@@ -163,7 +163,9 @@ class Step(ABC):
             return None
         try:
             record = read_json(self.record_path)
-            is_record = {"step", "settings", "inputs", "finished"} <= record.keys()
+            is_record = {"step", "finished"} <= record.keys() and all(
+                isinstance(record.get(part), dict) for part in ("settings", "inputs")
+            )
         except (ValueError, AttributeError) as error:
             raise ValueError(f"`{self.record_path}` must be the JSON record of a step: {error}. {_REMEDY}") from error
         if not is_record or record["step"] != self.name:
