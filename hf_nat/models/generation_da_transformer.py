@@ -37,9 +37,9 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
     """Generation for a model that predicts a graph of vertices: one round, no length predictor.
 
     `graph_decoding` says how a path is found: `greedy` takes the most probable step, `lookahead` the most probable
-    pair of step and token, `viterbi` the most probable pair of path and tokens; only there lengths compete, by
-    `viterbi_length_penalty`, and the best paths of `num_candidates` lengths can be had. `collapse_repeats` is what the
-    authors' code always does.
+    pair of step and token, `viterbi` the most probable pair of path and tokens, where `viterbi_length_penalty` decides
+    between lengths. Of several `num_candidates` the first is that path; the others are the best ones of `viterbi`,
+    each of another length. `collapse_repeats` is what the authors' code always does.
 
     Source: Huang et al. 2022 (greedy, lookahead); Shao et al. 2022 (arXiv:2210.05193; joint Viterbi).
     """
@@ -60,11 +60,6 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         if settings.graph_decoding not in GRAPH_DECODINGS:
             raise ValueError(
                 f"`graph_decoding` must be one of {', '.join(GRAPH_DECODINGS)}, got {settings.graph_decoding!r}."
-            )
-        if settings.num_candidates > 1 and settings.graph_decoding != "viterbi":
-            raise ValueError(
-                f"`num_candidates` must be 1 for `graph_decoding` {settings.graph_decoding!r}, got "
-                f"{settings.num_candidates}. Use 'viterbi'."
             )
         return settings
 
@@ -163,19 +158,22 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
     def _paths(self, state: DATransformerState, word_scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
         """Finds paths `[B, K, L]` between the ends of graphs."""
         is_vertex, settings = state.tokens.ne(self.config.pad_token_id), state.settings
-        num_vertices = is_vertex.sum(dim=1)
-        if settings.graph_decoding == "viterbi":
+        num_vertices, num_candidates = is_vertex.sum(dim=1), settings.num_candidates
+        found = []
+        if settings.graph_decoding != "viterbi":
+            looks_ahead = settings.graph_decoding == "lookahead"
+            path = follow(links + word_scores.unsqueeze(1) if looks_ahead else links, num_vertices)
+            path &= content_mask(is_vertex)
+            path[:, 0] = False
+            found.append(path.unsqueeze(1))
+            num_candidates -= 1
+        if num_candidates:
             # Twice the source is enough for a translation.
             max_words = torch.minimum(2 * state.attention_mask.sum(dim=1), num_vertices - 2)
             max_words = max_words.clamp(max=settings.max_length - 1)
-            return joint_viterbi(
-                links, word_scores, num_vertices, max_words, settings.viterbi_length_penalty, settings.num_candidates
-            )
-        if settings.graph_decoding == "lookahead":
-            links = links + word_scores.unsqueeze(1)
-        path = follow(links, num_vertices) & content_mask(is_vertex)
-        path[:, 0] = False
-        return path.unsqueeze(1)
+            penalty = settings.viterbi_length_penalty
+            found.append(joint_viterbi(links, word_scores, num_vertices, max_words, penalty, num_candidates))
+        return torch.cat(found, dim=1)
 
     def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
         """Returns scores by which the first candidate, the best path, wins."""
