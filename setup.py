@@ -18,6 +18,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=[*find_packages(include=["hf_nat", "hf_nat.*"]), "hf_nat.hub_cards"],
+    py_modules=["hf_nat_cli"],
     # The card templates stand at the top of the repository and are installed as a package of data files.
     package_dir={"hf_nat.hub_cards": "hub_cards"},
     package_data={
@@ -26,7 +27,7 @@ setup(
         "hf_nat.experiments": ["templates/*.jinja"],
         "hf_nat.hub_cards": ["*.jinja", "*.bib"],
     },
-    entry_points={"console_scripts": ["hf-nat = hf_nat.cli.main:main"]},
+    entry_points={"console_scripts": ["hf-nat = hf_nat_cli:main"]},
     install_requires=[
         "torch>=2.6",
         "transformers>=5.17",
@@ -38,6 +39,7 @@ setup(
         "sacremoses>=0.1",
         "snowballstemmer>=3.0",
         "matplotlib>=3.9",
+        "pillow>=10.0",
         "jinja2>=3.1",
         "markdown>=3.5",
         "pyyaml>=6.0",

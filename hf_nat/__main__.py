@@ -2,7 +2,7 @@
 
 import sys
 
-from .cli.main import main
+from hf_nat_cli import main
 
 
 if __name__ == "__main__":

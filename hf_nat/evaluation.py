@@ -8,20 +8,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import option
-from .data.corpora import load_corpus
-from .inference import DecodingArguments, load_model, process_state, translate
+from .data.arguments import CorpusArguments, first_rows
+from .decoding import DecodingArguments, load_model, translate
+from .metrics.sentence_statistics import bleu_record, sentence_statistics
 from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
+from .processes import process_state
 from .utils import atomic_path, environment, write_json
 
 
 IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")
 
 
-@dataclass
-class SplitArguments:
+@dataclass(frozen=True, kw_only=True)
+class SplitArguments(CorpusArguments):
     """Which model translates which split of which corpus.
 
     Raises:
@@ -29,21 +32,20 @@ class SplitArguments:
     """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
-    corpus: str = field(
-        metadata={"help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}"}
-    )
-    source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
-    target_lang: str = field(metadata={"help": "language key of the target"})
     split: str = option("test", "split to translate")
-    config_name: str | None = option(None, "configuration of a Hub corpus")
     max_samples: int | None = option(None, "translate only the first sentences")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.max_samples is not None and self.max_samples < 1:
             raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
 
+    def load_rows(self) -> Dataset:
+        """Loads the rows that are translated."""
+        return first_rows(self.load(self.split), self.max_samples)
 
-@dataclass
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateArguments(SplitArguments):
     """Which model is scored on which split, by which metrics, and where the result goes."""
 
@@ -59,6 +61,19 @@ class EvaluateArguments(SplitArguments):
         super().__post_init__()
         # A wrong name is an error now, not after an hour of translation.
         metric_recipes(self.metrics, self.scoring["options"])
+
+    @property
+    def folder(self) -> Path:
+        """Where the result goes.
+
+        Raises:
+            ValueError: if `output_dir` is missing for a model that is no local folder.
+        """
+        if self.output_dir is not None:
+            return Path(self.output_dir)
+        if not Path(self.model).is_dir():
+            raise ValueError(f"`output_dir` must be given for a model that is no local folder, got {self.model!r}.")
+        return Path(self.model) / f"eval-{self.split}"
 
     @property
     def scoring(self) -> dict[str, Any]:
@@ -77,14 +92,14 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
 
     Returns:
-        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100), sentences per second
+        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100; BLEU with
+        the statistics of each sentence), sentences per second
         (loading left out), mean number of rounds of a NAT model, and what they were measured with.
 
     Raises:
         ValueError: if a decoding option does not belong to the kind of model, or `output_dir` is missing for a model
             that is no local folder.
     """
-    output_dir = _output_dir(args)
     model, tokenizer = load_model(args.model)
     decoding = decoding or DecodingArguments()
     generate_kwargs = decoding.generate_kwargs(model)
@@ -98,9 +113,9 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     }
     if not process_state().is_main_process:
         return metrics
-    with atomic_path(output_dir / "translations.txt") as temporary:
+    with atomic_path(args.folder / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    write_json(output_dir / "metrics.json", metrics)
+    write_json(args.folder / "metrics.json", metrics)
     return metrics
 
 
@@ -132,11 +147,16 @@ def measure(
     texts = [translation.text for translation in translations]
     references = [pair[args.target_lang] for pair in pairs]
     scores = score_translations(texts, references, target_lang=args.target_lang, **(scoring or {}))
+    entries = {name: _entry(score) for name, score in scores.items() if score.reason is None}
+    if "bleu" in entries:
+        # What a paired test over sentences and seeds needs of this system, long after its translations are gone.
+        _, statistics = sentence_statistics(texts, references, target_lang=args.target_lang)
+        entries["bleu"]["sentence_statistics"] = bleu_record(statistics)
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     return texts, {
         "num_sentences": len(pairs),
         "num_truncated": sum(translation.truncated for translation in translations),
-        "scores": {name: _entry(score) for name, score in scores.items() if score.reason is None},
+        "scores": entries,
         "without_score": {name: score.reason for name, score in scores.items() if score.reason is not None},
         "seconds": round(seconds, 3),
         "sentences_per_second": round(len(pairs) / seconds, 3),
@@ -150,24 +170,8 @@ def _entry(score: MetricScore) -> dict[str, Any]:
     return {"score": score.score, "signature": score.signature, **interval}
 
 
-def _output_dir(args: EvaluateArguments) -> Path:
-    if args.output_dir is not None:
-        return Path(args.output_dir)
-    if not Path(args.model).is_dir():
-        raise ValueError(f"`output_dir` must be given for a model that is no local folder, got {args.model!r}.")
-    return Path(args.model) / f"eval-{args.split}"
-
-
 def load_pairs(args: SplitArguments) -> list[dict[str, str]]:
     """Returns the texts of a split by language, in their order."""
     with process_state().main_process_first():
-        rows = load_corpus(
-            args.corpus,
-            args.split,
-            source_lang=args.source_lang,
-            target_lang=args.target_lang,
-            config_name=args.config_name,
-        )
-    if args.max_samples is not None:
-        rows = rows.select(range(min(args.max_samples, len(rows))))
+        rows = args.load_rows()
     return rows["translation"][:]

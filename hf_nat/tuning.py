@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +11,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from .config import option
+from .decoding import DecodingArguments, load_model
 from .evaluation import SplitArguments, load_pairs, measure
-from .inference import DecodingArguments, load_model, process_state
 from .metrics.translation import DEFAULT_METRICS
-from .utils import environment, read_json, sha256_file, write_json
+from .processes import process_state
+from .utils import environment, read_json, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -27,12 +26,10 @@ _DEFAULT_VALUES: dict[str, Callable[[PreTrainedConfig], Sequence[float]]] = {
     "eos_penalty": lambda config: (0.0, 0.5, 1.0, 1.5, 2.0, 3.0),
     "expert": lambda config: range(config.num_experts),
 }
-# Keys of a generation config that say nothing about decoding.
-_NO_SETTINGS = {"transformers_version", "_from_model_config"}
 _LOWER_IS_BETTER = ("ter",)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class TuneArguments(SplitArguments):
     """Which knob of which model is tuned on which split; `model` is a folder.
 
@@ -55,8 +52,8 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     """Translates a split once for each value of a knob and sets the best one in `generation_config.json`.
 
     The processes of a launcher share the sentences out; the main one writes.
-    `tune-KNOB.json` in the model's folder is written after every value. A value that it holds already, for the same
-    weights, texts and other settings, is not measured again, and takes part in the choice.
+    `tune-KNOB.json` in the model's folder is written after every value. A value that it holds already is not measured
+    again, and takes part in the choice.
 
     Args:
         args (`TuneArguments`): model, corpus and knob.
@@ -76,14 +73,12 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
     model, tokenizer = load_model(folder)
     decoding = decoding or DecodingArguments()
-    knob = _knob(args, model)
-    values = _values(knob, args.values, model, decoding)
+    knob = chosen_knob(args, model)
+    values = chosen_values(knob, args.values, model, decoding)
     pairs = load_pairs(args)
-    path = folder / f"tune-{knob}.json"
-    identity = _identity(knob, args, model, decoding, pairs)
-    report = read_json(path) if path.is_file() else {}
-    if any(report.get(name) != value for name, value in identity.items()):
-        report = {**identity, "results": []}
+    path = results_path(folder, knob)
+    report = read_json(path) if path.is_file() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
+    report |= {"split": args.split, "num_sentences": len(pairs)}
     generate_kwargs = decoding.generate_kwargs(model)
     for value in values:
         if value in [result["value"] for result in report["results"]]:
@@ -92,7 +87,7 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         _, measured = measure(model, tokenizer, pairs, args, scoring, **{**generate_kwargs, knob: value})
         result = {
             "value": value,
-            **measured["scores"][args.metric],
+            **{name: measured["scores"][args.metric][name] for name in ("score", "signature")},
             **{name: measured[name] for name in ("seconds", "iterations_mean")},
         }
         logger.info(f"{knob} {value:g}: {args.metric} {result['score']:.2f} in {result['seconds']:.1f} s")
@@ -105,19 +100,28 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     return report
 
 
-def default_knob(model: PreTrainedModel) -> str | None:
-    """Returns the knob of a model that should be tuned: `eos_penalty`, `expert`, or `None` where it has neither."""
-    return next((name for name in _DEFAULT_VALUES if name in _knobs(model)), None)
+def results_path(folder: str | Path, knob: str) -> Path:
+    """Returns the file of a knob's results."""
+    return Path(folder) / f"tune-{knob}.json"
 
 
-def _knobs(model: PreTrainedModel) -> dict[str, Any]:
+def default_knob(model_class: Any) -> str | None:
+    """Returns the knob of a model, or class of models, that should be tuned: `eos_penalty`, `expert`, or None."""
+    return next((name for name in _DEFAULT_VALUES if name in _knobs(model_class)), None)
+
+
+def _knobs(model: Any) -> dict[str, Any]:
     """Returns the decoding knobs of a model that are numbers, with their defaults."""
     defaults: dict[str, Any] = getattr(model, "generation_defaults", {})
     return {name: default for name, default in sorted(defaults.items()) if type(default) in (int, float)}
 
 
-def _knob(args: TuneArguments, model: PreTrainedModel) -> str:
-    """Returns the knob that is tuned."""
+def chosen_knob(args: TuneArguments, model: PreTrainedModel) -> str:
+    """Returns the knob that is tuned.
+
+    Raises:
+        ValueError: if the model has none, or not this one.
+    """
     knobs = list(_knobs(model))
     if not knobs:
         raise ValueError(f"`model` must be a NAT model or a mixture of experts, got a {type(model).__name__}.")
@@ -127,10 +131,14 @@ def _knob(args: TuneArguments, model: PreTrainedModel) -> str:
     return knob
 
 
-def _values(
+def chosen_values(
     knob: str, values: Sequence[float] | None, model: PreTrainedModel, decoding: DecodingArguments
 ) -> list[float]:
-    """Returns the values to try, smallest first, as integers where the knob counts something."""
+    """Returns the values to try, smallest first, as integers where the knob counts something.
+
+    Raises:
+        ValueError: if there are none, the model does not have one of them, or the knob is set elsewhere as well.
+    """
     if (given := getattr(decoding, knob)) is not None:
         raise ValueError(f"`{knob}` must be left out while it is tuned, got {given}.")
     if not values and knob not in _DEFAULT_VALUES:
@@ -144,28 +152,6 @@ def _values(
     for value in values:  # Those that the model does not have are an error now, not after the others.
         replace(decoding, **cast(Any, {knob: value})).options(model)
     return sorted(set(values))
-
-
-def _identity(
-    knob: str,
-    args: TuneArguments,
-    model: PreTrainedModel,
-    decoding: DecodingArguments,
-    pairs: Sequence[dict[str, str]],
-) -> dict[str, Any]:
-    """Collects everything that a score depends on beside the knob's value."""
-    texts = [(pair[args.source_lang], pair[args.target_lang]) for pair in pairs]
-    settings = {**cast(Any, model).generation_defaults, **cast(Any, model).generation_config.to_diff_dict()}
-    return {
-        "knob": knob,
-        "metric": args.metric,
-        **{name: getattr(args, name) for name in ("corpus", "config_name", "split", "source_lang", "target_lang")},
-        "num_sentences": len(pairs),
-        "corpus_sha256": hashlib.sha256(json.dumps(texts).encode()).hexdigest(),
-        "weights_sha256": {path.name: sha256_file(path) for path in sorted(Path(args.model).glob("*.safetensors"))},
-        "generation_config": {name: settings[name] for name in sorted(settings.keys() - {knob} - _NO_SETTINGS)},
-        "decoding": {name: value for name, value in decoding.options(model).items() if name != knob},
-    }
 
 
 def _best(results: Sequence[dict[str, Any]], metric: str) -> float:

@@ -1,4 +1,4 @@
-"""Small things every part needs: JSON files, checksums, atomic writes, the environment of a run."""
+"""Small things every part needs: JSON files, checksums, the environment of a run. Files are written by `files`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import json
 import os
 import platform
 import resource
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,42 +16,22 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
+from .files import atomic_folder, atomic_path
+
+
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "check_settings",
+    "environment",
+    "peak_memory_mb",
+    "progress_bar",
+    "read_json",
+    "sha256_file",
+    "write_json",
+]
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses", "ctranslate2")
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path` and moves it there when the block ends without an error.
-
-    A process killed inside the block leaves `path` as it was.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
-
-    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
-    it a hidden folder that the next call for `path` removes.
-    """
-    path = Path(path).resolve()
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -63,8 +41,13 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Reads a JSON file; raises a ValueError with its name if it is damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise json.JSONDecodeError(f"`{path}` must be JSON: {error.msg}", error.doc, error.pos) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
 
 
 def check_settings(folder: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
-from hf_nat.inference import load_model
+from hf_nat.decoding import load_model
 from hf_nat.utils import environment, progress_bar, write_json
 
 

@@ -35,9 +35,10 @@ import torch
 from datasets import Dataset
 
 from hf_nat.data.corpora import load_corpus
-from hf_nat.distillation import DistillArguments, distill
-from hf_nat.experiments.report import Table
-from hf_nat.inference import encode_sources, load_model
+from hf_nat.decoding import encode_sources, load_model
+from hf_nat.distillation import DistillArguments
+from hf_nat.reporting import Table
+from hf_nat.steps import distill
 from hf_nat.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 
 

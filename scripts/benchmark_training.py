@@ -34,8 +34,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
-from hf_nat.experiments.report import Table
 from hf_nat.models import ARCHITECTURES, SIZES, marian_config, new_teacher, size_config
+from hf_nat.reporting import Table
 from hf_nat.training.sampler import TokenBatchSampler
 from hf_nat.training.trainer import CrossEntropyLoss
 from hf_nat.utils import environment, progress_bar, write_json

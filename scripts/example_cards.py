@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
+from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.config import load_config
-from hf_nat.hub import write_corpus_card, write_model_card
 from hf_nat.models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.utils import read_json, write_json
@@ -24,7 +24,7 @@ from hf_nat.utils import read_json, write_json
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "hub_cards/examples"
 MULTI30K = ROOT / "configs/multi30k"
-MEASURES = MULTI30K / "measures"
+MEASURES = MULTI30K / "results/measures"
 
 
 def example_cards() -> dict[str, str]:
@@ -40,7 +40,7 @@ def example_cards() -> dict[str, str]:
             _corpus(corpora / measured["name"], real, measured)
         _corpus(Path("runs/multi30k/distilled_mini"), real, distilled[0])
         teacher = _model("teacher_mini", MEASURES / "teacher_mini_beam5.json")
-        student = _model("vanilla_nat_distilled", MULTI30K / "strategies/vanilla_nat_beam.json")
+        student = _model("vanilla_nat_distilled", MULTI30K / "results/strategies/vanilla_nat_beam.json")
         cards = {
             "teacher_card.md": write_model_card(teacher),
             "student_card.md": write_model_card(student),

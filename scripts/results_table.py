@@ -1,6 +1,6 @@
 """Prints the results table of a corpus from the committed metrics of its runs.
 
-    python scripts/results_table.py configs/multi30k/results [configs/multi30k/benchmark/cpu.json]
+    python scripts/results_table.py configs/multi30k/results/systems [configs/multi30k/results/benchmark/cpu.json]
 
 Every `<run>.json` in the folder is a metrics.json that `hf-nat evaluate` wrote; `<run>_seed<n>.json` is the same run
 from another seed. A row is the mean over the seeds, with half the distance of the best from the worst. A benchmark of
@@ -15,7 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from hf_nat.experiments.report import Table
+from hf_nat.reporting import Table
 from hf_nat.utils import read_json
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """How the estimate of complexity C(d) comes to its true value on the toy corpus, where p(y|x) is known.
 
-    python scripts/toy_complexity.py --output_dir configs/toy/complexity
+    python scripts/toy_complexity.py --output_dir configs/toy/results/complexity
 
 Draws corpora of growing size and estimates C(d) from the links of the aligner, and from the true ones. What separates
 the first from the exact value is estimation and alignment, what separates the second is estimation alone.
@@ -18,8 +18,8 @@ from typing import Any
 
 from hf_nat.alignment import align
 from hf_nat.data import ToyTask
-from hf_nat.experiments.report import Table, plot_curves
 from hf_nat.metrics import corpus_complexity
+from hf_nat.reporting import Table, plot_curves
 from hf_nat.utils import environment, write_json
 
 

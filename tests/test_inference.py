@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import MarianMTModel
 
-from hf_nat.inference import Translation, load_model, token_batches, translate, translate_stream
+from hf_nat.decoding import Translation, load_model, token_batches, translate, translate_stream
 from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 
 
@@ -99,10 +99,10 @@ def test_output_at_its_length_limit_is_truncated(copy_teacher, tiny_tokenizer, s
 
 def test_a_source_beyond_the_positions_is_cut_flagged_and_counted(copy_teacher, tiny_tokenizer, caplog):
     sources = ["hello", "a dog runs " * 100, "b" * 100]
-    with caplog.at_level(logging.WARNING, logger="hf_nat.inference"):
+    with caplog.at_level(logging.WARNING, logger="hf_nat.decoding"):
         translations = translate(copy_teacher, tiny_tokenizer, sources, num_beams=1)
     assert [translation.truncated for translation in translations] == [False, True, True]
-    assert [record.getMessage() for record in caplog.records if record.name == "hf_nat.inference"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "hf_nat.decoding"] == [
         "Cut 2 of 3 sources to the 64 positions of the model."
     ]
 

@@ -13,13 +13,16 @@ import hf_nat
 ROOT = Path(hf_nat.__file__).parent
 # Lower layers first; packages on one line do not import each other.
 LAYERS = [
-    ("utils", "config", "recommendation"),
-    ("models",),
+    ("files",),
+    ("utils", "config", "languages"),
+    ("models", "processes", "reporting"),
     ("data", "alignment"),
     ("metrics",),
-    ("inference",),
+    ("decoding",),
     ("distillation", "training", "evaluation", "analysis"),
-    ("hub", "tuning", "demo"),
+    ("tuning", "cards", "demo"),
+    ("steps",),
+    ("hub", "recommendation", "quickstart"),
     ("experiments",),
     ("cli",),
 ]

@@ -22,10 +22,10 @@ from hf_nat.data import ToyTask, corpus_texts, generate_toy_corpus, train_tokeni
 from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.shards import corpus_features
 from hf_nat.experiments import proxy, stages
-from hf_nat.experiments.proxy import _leaders
-from hf_nat.experiments.recommend import RecommendArguments, recommend_corpus
-from hf_nat.experiments.students import load_student
 from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
+from hf_nat.recommendation.advice import RecommendArguments, recommend_corpus
+from hf_nat.recommendation.proxies import _leaders
+from hf_nat.recommendation.student_model import load_student
 from hf_nat.utils import read_json, sha256_file, write_json
 
 

@@ -72,7 +72,7 @@ def test_table_is_the_papers() -> None:
 
 
 def test_numbers_of_parameters_are_those_of_the_papers_runs() -> None:
-    from hf_nat.experiments.students import load_student
+    from hf_nat.recommendation.student_model import load_student
 
     found = {}
     for path in (MULTI30K.parent / "wmt14").glob("*_real.yaml"):
@@ -311,12 +311,12 @@ def test_input_that_makes_no_sense(candidates: list[Candidate], proxies: Proxies
 
 
 def test_on_multi30k_it_agrees_with_the_students_that_were_trained() -> None:
-    rows = read_json(MULTI30K / "measures/bpe.json")["corpora"]
+    rows = read_json(MULTI30K / "results/measures/bpe.json")["corpora"]
     keys = ("name", "complexity", "complexity_interval", "faithfulness", "faithfulness_interval")
     measured = {row["name"]: Candidate(*(row[key] for key in keys)) for row in rows[1:]}
     real = replace(Candidate(*(rows[0][key] for key in keys)), faithfulness=0.0, faithfulness_interval=(0.0, 0.0))
     trained = {
-        name: read_json(MULTI30K / f"strategies/vanilla_nat_{name}.json")["scores"]["bleu"]["score"]
+        name: read_json(MULTI30K / f"results/strategies/vanilla_nat_{name}.json")["scores"]["bleu"]["score"]
         for name in ("beam", "greedy", "top-k", "sampling")
     }
     result = recommend([measured[name] for name in trained], student(WEAK), real=real)

@@ -1,17 +1,19 @@
 """The tables of the corpus pages are what the committed metrics say."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
-from hf_nat.experiments.analyze import measures_table
+from hf_nat.analysis import measures_table
 from hf_nat.experiments.born_again import scores_table
 from hf_nat.utils import read_json
 
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "configs/multi30k/README.md").read_text(encoding="utf-8")
+RESULTS = ROOT / "configs/multi30k/results"
+PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
 results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
 training_table = runpy.run_path(str(ROOT / "scripts/benchmark_training.py"))["markdown_table"]
 markdown_table = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))["markdown_table"]
@@ -21,11 +23,12 @@ alignment_table, scaling_table = (
 
 
 def test_multi30k_page_holds_the_table_of_its_metrics():
-    assert results_table(ROOT / "configs/multi30k/results", ROOT / "configs/multi30k/benchmark/cpu.json") in PAGE
+    page = (RESULTS.parent / "README.md").read_text(encoding="utf-8")
+    assert results_table(RESULTS / "systems", RESULTS / "benchmark/cpu.json") in page
 
 
 def test_multi30k_page_holds_the_table_of_its_benchmark():
-    assert markdown_table(read_json(ROOT / "configs/multi30k/benchmark/cpu.json")) in PAGE
+    assert markdown_table(read_json(RESULTS / "benchmark/cpu.json")) in PAGE
 
 
 def test_benchmark_page_holds_the_table_of_the_training_benchmark():
@@ -35,22 +38,22 @@ def test_benchmark_page_holds_the_table_of_the_training_benchmark():
 
 @pytest.mark.parametrize("name", ["words", "bpe"])
 def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
-    measures = read_json(ROOT / f"configs/multi30k/measures/{name}.json")
+    measures = read_json(RESULTS / f"measures/{name}.json")
     assert measures_table(measures["corpora"]).markdown() in PAGE
 
 
 def test_multi30k_page_holds_the_tables_of_born_again_teachers_and_experts():
-    born_again = read_json(ROOT / "configs/multi30k/nano/born_again.json")
+    born_again = read_json(RESULTS / "nano/born_again.json")
     assert scores_table(born_again["iterations"]).markdown() in PAGE
     assert (
         measures_table([born_again["real"], *(row["measures"] for row in born_again["iterations"])]).markdown() in PAGE
     )
-    assert measures_table(read_json(ROOT / "configs/multi30k/nano/measures.json")["corpora"]).markdown() in PAGE
+    assert measures_table(read_json(RESULTS / "nano/measures.json")["corpora"]).markdown() in PAGE
 
 
-@pytest.mark.parametrize("folder", ["longer", "strategies", "nano/results"])
+@pytest.mark.parametrize("folder", ["longer", "strategies", "nano/systems"])
 def test_multi30k_page_holds_the_tables_of_longer_training_and_of_strategies(folder):
-    assert results_table(ROOT / "configs/multi30k" / folder) in PAGE
+    assert results_table(RESULTS / folder) in PAGE
 
 
 def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():
@@ -68,3 +71,16 @@ def test_benchmark_page_holds_the_table_of_the_benchmark_of_distillation():
     table = runpy.run_path(str(ROOT / "scripts/benchmark_distillation.py"))["markdown_table"]
     result = read_json(ROOT / "scripts/results/benchmark_distillation_cpu.json")
     assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").rglob("*.md")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_links_of_the_pages_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
+    for link in (link for link in links if not link.startswith("http")):
+        place, _, section = link.partition("#")
+        found = path.parent / place if place else path
+        assert found.exists(), link
+        headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), flags=re.M) if section else []
+        assert not section or section in [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings], link

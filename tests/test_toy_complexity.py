@@ -27,6 +27,6 @@ def test_estimate_comes_to_the_exact_value(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_committed_estimates_converge() -> None:
-    result = read_json(ROOT / "configs/toy/complexity/results.json")
+    result = read_json(ROOT / "configs/toy/results/complexity/results.json")
     last = [row for row in result["estimates"] if row["size"] == 30_000]
     assert all(row["aligned"] == pytest.approx(result["exact"], rel=0.005) for row in last)

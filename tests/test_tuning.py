@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokenizerFast
 
 import hf_nat.tuning
+from hf_nat.cards import write_model_card
 from hf_nat.config import load_config
 from hf_nat.data.corpora import load_corpus
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.decoding import DecodingArguments, load_model, translate
+from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
-from hf_nat.hub.cards import write_model_card
-from hf_nat.inference import DecodingArguments, load_model, translate
 from hf_nat.models import (
     CMLMConfig,
     CMLMForConditionalGeneration,
@@ -25,6 +25,7 @@ from hf_nat.models import (
     MoEMarianConfig,
     MoEMarianMTModel,
 )
+from hf_nat.steps import distill
 from hf_nat.tuning import TuneArguments, tune
 from hf_nat.utils import read_json, write_json
 

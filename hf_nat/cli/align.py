@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..alignment import SYMMETRIZATIONS, align, format_links
 from ..config import load_config, option
 from ..data import corpus_tokens, load_corpus
-from ..utils import atomic_path
+from ..data.locations import local_files
+from ..files import open_output
 
 
 @dataclass
@@ -24,13 +24,15 @@ class AlignArguments:
     target_file: str | None = option(None, "text file of target sentences")
     corpus: str | None = option(
         None,
-        "instead of the files: Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}",
+        "instead of the files: Hub id, folder, .parquet/.jsonl/.csv/.tsv file, text pattern with {split} and {lang}",
         aliases=["--dataset"],
     )
     config_name: str | None = option(None, "configuration of a Hub corpus")
     split: str = option("train", "split of the corpus")
     source_lang: str = option("source", "language code of the source: a key of the corpus, and the rules of `moses`")
     target_lang: str = option("target", "language code of the target")
+    source_column: str | None = option(None, "column of the source; default: `translation`, the language or `source`")
+    target_column: str | None = option(None, "column of the target")
     output_file: str = option("-", "Pharaoh lines, one a sentence pair; - is standard output")
     tokens: str = option("space", "space: words between blanks; moses: lower-cased words; or a tokenizer's folder")
     reverse: bool = option(False, "every source word chooses a target word, instead of the other way")
@@ -46,24 +48,24 @@ class AlignArguments:
 def run(argv: Sequence[str]) -> None:
     """Writes the links of a corpus, line n for its row n."""
     (args,) = load_config((AlignArguments,), argv, prog="hf-nat align")
-    rows = load_corpus(
-        args.corpus or [args.source_file, args.target_file],
-        args.split,
-        source_lang=args.source_lang,
-        target_lang=args.target_lang,
-        config_name=args.config_name,
-        streaming=True,
-    )
-    links = align(
-        *(corpus_tokens(rows, lang, args.tokens) for lang in (args.source_lang, args.target_lang)),
-        reverse=args.reverse,
-        symmetrize=args.symmetrize,
-        device=args.device,
-        progress=True,
-    )
-    lines = (f"{format_links(row)}\n" for row in links)
-    if args.output_file == "-":
-        sys.stdout.writelines(lines)
-    else:
-        with atomic_path(args.output_file) as temporary, open(temporary, "w", encoding="utf-8") as output:
-            output.writelines(lines)
+    corpus = args.corpus or [args.source_file, args.target_file]
+    languages = (args.source_lang, args.target_lang)
+    with open_output(args.output_file, inputs=local_files(corpus, args.split, languages)) as output:
+        rows = load_corpus(
+            corpus,
+            args.split,
+            source_lang=args.source_lang,
+            target_lang=args.target_lang,
+            config_name=args.config_name,
+            streaming=True,
+            source_column=args.source_column,
+            target_column=args.target_column,
+        )
+        links = align(
+            *(corpus_tokens(rows, lang, args.tokens) for lang in languages),
+            reverse=args.reverse,
+            symmetrize=args.symmetrize,
+            device=args.device,
+            progress=True,
+        )
+        output.writelines(f"{format_links(row)}\n" for row in links)

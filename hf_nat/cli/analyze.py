@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from ..analysis import AnalyzeArguments, measures_table
 from ..config import load_config
-from ..experiments.analyze import AnalyzeArguments, analyze, measures_table
-from ..hub.cards import write_corpus_card
+from ..steps import Analyze
 
 
 def run(argv: Sequence[str]) -> None:
     """Measures corpora, and brings the cards of distilled ones up to date."""
-    (args,) = load_config((AnalyzeArguments,), argv, prog="hf-nat analyze")
-    results = analyze(args)
-    for corpus in args.distilled_corpora.values():
-        if (Path(corpus) / "manifest.json").is_file():
-            write_corpus_card(corpus)
-    print(measures_table(results["corpora"]).markdown())
-    print(f"Report: {Path(args.output_dir) / 'report.html'}")
+    step = Analyze(*load_config((AnalyzeArguments,), argv, prog="hf-nat analyze"))
+    step.run()
+    print(measures_table(step.results["corpora"]).markdown())
+    print(f"Report: {step.folder / 'report.html'}")

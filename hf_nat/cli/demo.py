@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from ..config import load_config, option
+from ..decoding import DecodingArguments
 from ..demo.app import build_demo
 from ..hub.spaces import write_demo_space
-from ..inference import DecodingArguments
 
 
 @dataclass

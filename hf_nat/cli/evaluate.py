@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..config import load_config
-from ..evaluation import EvaluateArguments, evaluate
-from ..hub.cards import write_model_card
-from ..inference import DecodingArguments, process_state
+from ..decoding import DecodingArguments
+from ..evaluation import EvaluateArguments
+from ..processes import process_state
+from ..steps import Evaluate
 
 
 def run(argv: Sequence[str]) -> None:
     """Scores a model on a test split, and brings the card of a local model up to date."""
-    args, decoding = load_config((EvaluateArguments, DecodingArguments), argv, prog="hf-nat evaluate")
-    metrics = evaluate(args, decoding)
+    step = Evaluate(*load_config((EvaluateArguments, DecodingArguments), argv, prog="hf-nat evaluate"))
+    step.run()
     if not process_state().is_main_process:
         return
-    if Path(args.model).is_dir():
-        write_model_card(args.model)
+    metrics = step.metrics
     for name, score in metrics["scores"].items():
         interval = " [{:.2f}, {:.2f}]".format(*score["interval"]) if "interval" in score else ""
         print(f"{name:<10} {score['score']:6.2f}{interval}  {score['signature']}")

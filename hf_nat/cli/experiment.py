@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..config import load_config
 from ..experiments.registry import EXPERIMENTS
-from ..inference import process_state
+from ..processes import process_state
 
 
 def run(argv: Sequence[str]) -> None:
@@ -23,9 +23,13 @@ def run(argv: Sequence[str]) -> None:
     )
     parser.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help="one of those below")
     name = parser.parse_args(argv[:1]).name
+    run_study(name, argv[1:], f"hf-nat experiment {name}")
+
+
+def run_study(name: str, argv: Sequence[str], prog: str) -> None:
+    """Runs a study and prints its report."""
     study = EXPERIMENTS[name]
-    (args,) = load_config((study.arguments,), argv[1:], prog=f"hf-nat experiment {name}")
-    report = study.run(args)
+    report = study.run(*load_config((study.arguments,), argv, prog=prog))
     if process_state().is_main_process:
         print(report.with_suffix(".md").read_text(encoding="utf-8"))
         print(f"Report: {report.resolve()}")

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import load_config
-from ..distillation import FilterArguments, filter_corpus
-from ..hub.cards import write_corpus_card
+from ..distillation import FilterArguments
+from ..steps import Filter
 from ..utils import read_json
 
 
 def run(argv: Sequence[str]) -> None:
     """Leaves suspicious rows of a distilled corpus out and writes the new corpus's card."""
-    (args,) = load_config((FilterArguments,), argv, prog="hf-nat filter")
-    folder = filter_corpus(args)
-    write_corpus_card(folder)
+    folder = Filter(*load_config((FilterArguments,), argv, prog="hf-nat filter")).run()
     manifest = read_json(folder / "manifest.json")
     applied = manifest["filters"][-1]
     print(f"{folder}: {manifest['counts']['train']} of {applied['num_rows']} training pairs stay")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import load_config
-from ..experiments.recommend import RecommendArguments, recommend_corpus, recommendation_table, verdict
+from ..recommendation.advice import RecommendArguments, recommend_corpus, recommendation_table, verdict
 
 
 def run(argv: Sequence[str]) -> None:

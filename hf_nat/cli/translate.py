@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from ..config import load_config, option
 from ..data.corpora import read_lines
-from ..inference import DecodingArguments, load_model, translate_stream
+from ..decoding import DecodingArguments, load_model, translate_stream
+from ..files import open_output
+
+
+_WINDOW = 1000
 
 
 @dataclass
 class TranslateArguments:
-    """What is translated by which model."""
+    """What is translated by which model.
+
+    Raises:
+        ValueError: if `window` is below 1.
+    """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
     input: str = option("-", "text file (plain or .gz), one sentence a line; - is standard input")
-    output: str = option("-", "text file, one translation a line; - is standard output")
-    window: int = option(1000, "sentences read, sorted by length and translated at a time")
+    output: str = option("-", "text file (packed as .gz), one translation a line; - is standard output")
+    window: int | None = option(
+        None, f"sentences read, sorted by length and translated at a time; default: {_WINDOW}, 1 at a terminal"
+    )
+
+    def __post_init__(self) -> None:
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"`window` must be >= 1, got {self.window}.")
 
 
 def run(argv: Sequence[str]) -> None:
     """Translates line by line; line n of the output is line n of the input, an empty line stays empty."""
     args, decoding = load_config((TranslateArguments, DecodingArguments), argv, prog="hf-nat translate")
-    model, tokenizer = load_model(args.model)
-    translations = translate_stream(
-        model, tokenizer, read_lines(args.input), window=args.window, progress=True, **decoding.generate_kwargs(model)
-    )
-    with nullcontext(sys.stdout) if args.output == "-" else open(args.output, "w", encoding="utf-8") as output:
-        for translation in translations:
+    if args.input != "-":
+        os.stat(args.input)  # A missing file is told before the model is loaded.
+    is_dialogue = args.input == "-" and sys.stdin.isatty()
+    window = args.window or (1 if is_dialogue else _WINDOW)
+    with open_output(args.output, inputs=[args.input]) as output:
+        model, tokenizer = load_model(args.model)
+        translations = translate_stream(
+            model,
+            tokenizer,
+            read_lines(args.input),
+            window=window,
+            progress=not is_dialogue,
+            **decoding.generate_kwargs(model),
+        )
+        for number, translation in enumerate(translations, start=1):
             output.write(f"{translation.text}\n")
+            if number % window == 0:
+                output.flush()  # Who wrote a window waits for it.

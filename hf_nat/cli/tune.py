@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..config import load_config
-from ..hub.cards import write_model_card
-from ..inference import DecodingArguments, process_state
-from ..tuning import TuneArguments, tune
+from ..decoding import DecodingArguments
+from ..processes import process_state
+from ..steps import Tune
+from ..tuning import TuneArguments
 
 
 def run(argv: Sequence[str]) -> None:
     """Tunes a decoding knob on validation, and brings the model's card up to date."""
-    args, decoding = load_config((TuneArguments, DecodingArguments), argv, prog="hf-nat tune")
-    report = tune(args, decoding)
+    step = Tune(*load_config((TuneArguments, DecodingArguments), argv, prog="hf-nat tune"))
+    step.run()
     if not process_state().is_main_process:
         return
-    write_model_card(args.model)
+    args, report = step.args, step.report
     knob, rounds = report["knob"], report["results"][0]["iterations_mean"] is not None
     print(f"{knob:>16} {args.metric:>9} {'seconds':>9}" + (f" {'rounds':>7}" if rounds else ""))
     for result in report["results"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .corpora import load_corpus
-from .encoding import EncodingReport, encode, encode_corpus
+from .encoding import EncodingReport, encode, encode_corpus, has_content, is_blank
 from .multi_target import concatenate_targets, select_targets
 from .tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .tokens import corpus_tokens, tokenize, tokenizer_checksum
@@ -20,6 +20,8 @@ __all__ = [
     "encode",
     "encode_corpus",
     "generate_toy_corpus",
+    "has_content",
+    "is_blank",
     "load_corpus",
     "load_tokenizer",
     "select_targets",

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 import glob
-import gzip
-import json
+import os
 import re
-import sys
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from itertools import zip_longest
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from datasets import (
     Dataset,
-    Features,
     IterableDataset,
-    Translation,
     get_dataset_config_names,
     get_dataset_split_names,
     load_dataset,
     load_dataset_builder,
 )
 from datasets.exceptions import DatasetGenerationError
-from pyarrow import ArrowInvalid
+from transformers.utils import logging
 
-from ..utils import sha256_file
+from .columns import Pair, choose_pair, empty_split, parquet_columns, read_schema, to_translation
+from .locations import (
+    TEXT_TABLES,
+    find_file,
+    find_files,
+    is_table,
+    local_or_hub,
+    same_rows_for_every_split,
+    text_patterns,
+    unknown_split,
+)
+from .readers import load_tables, load_text
+from .text_files import read_lines, regular_files, scratch_folder
 
 
-_JSON_LINES = (".jsonl", ".jsonl.gz")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+logger = logging.get_logger(__name__)
+
+__all__ = ["load_corpus", "read_lines", "same_rows_for_every_split"]
 
 
 def load_corpus(
@@ -45,19 +51,25 @@ def load_corpus(
     config_name: str | None = None,
     revision: str | None = None,
     streaming: bool = False,
+    source_column: str | None = None,
+    target_column: str | None = None,
 ) -> Dataset | IterableDataset:
-    """Loads a parallel corpus with rows `{"translation": {source_lang: ..., target_lang: ...}}`, other columns kept.
+    """Loads a parallel corpus with rows `{"translation": {source_lang: ..., target_lang: ...}}`.
 
-    Lines of text files end at `"\\n"` only; one `"\\r"` before it is removed. Every line is one sentence and none is
-    left out, not even an empty one. Text and jsonl files are cached by their content.
+    Other columns come along as far as all files have them in types that one can hold. Lines of text files end at
+    `"\\n"` only; one `"\\r"` before it is removed. Every line is one sentence and none is left out, not even an empty
+    one. Text, jsonl, CSV and TSV files are cached by their content; pipes are read once.
 
     Args:
         corpus (`str`, `Path` or sequence of two of them): one of
             - a Hub dataset id, or a local folder in Hub layout;
-            - a `.parquet`, `.jsonl` or `.jsonl.gz` file or glob, `{split}` in it standing for the split;
+            - a `.parquet`, `.jsonl`, `.csv` or `.tsv` file or glob, the last three also with `.gz`, `{split}` in it
+              standing for the split; CSV and TSV have the names of the columns in their first line and quotes as the
+              csv module has it;
             - a pattern of text files (plain or `.gz`) with `{lang}` and, where the splits are separate files,
               `{split}`: `"multi30k/{split}.{lang}.gz"`;
             - two text files, `[source, target]` or `"source,target"`.
+            What exists is taken as it is, whatever its name; only other names are patterns or lists.
         split (`str`, *optional*, defaults to `"train"`): split to load. Files whose name does not tell the split
             (no `{split}`) serve for every split.
         source_lang (`str`): key of the source language.
@@ -66,270 +78,159 @@ def load_corpus(
         revision (`str`, *optional*): revision of a Hub dataset.
         streaming (`bool`, *optional*, defaults to `False`): return an `IterableDataset` that reads as it goes; rows
             after the first are then checked as they are read.
+        source_column (`str`, *optional*): column of the source sentences, by default the `translation`, else the
+            columns named as the languages, else `source` and `target`.
+        target_column (`str`, *optional*): column of the target sentences, with `source_column`.
 
     Returns:
         `Dataset` or `IterableDataset`: the split, with the feature `Translation([source_lang, target_lang])`.
 
     Raises:
-        FileNotFoundError: if a file or folder is missing.
-        ValueError: on an unknown split or language, an empty split, unequal line counts, invalid UTF-8, damaged
-            files. The message names the file and the line (from 1) or the row (from 0).
+        FileNotFoundError: if a file or folder is missing; a name that looks like a path is not asked of the Hub.
+        OSError: if the Hub does not give a dataset.
+        ValueError: on an unknown split, language or column, an empty split, unequal line counts, invalid UTF-8,
+            damaged files. The message names the file and the line (from 1) or the row (from 0).
     """
     languages = (source_lang, target_lang)
     if source_lang == target_lang:
         raise ValueError(f"`source_lang` and `target_lang` must differ, got {source_lang!r} for both.")
-    if isinstance(corpus, str) and "," in corpus and not Path(corpus).exists():
-        corpus = corpus.split(",")
-    if not isinstance(corpus, str | Path):
-        if len(corpus) != 2:
-            raise ValueError(f"`corpus` must name two text files, [source, target], got {list(corpus)}.")
-        return _load_text([str(path) for path in corpus], split, languages, streaming)
-    pattern = str(corpus)
-    if "{lang}" in pattern:
-        return _load_text([pattern.replace("{lang}", lang) for lang in languages], split, languages, streaming)
-    name = f"split {split!r} of `{pattern}`"
+    columns = _named_columns(source_column, target_column)
+    if texts := text_patterns(corpus, split, languages):
+        if columns is not None:
+            raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {texts}.")
+        return load_text([find_file(text, split) for text in texts], languages, streaming)
+    wanted = _Wanted(str(corpus), split, languages, columns, streaming)
     try:
-        if pattern.endswith((".parquet", *_JSON_LINES)):
-            dataset = _load_files(pattern, split, languages, streaming)
-        else:
-            dataset = _load_repository(pattern, split, config_name or None, revision, streaming)
+        if is_table(wanted.corpus) and not os.path.isdir(wanted.corpus):
+            return _load_files(find_files(wanted.corpus, split), wanted)
+        return _load_repository(wanted, config_name or None, revision)
+    except DatasetGenerationError as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"Rows must have columns of one type in {wanted.name}: {reason:.300}") from error
     except ValueError as error:
         # How `datasets` says that a split has no rows.
-        raise _empty_split(name) if "corresponds to no data" in str(error) else error from None
-    return _to_translation(dataset, languages, name)
+        raise empty_split(wanted.name) if "corresponds to no data" in str(error) else error from None
 
 
-def _load_text(
-    patterns: list[str], split: str, languages: tuple[str, str], streaming: bool
-) -> Dataset | IterableDataset:
-    paths = [_require_file(pattern, split) for pattern in patterns]
-    features = Features({"translation": Translation(languages=list(languages))})
-    return _from_generator(_read_text, paths, languages, features, streaming)
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked of a corpus with columns."""
+
+    corpus: str
+    split: str
+    languages: tuple[str, str]
+    columns: Pair
+    streaming: bool
+
+    @property
+    def name(self) -> str:
+        """The rows, in messages."""
+        return f"split {self.split!r} of `{self.corpus}`"
+
+    def checked(self, dataset: Dataset | IterableDataset) -> Dataset | IterableDataset:
+        """Gives rows that `datasets` read their `translation`."""
+        return to_translation(dataset, self.languages, self.columns, self.name)
+
+    def tables(self, files: Sequence[str]) -> Dataset | IterableDataset:
+        """Reads text files with columns."""
+        dataset = load_tables(files, self.languages, self.columns, self.streaming)
+        return to_translation(dataset, self.languages, None, self.name)
 
 
-def _load_files(pattern: str, split: str, languages: tuple[str, str], streaming: bool) -> Dataset | IterableDataset:
-    files = sorted(glob.glob(pattern.replace("{split}", glob.escape(split)), recursive=True))
-    if not files:
-        _require_file(pattern, split)
-    if pattern.endswith(_JSON_LINES):
-        return _from_generator(_read_json_lines, [Path(file) for file in files], languages, None, streaming)
-    _require_sound_parquet(files)
-    return load_dataset("parquet", data_files=files, split="train", streaming=streaming)
-
-
-def _load_repository(
-    corpus: str, split: str, config_name: str | None, revision: str | None, streaming: bool
-) -> Dataset | IterableDataset:
-    if Path(corpus).is_file():
+def _named_columns(source_column: str | None, target_column: str | None) -> Pair:
+    if source_column is None and target_column is None:
+        return None
+    if source_column is None or target_column is None or source_column == target_column:
         raise ValueError(
-            f"`corpus` must be a .parquet or .jsonl file where it is one file, got `{corpus}`. For parallel text give "
-            "two files, or a pattern with {lang}."
+            "`source_column` and `target_column` must be given together and differ, got "
+            f"{source_column!r} and {target_column!r}."
         )
-    if not Path(corpus).is_dir() and not _HUB_ID.fullmatch(corpus):
-        raise FileNotFoundError(f"`corpus` must be a Hub id, a folder or files, but there is no `{corpus}`.")
-    _require_sound_parquet(sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)))
-    configs = get_dataset_config_names(corpus, revision=revision)
-    if config_name is None and len(configs) > 1 and "default" not in configs:
-        raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
-    if config_name is not None and config_name not in configs:
-        raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
-    if Path(corpus).is_dir():
-        # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last part
-        # of its path and serves the cache of another one, or of the same before it was rewritten.
-        builder = load_dataset_builder(corpus, config_name)
-        source, data_files = builder.name, {name: list(files) for name, files in builder.config.data_files.items()}
-        splits: list[str] = list(data_files)
-    else:
-        source, data_files = corpus, None
-        splits = get_dataset_split_names(corpus, config_name, revision=revision)
-    # A split may also be a slice or a sum in the notation of `datasets`: "train[:1000]+validation".
-    unknown = set(re.sub(r"\[[^]]*\]", "", split).split("+")) - set(splits)
-    if unknown:
-        raise _unknown_split(min(unknown), corpus, splits)
-    return load_dataset(
-        source,
-        None if data_files else config_name,
-        data_files=data_files,
-        split=split,
-        revision=revision,
-        streaming=streaming,
+    return source_column, target_column
+
+
+def _load_files(files: list[str], wanted: _Wanted) -> Dataset | IterableDataset:
+    if not files[0].endswith(".parquet"):
+        return wanted.tables(files)
+    files = regular_files(files)
+    options = {"streaming": wanted.streaming, **parquet_columns(files)}
+    return wanted.checked(
+        load_dataset("parquet", data_files=[glob.escape(file) for file in files], split="train", **options)
     )
 
 
-def _require_file(pattern: str, split: str) -> Path:
-    """Returns the file that `pattern` names, or raises with the splits that it finds instead."""
-    path = Path(pattern.replace("{split}", split))
-    if path.is_file():
-        return path
-    if "{split}" in pattern:
-        before, after = (re.escape(part).replace(r"\*", ".*") for part in pattern.split("{split}", 1))
-        matches = (re.fullmatch(f"{before}(.+){after}", name) for name in glob.glob(pattern.replace("{split}", "*")))
-        splits = {match.group(1) for match in matches if match}
-        if splits:
-            raise _unknown_split(split, pattern, splits)
-    raise FileNotFoundError(f"`corpus` must name existing files, but there is no `{path}`.")
-
-
-def _require_sound_parquet(files: list[str]) -> None:
-    for file in files:
-        try:
-            pq.read_metadata(file)
-        except ArrowInvalid as error:
-            raise ValueError(f"`{file}` must be a parquet file, but it is damaged: {error}") from error
-
-
-def _empty_split(name: str) -> ValueError:
-    return ValueError(f"A split must hold at least one sentence, but there is none in {name}.")
-
-
-def _unknown_split(split: str, corpus: str, splits: Sequence[str] | set[str]) -> ValueError:
-    return ValueError(f"`split` must be one of {sorted(splits)} for `{corpus}`, got {split!r}.")
-
-
-def _from_generator(
-    generator: Callable[..., Iterator[dict[str, Any]]],
-    paths: list[Path],
-    languages: tuple[str, str],
-    features: Features | None,
-    streaming: bool,
-) -> Dataset | IterableDataset:
-    # Tuples: `datasets` takes every list here for a list of shards.
-    kwargs: dict[str, Any] = {"paths": tuple(str(path.resolve()) for path in paths), "languages": languages}
-    if streaming:
-        return IterableDataset.from_generator(generator, features=features, gen_kwargs=kwargs)
-    # The checksums only enter the cache key: an edited file is never served from the cache of its old content.
-    kwargs["checksums"] = tuple(sha256_file(path) for path in paths)
-    try:
-        return Dataset.from_generator(generator, features=features, gen_kwargs=kwargs)
-    except DatasetGenerationError as error:
-        raise (error.__cause__ or error) from None
-
-
-def _read_text(
-    paths: tuple[str, ...], languages: tuple[str, str], checksums: tuple[str, ...] = ()
-) -> Iterator[dict[str, Any]]:
-    """Yields the rows of two parallel text files."""
-    number = 0
-    sides = [read_lines(path) for path in paths]
-    for number, pair in enumerate(zip_longest(*sides), start=1):
-        if None in pair:
-            longer = 0 if pair[1] is None else 1
-            counts = [number - 1, number - 1]
-            counts[longer] = number + sum(1 for _ in sides[longer])
-            raise ValueError(
-                f"Parallel files must have equal line counts, got {counts[0]} lines in `{paths[0]}` and {counts[1]} "
-                f"in `{paths[1]}`: line {number} of `{paths[longer]}` has no partner."
-            )
-        yield {"translation": dict(zip(languages, pair, strict=True))}
-    if number == 0:
-        raise _empty_split(f"`{paths[0]}` and `{paths[1]}`")
-
-
-def _read_json_lines(
-    paths: tuple[str, ...], languages: tuple[str, str], checksums: tuple[str, ...] = ()
-) -> Iterator[dict[str, Any]]:
-    """Yields the objects of jsonl files, `translation` cut down to `languages`."""
-    empty = True
-    for path in paths:
-        for number, line in enumerate(read_lines(path), start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"`{path}` line {number} must be one JSON object: {error}.") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"`{path}` line {number} must be one JSON object, got {line!r:.80}.")
-            yield {**row, "translation": _require_text(row.get("translation"), languages, f"`{path}` line {number}")}
-            empty = False
-    if empty:
-        raise _empty_split(", ".join(f"`{path}`" for path in paths))
-
-
-def read_lines(path: str) -> Iterator[str]:
-    """Yields the lines of a UTF-8 text file without their ends.
-
-    Lines end at `"\\n"` only; one `"\\r"` before it and a byte order mark are removed.
-
-    Args:
-        path (`str`): a plain or `.gz` file; `"-"` is standard input.
-
-    Raises:
-        ValueError: if a line is not UTF-8 or the gzip file is damaged; file and line (from 1) are named.
-    """
-    number = 0
-    try:
-        with _open_bytes(path) as file:
-            for number, line in enumerate(cast(Iterator[bytes], file), start=1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield text.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
+def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
+    corpus = wanted.corpus
+    if os.path.exists(corpus) and not os.path.isdir(corpus):
         raise ValueError(
-            f"`{path}` line {number} must be UTF-8, got byte 0x{error.object[error.start]:02x} at column "
-            f"{error.start + 1} ({error.reason}). Convert the file, for instance with iconv."
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"`{path}` is a damaged gzip file after line {number}: {error}") from error
+            f"`corpus` must be a .parquet, .jsonl, .csv or .tsv file where it is one file, got `{corpus}`. For "
+            "parallel text give two files, or a pattern with {lang}."
+        )
+    for file in sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)):
+        read_schema(file)
+    with local_or_hub(corpus, "corpus"):
+        folder = _without_brackets(corpus)
+        configs = get_dataset_config_names(folder, revision=revision)
+        if config_name is None and len(configs) > 1 and "default" not in configs:
+            raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
+        if config_name is not None and config_name not in configs:
+            raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
+        if os.path.isdir(folder):
+            return _load_folder(folder, wanted, config_name)
+        _require_split(wanted, get_dataset_split_names(corpus, config_name, revision=revision))
+        return _load_from_hub(wanted, config_name, revision)
 
 
-def _open_bytes(path: str) -> AbstractContextManager[IO[bytes]]:
-    if path == "-":
-        return nullcontext(sys.stdin.buffer)
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
+def _load_from_hub(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
+    options: dict[str, Any] = {"split": wanted.split, "revision": revision, "streaming": wanted.streaming}
+    try:
+        return wanted.checked(load_dataset(wanted.corpus, config_name, **options))
+    except DatasetGenerationError:
+        if load_dataset_builder(wanted.corpus, config_name, revision=revision).name != "parquet":
+            raise
+        # Its files differ in columns, of which those of the sentences may be the same.
+        split = re.split(r"[\[+]", wanted.split)[0]
+        first = load_dataset(wanted.corpus, config_name, split=split, revision=revision, streaming=True)
+        used = list(choose_pair(next(iter(first)), wanted.languages, wanted.columns, wanted.name) or ["translation"])
+        logger.warning(f"Of {wanted.name} only the columns {used} are read, as its files differ in others.")
+        return wanted.checked(load_dataset(wanted.corpus, config_name, columns=used, **options))
 
 
-def _to_translation(
-    dataset: Dataset | IterableDataset, languages: tuple[str, str], name: str
-) -> Dataset | IterableDataset:
-    """Checks the `translation` column of `dataset` and gives it the feature `Translation(languages)`."""
-    first = next(iter(dataset), None)
-    if first is None:
-        raise _empty_split(name)
-    if "translation" not in first:
-        raise ValueError(f"A corpus must have a `translation` column, got {sorted(first)} in {name}.")
-    _require_text(first["translation"], languages, f"{name}, row 0")
-    feature = (dataset.features or {}).get("translation")
-    if isinstance(dataset, Dataset) and isinstance(feature, Translation) and set(feature.languages) == set(languages):
-        _require_no_null(dataset, languages, name)
-        return dataset
-    features = dataset.features and Features({**dataset.features, "translation": Translation(list(languages))})
-    return dataset.map(
-        _select_languages,
-        batched=True,
-        with_indices=True,
-        input_columns=["translation"],
-        features=features,
-        fn_kwargs={"languages": languages, "name": name},
+def _load_folder(folder: str, wanted: _Wanted, config_name: str | None) -> Dataset | IterableDataset:
+    # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last part
+    # of its path and serves the cache of another one, or of the same before it was rewritten.
+    builder = load_dataset_builder(folder, config_name)
+    data_files: dict[str, list[str]] = {name: list(files) for name, files in builder.config.data_files.items()}
+    _require_split(wanted, list(data_files))
+    own = data_files.get(wanted.split, [])
+    if own and all(file.endswith(TEXT_TABLES) for file in own):
+        return wanted.tables(own)
+    options: dict[str, Any] = {}
+    if builder.name == "parquet":
+        options = parquet_columns([file for files in data_files.values() for file in files])
+        if options and own:
+            # Other splits may well have other columns.
+            data_files, options = {wanted.split: own}, parquet_columns(own)
+    escaped = {name: [glob.escape(file) for file in files] for name, files in data_files.items()}
+    return wanted.checked(
+        load_dataset(builder.name, data_files=escaped, split=wanted.split, streaming=wanted.streaming, **options)
     )
 
 
-def _require_no_null(dataset: Dataset, languages: tuple[str, str], name: str) -> None:
-    """Raises on the first row of `dataset` where a sentence is null."""
-    start = 0
-    for table in dataset.select_columns("translation").with_format("arrow").iter(batch_size=10_000):
-        for lang in languages:
-            row = pc.index(pc.is_null(pc.struct_field(table["translation"], lang)), True).as_py()
-            if row >= 0:
-                _require_text(table["translation"][row].as_py(), languages, f"{name}, row {start + row}")
-        start += table.num_rows
+def _without_brackets(corpus: str) -> str:
+    """Returns a folder of links to the files of one whose name `datasets` takes for a pattern; others as they are."""
+    if not os.path.isdir(corpus) or glob.escape(corpus) == corpus:
+        return corpus
+    folder = Path(tempfile.mkdtemp(dir=scratch_folder()))
+    for path in Path(corpus).rglob("*"):
+        if path.is_file():
+            link = folder / path.relative_to(corpus)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path.resolve())
+    return str(folder)
 
 
-def _select_languages(
-    translations: list[object], rows: list[int], languages: tuple[str, str], name: str
-) -> dict[str, list[dict[str, str]]]:
-    return {
-        "translation": [
-            _require_text(translation, languages, f"{name}, row {row}")
-            for row, translation in zip(rows, translations, strict=True)
-        ]
-    }
-
-
-def _require_text(translation: object, languages: tuple[str, str], where: str) -> dict[str, str]:
-    """Returns the sentences of `languages` alone, or raises naming `where`."""
-    if not isinstance(translation, dict):
-        raise ValueError(f"`translation` must hold one sentence per language, got {translation!r:.80} in {where}.")
-    for lang in languages:
-        if lang not in translation:
-            raise ValueError(f"`translation` must have the language {lang!r}, got {sorted(translation)} in {where}.")
-        if not isinstance(translation[lang], str):
-            raise ValueError(f"`translation` must be text in {lang!r}, got {translation[lang]!r:.80} in {where}.")
-    return {lang: translation[lang] for lang in languages}
+def _require_split(wanted: _Wanted, splits: list[str]) -> None:
+    # A split may also be a slice or a sum in the notation of `datasets`: "train[:1000]+validation".
+    unknown = set(re.sub(r"\[[^]]*\]", "", wanted.split).split("+")) - set(splits)
+    if unknown:
+        raise unknown_split(min(unknown), wanted.corpus, splits)

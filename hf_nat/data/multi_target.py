@@ -13,7 +13,14 @@ from .corpora import load_corpus
 MULTI_TARGET_LANG = "multi"
 
 
-def concatenate_targets(corpus: str, source_lang: str, target_langs: Sequence[str], split: str = "train") -> Dataset:
+def concatenate_targets(
+    corpus: str,
+    source_lang: str,
+    target_langs: Sequence[str],
+    split: str = "train",
+    *,
+    config_name: str | None = None,
+) -> Dataset:
     """Puts the pairs of every target language one after the other.
 
     Args:
@@ -21,21 +28,24 @@ def concatenate_targets(corpus: str, source_lang: str, target_langs: Sequence[st
         source_lang (`str`): key of the source language.
         target_langs (`Sequence[str]`): keys of the target languages.
         split (`str`, *optional*, defaults to `"train"`): split to load.
+        config_name (`str`, *optional*): configuration of a Hub corpus.
 
     Returns:
         `Dataset`: rows `{"translation": {source_lang: ..., "multi": ...}, "language": ...}`.
 
     Raises:
-        ValueError: if there is no target language or the corpora have different sources.
+        ValueError: if there is no target language, one is named twice, or the corpora have different sources.
 
     Source: Zhou, Gu & Neubig 2020, section 3.1 (En-De/Es/Fr of Europarl).
     """
     if not target_langs:
         raise ValueError("`target_langs` must name at least 1 language, got none.")
+    if len(set(target_langs)) < len(target_langs):
+        raise ValueError(f"`target_langs` must name each language once, got {list(target_langs)}.")
     features = Features({"translation": Translation([source_lang, MULTI_TARGET_LANG]), "language": Value("string")})
     parts: list[Dataset] = []
     for lang in target_langs:
-        rows = load_corpus(corpus, split, source_lang=source_lang, target_lang=lang)
+        rows = load_corpus(corpus, split, source_lang=source_lang, target_lang=lang, config_name=config_name)
         part = rows.map(
             _as_multi,
             batched=True,
@@ -52,7 +62,13 @@ def concatenate_targets(corpus: str, source_lang: str, target_langs: Sequence[st
 
 
 def select_targets(
-    corpus: str, source_lang: str, target_langs: Sequence[str], split: str = "train", seed: int = 1
+    corpus: str,
+    source_lang: str,
+    target_langs: Sequence[str],
+    split: str = "train",
+    seed: int = 1,
+    *,
+    config_name: str | None = None,
 ) -> Dataset:
     """Takes for every source one target, in a language drawn uniformly at random.
 
@@ -62,6 +78,7 @@ def select_targets(
         target_langs (`Sequence[str]`): keys of the target languages.
         split (`str`, *optional*, defaults to `"train"`): split to load.
         seed (`int`, *optional*, defaults to 1): seed of the draws.
+        config_name (`str`, *optional*): configuration of a Hub corpus.
 
     Returns:
         `Dataset`: as many rows as the corpus has, in its order, as `concatenate_targets` gives them.
@@ -71,7 +88,7 @@ def select_targets(
 
     Source: Zhou, Gu & Neubig 2020, section 3.1 ("random selection").
     """
-    rows = concatenate_targets(corpus, source_lang, target_langs, split)
+    rows = concatenate_targets(corpus, source_lang, target_langs, split, config_name=config_name)
     num_sources = len(rows) // len(target_langs)
     drawn = np.random.default_rng(seed).integers(len(target_langs), size=num_sources)
     return rows.select(drawn * num_sources + np.arange(num_sources))

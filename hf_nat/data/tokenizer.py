@@ -13,6 +13,11 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+# The word mark of a piece. Where a text has that character it is written as ESCAPE + MARK, and, for every text to come
+# back, ESCAPE itself as ESCAPE + SELF. These three are noncharacters, which Unicode keeps out of texts.
+_WORD_MARK = "\u2581"
+_ESCAPE, _SELF, _MARK = "\ufdd0", "\ufdd1", "\ufdd2"
+
 # Ids 0 to 4 of every tokenizer trained here.
 SPECIAL_TOKENS = {
     "pad_token": "<pad>",
@@ -44,8 +49,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     """Trains a BPE tokenizer whose sentences end in `</s>` and carry no `<s>`.
 
     Ids: `<pad>` 0, `<s>` 1, `</s>` 2, `<unk>` 3, `<mask>` 4. Text is brought to Unicode NFC and otherwise comes back
-    exactly from `decode`, but for leading spaces. A special token's spelling inside a sentence is plain text, never
-    the token. The same texts in the same order give the same tokenizer.
+    exactly from `decode`, but for leading spaces and characters that the training text lacks. A special token's
+    spelling inside a sentence is plain text, never the token. The same texts in the same order give the same
+    tokenizer.
 
     Args:
         texts (`Iterable[str]`): sentences of both languages, read once.
@@ -55,17 +61,32 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         `PreTrainedTokenizerFast`: right-padding tokenizer, loadable by `AutoTokenizer` once saved.
 
     Raises:
-        ValueError: if there is no text, or `vocab_size` has no room for every character of it.
+        ValueError: if there is no text, or `vocab_size` is below 1 or has no room for every character of it.
 
     Source: Sennrich et al. 2016 (BPE), with the word marks of SentencePiece (Kudo & Richardson 2018).
     """
+    if vocab_size < 1:
+        raise ValueError(f"`vocab_size` must be >= 1, got {vocab_size}.")
     backend = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS["unk_token"]))
-    backend.normalizer = normalizers.NFC()
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFC(),
+            normalizers.Replace(_ESCAPE, _ESCAPE + _SELF),
+            normalizers.Replace(_WORD_MARK, _ESCAPE + _MARK),
+        ]
+    )
     # A "<" stays a token of its own: no merge can then spell a special token and take its id.
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Metaspace(prepend_scheme="always"), pre_tokenizers.Split("<", behavior="isolated")]
     )
-    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    backend.decoder = decoders.Sequence(
+        [
+            decoders.Metaspace(prepend_scheme="always"),
+            decoders.Fuse(),
+            decoders.Replace(_ESCAPE + _MARK, _WORD_MARK),
+            decoders.Replace(_ESCAPE + _SELF, _ESCAPE),
+        ]
+    )
     special_tokens = list(SPECIAL_TOKENS.values())
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special_tokens, show_progress=False)
     backend.train_from_iterator(texts, trainer)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset
-from sacremoses import MosesTokenizer
 
+from ..languages import find_language, warn_of_unspaced_text
 from ..utils import sha256_file
 from .encoding import encode
 from .tokenizer import load_tokenizer
 
 
 _BLANKS = re.compile("[ \t]+")
+# Sentences that are looked at for a script without spaces.
+_NUM_CHECKED = 100
 
 
 def tokenize(texts: Iterable[str], tokens: str = "space", lang: str | None = None) -> Iterator[list[str]]:
@@ -25,9 +27,10 @@ def tokenize(texts: Iterable[str], tokens: str = "space", lang: str | None = Non
         texts (`Iterable[str]`): sentences.
         tokens (`str`, *optional*, defaults to `"space"`): one of
             - `"space"`: what blanks (space and tab) separate, for text that is tokenised already;
-            - `"moses"`: words and punctuation by the Moses tokenizer, lower-cased;
+            - `"moses"`: words and punctuation by the Moses tokenizer, lower-cased; in a language without spaces
+              between words (Chinese, Japanese, Thai, ...) each character of its script, see `Language`;
             - folder or Hub id of a tokenizer: its tokens, EOS left out, as a model with it sees the text.
-        lang (`str`, *optional*): language code, for `"moses"`.
+        lang (`str`, *optional*): language code in any spelling, for `"moses"`.
 
     Returns:
         `Iterator[list[str]]`: tokens of each sentence, none for a blank one.
@@ -38,7 +41,7 @@ def tokenize(texts: Iterable[str], tokens: str = "space", lang: str | None = Non
     if tokens == "space":
         return ([word for word in _BLANKS.split(text) if word] for text in texts)
     if tokens == "moses":
-        return map(_moses_words(lang), texts)
+        return _words(texts, lang)
     return _pieces(texts, tokens)
 
 
@@ -62,11 +65,14 @@ def tokenizer_checksum(tokens: str) -> str | None:
     return sha256_file(file) if file.is_file() else None
 
 
-def _moses_words(lang: str | None) -> Callable[[str], list[str]]:
+def _words(texts: Iterable[str], lang: str | None) -> Iterator[list[str]]:
     if lang is None:
         raise ValueError('`lang` must be a language code for the tokens "moses", got None.')
-    tokenizer = MosesTokenizer(lang=re.split("[-_]", lang)[0])
-    return lambda text: tokenizer.tokenize(text.lower(), escape=False)
+    language, remaining = find_language(lang), iter(texts)
+    first = list(islice(remaining, _NUM_CHECKED))
+    warn_of_unspaced_text(language, first)
+    cut = language.word_tokenizer()
+    return (cut(text.lower()) for text in chain(first, remaining))
 
 
 def _pieces(texts: Iterable[str], path: str | Path) -> Iterator[list[str]]:

@@ -22,7 +22,8 @@ from typing import Any
 from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
 
-from ..utils import atomic_path, read_json, write_json
+from ..files import atomic_path, check_output_folder
+from ..utils import read_json, write_json
 
 
 SOURCE_LANG, TARGET_LANG = "src", "tgt"
@@ -32,6 +33,7 @@ _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 # Languages take endings in turn, so that a reader sees which one a word is from; source words and cognates have none.
 _ENDINGS = ("sh", "n", "x", "rt", "ck", "lm")
 _MAX_DRAWS = 10_000
+_TASK_FILE, _SHARD = "toy_task.json", "data/{split}-00000-of-00001.parquet"
 
 # Word orders: source positions in the order in which a sentence of n words is translated.
 ORDERS: dict[str, Callable[[int], list[int]]] = {
@@ -270,7 +272,8 @@ def generate_toy_corpus(
     The source sentences of the held-out splits are all different and none of them is in train.
 
     Args:
-        output_dir (`str` or `Path`): folder to write `data/*.parquet`, `README.md` and `toy_task.json` to.
+        output_dir (`str` or `Path`): folder to write `data/*.parquet`, `README.md` and `toy_task.json` to; an earlier
+            toy corpus there is replaced.
         task (`ToyTask`, *optional*): the task, by default `ToyTask()`.
         sizes (`Mapping[str, int]`, *optional*): sentences of each split, by default `DEFAULT_SIZES`.
         seed (`int`, *optional*, defaults to 1): seed of the sentences and their modes.
@@ -281,14 +284,21 @@ def generate_toy_corpus(
         `Path`: the folder.
 
     Raises:
-        ValueError: if the task has too few source sentences to keep train and held-out splits apart.
+        ValueError: if the folder holds anything else, a size is below 1, or the task has too few source sentences to
+            keep train and held-out splits apart.
     """
     task, output_dir = task or ToyTask(), Path(output_dir)
     sizes = DEFAULT_SIZES if sizes is None else sizes
+    for split, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"The split `{split}` must have at least 1 sentence, got {size}. Use a larger size.")
+    check_output_folder(output_dir, own=["README.md", _TASK_FILE, _SHARD.format(split="*")], mark=_TASK_FILE)
     target_langs = [f"l{language}" for language in range(len(task.orders))] if multi_target else [TARGET_LANG]
     features = Features(
         {"id": Value("int64"), "translation": Translation([SOURCE_LANG, *target_langs]), "mode": Value("string")}
     )
+    # First, so that what a killed run leaves is known as a toy corpus.
+    task.to_json(output_dir / _TASK_FILE)
     held_out: set[str] = set()
     for split in sorted(sizes, key=lambda name: name == "train"):
         rng = random.Random(f"{seed} {split}")
@@ -301,9 +311,11 @@ def generate_toy_corpus(
             targets = [task.translate(source, own) for own in modes]
             translation = {SOURCE_LANG: source, **dict(zip(target_langs, targets, strict=True))}
             rows.append({"id": row, "translation": translation, "mode": " ".join(map(str, modes))})
-        with atomic_path(output_dir / "data" / f"{split}-00000-of-00001.parquet") as temporary:
+        with atomic_path(output_dir / _SHARD.format(split=split)) as temporary:
             Dataset.from_list(rows, features=features).to_parquet(temporary)
-    task.to_json(output_dir / "toy_task.json")
+    for path in output_dir.glob(_SHARD.format(split="*")):
+        if path not in [output_dir / _SHARD.format(split=split) for split in sizes]:
+            path.unlink()
     with atomic_path(output_dir / "README.md") as temporary:
         temporary.write_text(_card(task, sizes, seed, target_langs), encoding="utf-8")
     return output_dir

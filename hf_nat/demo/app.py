@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 
-from ..inference import DecodingArguments, load_model
+from ..decoding import DecodingArguments, load_model
 from ..models import NATPreTrainedModel
 from .page import render_traces
 from .trace import trace_student, trace_teacher

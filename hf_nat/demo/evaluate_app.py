@@ -38,7 +38,7 @@ def build_evaluate_app(module: str | Path) -> Any:
 
     def compute(*values: str) -> Any:
         *texts, options = values
-        given: dict[str, Any] = {name: text.splitlines() for name, text in zip(inputs, texts, strict=False)}
+        given: dict[str, Any] = {name: _lines(text) for name, text in zip(inputs, texts, strict=False)}
         given |= dict(zip(required, texts[len(inputs) :], strict=True))
         try:
             return metric.compute(**given, **json.loads(options or "{}"))
@@ -54,3 +54,8 @@ def build_evaluate_app(module: str | Path) -> Any:
         button.click(compute, boxes, result, api_name="compute")
         gradio.Markdown(metric.inputs_description)
     return app
+
+
+def _lines(text: str) -> list[str]:
+    """Parts text at line feeds alone, as files are; a last one ends a line and begins none."""
+    return text.removesuffix("\n").split("\n") if text else []

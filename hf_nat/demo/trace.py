@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation import BaseStreamer
 
-from ..inference import EncodedSources, encode_non_blank, max_new_tokens, to_texts
+from ..decoding import EncodedSources, encode_non_blank, max_new_tokens, to_texts
 
 
 Edit = Literal["kept", "inserted", "deleted", "masked", "filled", "replaced"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .arguments import DistillArguments
-from .distill import distill
+from .distill import write_distilled_corpus
 from .filter import FilterArguments, filter_corpus
 
 
-__all__ = ["DistillArguments", "FilterArguments", "distill", "filter_corpus"]
+__all__ = ["DistillArguments", "FilterArguments", "filter_corpus", "write_distilled_corpus"]

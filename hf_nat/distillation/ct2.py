@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +15,7 @@ from ctranslate2.specs.common_spec import Activation
 from ctranslate2.specs.transformer_spec import TransformerSpec
 from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..inference import Choose, Translation, encode_non_blank, max_new_tokens, to_texts, to_translations
+from ..decoding import Choose, Translation, encode_non_blank, max_new_tokens, to_texts, to_translations
 from ..models.teacher import start_token_id
 
 
@@ -93,7 +93,7 @@ class CT2Teacher:
                 intra_threads=1,
             )
 
-    def start(
+    def translate(
         self,
         sentences: Sequence[str],
         *,
@@ -102,23 +102,20 @@ class CT2Teacher:
         num_return_sequences: int = 1,
         choose: Choose | None = None,
         **generate_kwargs: Any,
-    ) -> Callable[[], list[Translation]]:
-        """Begins to translate in the background.
+    ) -> list[Translation]:
+        """Translates sentences, with their scores.
 
         Args:
             sentences (`Sequence[str]`): source sentences.
             num_beams (`int`, *optional*, defaults to 1): beam size.
             length_penalty (`float`, *optional*, defaults to 1.0): scores are divided by length ** length_penalty.
             num_return_sequences (`int`, *optional*, defaults to 1): outputs of a sentence among which is chosen.
-            choose (`Callable`, *optional*): as in `hf_nat.inference.translate`.
+            choose (`Callable`, *optional*): as in `hf_nat.decoding.translate`.
             **generate_kwargs: as there; only `max_new_tokens` has an effect.
-
-        Returns:
-            `Callable`: waits for the translations, one per sentence, with their scores, and returns them.
         """
         sources = encode_non_blank(self._model, self._tokenizer, sentences)
         limit = max_new_tokens(self._model, generate_kwargs)
-        pending = self.translator.translate_batch(
+        results = self.translator.translate_batch(
             [_names(ids) for ids in sources.input_ids],
             beam_size=num_beams,
             length_penalty=length_penalty,
@@ -128,22 +125,16 @@ class CT2Teacher:
             min_decoding_length=0,
             return_scores=True,
             return_end_token=True,
-            asynchronous=True,
             **self._settings,
         )
-
-        def collect() -> list[Translation]:
-            sequences, scores = [], []
-            for row, job in zip(sources.rows, pending, strict=True):
-                result = job.result()
-                candidates = [[int(name) for name in names] for names in result.hypotheses]
-                best = 0 if choose is None else choose(row, to_texts(self._tokenizer, candidates))
-                sequences.append(candidates[best])
-                # CTranslate2 has divided the sum over the tokens, EOS counted, by length ** length_penalty.
-                scores.append(result.scores[best] * len(candidates[best]) ** (length_penalty - 1))
-            return sources.in_order(to_translations(self._tokenizer, sequences, scores, limit=limit))
-
-        return collect
+        sequences, scores = [], []
+        for row, result in zip(sources.rows, results, strict=True):
+            candidates = [[int(name) for name in names] for names in result.hypotheses]
+            best = 0 if choose is None else choose(row, to_texts(self._tokenizer, candidates))
+            sequences.append(candidates[best])
+            # CTranslate2 has divided the sum over the tokens, EOS counted, by length ** length_penalty.
+            scores.append(result.scores[best] * len(candidates[best]) ** (length_penalty - 1))
+        return sources.in_order(to_translations(self._tokenizer, sequences, scores, limit=limit))
 
 
 class _MarianConverter(Converter):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,25 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
-from transformers.utils import logging
 
 from ..config import option
 from ..data import tokenize, tokenizer_checksum
 from ..utils import atomic_folder, progress_bar, read_json, sha256_file, write_json
-from .checksums import recorded_checksums, remove_checksums
+from .checksums import recorded_checksums
 from .flags import FLAGS
 from .manifest import shard_entries
 from .shards import Shard, without_datasets_bars
 
-
-logger = logging.get_logger(__name__)
 
 # All that says that a target is no translation of its source; a `kept_real` target is one, by a translator.
 DEFAULT_DROP = tuple(flag for flag in FLAGS if flag != "kept_real")
 NO_FLAG = "none"
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class FilterArguments:
     """Which training rows of a distilled corpus are left out.
 
@@ -56,12 +53,10 @@ class FilterArguments:
     )
 
     def __post_init__(self) -> None:
-        if self.drop == [NO_FLAG]:
-            self.drop = []
-        for flag in self.drop:
+        for flag in self.flags:
             if flag not in FLAGS:
                 raise ValueError(f"`drop` must be out of {list(FLAGS)}, or {NO_FLAG} alone, got {flag!r}.")
-        if not self.drop and self.min_score is None and self.max_length_ratio is None:
+        if not self.flags and self.min_score is None and self.max_length_ratio is None:
             raise ValueError("A filter must have a rule, got none. Give `drop`, `min_score` or `max_length_ratio`.")
         if self.max_length_ratio is not None and not self.max_length_ratio >= 1:
             raise ValueError(f"`max_length_ratio` must be >= 1, got {self.max_length_ratio}.")
@@ -69,10 +64,15 @@ class FilterArguments:
             raise ValueError(f"`output_dir` must not be the corpus itself, got {self.output_dir!r}.")
 
     @property
+    def flags(self) -> list[str]:
+        """Flags whose rows go."""
+        return [] if self.drop == [NO_FLAG] else self.drop
+
+    @property
     def reasons(self) -> list[str]:
         """Names under which rows that go are counted: flags, then thresholds."""
         thresholds = [name for name in ("min_score", "max_length_ratio") if getattr(self, name) is not None]
-        return [*(flag for flag in FLAGS if flag in self.drop), *thresholds]
+        return [*(flag for flag in FLAGS if flag in self.flags), *thresholds]
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -86,36 +86,28 @@ class FilterArguments:
         return rule
 
 
-def filter_corpus(args: FilterArguments) -> Path:
+def filter_corpus(args: FilterArguments) -> None:
     """Writes a distilled corpus without the training rows that a rule rejects; validation and test stay as they are.
 
     The rows that stay keep their order and all columns, `id` included. Each shard of the new corpus holds what is left
-    of the shard of its name. The folder appears whole or not at all, and its bytes depend on the corpus and the
-    arguments alone; memory is that of one shard.
+    of the shard of its name. The bytes depend on the corpus and the arguments alone; memory is that of one shard. The
+    rows appear in the folder once all are written.
 
     Args:
-        args (`FilterArguments`): corpus, rule and output folder.
-
-    Returns:
-        `Path`: `output_dir`, with `data/*.parquet` and `manifest.json`: that of the corpus with the new counts, and a
-        last entry in `filters` that holds the corpus's checksum, the rule, and the rows that went by each reason; a
-        row may go for several. Where the same filter was here before, it is left as it is.
+        args (`FilterArguments`): corpus, rule and output folder. The folder ends up with `data/*.parquet` and, last,
+            `manifest.json`: that of the corpus with the new counts, and a last entry in `filters` that holds the
+            corpus's checksum, the rule, and the rows that went by each reason; a row may go for several.
 
     Raises:
-        ValueError: if the corpus has no manifest or is not what its manifest says, `output_dir` holds something else,
-            or no training row is left.
+        ValueError: if the corpus has no manifest or is not what its manifest says, or no training row is left.
     """
     corpus, output_dir = Path(args.corpus), Path(args.output_dir)
-    manifest = _read_manifest(corpus)
-    origin = {"corpus_manifest_sha256": sha256_file(corpus / "manifest.json"), "rule": args.rule}
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        _require_same_filter(output_dir, origin)
-        logger.info(f"{output_dir} holds this corpus already.")
-        return output_dir
+    manifest = read_manifest(corpus)
     languages = (manifest["source_lang"], manifest["target_lang"])
     shards, counts, reasons = [], dict.fromkeys(manifest["counts"], 0), dict.fromkeys(args.reasons, 0)
+    unfinished = output_dir / ".unfinished"
     with (
-        atomic_folder(output_dir) as folder,
+        atomic_folder(unfinished) as folder,
         progress_bar(sum(manifest["counts"].values()), "Filtering") as bar,
         without_datasets_bars(),
     ):
@@ -140,7 +132,8 @@ def filter_corpus(args: FilterArguments) -> Path:
                 "rule."
             )
         applied = {
-            **origin,
+            "corpus_manifest_sha256": sha256_file(corpus / "manifest.json"),
+            "rule": args.rule,
             "corpus": args.corpus,
             "num_rows": num_rows,
             "num_dropped": num_rows - counts["train"],
@@ -148,12 +141,20 @@ def filter_corpus(args: FilterArguments) -> Path:
         }
         checksums = recorded_checksums(folder, [shard.path for shard in shards])
         entries = {"counts": counts, **shard_entries(folder, shards, checksums)}
-        write_json(folder / "manifest.json", manifest | entries | {"filters": [*manifest.get("filters", []), applied]})
-        remove_checksums(folder)
-    return output_dir
+        filters = [*manifest.get("filters", []), applied]
+        write_json(folder / "manifest.json", manifest | entries | {"filters": filters})
+    shutil.rmtree(output_dir / "data", ignore_errors=True)
+    for name in ("data", "manifest.json"):
+        (unfinished / name).replace(output_dir / name)
+    shutil.rmtree(unfinished)
 
 
-def _read_manifest(corpus: Path) -> dict[str, Any]:
+def read_manifest(corpus: Path) -> dict[str, Any]:
+    """Reads the manifest of a distilled corpus.
+
+    Raises:
+        ValueError: if there is none.
+    """
     path = corpus / "manifest.json"
     if not path.is_file():
         raise ValueError(
@@ -163,18 +164,12 @@ def _read_manifest(corpus: Path) -> dict[str, Any]:
     return read_json(path)
 
 
-def _require_same_filter(output_dir: Path, origin: Mapping[str, Any]) -> None:
-    """Raises unless the folder holds, undamaged, what this filter makes of this corpus."""
-    path = output_dir / "manifest.json"
-    manifest = read_json(path) if path.is_file() else {}
-    found = manifest.get("filters", [{}])[-1]
-    if any(found.get(name) != value for name, value in origin.items()):
-        raise ValueError(
-            f"`output_dir` must be new, empty, or hold the same filter of the same corpus, got {str(output_dir)!r} "
-            f"with {found.get('rule', 'something else')}. Use another folder, or delete this one."
-        )
-    for name, checksum in manifest["shards"].items():
-        _require_sound(output_dir / name, checksum)
+def is_sound(folder: Path) -> bool:
+    """Tells whether every shard of a corpus folder has the checksum that its manifest records."""
+    shards = read_manifest(folder)["shards"].items() if (folder / "manifest.json").is_file() else None
+    return shards is not None and all(
+        (folder / name).is_file() and sha256_file(folder / name) == checksum for name, checksum in shards
+    )
 
 
 def _require_sound(path: Path, checksum: str) -> None:

@@ -1,4 +1,4 @@
-"""What a distilled corpus was made from: written before the first shard, checked on resume, published at the end."""
+"""What a distilled corpus was made from, and what it holds: published with it."""
 
 from __future__ import annotations
 
@@ -7,77 +7,37 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..utils import check_settings, read_json, write_json
+from ..utils import write_json
 from .arguments import DistillArguments
 from .checksums import CHECKSUM_DIR
 from .flags import FLAGS
 from .shards import Shard
-from .strategies import decoding_parameters
 
 
-RUN_FILE = "run.json"
 _NO_DECODING_SETTINGS = ("transformers_version", "_from_model_config")
 
 
-def corpus_identity(
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    splits: Mapping[str, Dataset],
-    args: DistillArguments,
-) -> dict[str, Any]:
-    """Collects everything that the rows of a distilled corpus depend on; names and paths are not part of it."""
-    generation_config = teacher.generation_config.to_diff_dict()
+def teacher_identity(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Returns what the outputs of a loaded teacher depend on; names and paths are not part of it."""
+    generation_config = cast(Any, teacher.generation_config).to_diff_dict()
     return {
         "teacher_sha256": _weights_sha256(teacher),
         "teacher_generation_config": {k: v for k, v in generation_config.items() if k not in _NO_DECODING_SETTINGS},
         "tokenizer_sha256": _tokenizer_sha256(tokenizer),
-        "corpus_sha256": {split: _text_sha256(rows, args) for split, rows in splits.items()},
-        "counts": {split: len(rows) for split, rows in splits.items()},
-        "source_lang": args.source_lang,
-        "target_lang": args.target_lang,
-        "strategy": args.strategy,
-        "decoding": decoding_parameters(args),
-        "long_source": args.long_source,
-        "max_batch_tokens": args.max_batch_tokens,
-        "shard_size": args.shard_size,
-        "seed": args.seed,
     }
 
 
-def claim_folder(output_dir: Path, identity: Mapping[str, Any]) -> None:
-    """Writes the identity into a new folder, or removes what a killed run left unfinished in an old one.
-
-    Raises:
-        ValueError: if the folder has shards of unknown origin.
-    """
-    if not (output_dir / RUN_FILE).is_file():
-        strangers = sorted((output_dir / "data").glob("*.parquet"))
-        if strangers:
-            raise ValueError(
-                f"`output_dir` must be new or hold a {RUN_FILE}, got {str(output_dir)!r} with {strangers[0].name} and "
-                "none. Use another folder."
-            )
-        write_json(output_dir / RUN_FILE, identity)
+def remove_leftovers(output_dir: Path) -> None:
+    """Removes what a killed run left half-written."""
     for folder in ("data", CHECKSUM_DIR):
         for leftover in (output_dir / folder).glob(".*.tmp"):
             leftover.unlink()
-
-
-def check_identity(output_dir: Path, identity: Mapping[str, Any]) -> None:
-    """Refuses to go on in a folder whose shards were made from something else.
-
-    Raises:
-        ValueError: naming the first field that differs, with both values.
-    """
-    # Folders that were begun before there was a choice hold cut sources.
-    check_settings(output_dir, {"long_source": "truncate"} | read_json(output_dir / RUN_FILE), identity)
 
 
 def write_manifest(
@@ -131,11 +91,3 @@ def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.is_fast:
         state = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
-
-
-def _text_sha256(rows: Dataset, args: DistillArguments) -> str:
-    digest = hashlib.sha256()
-    for batch in rows.select_columns("translation").iter(batch_size=10_000):
-        pairs = [(pair[args.source_lang], pair[args.target_lang]) for pair in batch["translation"]]
-        digest.update(json.dumps(pairs).encode())
-    return digest.hexdigest()

@@ -48,32 +48,34 @@ class Shard:
     stop: int
     path: Path
 
-    def is_written(self, checksum: str | None) -> bool:
-        """Tells whether the file is there as it was written; a damaged or foreign one is reported and is not.
+    def is_written(self, checksum: str | None, *, report: bool = True) -> bool:
+        """Tells whether the file is there as it was written; a damaged or foreign one is not.
 
         Args:
             checksum (`str`, *optional*): SHA-256 that was recorded when the file was written; without one nobody knows
                 whose file it is.
+            report (`bool`, *optional*, defaults to `True`): log what is wrong with the file.
         """
+        fault = self._fault(checksum)
+        if fault and report:
+            logger.warning(f"{self.path} {fault}")
+        return fault == ""
+
+    def _fault(self, checksum: str | None) -> str | None:
+        """Says what is wrong with the file: nothing, or None if there is no file."""
         if not self.path.is_file():
-            return False
+            return None
         try:
             num_rows = pq.read_metadata(self.path).num_rows
         except (pa.ArrowInvalid, OSError) as error:
-            logger.warning(f"{self.path} is damaged and will be written again ({error}).")
-            return False
+            return f"is damaged and will be written again ({error})."
         if num_rows != self.stop - self.start:
-            logger.warning(f"{self.path} has {num_rows} rows instead of {self.stop - self.start}: written again.")
-            return False
+            return f"has {num_rows} rows instead of {self.stop - self.start}: written again."
         if checksum is None:
-            logger.warning(f"{self.path} has no recorded checksum and may be of another run: written again.")
-            return False
+            return "has no recorded checksum and may be of another run: written again."
         if (found := sha256_file(self.path)) != checksum:
-            logger.warning(
-                f"{self.path} is damaged or of another run (SHA-256 {found}, written was {checksum}): written again."
-            )
-            return False
-        return True
+            return f"is damaged or of another run (SHA-256 {found}, written was {checksum}): written again."
+        return ""
 
     def claim(self) -> bool:
         """Takes the shard for this process; returns False if another process of the run has it."""

@@ -1,22 +1,117 @@
-"""How a teacher decodes: one entry per strategy, from the arguments of a distillation to those of `translate`."""
+"""How a teacher decodes: one entry per strategy, from its keys to the arguments of `translate`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import LogitsProcessorList
 
+from ..config import option
+from ..data.arguments import CorpusArguments
+from ..languages import find_language
 from .sampling import RowSampler
 
 
-if TYPE_CHECKING:
-    from .arguments import DistillArguments
+@dataclass(frozen=True, kw_only=True)
+class StrategyArguments(CorpusArguments):
+    """By which strategy a teacher decodes the sources of a corpus.
+
+    Raises:
+        ValueError: if the strategy is unknown, a size is below 1, or a beam has fewer outputs than candidates.
+    """
+
+    strategy: str = option("beam", "how the teacher decodes: beam, greedy, interpolation, sampling or top-k")
+    num_beams: int = option(5, "beam size of the strategies `beam` and `interpolation`")
+    length_penalty: float = option(1.0, "beam scores are divided by length ** length_penalty, EOS counted")
+    expert: int | None = option(None, "mixture of experts: the one that decodes, from 0; default: the checkpoint's")
+    top_k: int = option(10, "`top-k`: tokens that are drawn from")
+    num_candidates: int = option(3, "`interpolation`: best outputs of the beam among which BLEU chooses")
+    max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
+    seed: int = option(1, "seed of a strategy that draws random numbers")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.strategy not in STRATEGIES:
+            raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
+        for name in ("num_beams", "top_k", "num_candidates", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+        if self.strategy == "interpolation" and self.num_candidates > self.num_beams:
+            raise ValueError(
+                f"`num_candidates` must be <= `num_beams`, got {self.num_candidates} and {self.num_beams}."
+            )
+
+    @property
+    def samples(self) -> bool:
+        """Whether the strategy draws random numbers."""
+        return STRATEGIES[self.strategy](self)["do_sample"]
+
+    @property
+    def bleu_tokens(self) -> str:
+        """What sacrebleu calls the tokens of the target language."""
+        return find_language(self.target_lang).sacrebleu_tokenizer()
+
+    def decoding_parameters(self) -> dict[str, Any]:
+        """Returns what the outputs depend on, as the manifest records it."""
+        expert = {} if self.expert is None else {"expert": self.expert}
+        return {"max_new_tokens": self.max_new_tokens, **expert, **STRATEGIES[self.strategy](self)}
+
+    def translate_kwargs(self, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
+        """Returns the arguments of `translate` that decode consecutive rows of a corpus.
+
+        Args:
+            start (`int`): number of the first row.
+            real_targets (`Sequence[str]`): real target of each row.
+        """
+        parameters = self.decoding_parameters()
+        if parameters.pop("choice", None) is not None:
+            parameters["choose"] = Nearest(real_targets, self.bleu_tokens)
+        if parameters.pop("do_sample"):
+            # One draw more than the output is long: a forced first token takes one, and has no choice.
+            parameters["processors"] = RowSamplers(self.seed, start, self.max_new_tokens + 1, parameters.pop("top_k"))
+        return {**parameters, "do_sample": False}
 
 
-def _beam(args: DistillArguments) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Nearest:
+    """Chooses the candidate with the highest sentence BLEU, of equal ones the first, whose model score is higher.
+
+    Args:
+        real_targets (`Sequence[str]`): real target of each row.
+        tokens (`str`): sacrebleu's name of the tokens that BLEU counts.
+    """
+
+    real_targets: Sequence[str]
+    tokens: str
+
+    def __call__(self, row: int, candidates: Sequence[str]) -> int:
+        """Returns the number of the candidate."""
+        from sacrebleu.metrics import BLEU
+
+        bleu = BLEU(tokenize=self.tokens, effective_order=True)
+        scores = [bleu.sentence_score(text, [self.real_targets[row]]).score for text in candidates]
+        return scores.index(max(scores))
+
+
+@dataclass(frozen=True)
+class RowSamplers:
+    """Makes the sampler of a batch; see `RowSampler`."""
+
+    seed: int
+    start: int
+    max_new_tokens: int
+    top_k: int | None
+
+    def __call__(self, rows: Sequence[int]) -> LogitsProcessorList:
+        """Returns the sampler of these rows, counted from `start`."""
+        numbers = [self.start + row for row in rows]
+        return LogitsProcessorList([RowSampler(self.seed, numbers, self.max_new_tokens, self.top_k)])
+
+
+def _beam(args: StrategyArguments) -> dict[str, Any]:
     """Beam search that ends once `num_beams` outputs are finished; with `length_penalty` 1 the best mean wins.
 
     Batches of other sizes, another backend or machine change the scores in their last bits: where two hypotheses, of a
@@ -31,64 +126,19 @@ def _beam(args: DistillArguments) -> dict[str, Any]:
     }
 
 
-def _interpolation(args: DistillArguments) -> dict[str, Any]:
-    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU.
+def _interpolation(args: StrategyArguments) -> dict[str, Any]:
+    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU, over sacrebleu's tokens.
 
     Source: Kim & Rush 2016, section 3.3 (sequence-level interpolation); Zhou, Gu & Neubig 2020, section 5.3.
     """
-    choice = f"sentence BLEU, tok:13a, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
+    choice = f"sentence BLEU, tok:{args.bleu_tokens}, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
     return {**_beam(args), "num_return_sequences": args.num_candidates, "choice": choice}
 
 
-STRATEGIES: dict[str, Callable[[DistillArguments], dict[str, Any]]] = {
+STRATEGIES: dict[str, Callable[[StrategyArguments], dict[str, Any]]] = {
     "beam": _beam,
     "greedy": lambda args: {"do_sample": False, "num_beams": 1},
     "sampling": lambda args: {"do_sample": True, "num_beams": 1, "top_k": None},
     "top-k": lambda args: {"do_sample": True, "num_beams": 1, "top_k": args.top_k},
     "interpolation": _interpolation,
 }
-
-
-def decoding_parameters(args: DistillArguments) -> dict[str, Any]:
-    """Returns what the outputs of `args.strategy` depend on, as the manifest records it."""
-    prefix = {} if args.source_prefix is None else {"source_prefix": args.source_prefix}
-    backend = {} if args.backend == "torch" else {"backend": args.backend, "compute_type": args.compute_type}
-    return {**_generate_kwargs(args), **prefix, **backend}
-
-
-def translate_kwargs(args: DistillArguments, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
-    """Returns the arguments of `translate` that decode consecutive rows of the corpus by `args.strategy`.
-
-    Args:
-        args (`DistillArguments`): strategy and parameters.
-        start (`int`): number of the first row.
-        real_targets (`Sequence[str]`): real target of each row.
-    """
-    parameters = _generate_kwargs(args)
-    if parameters.pop("choice", None) is not None:
-        parameters["choose"] = partial(_nearest, real_targets)
-    if parameters.pop("do_sample"):
-        top_k = parameters.pop("top_k")
-        parameters["processors"] = partial(_samplers, args.seed, start, args.max_new_tokens, top_k)
-    return {**parameters, "do_sample": False}
-
-
-def _generate_kwargs(args: DistillArguments) -> dict[str, Any]:
-    expert = {} if args.expert is None else {"expert": args.expert}
-    return {"max_new_tokens": args.max_new_tokens, **expert, **STRATEGIES[args.strategy](args)}
-
-
-def _nearest(real_targets: Sequence[str], row: int, candidates: Sequence[str]) -> int:
-    """Chooses the candidate with the highest sentence BLEU, of equal ones the first, whose model score is higher."""
-    from sacrebleu.metrics import BLEU
-
-    bleu = BLEU(effective_order=True)
-    scores = [bleu.sentence_score(text, [real_targets[row]]).score for text in candidates]
-    return scores.index(max(scores))
-
-
-def _samplers(
-    seed: int, start: int, max_new_tokens: int, top_k: int | None, rows: Sequence[int]
-) -> LogitsProcessorList:
-    # One draw more than the output is long: a forced first token takes one, and has no choice.
-    return LogitsProcessorList([RowSampler(seed, [start + row for row in rows], max_new_tokens + 1, top_k)])

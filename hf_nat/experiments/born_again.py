@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers.utils import logging
 
-from ..config import load_config, option
+from ..analysis import AnalyzeArguments, measures_table
+from ..config import option
 from ..distillation import DistillArguments
-from ..inference import DecodingArguments, process_state
+from ..processes import process_state
+from ..reporting import Table, plot_bars, write_report
+from ..steps import Analyze, Distill, Step, Train
 from ..utils import environment, read_json, write_json
-from .analyze import AnalyzeArguments, analyze, measures_table
-from .report import Table, plot_bars, write_report
-from .stages import (
-    begin_study,
-    distill_once,
-    distilled_options,
-    evaluate_on_real,
-    load_training,
+from .plans import (
+    evaluations,
     real_splits,
+    resolve_distillation,
+    scores_of_steps,
     teacher_decoding,
-    train_once,
+    train_distilled,
 )
+from .study import StudyStep
 
 
 logger = logging.get_logger(__name__)
@@ -33,12 +33,12 @@ logger = logging.get_logger(__name__)
 RESULTS_FILE = "born_again.json"
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class BornAgainArguments:
     """Which teacher is born again on which corpus, and how often.
 
     Raises:
-        ValueError: if a number of iterations is negative, or an option is no KEY=VALUE.
+        ValueError: if a number of iterations is negative.
     """
 
     teacher_config: str = field(metadata={"help": "YAML of `hf-nat train`: the teacher of every iteration"})
@@ -46,157 +46,187 @@ class BornAgainArguments:
     output_dir: str = field(metadata={"help": "folder of the iterations and the report"})
     iterations: int = option(6, "teachers that are born again, after the one of the real targets")
     student_config: str | None = option(None, "YAML of `hf-nat train`: a student that is trained on each corpus")
-    teacher_options: list[str] = field(
-        default_factory=list, metadata={"help": "keys of the teacher's YAML that differ, each as KEY=VALUE"}
+    teacher_options: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "keys of the teacher's YAML that differ, as a mapping"}
     )
-    distill_options: list[str] = field(default_factory=list, metadata={"help": "the same for the distillation"})
-    student_options: list[str] = field(default_factory=list, metadata={"help": "the same for the student"})
+    distill_options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the same for the distillation"})
+    student_options: dict[str, Any] = field(default_factory=dict, metadata={"help": "the same for the student"})
     tokens: str = option("moses", "what is measured, as in hf-nat analyze: moses, space or a tokenizer's folder")
     num_bootstrap: int = option(1000, "samples of the bootstrap that gives the measures' intervals; 0 for none")
 
     def __post_init__(self) -> None:
         if self.iterations < 0:
             raise ValueError(f"`iterations` must be >= 0, got {self.iterations}. Use 0 for a plain distillation.")
-        for given in (*self.teacher_options, *self.distill_options, *self.student_options):
-            if "=" not in given or given.startswith("-"):
-                raise ValueError(f"An option must be KEY=VALUE, got {given!r}.")
-
-    def settings(self) -> dict[str, Any]:
-        """Returns all that the result depends on but the number of iterations: what the YAML files say."""
-        configs = {
-            "teacher": (self.teacher_config, self.teacher_options),
-            "distill": (self.distill_config, self.distill_options),
-            "student": (self.student_config, self.student_options),
-        }
-        return {
-            name: yaml.safe_load(Path(config).read_text(encoding="utf-8")) | {"options": sorted(options)}
-            for name, (config, options) in configs.items()
-            if config is not None
-        }
 
 
-def born_again(args: BornAgainArguments) -> Path:
-    """Trains, decodes and measures iteration by iteration; a killed run goes on where it stopped.
+@dataclass(frozen=True)
+class Iteration:
+    """The steps of one iteration.
+
+    Args:
+        number (`int`): 0 is plain distillation.
+        teacher (`Train`): the teacher; it learns the real corpus, or the one of the iteration before.
+        distillation (`DistillArguments`): the corpus that it makes of the real sources.
+        student (`Train`, *optional*): the student of that corpus.
+    """
+
+    number: int
+    teacher: Train
+    distillation: DistillArguments
+    student: Train | None
+
+    def analysis(self, args: BornAgainArguments, folder: Path) -> Analyze:
+        """Plans the measures of the corpus beside the real one."""
+        real = self.distillation
+        return Analyze(
+            AnalyzeArguments(
+                real=real.corpus,
+                config_name=real.config_name,
+                real_split=real.train_split,
+                distilled=[f"iteration {self.number}={real.output_dir}"],
+                **real.languages,
+                tokens=args.tokens,
+                num_bootstrap=args.num_bootstrap,
+                output_dir=str(folder / f"measures/iteration_{self.number}"),
+            )
+        )
+
+
+@dataclass(frozen=True)
+class BornAgain(StudyStep):
+    """Trains, decodes and measures iteration by iteration.
 
     Iteration 0 is plain distillation: a teacher of the real targets, and the corpus that it makes of the real sources.
     Teacher i + 1 starts from new weights (seed + i + 1), learns the targets of corpus i and makes corpus i + 1 of the
     same sources. All share the tokenizer of teacher 0, all are validated and tested on real targets. A student, where
-    one is asked for, is trained on each corpus with the same settings and seed.
+    one is asked for, is trained on each corpus with the same settings and seed. The folder ends up with
+    `born_again.json`, the numbers, and the page; `iteration_<i>/{teacher,corpus,student}` are what was made.
 
     Args:
         args (`BornAgainArguments`): YAML files and number of iterations. It may be raised later.
 
-    Returns:
-        `Path`: the HTML report. `born_again.json` holds its numbers, `iteration_<i>/{teacher,corpus,student}` what was
-        made, `measures` the tokens, links and plots of `hf-nat analyze`.
-
     Raises:
-        ValueError: if the folder was begun with other settings, or the distillation leaves out validation or test.
+        ValueError: if the distillation leaves out validation or test.
 
     Source: Zhou, Gu & Neubig 2020, section 5.1 and Figure 5; Furlanello et al. 2018.
     """
-    folder = Path(args.output_dir)
-    distill_args = _distill_args(args, folder)
-    real_splits(distill_args)
-    begin_study(folder, args.settings())
-    state = process_state()
-    results_file = folder / RESULTS_FILE
-    num_reported = len(read_json(results_file)["iterations"]) if results_file.is_file() else 0
-    rows = []
-    for iteration in range(args.iterations + 1):
-        logger.info(f"--- Iteration {iteration} of {args.iterations}")
-        rows.append(_iteration(args, folder, iteration))
-        if state.is_main_process and (iteration >= num_reported or iteration == args.iterations):
-            _report(args, folder, rows)
-        state.wait_for_everyone()
-    return folder / "report.html"
+
+    name = "born-again"
+    args: BornAgainArguments
+
+    def __post_init__(self) -> None:
+        real_splits(self.iterations[0].distillation)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+    @cached_property
+    def iterations(self) -> list[Iteration]:
+        """The iterations, planned from YAML files that are read once."""
+        planned: list[Iteration] = []
+        for number in range(self.args.iterations + 1):
+            planned.append(self._plan(number, planned))
+        return planned
+
+    def _plan(self, number: int, before: Sequence[Iteration]) -> Iteration:
+        args, own = self.args, self.folder / f"iteration_{number}"
+        first = self.folder / "iteration_0/teacher"
+        options = {**args.teacher_options, "output_dir": str(own / "teacher")}
+        teacher = Train.from_config(args.teacher_config, **options)
+        if before:
+            last = before[-1].distillation
+            options |= train_distilled(last, Path(last.output_dir), first)
+            options["seed"] = teacher.training.seed + number
+            teacher = Train.from_config(args.teacher_config, **options)
+        places = {"teacher": str(teacher.folder), "output_dir": str(own / "corpus")}
+        distillation = resolve_distillation(args.distill_config, **{**args.distill_options, **places})
+        student = None
+        if args.student_config is not None:
+            options = {
+                **args.student_options,
+                **train_distilled(distillation, Path(distillation.output_dir), first),
+                "output_dir": str(own / "student"),
+            }
+            student = Train.from_config(args.student_config, **options)
+            if student.model.init_from_teacher:
+                student = Train.from_config(args.student_config, **options, init_from_teacher=str(first))
+        return Iteration(number, teacher, distillation, student)
+
+    def steps(self) -> Iterator[Step]:
+        for iteration in self.iterations:
+            yield iteration.teacher
+            yield Distill(iteration.distillation)
+            if iteration.student is not None:
+                yield iteration.student
+            yield iteration.analysis(self.args, self.folder)
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def work(self) -> None:
+        results_file, rows = self.folder / RESULTS_FILE, []
+        num_reported = len(read_json(results_file)["iterations"]) if results_file.is_file() else 0
+        for iteration in self.iterations:
+            logger.info(f"--- Iteration {iteration.number} of {self.args.iterations}")
+            rows.append(_run(iteration))
+            if len(rows) > num_reported or len(rows) == len(self.iterations):
+                self._report(rows)
+            process_state().wait_for_everyone()
+
+    def _report(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the table and the plots of the iterations that there are."""
+        analyses = [iteration.analysis(self.args, self.folder) for iteration in self.iterations[: len(rows)]]
+        for analysis in analyses:
+            analysis.run()
+        if not process_state().is_main_process:
+            return
+        measured = [analysis.results for analysis in analyses]
+        results = {
+            "settings": {"iterations": self.args.iterations, "tokens": self.args.tokens},
+            "measured": measured[0]["settings"],
+            "real": measured[0]["corpora"][0],
+            "iterations": [{**row, "measures": one["corpora"][1]} for row, one in zip(rows, measured, strict=True)],
+            "environment": environment(),
+        }
+        write_json(self.folder / RESULTS_FILE, results)
+        write_born_again_report(self.folder, results)
 
 
-def _iteration(args: BornAgainArguments, folder: Path, iteration: int) -> dict[str, Any]:
+def _run(iteration: Iteration) -> dict[str, Any]:
     """Trains one teacher, distills with it and trains the student; returns what was scored."""
-    own, first = folder / f"iteration_{iteration}", folder / "iteration_0"
-    teacher = train_once(args.teacher_config, *_teacher_options(args, folder, iteration))
-    distill_args = _distill_args(args, own)
-    teacher_scores = _scores(teacher, distill_args, teacher_decoding(distill_args))
-    row: dict[str, Any] = {"iteration": iteration, "teacher": teacher_scores}
-    distill_once(distill_args)
-    row["flag_counts"] = read_json(own / "corpus/manifest.json")["flag_counts"]
-    if args.student_config is not None:
-        options = [
-            *(f"--{given}" for given in args.student_options),
-            *distilled_options(distill_args, own / "corpus", first / "teacher"),
-        ]
-        options.append(f"--output_dir={own / 'student'}")
-        if load_training(args.student_config, *options)[0].init_from_teacher:
-            options.append(f"--init_from_teacher={first / 'teacher'}")
-        row["student"] = _scores(train_once(args.student_config, *options), distill_args)
+    distillation = iteration.distillation
+    teacher = iteration.teacher.run()
+    scored = evaluations(teacher, distillation, teacher_decoding(distillation))
+    row: dict[str, Any] = {"iteration": iteration.number, "teacher": scores_of_steps(scored)}
+    folder = Distill(distillation).run()
+    row["flag_counts"] = read_json(folder / "manifest.json")["flag_counts"]
+    if iteration.student is not None:
+        row["student"] = scores_of_steps(evaluations(iteration.student.run(), distillation))
     return row
 
 
-def _teacher_options(args: BornAgainArguments, folder: Path, iteration: int) -> list[str]:
-    """What the teacher of an iteration has of its own."""
-    options = [*(f"--{given}" for given in args.teacher_options)]
-    seed = load_training(args.teacher_config, *options)[2].seed
-    options += [f"--output_dir={folder / f'iteration_{iteration}/teacher'}", f"--seed={seed + iteration}"]
-    if iteration == 0:
-        return options
-    before, first = folder / f"iteration_{iteration - 1}", folder / "iteration_0"
-    return [*options, *distilled_options(_distill_args(args, before), before / "corpus", first / "teacher")]
-
-
-def _distill_args(args: BornAgainArguments, own: Path) -> DistillArguments:
-    """The distillation of an iteration: the real sources, by its own teacher into its own corpus."""
-    places = [f"--teacher={own / 'teacher'}", f"--output_dir={own / 'corpus'}"]
-    options = [*(f"--{given}" for given in args.distill_options), *places]
-    (distill_args,) = load_config((DistillArguments,), [args.distill_config, *options])
-    return distill_args
-
-
-def _scores(model: Path, args: DistillArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
-    """Scores a model on the real validation and test split."""
-    return {split: metrics["scores"] for split, metrics in evaluate_on_real(model, args, decoding).items()}
-
-
-def _report(args: BornAgainArguments, folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Measures the corpora that there are, and writes the table and the plots."""
-    distill_args = _distill_args(args, folder)
-    measured = analyze(
-        AnalyzeArguments(
-            real=distill_args.corpus,
-            distilled=[f"iteration {i}={folder / f'iteration_{i}/corpus'}" for i in range(len(rows))],
-            source_lang=distill_args.source_lang,
-            target_lang=distill_args.target_lang,
-            split="train",
-            tokens=args.tokens,
-            num_bootstrap=args.num_bootstrap,
-            output_dir=str(folder / "measures"),
-        )
-    )
-    results = {
-        "settings": args.settings(),
-        "measured": measured["settings"],
-        "real": measured["corpora"][0],
-        "iterations": [row | {"measures": m} for row, m in zip(rows, measured["corpora"][1:], strict=True)],
-        "environment": environment(),
-    }
-    write_json(folder / RESULTS_FILE, results)
-    has_student = "student" in rows[0]
+def write_born_again_report(folder: Path, results: Mapping[str, Any]) -> Path:
+    """Writes the table, the plots and the page of a study's results."""
+    rows = results["iterations"]
+    systems = [name for name in ("teacher", "student") if name in rows[0]]
+    measures = {"C(d) of its corpus": "complexity", "F(d) of its corpus": "faithfulness"}
     panels = {
-        "teacher, test BLEU": {str(r["iteration"]): r["teacher"]["test"]["bleu"]["score"] for r in rows},
-        **(
-            {"student, test BLEU": {str(r["iteration"]): r["student"]["test"]["bleu"]["score"] for r in rows}}
-            if has_student
-            else {}
-        ),
-        "C(d) of its corpus": {str(r["iteration"]): r["measures"]["complexity"] for r in results["iterations"]},
-        "F(d) of its corpus": {str(r["iteration"]): r["measures"]["faithfulness"] for r in results["iterations"]},
+        **{
+            f"{name}, test BLEU": {str(row["iteration"]): row[name]["test"]["bleu"]["score"] for row in rows}
+            for name in systems
+        },
+        **{
+            title: {str(row["iteration"]): row["measures"][measure] for row in rows}
+            for title, measure in measures.items()
+        },
     }
     plot_bars(folder / "born_again.png", panels)
-    write_report(
+    return write_report(
         folder,
         "born_again",
         scores=scores_table(rows),
-        measures=measures_table(measured["corpora"]),
+        measures=measures_table([results["real"], *(row["measures"] for row in rows)]),
         signature=rows[0]["teacher"]["test"]["bleu"]["signature"],
         plot="born_again.png",
         **results,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .matrix import MatrixArguments, run_matrix
+from .matrix import Matrix, MatrixArguments
 from .matrix_report import Study
 
 
@@ -64,19 +64,19 @@ INTERPOLATION = Study(
 
 def capacity(args: MatrixArguments) -> Path:
     """Students of rising capacity on the corpora of teachers of rising size (Table 2, Figures 3, 4, 7, 8)."""
-    return run_matrix(args, CAPACITY)
+    return Matrix(args, CAPACITY).run()
 
 
 def decoding(args: MatrixArguments) -> Path:
     """The corpora of one teacher by beam search, greedy search and sampling (Table 3)."""
-    return run_matrix(args, DECODING)
+    return Matrix(args, DECODING).run()
 
 
 def experts(args: MatrixArguments) -> Path:
     """The corpora of mixtures of more and more experts (Figure 6)."""
-    return run_matrix(args, EXPERTS)
+    return Matrix(args, EXPERTS).run()
 
 
 def interpolation(args: MatrixArguments) -> Path:
     """Beam search against the candidate nearest to the real target (Table 4)."""
-    return run_matrix(args, INTERPOLATION)
+    return Matrix(args, INTERPOLATION).run()

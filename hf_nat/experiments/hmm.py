@@ -14,16 +14,16 @@ import torch
 from torch import Generator, Tensor
 
 from ..config import option
-from ..inference import process_state
 from ..metrics.lexicon import check_at_least_one
+from ..processes import process_state
 from ..utils import progress_bar, read_json, write_json
 from .bilstm import BiLSTMTaggers, accuracies, train_taggers
 from .hidden_markov import HiddenMarkovModels, posteriors, random_hmms, sample, viterbi
 from .hmm_report import DATA_SETS, DECODERS, summarize, write_hmm_report
-from .stages import begin_study
+from .study import StudyStep
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class HMMArguments:
     """How uncertain the random hidden Markov models are, how many, and how large the data and the Bi-LSTMs.
 
@@ -63,46 +63,52 @@ class HMMArguments:
         return {k: v for k, v in asdict(self).items() if k not in ("output_dir", "num_hmms", "num_bootstrap")}
 
 
-def hmm(args: HMMArguments) -> Path:
-    """Trains a Bi-LSTM on each data set of each random HMM; a killed run goes on where it stopped.
+@dataclass(frozen=True)
+class HMM(StudyStep):
+    """Trains a Bi-LSTM on each data set of each random HMM.
 
     HMM i makes the same draws for every (a, b), which only scale them. Its three Bi-LSTMs share initial weights and
     the order of the sequences; they differ in the training labels alone. The epoch is chosen on validation sequences
-    with sampled labels, for each metric on its own. Several processes share the chunks.
+    with sampled labels, for each metric on its own. Several processes share the chunks. The page, the plots and
+    `hmm.json` lie in the folder.
 
     Args:
         args (`HMMArguments`): uncertainty, sizes and seed.
 
-    Returns:
-        `Path`: the HTML report; report.md, the plots and `hmm.json` lie beside it.
-
-    Raises:
-        ValueError: if the folder was begun with other settings.
-
     Source: Zhou, Gu & Neubig 2020, appendix D.2. It gives neither a and b nor any size; ours are in configs/hmm.
     """
-    folder, state = Path(args.output_dir), process_state()
-    begin_study(folder, args.settings())
-    chunks = [range(i, min(i + args.chunk_size, args.num_hmms)) for i in range(0, args.num_hmms, args.chunk_size)]
-    paths = {
-        (a, b, hmms): folder / f"a{a}_b{b}/hmms_{hmms[0]:04d}-{hmms[-1]:04d}.json"
-        for a, b in zip(args.a, args.b, strict=True)
-        for hmms in chunks
-    }
-    own = [unit for unit in list(paths)[state.process_index :: state.num_processes] if not paths[unit].is_file()]
-    with progress_bar(len(own) * args.num_train_epochs, "Bi-LSTMs", unit="epochs") as bar:
-        for unit in own:
-            write_json(paths[unit], _run_chunk(args, *unit, on_epoch=bar.update))
-    state.wait_for_everyone()
-    if state.is_main_process:
-        results = []
-        for a, b in zip(args.a, args.b, strict=True):
-            done = [read_json(paths[a, b, hmms]) for hmms in chunks]
-            rows = [row for chunk in done for row in chunk["rows"]]
-            summary = summarize(rows, args.num_bootstrap, args.seed)
-            results.append({"a": a, "b": b, "seconds": sum(chunk["seconds"] for chunk in done), **summary})
-        write_hmm_report(folder, args.settings(), results)
-    return folder / "report.html"
+
+    name = "hmm"
+    args: HMMArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+    def settings(self) -> dict[str, Any]:
+        return self.args.settings()
+
+    def work(self) -> None:
+        args, state = self.args, process_state()
+        chunks = [range(i, min(i + args.chunk_size, args.num_hmms)) for i in range(0, args.num_hmms, args.chunk_size)]
+        paths = {
+            (a, b, hmms): self.folder / f"a{a}_b{b}/hmms_{hmms[0]:04d}-{hmms[-1]:04d}.json"
+            for a, b in zip(args.a, args.b, strict=True)
+            for hmms in chunks
+        }
+        own = [unit for unit in list(paths)[state.process_index :: state.num_processes] if not paths[unit].is_file()]
+        with progress_bar(len(own) * args.num_train_epochs, "Bi-LSTMs", unit="epochs") as bar:
+            for unit in own:
+                write_json(paths[unit], _run_chunk(args, *unit, on_epoch=bar.update))
+        state.wait_for_everyone()
+        if state.is_main_process:
+            results = []
+            for a, b in zip(args.a, args.b, strict=True):
+                done = [read_json(paths[a, b, hmms]) for hmms in chunks]
+                rows = [row for chunk in done for row in chunk["rows"]]
+                summary = summarize(rows, args.num_bootstrap, args.seed)
+                results.append({"a": a, "b": b, "seconds": sum(chunk["seconds"] for chunk in done), **summary})
+            write_hmm_report(self.folder, args.settings(), results)
 
 
 def _generators(args: HMMArguments, hmms: Sequence[int], purpose: int) -> list[Generator]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics.lexicon import bootstrap_interval
+from ..metrics.bootstrap import bootstrap
+from ..reporting import Table, plot_bars, plot_points, write_report
 from ..utils import environment, write_json
 from .bilstm import METRICS
-from .report import Table, plot_bars, plot_points, write_report
 
 
 RESULTS_FILE = "hmm.json"
@@ -87,14 +87,8 @@ def _differences(scores: Mapping[str, np.ndarray], num_bootstrap: int, seed: int
     differences = {}
     for first, second in _PAIRS:
         found = scores[first] - scores[second]
-        interval = bootstrap_interval(
-            partial(_weighted_mean, found),
-            len(found),
-            num_samples=num_bootstrap,
-            confidence=0.95,
-            seed=seed,
-            centered=False,
-        )
+        weighted_mean = partial(_weighted_mean, found)
+        interval = bootstrap(weighted_mean, len(found), num_samples=num_bootstrap, seed=seed).interval()
         differences[f"{first}-{second}"] = {"mean": float(found.mean()), "interval": interval}
     return differences
 

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
-from ..config import load_config, option
+from ..analysis import AnalyzeArguments
+from ..config import option
 from ..distillation import DistillArguments
 from ..evaluation import EvaluateArguments
-from ..inference import process_state
 from ..metrics import score_translations
-from ..utils import environment, read_json, write_json
-from .analyze import AnalyzeArguments, analyze
+from ..processes import process_state
+from ..steps import Analyze, Distill, Step, Train
+from ..utils import environment, write_json
 from .matrix_report import REAL, Study, write_matrix_report
-from .stages import (
-    Entries,
-    begin_study,
-    distill_once,
-    distilled_options,
-    entry_options,
-    evaluate_on_real,
-    load_training,
-    parse_entries,
-    read_configs,
+from .plans import (
+    check_entries,
+    evaluations,
+    model_results,
+    own_keys,
     real_splits,
+    resolve_distillation,
     teacher_decoding,
-    train_once,
-    tune_on_real,
+    train_distilled,
+    train_real,
+    tuning,
 )
+from .study import StudyStep
 
 
 logger = logging.get_logger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class MatrixArguments:
     """Which teachers make which corpora of one real corpus, and which students learn them.
 
@@ -52,9 +52,9 @@ class MatrixArguments:
 
     output_dir: str = field(metadata={"help": "folder of the models, corpora and the report"})
     distill_config: str = field(metadata={"help": "YAML of `hf-nat distill`: the real corpus, and how to decode it"})
-    teachers: dict | str | None = field(metadata={"help": "by name: {config: YAML, key: value, ...}"})
-    corpora: dict | str | None = field(metadata={"help": "by name: {teacher: NAME, key: value, ...}"})
-    students: dict | str | None = field(
+    teachers: dict[str, Any] = field(metadata={"help": "by name: {config: YAML, key: value, ...}"})
+    corpora: dict[str, Any] = field(metadata={"help": "by name: {teacher: NAME, key: value, ...}"})
+    students: dict[str, Any] = field(
         metadata={"help": "by name, weakest first: {config: YAML, ...}; `init_from_teacher` may name a teacher"}
     )
     on_real: bool = option(True, "train the students on the real targets as well")
@@ -73,9 +73,9 @@ class MatrixArguments:
     def __post_init__(self) -> None:
         for name in ("teachers", "corpora", "students"):
             required = "teacher" if name == "corpora" else "config"
-            setattr(self, name, parse_entries(name, getattr(self, name), required))
-        for corpus, keys in self.entries("corpora").items():
-            teachers = list(self.entries("teachers"))
+            check_entries(name, getattr(self, name), required)
+        for corpus, keys in self.corpora.items():
+            teachers = list(self.teachers)
             if keys["teacher"] not in teachers or corpus == REAL:
                 raise ValueError(
                     f"`corpora.{corpus}.teacher` must be one of {teachers}, and its name not {REAL!r}, got "
@@ -84,179 +84,191 @@ class MatrixArguments:
         if not self.seeds:
             raise ValueError("`seeds` must have an entry, got none.")
 
-    def entries(self, name: str) -> Entries:
-        """Returns `teachers`, `corpora` or `students`."""
-        return getattr(self, name)
 
-    def first(self, name: str) -> str:
-        """Returns the name of the first entry."""
-        return next(iter(self.entries(name)))
+@dataclass(frozen=True)
+class Learner:
+    """A student and the corpus that it learns.
 
-    def teacher_dir(self, name: str) -> Path:
-        """Returns the folder of a teacher."""
-        return Path(self.entries("teachers")[name].get("output_dir", f"{self.output_dir}/teachers/{name}"))
+    Args:
+        name (`str`): of the student.
+        corpus (`str`): name of its corpus, "real" for the real targets.
+        train (`Train`): its training.
+        distillation (`DistillArguments`): whose real corpus validates and tests it.
+    """
 
-    def corpus_dir(self, name: str) -> Path:
-        """Returns the folder of a corpus."""
-        return Path(self.entries("corpora")[name].get("output_dir", f"{self.output_dir}/corpora/{name}"))
-
-    def check(self) -> None:
-        """Reads all that will be run, so that a wrong key is an error before the first training, not after it.
-
-        Raises:
-            ValueError: if an entry has an unknown key, a split is left out, or a metric does not know the language.
-        """
-        distill_args = [_distill_args(self, name) for name in self.entries("corpora")]
-        for args in distill_args:
-            real_splits(args)
-        for keys in (*self.entries("teachers").values(), *self.entries("students").values()):
-            load_training(keys["config"], *entry_options(keys))
-        scoring = EvaluateArguments(model="", corpus="", source_lang="", target_lang="", **_scoring(self)).scoring
-        score_translations(["."], ["."], target_lang=distill_args[0].target_lang, **scoring)
-
-    def settings(self) -> dict[str, Any]:
-        """Returns all that the results depend on: the keys, and what the YAML files say."""
-        files = [
-            self.distill_config,
-            *(e["config"] for n in ("teachers", "students") for e in self.entries(n).values()),
-        ]
-        own = {key: value for key, value in asdict(self).items() if key != "output_dir"}
-        return own | {"configs": read_configs(*files)}
+    name: str
+    corpus: str
+    train: Train
+    distillation: DistillArguments
 
 
-def run_matrix(args: MatrixArguments, study: Study) -> Path:
-    """Trains, distills, measures and scores, step by step; a killed run goes on where it stopped.
+@dataclass(frozen=True)
+class Matrix(StudyStep):
+    """Trains, distills, measures and scores, step by step.
 
     All models share the tokenizer of the first teacher and are validated and tested on real targets. Students that
-    start from a teacher start from the one that they name, whatever corpus they learn.
+    start from a teacher start from the one that they name, whatever corpus they learn. The folder ends up with
+    `<study>.json`, the numbers, and the page, both written anew after every student; `teachers/<name>`,
+    `corpora/<name>` and `students/<corpus>/<name>_seed<n>` are what was made, `measures` tokens, links and plots of
+    `hf-nat analyze`.
 
     Args:
         args (`MatrixArguments`): teachers, corpora and students.
-        study (`Study`): what the report says of them.
-
-    Returns:
-        `Path`: the HTML report, written anew after every student. `<study>.json` holds its numbers, `teachers/<name>`,
-        `corpora/<name>` and `students/<corpus>/<name>_seed<n>` what was made, `measures` tokens, links and plots of
-        `hf-nat analyze`.
+        study (`Study`): what the page says of them.
 
     Raises:
-        ValueError: if `args.check` fails, or the folder was begun with other settings.
+        ValueError: if an entry has an unknown key, a split is left out, or a metric does not know the language.
     """
-    folder = Path(args.output_dir)
-    args.check()
-    begin_study(folder, {key: value for key, value in args.settings().items() if key != "seeds"})
-    teachers = [_teacher(args, name) for name in args.entries("teachers")]
-    for name in args.entries("corpora"):
-        logger.info(f"--- Corpus {name}")
-        distill_once(_distill_args(args, name))
-    measured = _measures(args, folder)
-    results: dict[str, Any] = {
-        "study": study.name,
-        "settings": args.settings(),
-        "measured": measured["settings"],
-        "teachers": teachers,
-        "corpora": measured["corpora"],
-        "students": [],
-        "environment": environment(),
-    }
-    for student in _students(args, folder):
-        results["students"].append(student)
-        if process_state().is_main_process:
-            write_json(folder / f"{study.name}.json", results)
-            write_matrix_report(folder, study, results)
-        process_state().wait_for_everyone()
-    return folder / "report.html"
 
+    args: MatrixArguments
+    study: Study
 
-def _scoring(args: MatrixArguments) -> dict[str, Any]:
-    return {"metrics": args.metrics, "beer_model": args.beer_model}
+    def __post_init__(self) -> None:
+        # All YAML files are read here, once; a wrong key is an error before the first training, not after it.
+        for distillation in self.distillations.values():
+            real_splits(distillation)
+        place = self.first_distillation.place
+        scoring = EvaluateArguments(model="", **place, **self._scoring).scoring
+        score_translations(["."], ["."], target_lang=place["target_lang"], **scoring)
+        list(self.steps())
 
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.study.name
 
-def _distill_args(args: MatrixArguments, name: str) -> DistillArguments:
-    keys = args.entries("corpora")[name]
-    places = [f"--teacher={args.teacher_dir(keys['teacher'])}", f"--output_dir={args.corpus_dir(name)}"]
-    (distill_args,) = load_config((DistillArguments,), [args.distill_config, *entry_options(keys), *places])
-    return distill_args
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
 
+    @property
+    def _scoring(self) -> dict[str, Any]:
+        return {"metrics": self.args.metrics, "beer_model": self.args.beer_model}
 
-def _teacher(args: MatrixArguments, name: str) -> dict[str, Any]:
-    """Trains and scores a teacher."""
-    logger.info(f"--- Teacher {name}")
-    keys, path, first = args.entries("teachers")[name], args.teacher_dir(name), args.first("teachers")
-    tokenizer = [] if name == first else [f"--tokenizer={args.teacher_dir(first)}"]
-    train_once(keys["config"], *entry_options(keys), *tokenizer, f"--output_dir={path}")
-    distill_args = _distill_args(args, args.first("corpora"))
-    decoding = teacher_decoding(distill_args)
-    if args.tune:
-        tune_on_real(path, distill_args, decoding)
-    return {"name": name, **_scores(path, evaluate_on_real(path, distill_args, decoding, **_scoring(args)))}
+    @cached_property
+    def teachers(self) -> dict[str, Train]:
+        """The trainings of the teachers, by name."""
+        first = next(iter(self.args.teachers))
+        trains: dict[str, Train] = {}
+        for name, entry in self.args.teachers.items():
+            places: dict[str, Any] = {"output_dir": f"{self.folder}/teachers/{name}"}
+            if name != first:
+                places["tokenizer"] = str(trains[first].folder)
+            trains[name] = Train.from_config(entry["config"], **{**places, **own_keys(entry)})
+        return trains
 
+    @cached_property
+    def distillations(self) -> dict[str, DistillArguments]:
+        """The arguments of each distillation, by the name of its corpus."""
+        return {
+            name: resolve_distillation(
+                self.args.distill_config,
+                **{"output_dir": f"{self.folder}/corpora/{name}", **own_keys(entry)},
+                teacher=str(self.teachers[entry["teacher"]].folder),
+            )
+            for name, entry in self.args.corpora.items()
+        }
 
-def _scores(path: Path, metrics: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the results keep of a model."""
-    kept = ("scores", "num_sentences", "seconds", "iterations_mean", "decoding")
-    splits = {split: {key: values[key] for key in kept} for split, values in metrics.items()}
-    run = read_json(path / "run.json")
-    tuned = [read_json(file) for file in sorted(path.glob("tune-*.json"))]
-    return {
-        "num_parameters": run["num_parameters"],
-        "tuned": {report["knob"]: report["best"] for report in tuned},
-        **splits,
-    }
+    @property
+    def first_distillation(self) -> DistillArguments:
+        """The distillation whose real corpus all models are compared on."""
+        return next(iter(self.distillations.values()))
 
+    @cached_property
+    def learners(self) -> list[Learner]:
+        """The students, the first seed of all before the second."""
+        args = self.args
+        corpora = [*([REAL] if args.on_real else []), *args.corpora]
+        return [
+            self._learner(name, entry, corpus, seed)
+            for seed in args.seeds
+            for name, entry in args.students.items()
+            for corpus in corpora
+        ]
 
-def _measures(args: MatrixArguments, folder: Path) -> dict[str, Any]:
-    """Measures the real corpus and the distilled ones."""
-    path = folder / "measures" / "measures.json"
-    distill_args = _distill_args(args, args.first("corpora"))
-    state = process_state()
-    if state.is_main_process and not path.is_file():
-        analyze(
+    def _learner(self, name: str, entry: dict[str, Any], corpus: str, seed: int) -> Learner:
+        tokenizer = next(iter(self.teachers.values())).folder
+        if corpus == REAL:
+            distillation = self.first_distillation
+            places = train_real(distillation, tokenizer)
+        else:
+            distillation = self.distillations[corpus]
+            places = train_distilled(distillation, Path(distillation.output_dir), tokenizer)
+        own = own_keys(entry)
+        if own.get("init_from_teacher") in self.teachers:
+            own["init_from_teacher"] = str(self.teachers[own["init_from_teacher"]].folder)
+        folder = self.folder / "students" / corpus / f"{name}_seed{seed}"
+        train = Train.from_config(entry["config"], **{**own, **places}, seed=seed, output_dir=str(folder))
+        return Learner(name, corpus, train, distillation)
+
+    def steps(self) -> Iterator[Step]:
+        yield from self.teachers.values()
+        yield from map(Distill, self.distillations.values())
+        yield self.analysis
+        yield from (learner.train for learner in self.learners)
+
+    def settings(self) -> dict[str, Any]:
+        # Places may change; what is trained on what, and how, may not.
+        own = {name: value for name, value in asdict(self.args).items() if name in ("on_real", "tune", *self._scoring)}
+        return {**own, "corpora": {name: entry["teacher"] for name, entry in self.args.corpora.items()}}
+
+    @cached_property
+    def analysis(self) -> Analyze:
+        """The measures of the real corpus and the distilled ones."""
+        given = self.first_distillation
+        distilled = [f"{name}={args.output_dir}" for name, args in self.distillations.items()]
+        return Analyze(
             AnalyzeArguments(
-                real=distill_args.corpus,
-                distilled=[f"{name}={args.corpus_dir(name)}" for name in args.entries("corpora")],
-                source_lang=distill_args.source_lang,
-                target_lang=distill_args.target_lang,
-                split="train",
-                tokens=args.tokens,
-                num_bootstrap=args.num_bootstrap,
-                output_dir=str(path.parent),
+                real=given.corpus,
+                config_name=given.config_name,
+                distilled=distilled,
+                **given.languages,
+                real_split=given.train_split,
+                tokens=self.args.tokens,
+                num_bootstrap=self.args.num_bootstrap,
+                output_dir=str(self.folder / "measures"),
             )
         )
-    state.wait_for_everyone()
-    return read_json(path)
 
+    def work(self) -> None:
+        teachers = [self._teacher(name, train) for name, train in self.teachers.items()]
+        for name, args in self.distillations.items():
+            logger.info(f"--- Corpus {name}")
+            Distill(args).run()
+        self.analysis.run()
+        measured = self.analysis.results
+        results: dict[str, Any] = {
+            "study": self.study.name,
+            "settings": {key: value for key, value in asdict(self.args).items() if key != "output_dir"},
+            "measured": measured["settings"],
+            "teachers": teachers,
+            "corpora": measured["corpora"],
+            "differences": measured["differences"],
+            "students": [],
+            "environment": environment(),
+        }
+        for learner in self.learners:
+            results["students"].append(self._student(learner))
+            if process_state().is_main_process:
+                write_json(self.folder / f"{self.study.name}.json", results)
+                write_matrix_report(self.folder, self.study, results)
+            process_state().wait_for_everyone()
 
-def _students(args: MatrixArguments, folder: Path) -> Iterator[dict[str, Any]]:
-    """Trains and scores every student, the first seed of all before the second."""
-    corpora: Sequence[str] = [*([REAL] if args.on_real else []), *args.entries("corpora")]
-    for seed in args.seeds:
-        for name, keys in args.entries("students").items():
-            for corpus in corpora:
-                logger.info(f"--- Student {name} on {corpus}, seed {seed}")
-                path = folder / "students" / corpus / f"{name}_seed{seed}"
-                distill_args = _distill_args(args, args.first("corpora") if corpus == REAL else corpus)
-                options = _student_options(args, keys, corpus, distill_args)
-                train_once(keys["config"], *options, f"--seed={seed}", f"--output_dir={path}")
-                if args.tune:
-                    tune_on_real(path, distill_args)
-                scores = _scores(path, evaluate_on_real(path, distill_args, **_scoring(args)))
-                yield {"name": name, "corpus": corpus, "seed": seed, **scores}
+    def _teacher(self, name: str, train: Train) -> dict[str, Any]:
+        """Trains and scores a teacher."""
+        logger.info(f"--- Teacher {name}")
+        train.run()
+        decoding = teacher_decoding(self.first_distillation)
+        if self.args.tune and (tune := tuning(train, self.first_distillation, decoding)):
+            tune.run()
+        steps = evaluations(train.folder, self.first_distillation, decoding, **self._scoring)
+        return {"name": name, **model_results(train, steps)}
 
-
-def _student_options(
-    args: MatrixArguments, keys: dict[str, Any], corpus: str, distill_args: DistillArguments
-) -> list[str]:
-    """Keys of a student's training: its own, and those that point it to the corpus."""
-    first = args.teacher_dir(args.first("teachers"))
-    if corpus == REAL:
-        names = ("corpus", "config_name", "source_lang", "target_lang", "train_split", "validation_split")
-        given = {name: getattr(distill_args, name) for name in names}
-        places = [*(f"--{name}={value or ''}" for name, value in given.items()), f"--tokenizer={first}"]
-    else:
-        places = distilled_options(distill_args, args.corpus_dir(corpus), first)
-    options = [*entry_options(keys), *places]
-    start = load_training(keys["config"], *options)[0].init_from_teacher
-    if start in args.entries("teachers"):
-        options.append(f"--init_from_teacher={args.teacher_dir(str(start))}")
-    return options
+    def _student(self, learner: Learner) -> dict[str, Any]:
+        """Trains and scores a student."""
+        train, seed = learner.train, learner.train.training.seed
+        logger.info(f"--- Student {learner.name} on {learner.corpus}, seed {seed}")
+        train.run()
+        if self.args.tune and (tune := tuning(train, learner.distillation)):
+            tune.run()
+        steps = evaluations(train.folder, learner.distillation, **self._scoring)
+        return {"name": learner.name, "corpus": learner.corpus, "seed": seed, **model_results(train, steps)}

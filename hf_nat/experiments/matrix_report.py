@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from .analyze import measures_table
-from .report import Table, plot_bars, write_report
+from ..analysis import measures_table
+from ..reporting import Table, plot_bars, write_report
 
 
 REAL = "real"

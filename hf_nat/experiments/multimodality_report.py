@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .report import Table, plot_bars, plot_simplex, write_report
+from ..reporting import Table, plot_bars, plot_simplex, write_report
 
 
 Results = Mapping[str, Any]
@@ -20,17 +20,22 @@ _PAPER_PAIRS = "2.81 to 3.12"
 
 
 def systems_table(results: Results) -> Table:
-    """Prints how concentrated the outputs of each model are, and in which languages."""
+    """Prints how concentrated the outputs of each model are, in which languages, and how many tokens none has."""
     languages = results["settings"]["target_langs"]
+    header = ["outputs", "sentences", "concentration", "95 %", *(f"most {lang}" for lang in languages)]
+    # Studies made before it was counted lack the share.
+    counted = all("unknown_share" in system for system in results["systems"])
     rows = []
     for system in results["systems"]:
         ends = system["concentration_interval"]
         interval = "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
         shares = [f"{100 * system['languages'][lang]:.0f} %" for lang in languages]
+        if counted:
+            shares.append(f"{100 * system['unknown_share']:.2f} %")
         rows.append(
             [system["name"], f"{system['num_sentences']:,}", f"{system['concentration']:.3f}", interval, *shares]
         )
-    return Table(["outputs", "sentences", "concentration", "95 %", *(f"most {lang}" for lang in languages)], rows)
+    return Table([*header, *(["unknown tokens"] if counted else [])], rows)
 
 
 def corpora_table(results: Results) -> Table:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .born_again import BornAgainArguments, born_again
+from .born_again import BornAgain, BornAgainArguments
 from .claims import ClaimsArguments, claims
 from .distillation_studies import capacity, decoding, experts, interpolation
-from .hmm import HMMArguments, hmm
+from .hmm import HMM, HMMArguments
 from .matrix import MatrixArguments
-from .multimodality import MultimodalityArguments, multimodality
+from .multimodality import Multimodality, MultimodalityArguments
 
 
 class Experiment(NamedTuple):
@@ -24,6 +24,21 @@ class Experiment(NamedTuple):
 
     arguments: type
     run: Callable[[Any], Path]
+
+
+def multimodality(args: MultimodalityArguments) -> Path:
+    """Which of three target languages AT and NAT models choose (Figure 1, Table 1)."""
+    return Multimodality(args).run()
+
+
+def born_again(args: BornAgainArguments) -> Path:
+    """Teachers that learn from the teacher before (section 5.1, Figure 5)."""
+    return BornAgain(args).run()
+
+
+def hmm(args: HMMArguments) -> Path:
+    """Bi-LSTMs on the labels of random hidden Markov models (appendix D.2)."""
+    return HMM(args).run()
 
 
 EXPERIMENTS = {

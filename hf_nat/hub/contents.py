@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import mmap
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import metadata_load
 from huggingface_hub.utils import filter_repo_objects, get_token
 
-from .corpora import read_configs
+from ..cards.corpora import read_configs
 
 
 RepoType = Literal["model", "dataset", "space"]
@@ -35,6 +36,8 @@ _LEFTOVERS = [
     "rng_state*",
     "trainer_state.json",
     "training_args.bin",
+    "step.json",
+    "*/step.json",
     "__pycache__/*",
     "*/__pycache__/*",
     "*.tmp",
@@ -51,6 +54,7 @@ _SECRET_TEXT = [
     rb"\bgh[opsu]_[A-Za-z0-9]{36,}\b",
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 ]
+_OUTWARD = "a link out of the folder"
 
 
 def folder_type(folder: Path) -> RepoType:
@@ -81,7 +85,7 @@ def folder_type(folder: Path) -> RepoType:
 
 
 def choose_files(
-    folder: Path, leave_out: Sequence[str] = (), allow: Sequence[str] = ()
+    folder: Path, leave_out: Sequence[str] = (), allow: Sequence[str] = (), follow_links: bool = False
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Parts the files of a folder into those that go and those that stay.
 
@@ -89,20 +93,22 @@ def choose_files(
         folder (`Path`): the folder.
         leave_out (`Sequence[str]`, *optional*): patterns of files that stay, beside what a run leaves behind.
         allow (`Sequence[str]`, *optional*): patterns of files that go whatever they look like.
+        follow_links (`bool`, *optional*, defaults to `False`): take what lies behind links out of the folder, too.
 
     Returns:
         `tuple[dict[str, Path], dict[str, Path]]`: those that go and those that stay, by their paths in the folder.
 
     Raises:
         ValueError: if a file that neither pattern names looks like a secret, holds a token, or is an optimizer's state
-            outside a run's checkpoints.
+            outside a run's checkpoints; or as `require_plain_files`.
     """
+    require_plain_files(folder, leave_out, follow_links)
     files, left_out, refused = {}, {}, {}
     token = get_token()
     secret = re.compile(b"|".join([*_SECRET_TEXT, *([re.escape(token.encode())] if token else [])]))
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path, fault in _entries(folder, follow_links):
         name = path.relative_to(folder).as_posix()
-        if _matches(name, leave_out):
+        if fault or _matches(name, leave_out):
             left_out[name] = path
         elif _matches(name, allow):
             files[name] = path
@@ -124,6 +130,45 @@ def choose_files(
             f"here with `--leave_out {names}`, or send them with `--allow {names}`."
         )
     return files, left_out
+
+
+def require_plain_files(folder: Path, leave_out: Sequence[str] = (), follow_links: bool = False) -> None:
+    """Raises ValueError if a folder holds links out of it, or what is neither file nor folder and no push can read.
+
+    What stays here by `leave_out`, or as a run's leftover, may be anything.
+    """
+    stays = [*leave_out, *_LEFTOVERS]
+    named = ((path.relative_to(folder).as_posix(), fault) for path, fault in _entries(folder, follow_links) if fault)
+    faults = {name: fault for name, fault in named if not any(_matches(end, stays) for end in (name, f"{name}/"))}
+    if not faults:
+        return
+    listed = ", ".join(f"{name} ({fault})" for name, fault in list(faults.items())[:10])
+    remedy = f"leave them here with `--leave_out {' '.join(faults)}`."
+    if set(faults.values()) == {_OUTWARD}:
+        remedy += " The Hub's own cache is made of such links: `--follow_links` sends what lies behind them."
+    raise ValueError(f"`folder` must hold plain files, got {str(folder)!r} with {listed}. Take them away, or {remedy}")
+
+
+def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | None]]:
+    """Yields all under a folder that is no folder itself, and what is wrong with it."""
+    root = os.path.realpath(folder)
+
+    def walk(parent: Path, around: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
+        for path in sorted(parent.iterdir()):
+            target = os.path.realpath(path)
+            is_outward = path.is_symlink() and not follow_links and not Path(target).is_relative_to(root)
+            if not path.exists():
+                yield path, "a link to nothing"
+            elif is_outward:
+                yield path, _OUTWARD
+            elif path.is_dir() and target in around:
+                yield path, "a link to a folder that holds it"
+            elif path.is_dir():
+                yield from walk(path, (*around, target))
+            else:
+                yield path, None if path.is_file() else "a pipe, socket or device"
+
+    return walk(folder, (root,))
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:

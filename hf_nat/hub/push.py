@@ -12,10 +12,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects, get_token, validate_repo_id
 from transformers.utils import logging
 
-from ..config import option
-from .cards import write_model_card
-from .contents import WEIGHTS, RepoType, choose_files, folder_type
-from .corpora import (
+from ..cards import write_model_card
+from ..cards.corpora import (
     CARD_SOURCES,
     DEFAULT_CONFIG,
     check_config_name,
@@ -25,15 +23,19 @@ from .corpora import (
     read_config,
     read_configs,
 )
-from .rendering import is_unedited
+from ..cards.rendering import is_unedited
+from ..config import option
+from .contents import WEIGHTS, RepoType, choose_files, folder_type, require_plain_files
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space
-from .targets import FolderTarget, HubTarget, Target
+from .targets import FolderTarget, HubTarget, Target, check_local_dir, check_ref
 
 
 logger = logging.get_logger(__name__)
 
 _CARD = "README.md"
+# What the card says of every distillation.
+_MANIFEST_KEYS = ("corpus", "counts", "license", "source_lang", "strategy", "target_lang", "teacher")
 
 
 @dataclass
@@ -41,8 +43,8 @@ class PushArguments:
     """What goes to the Hub, and where.
 
     Raises:
-        ValueError: if there is not exactly one destination, `repo_id` or `config_name` is malformed, or an option of
-            the Hub comes with a folder.
+        ValueError: if there is not exactly one destination, a name (`repo_id`, `revision`, `tag`, `config_name`) is
+            malformed, or an option of the Hub comes with a folder.
     """
 
     folder: str = field(
@@ -68,6 +70,7 @@ class PushArguments:
             "action": "extend",
         },
     )
+    follow_links: bool = option(False, "send what lies behind links that lead out of the folder, too")
     dry_run: bool = option(False, "list the files, send nothing")
 
     def __post_init__(self) -> None:
@@ -80,7 +83,13 @@ class PushArguments:
                 raise ValueError(
                     f"`repo_id` must be owner/name, got {self.repo_id!r}. Put your user or organisation first."
                 )
+            if not self.repo_id.isascii():
+                raise ValueError(
+                    f"`repo_id` must be of ASCII letters, digits, '-', '_' and '.', got {self.repo_id!r}."
+                )
             validate_repo_id(self.repo_id)
+            for name in ("revision", "tag"):
+                check_ref(name, getattr(self, name))
         elif self.revision is not None or self.tag is not None:
             raise ValueError("`revision` and `tag` are for the Hub. Leave them out with `local_dir`.")
         if self.config_name is not None:
@@ -158,11 +167,14 @@ def push(args: PushArguments) -> PushPlan:
 
     Raises:
         ValueError: if the folder is neither a model nor a corpus nor a Space, its type is not `repo_type`, it lacks a
-            tokenizer or a card, or it holds secrets or an optimizer's state.
+            tokenizer or a card, or it holds secrets, an optimizer's state or links out of it, or if `local_dir` holds
+            something else than corpora.
         PermissionError: if there is no token (checked before anything is sent), or the Hub refuses it.
         ConnectionError: if the Hub did not take the push in several attempts.
     """
     folder = Path(args.folder)
+    if folder.is_dir():
+        require_plain_files(folder, args.leave_out, args.follow_links)
     if is_evaluate_module(folder) and args.repo_id is not None:
         with TemporaryDirectory() as space:
             write_evaluate_space(folder, Path(space), args.repo_id)
@@ -174,9 +186,11 @@ def push(args: PushArguments) -> PushPlan:
         )
     if repo_type != "dataset" and (args.config_name is not None or args.local_dir is not None):
         raise ValueError(f"`config_name` and `local_dir` are for corpora, got the {repo_type} {str(folder)!r}.")
+    if args.local_dir is not None:
+        check_local_dir(Path(args.local_dir), folder)
     if repo_type == "model":
         write_model_card(folder, args.repo_id)
-    files, left_out = choose_files(folder, args.leave_out, args.allow)
+    files, left_out = choose_files(folder, args.leave_out, args.allow, args.follow_links)
     if repo_type == "dataset":
         upload = _corpus_upload(folder, files, args)
     else:
@@ -185,7 +199,7 @@ def push(args: PushArguments) -> PushPlan:
         destination=args.repo_id or str(args.local_dir),
         repo_type=repo_type,
         files={path: _size(content) for path, content in sorted(upload.additions(None).items())},
-        left_out={path: file.stat().st_size for path, file in left_out.items()},
+        left_out={path: file.lstat().st_size for path, file in left_out.items()},
     )
     if args.dry_run:
         return plan
@@ -217,6 +231,11 @@ def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) ->
             "Finish the distillation (the same command resumes it), or write a README.md."
         )
     for config in configs.values():
+        if lacking := [key for key in _MANIFEST_KEYS if key not in config.manifest]:
+            raise ValueError(
+                f"A manifest.json must be that of a distillation, got one without {', '.join(lacking)} in "
+                f"{str(folder)!r} (configuration {config.name}). Run the distillation again."
+            )
         if missing := config.missing_shards():
             raise ValueError(
                 f"`folder` must hold every shard of its manifest, got {str(folder)!r} without {', '.join(missing)} "

@@ -11,8 +11,8 @@ from typing import Any
 
 from huggingface_hub import SpaceCardData
 
+from ..cards.rendering import is_hub_id, render
 from .contents import choose_files
-from .rendering import is_hub_id, render
 
 
 # The release that the pages were tried with.

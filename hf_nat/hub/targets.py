@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,42 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.utils import filter_repo_objects
 
 from ..utils import atomic_path
+
+
+# What git refuses in the name of a branch or tag, see `git check-ref-format`.
+_NO_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|^@$|^[-/]|[/.]$|(^|/)\.|\.lock(/|$)|^$")
+
+
+def check_ref(option: str, name: str | None) -> None:
+    """Raises ValueError unless `name` can be that of a branch or tag, or is none."""
+    if name is not None and _NO_REF.search(name):
+        raise ValueError(
+            f"`{option}` must be a name that git takes (no blank, no '..', none of ~^:?*[\\, no '-', '/' or '.' at its"
+            f" ends), got {name!r}. Use, for instance, v1.0."
+        )
+
+
+def check_local_dir(local_dir: Path, folder: Path) -> None:
+    """Raises ValueError unless corpora can be put together in `local_dir`: it is new, or holds them already.
+
+    Args:
+        local_dir (`Path`): where they go.
+        folder (`Path`): the corpus that comes, which must lie elsewhere.
+    """
+    there, here = local_dir.resolve(), folder.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there):
+        raise ValueError(
+            f"`local_dir` must lie beside `folder`, got {str(local_dir)!r} for {str(folder)!r}. Use another folder."
+        )
+    if there.exists() and not there.is_dir():
+        raise ValueError(f"`local_dir` must be a folder, but {str(local_dir)!r} is a file. Use another name.")
+    names = {path.name for path in there.iterdir() if not path.name.startswith(".")} if there.exists() else set()
+    has_corpora = any(there.glob("*/*.parquet")) or any(there.glob("*/manifest.json"))
+    if names - {"README.md"} and (not has_corpora or "config.json" in names):
+        raise ValueError(
+            f"`local_dir` must be new or empty, or hold corpora that were put there, got {str(local_dir)!r} with "
+            f"{sorted(names)[:3]}. Use another folder."
+        )
 
 
 class Target(Protocol):

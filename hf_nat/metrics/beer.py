@@ -17,6 +17,8 @@ from .sentence_mean import SentenceMeanMetric
 
 # What the tool returns for the imbalance of two lengths of which one is 0.
 _UNBALANCED = 100_000.0
+# Where exp(larger / smaller) stops growing: far beyond what any model can tell apart, and no power of it overflows.
+_MAX_RATIO = 100.0
 
 
 class BEERSignature(Signature):
@@ -125,7 +127,7 @@ def extract_features(
     the smaller and the larger of precision and recall (just those two without `symmetry`) its features are a, b,
     F = (1 + beta^2) a b / (beta^2 a + b) and G = (a b^beta)^(1 / (1 + beta)). `length-disbalance` gives larger /
     smaller - 1 of the numbers of words and of characters, to the power of each degree; with `exponential`,
-    exp(larger / smaller) - e.
+    exp(larger / smaller) - e, which stops growing at a ratio of 100.
 
     Args:
         templates (`Sequence[Mapping[str, Any]]`): entries of `feature_template.yaml`.
@@ -208,7 +210,7 @@ def _imbalance(template: Mapping[str, Any], hypothesis: Sequence[str], reference
         value = _UNBALANCED
         if left and right:
             ratio = max(left, right) / min(left, right)
-            value = math.exp(ratio) - math.e if exponential else ratio - 1.0
+            value = math.exp(min(ratio, _MAX_RATIO)) - math.e if exponential else ratio - 1.0
         for degree in map(float, template["degrees"]):
             features[f"len_disbalance{'_exp' if exponential else ''}_{unit}.d.{degree}"] = value**degree
     return features
@@ -256,7 +258,7 @@ def _read_properties(directory: Path, name: str) -> dict[str, float]:
 
 
 def _lines(directory: Path, name: str) -> list[str]:
-    return [line for line in _read(directory, name).splitlines() if line.strip()]
+    return [line for line in _read(directory, name).split("\n") if line.strip()]
 
 
 def _checksum(directory: Path) -> str:

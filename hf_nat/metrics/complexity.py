@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .lexicon import Array, LexicalCounts, LogBase, bootstrap_interval, check_at_least_one, nats_per_unit
+from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
+from .lexicon import LexicalCounts, LogBase, check_at_least_one, nats_per_unit
 
 
 _TINY = np.finfo(float).tiny
@@ -189,15 +190,47 @@ def complexity_interval(
 
     Source: Efron & Tibshirani 1993, section 13.3.
     """
+    result = complexity_bootstrap(counts, num_samples=num_samples, seed=seed, **options)
+    return result.interval(confidence, centered=centered)
+
+
+def complexity_bootstrap(
+    counts: LexicalCounts,
+    *,
+    num_samples: int = 1000,
+    seed: int = 1,
+    rows: Array | None = None,
+    num_rows: int | None = None,
+    **options: Any,
+) -> Bootstrap:
+    """Measures C(d) in samples of the sentences; the difference of two corpora of the same rows is paired by them.
+
+    Args:
+        counts (`LexicalCounts`): link counts of the corpus, made with `keep_rows=True`.
+        num_samples (`int`, *optional*): samples of as many rows as are drawn from, with replacement (multinomial).
+        seed (`int`, *optional*): of the draws.
+        rows (`np.ndarray`, *optional*): number of the drawn row that each row of the corpus belongs to, int64
+            `[counts.num_rows]`, where it lacks some of the rows of the corpus it is compared with.
+        num_rows (`int`, *optional*): rows that are drawn from; by default those of the corpus.
+        **options: of `complexity`; each sample is measured anew with all of them.
+
+    Returns:
+        `Bootstrap`: C(d) and its samples, in nats (bits with base 2).
+
+    Raises:
+        ValueError: if the rows were not kept or do not fit, an option is out of range, or no source type counts.
+
+    Source: Efron & Tibshirani 1993, section 13.3.
+    """
     complexity(counts, **options)  # Checks the options, and that C is defined.
     settings = {**(complexity.__kwdefaults__ or {}), **options}.values()
+    num_rows = counts.num_rows if num_rows is None else num_rows
+    own_rows = drawn_rows(rows, counts.num_rows, num_rows)
 
     def statistic(row_weights: Array) -> float:
-        return _measure(counts.resample(row_weights), *settings)[-1]
+        return _measure(counts.resample(row_weights[own_rows]), *settings)[-1]
 
-    return bootstrap_interval(
-        statistic, counts.num_rows, num_samples=num_samples, confidence=confidence, seed=seed, centered=centered
-    )
+    return bootstrap(statistic, num_rows, num_samples=num_samples, seed=seed)
 
 
 def sentence_entropies(sources: Iterable[Sequence[str]], per_word: Mapping[str, float]) -> tuple[Array, Array]:

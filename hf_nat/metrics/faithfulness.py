@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .lexicon import Array, LexicalCounts, LogBase, bootstrap_interval, check_at_least_one, nats_per_unit
+from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
+from .lexicon import LexicalCounts, LogBase, check_at_least_one, nats_per_unit
 
 
 @dataclass(frozen=True)
@@ -123,31 +124,50 @@ def faithfulness_interval(
 
     Source: Efron & Tibshirani 1993, section 13.3.
     """
-    if rows is None:
-        if real.num_rows != distilled.num_rows:
-            raise ValueError(
-                f"`real` and `distilled` must have the same rows, got {real.num_rows} and {distilled.num_rows}. Give "
-                "`rows`, or report `faithfulness` without an interval."
-            )
-        rows = np.arange(real.num_rows)
-    if len(rows) != distilled.num_rows or not ((rows >= 0) & (rows < real.num_rows)).all():
-        raise ValueError(
-            f"`rows` must be {distilled.num_rows} numbers below {real.num_rows}, one for each row of `distilled`, got "
-            f"{len(rows)}."
-        )
+    result = faithfulness_bootstrap(real, distilled, num_samples=num_samples, seed=seed, rows=rows, **options)
+    return result.interval(confidence, centered=centered)
+
+
+def faithfulness_bootstrap(
+    real: LexicalCounts,
+    distilled: LexicalCounts,
+    *,
+    num_samples: int = 1000,
+    seed: int = 1,
+    rows: Array | None = None,
+    **options: Any,
+) -> Bootstrap:
+    """Measures F(d) in samples of the real rows; the difference of two altered corpora is paired by them.
+
+    Args:
+        real (`LexicalCounts`): link counts of the real corpus, made with `keep_rows=True`.
+        distilled (`LexicalCounts`): those of the altered corpus, made with `keep_rows=True`.
+        num_samples (`int`, *optional*): samples of as many rows as the real corpus has, drawn with replacement
+            (multinomial).
+        seed (`int`, *optional*): of the draws.
+        rows (`np.ndarray`, *optional*): as in `faithfulness_interval`.
+        **options: of `faithfulness`; each sample is measured anew with all of them.
+
+    Returns:
+        `Bootstrap`: F(d) and its samples, in nats (bits with base 2).
+
+    Raises:
+        ValueError: see `faithfulness_interval`.
+
+    Source: Efron & Tibshirani 1993, section 13.3.
+    """
+    own_rows = drawn_rows(rows, distilled.num_rows, real.num_rows)
     faithfulness(real, distilled, **options)  # Checks the options, and that F is defined.
     eps, base, add_k, *rest = {**(faithfulness.__kwdefaults__ or {}), **options}.values()
     floor = _floor(eps, base)
     pairs = _JoinedPairs(real, distilled, add_k)
 
     def statistic(row_weights: Array) -> float:
-        samples = real.resample(row_weights), distilled.resample(row_weights[rows])
+        samples = real.resample(row_weights), distilled.resample(row_weights[own_rows])
         kept, agreement, unseen = pairs.measure(*samples, base, *rest)
         return float((agreement + unseen * floor).mean()) if len(kept) else math.nan
 
-    return bootstrap_interval(
-        statistic, real.num_rows, num_samples=num_samples, confidence=confidence, seed=seed, centered=centered
-    )
+    return bootstrap(statistic, real.num_rows, num_samples=num_samples, seed=seed)
 
 
 def _floor(eps: float, base: LogBase) -> float:

@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from .lexicon import bootstrap_interval
+from .bootstrap import bootstrap
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,20 @@ class LanguagePosterior:
         return cls(tuple(corpora), by_token)
 
     def __call__(self, sentences: Iterable[Sequence[str]]) -> np.ndarray:
-        """Returns the mean posterior of the tokens of each sentence: `[sentences, L]`, rows sum to 1.
+        """Returns the mean posterior of the known tokens of each sentence: `[sentences, L]`, rows sum to 1.
 
-        An unknown token, and a sentence without tokens, tells nothing: 1 / L for each language.
+        An unknown token tells nothing and does not count, see `unknown_share`; a sentence without a known one has
+        1 / L for each language.
         """
         nothing = np.full(len(self.languages), 1 / len(self.languages))
-        rows = [
-            np.mean([self.by_token.get(token, nothing) for token in tokens], axis=0) if tokens else nothing
-            for tokens in sentences
-        ]
+        known = ([self.by_token[token] for token in tokens if token in self.by_token] for tokens in sentences)
+        rows = [np.mean(posteriors, axis=0) if posteriors else nothing for posteriors in known]
         return np.array(rows).reshape(-1, len(self.languages))
+
+    def unknown_share(self, sentences: Iterable[Sequence[str]]) -> float:
+        """Returns the share (0-1) of the tokens of all sentences that no language has; 0 without a token."""
+        is_unknown = [token not in self.by_token for tokens in sentences for token in tokens]
+        return sum(is_unknown) / max(1, len(is_unknown))
 
 
 def concentration(
@@ -86,12 +90,10 @@ def concentration(
     largest = posteriors.max(axis=1)
     interval = None
     if num_bootstrap:
-        interval = bootstrap_interval(
+        interval = bootstrap(
             lambda weights: float(np.average(largest, weights=weights)),
             len(largest),
             num_samples=num_bootstrap,
-            confidence=0.95,
             seed=seed,
-            centered=False,
-        )
+        ).interval()
     return float(largest.mean()), interval

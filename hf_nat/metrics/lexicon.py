@@ -6,15 +6,16 @@ import math
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from .bootstrap import Array
 
-Array = np.ndarray[Any, Any]
+
 LogBase = Literal["e", 2]
 
 _BUFFER = 1 << 20  # links and source tokens that are collected before numpy counts them
@@ -278,50 +279,3 @@ def check_at_least_one(**values: int) -> None:
     for name, value in values.items():
         if value < 1:
             raise ValueError(f"`{name}` must be >= 1, got {value}.")
-
-
-def bootstrap_interval(
-    statistic: Callable[[Array], float],
-    num_rows: int,
-    *,
-    num_samples: int,
-    confidence: float,
-    seed: int,
-    centered: bool,
-) -> tuple[float, float]:
-    """Computes a percentile interval of a statistic of a corpus by resampling its sentences.
-
-    Each sample draws `num_rows` rows with replacement, so the weights of the rows are multinomial.
-
-    Args:
-        statistic (`Callable[[np.ndarray], float]`): its value when the rows stand as often as the int64 weights
-            `[num_rows]` say; nan, where it is undefined, leaves the sample out.
-        num_rows (`int`): rows of the corpus.
-        num_samples (`int`): samples drawn, at least 1.
-        confidence (`float`): share of the samples inside the interval, between 0 and 1.
-        seed (`int`): of the draws.
-        centered (`bool`): whether the interval is shifted by the statistic's value on the corpus minus the mean of the
-            samples. A sample holds about 63 % of the distinct sentences, which alone moves a measure of a lexicon, so
-            that the plain percentiles may exclude the value.
-
-    Returns:
-        `tuple[float, float]`: lower and upper end.
-
-    Raises:
-        ValueError: if `num_samples` or `confidence` is out of range, or the statistic is undefined in every sample.
-
-    Source: Efron & Tibshirani 1993, section 13.3.
-    """
-    check_at_least_one(num_samples=num_samples)
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence}. Use 0.95 for 95 %.")
-    rng = np.random.default_rng(seed)
-    draws = (np.bincount(rng.integers(num_rows, size=num_rows), minlength=num_rows) for _ in range(num_samples))
-    values = np.array([statistic(weights) for weights in draws])
-    values = values[~np.isnan(values)]
-    if not len(values):
-        raise ValueError(f"At least 1 of {num_samples} samples must hold a word to measure, got 0. Lower `min_count`.")
-    if centered:
-        values += statistic(np.ones(num_rows, dtype=np.int64)) - values.mean()
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

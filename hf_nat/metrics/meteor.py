@@ -13,6 +13,7 @@ from typing import Any
 
 from sacrebleu.metrics.base import Metric, Score, Signature
 
+from ..languages import find_language
 from .meteor_aligner import BEAM_SIZE, align_words, count_chunks
 from .wordnet import WordNet
 
@@ -101,11 +102,11 @@ class METEOR(Metric):
     With no match at all, as with an empty side, the score is 0. Of several references the best counts.
 
     Args:
-        language (`str`): language code; a region (`de_AT`) is ignored.
+        language (`str`): language code in any spelling; script and region (`de_AT`) are ignored.
         function_words (`Collection[str]`, *optional*, defaults to none): the words that weigh 1 - delta. The tool has
             lists of its own; by default all words are content words and delta has no effect. See `frequent_words`.
         wordnet_dir (`str | Path`, *optional*): folder of WordNet's dictionary files; adds synonyms, English only.
-        lowercase (`bool`, *optional*, defaults to `True`): whether case is ignored.
+        lowercase (`bool`, *optional*, defaults to `False`): whether case is ignored; the tool takes text as it is.
         beam_size (`int`, *optional*, defaults to 1000): see `align_words`.
 
     Raises:
@@ -125,11 +126,11 @@ class METEOR(Metric):
         language: str,
         function_words: Collection[str] = (),
         wordnet_dir: str | Path | None = None,
-        lowercase: bool = True,
+        lowercase: bool = False,
         beam_size: int = BEAM_SIZE,
     ):
         super().__init__()
-        self.language = language.replace("_", "-").split("-")[0]
+        self.language = find_language(language).code
         if self.language not in PARAMETERS:
             raise ValueError(
                 f"`language` must be one that METEOR 1.5 has parameters for, out of {sorted(PARAMETERS)}, "

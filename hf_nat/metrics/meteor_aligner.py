@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 # Worth of a match in the search, by stage (exact, stem, synonym); the score has weights of its own.
 SEARCH_WEIGHTS = (1.0, 0.5, 0.5)
 BEAM_SIZE = 1000
+# Bounds of the work on a sentence whose words are repeated many times.
+_MAX_CHOICES = 32
+_MAX_STEPS = 100_000
+# The beam of a first, quick search, whose result bounds the second one.
+_FIRST_BEAM = 20
 
 
 @dataclass(frozen=True)
@@ -26,14 +33,21 @@ class WordMatch:
     stage: int
 
 
-@dataclass(frozen=True)
-class _Path:
-    """A partial alignment: its rank (lower is better), the end of its last match and its matches, newest first."""
+class _Path(NamedTuple):
+    """A partial alignment: its rank (lower is better), the hypothesis words used, as bits, the word after its last
+    match if that ends at the current reference word, else -1, and its matches, newest first."""
 
     rank: tuple[float, int, int]
     used: int
     end: int
     matches: tuple[WordMatch, _Path] | None
+
+
+class _Options(NamedTuple):
+    """The possible matches of a reference word: stage by hypothesis position, and the positions as bits, by stage."""
+
+    stages: dict[int, int]
+    masks: tuple[int, ...]
 
 
 def align_words(
@@ -49,6 +63,10 @@ def align_words(
     out a match that is sure to be worth it, and keeps the best of all partial alignments that can be continued in the
     same ways. So it is exact as long as no more than `beam_size` of them differ; beyond that it drops the worst. Equal
     sentences are aligned on the diagonal at once.
+
+    Words repeated many times on both sides, such as leader dots, would take time without bound: of more than 32
+    possible matches of a word only the one that goes on with a chunk and the 32 nearest free ones of each stage are
+    tried, and the beam narrows where some 100,000 steps would not reach the end of the sentence.
 
     Args:
         hypothesis (`Sequence[str]`): words of the translation.
@@ -70,22 +88,11 @@ def align_words(
         raise ValueError(f"`beam_size` must be >= 1, got {beam_size}.")
     if list(hypothesis) == list(reference):
         return [WordMatch(k, k, 0) for k in range(len(reference))]
-    options = _options(hypothesis, reference, same)
-    # Hypothesis words that later reference words can still take, as bits: only those tell paths apart.
-    open_words = [0] * (len(reference) + 1)
-    for j in range(len(reference) - 1, -1, -1):
-        open_words[j] = open_words[j + 1] | sum(1 << i for i, _ in options[j])
-    needed = _needed_matches(options)
-    paths = [_Path((0.0, 0, 0), 0, -1, None)]
-    for j, choices in enumerate(options):
-        best: dict[tuple[int, int], _Path] = {}
-        for path in paths:
-            for extended in _extensions(path, j, choices, needed[j]):
-                key = (extended.used & open_words[j + 1], extended.end)
-                if key not in best or extended.rank < best[key].rank:
-                    best[key] = extended
-        paths = sorted(best.values(), key=lambda path: path.rank)[:beam_size]
-    return _matches(paths[0])
+    search = _Search(_options(hypothesis, reference, same))
+    found = search.run(min(beam_size, _FIRST_BEAM))
+    if beam_size > _FIRST_BEAM:
+        found = search.run(beam_size, found)
+    return _matches(found)
 
 
 def count_chunks(matches: Sequence[WordMatch]) -> int:
@@ -99,50 +106,120 @@ def count_chunks(matches: Sequence[WordMatch]) -> int:
 
 def _options(
     hypothesis: Sequence[str], reference: Sequence[str], same: Callable[[str, str], int | None]
-) -> list[list[tuple[int, int]]]:
-    """(hypothesis position, stage) of every possible match of each reference word."""
-    stages: dict[tuple[str, str], int | None] = {}
-    options: list[list[tuple[int, int]]] = []
-    for right in reference:
-        options.append([])
-        for i, left in enumerate(hypothesis):
-            if (left, right) not in stages:
-                stages[left, right] = same(left, right)
-            stage = stages[left, right]
+) -> list[_Options]:
+    """The possible matches of each reference word."""
+    positions: dict[str, list[int]] = {}
+    for i, left in enumerate(hypothesis):
+        positions.setdefault(left, []).append(i)
+    by_word: dict[str, _Options] = {}
+    for right in dict.fromkeys(reference):
+        found: dict[int, int] = {}
+        masks = [0] * len(SEARCH_WEIGHTS)
+        for left, places in positions.items():
+            stage = same(left, right)
             if stage is not None:
-                options[-1].append((i, stage))
-    return options
+                found.update(dict.fromkeys(places, stage))
+                masks[stage] |= sum(1 << i for i in places)
+        by_word[right] = _Options(dict(sorted(found.items())), tuple(masks))
+    return [by_word[right] for right in reference]
 
 
-def _needed_matches(options: Sequence[Sequence[tuple[int, int]]]) -> list[tuple[int, int]]:
-    """For each reference word: the hypothesis words it can take, as bits, and how many of them it must leave taken.
+class _Search:
+    """The search of `align_words` over the options of each reference word, and what is known of their alignments.
 
     Where some reference words can all take the same hypothesis words and no other word can, the best alignment has as
-    many matches as the smaller group has words: whoever leaves out more can only lose.
+    many matches of them as the smaller group has words: whoever leaves out more can only lose.
     """
-    masks = [sum(1 << i for i, _ in choices) for choices in options]
-    needed = []
-    for j, mask in enumerate(masks):
-        count = 0
-        if all(other == mask or not other & mask for other in masks):
-            spare = max(0, masks.count(mask) - mask.bit_count())
-            count = masks[: j + 1].count(mask) - spare
-        needed.append((mask, count if mask else 0))
-    return needed
+
+    def __init__(self, options: Sequence[_Options]):
+        self._options = options
+        masks = [sum(choices.masks) for choices in options]
+        totals = Counter(masks)
+        alone = {mask for mask in totals if mask and all(other == mask or not other & mask for other in totals)}
+        # For each reference word: the hypothesis words it can take, as bits, and how many of them it must leave taken.
+        self._needed: list[tuple[int, int]] = []
+        seen: Counter[int] = Counter()
+        for mask in masks:
+            seen[mask] += 1
+            spare = max(0, totals[mask] - mask.bit_count())
+            self._needed.append((mask, seen[mask] - spare if mask in alone else 0))
+        self._max_worth = _max_worth(options, masks, alone)
+        # From each reference word to the end: hypothesis words that can still be taken, as bits (only those tell paths
+        # apart), steps of one path, and chunks that must begin, for words that must match but not next to the last.
+        size = len(options)
+        self._open_words, self._num_steps, self._min_chunks = ([0] * (size + 1) for _ in range(3))
+        for j in range(size - 1, -1, -1):
+            self._open_words[j] = self._open_words[j + 1] | masks[j]
+            self._num_steps[j] = self._num_steps[j + 1] + 1 + min(len(options[j].stages), _MAX_CHOICES)
+            must_match = masks[j] in alone and totals[masks[j]] <= masks[j].bit_count()
+            must_begin = must_match and not (j and masks[j - 1] << 1 & masks[j])
+            self._min_chunks[j] = self._min_chunks[j + 1] + must_begin
+
+    def run(self, beam_size: int, bound: _Path | None = None) -> _Path:
+        """Returns the best alignment found with a beam, no worse than `bound`."""
+        # Worth comes first: fewer chunks are no better of an alignment that may gain less.
+        limit = None if bound is None or -bound.rank[0] < self._max_worth else bound.rank[1:]
+        paths = [_Path((0.0, 0, 0), 0, -1, None)]
+        steps_left = _MAX_STEPS
+        for j, options in enumerate(self._options):
+            best: dict[tuple[int, int], _Path] = {}
+            for path in paths:
+                for extended in _extensions(path, j, options, self._needed[j]):
+                    steps_left -= 1
+                    _, chunks, distance = extended.rank
+                    if limit is not None and (chunks + self._min_chunks[j + 1], distance) > limit:
+                        continue
+                    key = (extended.used & self._open_words[j + 1], extended.end)
+                    if key not in best or extended.rank < best[key].rank:
+                        best[key] = extended
+            width = min(beam_size, max(1, steps_left // (self._num_steps[j + 1] or 1)))
+            paths = sorted(best.values(), key=lambda path: path.rank)[:width]
+        ends = paths[:1] if bound is None else [*paths[:1], bound]
+        return min(ends, key=lambda path: path.rank)
 
 
-def _extensions(path: _Path, j: int, choices: Sequence[tuple[int, int]], needed: tuple[int, int]) -> list[_Path]:
+def _max_worth(options: Sequence[_Options], masks: Sequence[int], alone: Set[int]) -> float:
+    """A worth that no alignment exceeds, and the best one reaches unless words compete for others."""
+    worths: dict[int, list[float]] = {}
+    for choices, mask in zip(options, masks, strict=True):
+        if mask:
+            worths.setdefault(mask, []).append(SEARCH_WEIGHTS[min(choices.stages.values())])
+    return sum(
+        sum(sorted(found, reverse=True)[: mask.bit_count() if mask in alone else None])
+        for mask, found in worths.items()
+    )
+
+
+def _extensions(path: _Path, j: int, options: _Options, needed: tuple[int, int]) -> Iterator[_Path]:
     """The ways to go on over reference word j: each free match, and no match unless one is needed."""
     mask, count = needed
-    extensions = []
-    if (path.used & mask).bit_count() >= count:
-        extensions.append(_Path(path.rank, path.used, -1, path.matches))
     worth, chunks, distance = path.rank
-    for i, stage in choices:
+    if (path.used & mask).bit_count() >= count:
+        yield _Path(path.rank, path.used, -1, path.matches)
+    for i in options.stages if len(options.stages) <= _MAX_CHOICES else _nearest(path, j, options):
         if not path.used >> i & 1:
+            stage = options.stages[i]
             rank = (worth - SEARCH_WEIGHTS[stage], chunks + (i != path.end), distance + abs(i - j))
-            extensions.append(_Path(rank, path.used | 1 << i, i + 1, (WordMatch(i, j, stage), path)))
-    return extensions
+            yield _Path(rank, path.used | 1 << i, i + 1, (WordMatch(i, j, stage), path))
+
+
+def _nearest(path: _Path, j: int, options: _Options) -> Set[int]:
+    """The match that goes on with the chunk of a path, and the free ones nearest to position j, by stage."""
+    chosen = {path.end} & options.stages.keys()
+    for mask in options.masks:
+        free = mask & ~path.used
+        before, after = free & ((1 << j) - 1), free >> j
+        for _ in range(_MAX_CHOICES):
+            if not before and not after:
+                break
+            below, above = before.bit_length() - 1, (after & -after).bit_length() - 1 + j
+            if not after or (before and j - below <= above - j):
+                chosen.add(below)
+                before ^= 1 << below
+            else:
+                chosen.add(above)
+                after &= after - 1
+    return chosen
 
 
 def _matches(path: _Path) -> list[WordMatch]:

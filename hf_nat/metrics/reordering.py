@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise, repeat, zip_longest
 from typing import NamedTuple
 
+import numpy as np
+
+from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
+
 
 @dataclass(frozen=True)
 class Reordering:
@@ -89,6 +93,44 @@ def fuzzy_reordering(
         raise ValueError("`alignments` must hold at least 1 link, got 0. The reordering of no links is undefined.")
     value = _score(breaks, places) if micro else math.fsum(scored) / len(scored)
     return Reordering(value, scores, len(scored))
+
+
+def reordering_bootstrap(
+    result: Reordering,
+    *,
+    num_samples: int = 1000,
+    seed: int = 1,
+    rows: Array | None = None,
+    num_rows: int | None = None,
+) -> Bootstrap:
+    """Measures the fuzzy reordering score, the mean over sentences, in samples of the sentences.
+
+    Args:
+        result (`Reordering`): what `fuzzy_reordering` gives without `micro`.
+        num_samples (`int`, *optional*): samples of as many rows as are drawn from, with replacement (multinomial).
+        seed (`int`, *optional*): of the draws.
+        rows (`np.ndarray`, *optional*): number of the drawn row that each sentence belongs to, int64 `[sentences]`,
+            where the corpus lacks some of the rows of the corpus it is compared with.
+        num_rows (`int`, *optional*): rows that are drawn from; by default the sentences.
+
+    Returns:
+        `Bootstrap`: the score and its samples, 0-1.
+
+    Raises:
+        ValueError: if the rows do not fit or `num_samples` is below 1.
+
+    Source: Efron & Tibshirani 1993, section 13.3.
+    """
+    scores = np.array(result.scores, dtype=float)
+    scored = ~np.isnan(scores)
+    num_rows = len(scores) if num_rows is None else num_rows
+    own_rows = drawn_rows(rows, len(scores), num_rows)
+
+    def statistic(row_weights: Array) -> float:
+        weights = row_weights[own_rows][scored]
+        return float(weights @ scores[scored] / weights.sum()) if weights.any() else math.nan
+
+    return bootstrap(statistic, num_rows, num_samples=num_samples, seed=seed)
 
 
 def reordering_chunks(links: Sequence[tuple[int, int]], *, gaps: bool = False) -> list[list[int]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 from sacrebleu.metrics.base import Signature
 
@@ -89,46 +90,46 @@ def rank_alignment(hypothesis: Sequence[str], reference: Sequence[str]) -> list[
     Source: Isozaki et al. 2010, section 3.1; the order of the contexts as in RIBES.py 1.03.1. The paper's first
     example and nltk try the words after it ahead of the words before it; that decides only where both are unique.
     """
-    positions: dict[str, list[int]] = {}
-    for position, word in enumerate(reference):
-        positions.setdefault(word, []).append(position)
+    before = _unique_contexts(hypothesis, reference)
+    # The same from right to left, and back.
+    after = [
+        context and _Context(context.length, len(reference) - 1 - context.rank)
+        for context in _unique_contexts(hypothesis[::-1], reference[::-1])[::-1]
+    ]
     ranks = []
-    for index, word in enumerate(hypothesis):
-        if word in positions:
-            rank = _rank(index, hypothesis, reference, positions[word])
-            if rank is not None:
-                ranks.append(rank)
+    for index in range(len(hypothesis)):
+        contexts = [context for context in (before[index], after[index]) if context is not None]
+        if contexts:
+            # Of equal ones the first, the words before.
+            ranks.append(min(contexts, key=lambda context: context.length).rank)
     return ranks
 
 
-def _rank(index: int, hypothesis: Sequence[str], reference: Sequence[str], candidates: list[int]) -> int | None:
-    """Position in the reference of the hypothesis word at `index`, None if no context is unique on both sides."""
-    # Positions whose context equals the word's own, on either side; a longer context can only lose some.
-    own = [position for position, word in enumerate(hypothesis) if word == hypothesis[index]]
-    if len(own) == len(candidates) == 1:
-        return candidates[0]
-    before, after = (candidates, own), (candidates, own)
-    for distance in range(1, len(hypothesis)):
-        before = _narrow(before, -distance, index, hypothesis, reference)
-        if len(before[0]) == len(before[1]) == 1:
-            return before[0][0]
-        after = _narrow(after, distance, index, hypothesis, reference)
-        if len(after[0]) == len(after[1]) == 1:
-            return after[0][0]
-        if not before[0] and not after[0]:
-            break
-    return None
+class _Context(NamedTuple):
+    """A run of words that occurs once on both sides: its length, and the reference position of the word it is for."""
+
+    length: int
+    rank: int
 
 
-def _narrow(
-    pair: tuple[list[int], list[int]], offset: int, index: int, hypothesis: Sequence[str], reference: Sequence[str]
-) -> tuple[list[int], list[int]]:
-    """Keeps the positions (in the reference, in the hypothesis) whose word at `offset` equals that of `index`."""
-    if not 0 <= index + offset < len(hypothesis):
-        return [], []
-    word = hypothesis[index + offset]
-    candidates, own = pair
-    return (
-        [i for i in candidates if 0 <= i + offset < len(reference) and reference[i + offset] == word],
-        [i for i in own if 0 <= i + offset < len(hypothesis) and hypothesis[i + offset] == word],
-    )
+def _unique_contexts(hypothesis: Sequence[str], reference: Sequence[str]) -> list[_Context | None]:
+    """The shortest run of words up to and with each hypothesis word that occurs once on both sides, None without one.
+
+    A longer run occurs at no more places, so it has to be longer than what any other place shares with it.
+    """
+    places: dict[str, tuple[list[int], list[int]]] = {}
+    for side, words in enumerate((hypothesis, reference)):
+        for position, word in enumerate(words):
+            places.setdefault(word, ([], []))[side].append(position)
+    # Words in common before and at each place with the same word, for the last hypothesis word and this one.
+    own: dict[int, int] = {}
+    others: dict[int, int] = {}
+    contexts: list[_Context | None] = []
+    for index, word in enumerate(hypothesis):
+        own = {place: own.get(place - 1, 0) + 1 for place in places[word][0] if place != index}
+        others = {place: others.get(place - 1, 0) + 1 for place in places[word][1]}
+        longest, second = (*heapq.nlargest(2, others.values()), 0, 0)[:2]
+        length = 1 + max(second, *own.values(), 0)
+        found = longest >= length
+        contexts.append(_Context(length, max(others, key=others.__getitem__)) if found else None)
+    return contexts

@@ -8,8 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 
+from .bootstrap import Array, Bootstrap, bootstrap_samples
+from .sentence_statistics import score_of
 from .translation import DEFAULT_METRICS, MetricRecipe, PreparedTexts, check_sides, metric_recipes
 
 
@@ -99,6 +104,48 @@ def compare_systems(
         for name, score in zip(names, scores, strict=True):
             comparison[name][metric_name] = score
     return comparison
+
+
+def hierarchical_bootstrap(
+    statistics: Array, metric: Metric | None = None, *, num_samples: int = 1000, seed: int = 1
+) -> Bootstrap:
+    """Measures the mean score of the models of several seeds in samples of seeds and sentences.
+
+    Each sample draws as many seeds as there are, with replacement, then as many sentences as there are: the same for
+    all seeds, as every model translated the same test set. The difference of two systems is paired by both, the model
+    of a seed beside the other system's of that seed. A single seed leaves the paired bootstrap of the test set, which
+    knows nothing of what another seed would change; of two or three seeds it knows little.
+
+    Args:
+        statistics (`np.ndarray`): `[seeds, sentences, K]`, see `sentence_statistics`; seeds and sentences stand in the
+            same order for all systems that are compared.
+        metric (`Metric`, *optional*): the sacrebleu metric that counted them; by default BLEU.
+        num_samples (`int`, *optional*, defaults to 1000): samples, at least 1.
+        seed (`int`, *optional*, defaults to 1): of the draws.
+
+    Returns:
+        `Bootstrap`: the mean over seeds and its samples, 0-100; systems subtract.
+
+    Raises:
+        ValueError: if the statistics have another shape or nothing in them, or `num_samples` is below 1.
+
+    Source: Koehn 2004 (sentences); Davison & Hinkley 1997, section 3.8 (hierarchical data).
+    """
+    statistics = np.asarray(statistics)
+    if statistics.ndim != 3 or not statistics.size:
+        raise ValueError(f"`statistics` must be [seeds, sentences, K] and not empty, got {list(statistics.shape)}.")
+    scorer = BLEU() if metric is None else metric
+    num_seeds, num_rows, _ = statistics.shape
+
+    def scores(row_weights: Array) -> list[float]:
+        return [score_of(scorer, sums) for sums in np.tensordot(row_weights, statistics, (0, 1))]
+
+    by_seed = bootstrap_samples(scores, num_rows, num_samples, seed)
+    # Draws of their own, so that those of the sentences are the same for any number of seeds.
+    drawn = np.random.default_rng([seed, num_seeds]).integers(num_seeds, size=(num_samples, num_seeds))
+    samples = np.take_along_axis(by_seed, drawn, axis=1).mean(axis=1)
+    value = float(np.mean(scores(np.ones(num_rows, dtype=np.int64))))
+    return Bootstrap(value, samples, {"seeds": num_seeds, "rows": num_rows, "seed": seed})
 
 
 def _paired_test(

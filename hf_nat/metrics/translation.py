@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
-from sacremoses import MosesTokenizer
 
+from ..languages import Language, find_language, warn_of_unspaced_text
 from .beer import BEER
 from .meteor import METEOR
 from .ribes import RIBES
@@ -58,21 +57,23 @@ def score_translations(
 ) -> dict[str, MetricScore]:
     """Scores translations against one reference each.
 
-    An empty hypothesis or reference is a sentence like any other: it has no n-gram that could match. BLEU is 0 where
-    not one 4-gram matches in the whole corpus.
+    Words are Moses tokens; in a language without spaces between words (Chinese, Japanese, Thai, ...) each character of
+    its script is one, as the signature says. An empty hypothesis or reference is a sentence like any other: it has no
+    n-gram that could match. BLEU is 0 where not one 4-gram matches in the whole corpus.
 
     Args:
         hypotheses (`Sequence[str]`): detokenised translations.
         references (`Sequence[str]`): detokenised references, in the same order.
-        target_lang (`str`): language code of both; selects the rules of the Moses tokenizer.
+        target_lang (`str`): language code of both, in any spelling; selects the tokenizers, see `find_language`.
         metrics (`Sequence[str]`, *optional*): names; `PAPER_METRICS` holds the six of the paper:
-            - `"bleu"`: tokenised BLEU, over Moses tokens of both sides, as the paper reports it;
-            - `"sacrebleu"`: BLEU over sacrebleu's own 13a tokens;
+            - `"bleu"`: tokenised BLEU, over words of both sides, as the paper reports it;
+            - `"sacrebleu"`: BLEU over the tokens that sacrebleu has for the language: 13a, zh, ja-mecab, ko-mecab or
+              characters;
             - `"chrf"`, `"chrf3"`: chrF2 and chrF3 (beta 2 and 3, character n-grams up to 6);
-            - `"ter"`: translation edit rate;
-            - `"ribes"`: RIBES over Moses tokens;
-            - `"meteor"`: METEOR of exact and stem matches over Moses tokens;
-            - `"beer"`: BEER over Moses tokens; has no score, but a reason, without a trained model of the user's.
+            - `"ter"`: translation edit rate over what spaces separate, or over words where these have none;
+            - `"ribes"`: RIBES over words;
+            - `"meteor"`: METEOR of exact and stem matches over words, case included;
+            - `"beer"`: BEER over words; has no score, but a reason, without a trained model of the user's.
         options (`Mapping[str, Mapping[str, Any]]`, *optional*): keyword arguments of a metric by its name, such as
             `{"beer": {"model_dir": "beer/models/linear"}, "meteor": {"function_words": words}}`; see `BLEU`, `CHRF`
             and `TER` of sacrebleu, `RIBES`, `METEOR` and `BEER`.
@@ -114,7 +115,7 @@ def score_translations(
 
 
 def training_bleu(distilled: Sequence[str], real: Sequence[str], *, target_lang: str) -> MetricScore:
-    """Computes BLEU of distilled targets against the real targets of the same sources, over Moses tokens.
+    """Computes BLEU of distilled targets against the real targets of the same sources, over words.
 
     Args:
         distilled (`Sequence[str]`): detokenised distilled targets.
@@ -132,31 +133,35 @@ def training_bleu(distilled: Sequence[str], real: Sequence[str], *, target_lang:
     return score_translations(distilled, real, target_lang=target_lang, metrics=("bleu",))["bleu"]
 
 
+# What a metric is given: words joined by spaces, or text; or words only where text has no spaces to cut at.
+Tokenized = Literal["always", "unspaced", "never"]
+
+
 @dataclass(frozen=True)
 class MetricRecipe:
     """How to make a metric.
 
     Args:
-        build (`Callable[[str], Metric]`): makes it for a language code without region.
-        tokenized (`bool`): whether it sees Moses tokens joined by spaces, or text.
+        build (`Callable[[Language], Metric]`): makes it for a language.
+        tokenized (`Tokenized`): whether it sees words joined by spaces, or text.
         missing (`str`, *optional*): why it cannot be made.
     """
 
-    build: Callable[[str], Metric]
-    tokenized: bool
+    build: Callable[[Language], Metric]
+    tokenized: Tokenized
     missing: str | None
 
 
-# Name: constructor from language and options, whether it sees Moses tokens.
-_METRICS: dict[str, tuple[Callable[..., Metric], bool]] = {
-    "beer": (lambda language, **options: BEER(**options), True),
-    "bleu": (lambda language, **options: BLEU(tokenize="none", force=True, **options), True),
-    "chrf": (lambda language, **options: CHRF(**options), False),
-    "chrf3": (lambda language, **options: CHRF(beta=3, **options), False),
-    "meteor": (lambda language, **options: METEOR(language, **options), True),
-    "ribes": (lambda language, **options: RIBES(**options), True),
-    "sacrebleu": (lambda language, **options: BLEU(**options), False),
-    "ter": (lambda language, **options: TER(**options), False),
+# Name: constructor from language and options, whether it sees words.
+_METRICS: dict[str, tuple[Callable[..., Metric], Tokenized]] = {
+    "beer": (lambda language, **options: BEER(**options), "always"),
+    "bleu": (lambda language, **options: BLEU(tokenize="none", force=True, **options), "always"),
+    "chrf": (lambda language, **options: CHRF(**options), "never"),
+    "chrf3": (lambda language, **options: CHRF(beta=3, **options), "never"),
+    "meteor": (lambda language, **options: METEOR(language.code, **options), "always"),
+    "ribes": (lambda language, **options: RIBES(**options), "always"),
+    "sacrebleu": (lambda language, **options: _sacrebleu(language, **options), "never"),
+    "ter": (lambda language, **options: TER(**options), "unspaced"),
 }
 METRICS = tuple(_METRICS)
 
@@ -196,24 +201,29 @@ class PreparedTexts:
 
     def __init__(self, references: Sequence[str], target_lang: str):
         self.references = references
-        self.language = re.split("[-_]", target_lang)[0]
-        self._tokenizer = MosesTokenizer(lang=self.language)
+        self.language = find_language(target_lang)
+        warn_of_unspaced_text(self.language, references)
+        self._tokenize = self.language.word_tokenizer()
         self._tokens: dict[int, tuple[Sequence[str], list[str]]] = {}
 
-    def prepare(self, tokenized: bool, sentences: Sequence[str]) -> Sequence[str]:
-        """Moses tokens joined by spaces, or the sentences themselves."""
-        if not tokenized:
+    def prepare(self, tokenized: Tokenized, sentences: Sequence[str]) -> Sequence[str]:
+        """Words joined by spaces, or the sentences themselves."""
+        if tokenized == "never" or (tokenized == "unspaced" and self.language.is_spaced):
             return sentences
         if id(sentences) not in self._tokens:
-            tokens = [" ".join(self._tokenizer.tokenize(sentence, escape=False)) for sentence in sentences]
+            tokens = [" ".join(self._tokenize(sentence)) for sentence in sentences]
             # The sentences are kept with their tokens so that no other object takes over their id.
             self._tokens[id(sentences)] = (sentences, tokens)
         return self._tokens[id(sentences)][1]
 
     def sign(self, name: str, signature: str) -> str:
-        """The metric's own name, which states chrF's beta, leads; Moses tokens stand where it could say "none"."""
-        tokens = f"tok:moses-{self.language}-sacremoses-{metadata.version('sacremoses')}"
-        return f"{name}|{signature.replace('tok:none', tokens)}"
+        """The metric's own name, which states chrF's beta, leads; words stand where it could say "none"."""
+        unsaid = "tok:none" if self.language.is_spaced else "tok:(none|tercom)"
+        return f"{name}|{re.sub(unsaid, f'tok:{self.language.words}', signature)}"
+
+
+def _sacrebleu(language: Language, **options: Any) -> BLEU:
+    return BLEU(**{"tokenize": language.sacrebleu_tokenizer(), **options})
 
 
 def _segments(metric: Metric, stats: Sequence[Sequence[float]]) -> tuple[float, ...]:

@@ -86,5 +86,5 @@ def _read_exceptions(path: Path) -> dict[str, list[str]]:
     """Base forms of irregular words; none without the file."""
     if not path.is_file():
         return {}
-    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.split() for line in path.read_text(encoding="utf-8").split("\n"))
     return {fields[0]: fields[1:] for fields in lines if fields}

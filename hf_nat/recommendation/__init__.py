@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from .paper_students import STUDENTS, TEACHERS, PaperStudent, Student, place_student
 from .rule import CONFIDENCES, Candidate, Proxies, Ranked, Recommendation, recommend
-from .students import STUDENTS, TEACHERS, PaperStudent, Student, place_student
 
 
 __all__ = [

@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .students import Student
+from .paper_students import Student
 
 
 CONFIDENCES = {

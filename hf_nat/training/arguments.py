@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Any, ClassVar, Literal
 
 import torch
+from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
 from ..config import option
+from ..data.arguments import CorpusArguments, first_rows
+from ..models import TEACHER_CONFIGS
 
 
 logger = logging.get_logger(__name__)
 
+_OWN_BATCHES = "batches are made by tokens: use `max_tokens`"
+_OWN_EVALUATION = "each evaluation measures the loss and, with `bleu_on_eval`, BLEU by batches of `max_tokens`"
+_OWN_DECODING = "validation decodes as the generation_config of the model says"
+_OWN_LOADER = "of the data loader only `dataloader_num_workers` and `dataloader_pin_memory` count"
+_COMMANDS = "`hf-nat train` trains and evaluates, `hf-nat translate` translates: leave it out"
 
-@dataclass
+
+@dataclass(frozen=True, kw_only=True)
 class ModelArguments:
     """Which model is trained, and where it starts from.
 
     Raises:
-        ValueError: if `model_config` is no mapping, or a start is given twice.
+        ValueError: if a start is given twice, or together with a key that it decides.
     """
 
     model_type: str = option("marian", "marian or moe_marian (AT teachers) or the model_type of a NAT architecture")
-    size: str = option("base", "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base, big")
-    model_config: dict | str | None = option(None, "fields of the model's config that differ from the preset")
+    size: str | None = option(None, "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base (the default), big")
+    model_config: dict[str, Any] | None = option(None, "fields of the model's config that differ from the preset")
     init_from_teacher: str | None = option(None, "AT model whose weights a NAT model starts from (blocks that match)")
     init_from: str | None = option(None, "checkpoint of the same architecture to go on from, any seq2seq model")
 
     def __post_init__(self) -> None:
-        if isinstance(self.model_config, str):
-            self.model_config = json.loads(self.model_config)
-        if not isinstance(self.model_config, dict | None):
-            raise ValueError(f"`model_config` must be a mapping of config fields, got {self.model_config!r}.")
         if self.init_from and self.init_from_teacher:
             raise ValueError(
                 f"Only one start can be given, got init_from={self.init_from!r} and "
                 f"init_from_teacher={self.init_from_teacher!r}. Leave one of them out."
             )
+        for start, decided in (("init_from_teacher", ("size",)), ("init_from", ("size", "model_config"))):
+            for name in decided:
+                if getattr(self, start) and getattr(self, name):
+                    raise ValueError(
+                        f"`{name}` must be left out with `{start}`, whose model decides it, got "
+                        f"{getattr(self, name)!r}."
+                    )
+        if self.init_from_teacher and self.model_type in TEACHER_CONFIGS:
+            raise ValueError(
+                f"`init_from_teacher` must be left out for a teacher, got {self.init_from_teacher!r}. Use `init_from` "
+                "to go on training one."
+            )
 
 
-@dataclass
-class DataArguments:
-    """The corpus, its languages and its tokenizer."""
+@dataclass(frozen=True, kw_only=True)
+class DataArguments(CorpusArguments):
+    """The corpus, its languages and its tokenizer.
 
-    corpus: str = option("", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT")
-    source_lang: str = option("", "language key of the source in the `translation` feature")
-    target_lang: str = option("", "language key of the target")
-    config_name: str | None = option(None, "configuration of a Hub corpus")
+    Raises:
+        ValueError: if a size is below 1.
+    """
+
     train_split: str = option("train", "split to train on")
     validation_split: str = option("validation", "split to validate on; always real targets")
     tokenizer: str | None = option(None, "tokenizer folder or Hub id; without it a joint BPE is trained on the corpus")
@@ -61,6 +79,21 @@ class DataArguments:
     max_target_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
     max_train_samples: int | None = option(None, "use only the first rows")
     max_validation_samples: int | None = option(None, "use only the first rows")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("vocab_size", "max_source_length", "max_target_length")
+        for name in (*sizes, "max_train_samples", "max_validation_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+
+    def load_splits(self) -> tuple[Dataset, Dataset]:
+        """Loads the rows to train on and those to validate on."""
+        return (
+            first_rows(self.load(self.train_split), self.max_train_samples),
+            first_rows(self.load(self.validation_split), self.max_validation_samples),
+        )
 
 
 @dataclass
@@ -72,8 +105,109 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     uses one device.
 
     Raises:
-        ValueError: if `report_to` names a tracker that is not installed.
+        ValueError: without `output_dir`, if a number is out of its range, checkpoints are averaged but not saved, or
+            `report_to` names a tracker that is not installed.
     """
+
+    # Read by hf_nat.config. The fields stay: `auto` in a DeepSpeed file, for one, reads the size of a batch.
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = {
+        "per_device_train_batch_size": _OWN_BATCHES,
+        "per_device_eval_batch_size": _OWN_BATCHES,
+        "auto_find_batch_size": "batches are made by tokens: use a smaller `max_tokens`",
+        "train_sampling_strategy": "every batch is of like lengths: leave it out",
+        "length_column_name": "lengths are counted by the encoder: leave it out",
+        "sortish_sampler": "every batch is of like lengths: leave it out",
+        "data_seed": "the order of the batches follows `seed`: use that",
+        "dataloader_drop_last": "every batch is used: leave it out",
+        "dataloader_persistent_workers": _OWN_LOADER,
+        "dataloader_prefetch_factor": _OWN_LOADER,
+        "dataloader_multiprocessing_context": _OWN_LOADER,
+        "dataloader_in_order": _OWN_LOADER,
+        "label_smoothing_factor": "use `label_smoothing`",
+        "predict_with_generate": "use `bleu_on_eval`",
+        "generation_max_length": _OWN_DECODING,
+        "generation_num_beams": _OWN_DECODING,
+        "eval_accumulation_steps": _OWN_EVALUATION,
+        "prediction_loss_only": _OWN_EVALUATION,
+        "eval_do_concat_batches": _OWN_EVALUATION,
+        "eval_use_gather_object": _OWN_EVALUATION,
+        "include_for_metrics": _OWN_EVALUATION,
+        "batch_eval_metrics": _OWN_EVALUATION,
+        "fp16_full_eval": "evaluation has the precision of training: use `fp16`",
+        "bf16_full_eval": "evaluation has the precision of training: use `bf16`",
+        "do_train": _COMMANDS,
+        "do_eval": "use `eval_strategy`",
+        "do_predict": _COMMANDS,
+        "local_rank": "the launcher says which process this is: start it with `scripts/launch.sh`",
+    }
+    HELP_GROUPS: ClassVar[Mapping[str, Sequence[str]]] = {
+        "Length of training, optimizer and schedule": [
+            "num_train_epochs",
+            "max_steps",
+            "learning_rate",
+            "lr_scheduler_type",
+            "lr_scheduler_kwargs",
+            "warmup_steps",
+            "optim",
+            "optim_args",
+            "weight_decay",
+            "adam_beta1",
+            "adam_beta2",
+            "adam_epsilon",
+            "max_grad_norm",
+            "gradient_accumulation_steps",
+        ],
+        "Evaluation": [
+            "eval_strategy",
+            "eval_steps",
+            "eval_delay",
+            "eval_on_start",
+            "metric_for_best_model",
+            "greater_is_better",
+            "load_best_model_at_end",
+        ],
+        "Saving and going on": [
+            "output_dir",
+            "save_strategy",
+            "save_steps",
+            "save_total_limit",
+            "save_only_model",
+            "resume_from_checkpoint",
+            "push_to_hub",
+            "hub_model_id",
+            "hub_private_repo",
+        ],
+        "Logs": [
+            "logging_strategy",
+            "logging_steps",
+            "logging_first_step",
+            "report_to",
+            "run_name",
+            "log_level",
+            "disable_tqdm",
+        ],
+        "Precision, memory and speed": [
+            "bf16",
+            "fp16",
+            "tf32",
+            "activation_checkpointing",
+            "torch_compile",
+            "torch_compile_backend",
+            "torch_compile_mode",
+            "dataloader_num_workers",
+            "use_cpu",
+        ],
+        "Seeds": ["seed", "full_determinism"],
+        "Several processes": [
+            "deepspeed",
+            "fsdp",
+            "fsdp_config",
+            "ddp_backend",
+            "ddp_timeout",
+            "ddp_bucket_cap_mb",
+            "ddp_find_unused_parameters",
+        ],
+    }
 
     max_tokens: int = option(4000, "token budget of one batch on one process: rows x longest row, source or target")
     pad_to_multiple_of: int | None = option(None, "pad batches to such lengths: fewer shapes to compile")
@@ -92,16 +226,22 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     warmup_steps: float = option(4000, "updates of linear warm-up")
     max_grad_norm: float = option(0.0, "gradient clipping; 0 switches it off")
     ddp_find_unused_parameters: bool | None = option(False, "look for parameters without a gradient in each update")
-    report_to: str | None = option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
+    logging_nan_inf_filter: bool = option(False, "hide losses that are not finite; here they end the run")
+    report_to: None | str | list[str] = option("tensorboard", "where logs go: tensorboard, wandb, trackio, none")
+    # The parent says `str`: "false" would be true.
+    fsdp: bool | str | None = option(None, "weights in pieces on the GPUs (FSDP), as fsdp_config says")  # type: ignore[assignment]
     logging_steps: float = option(100, "updates between two log lines")
     resume_from_checkpoint: str | None = option(None, "checkpoint folder, or `last` for the last one of output_dir")
 
     def __post_init__(self) -> None:
+        if self.output_dir is None:
+            raise ValueError("`output_dir` must be given, got none: a model is trained into a folder of its own.")
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
         # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.
         self.use_cpu = self.use_cpu or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
         super().__post_init__()
+        self._check_numbers()
         missing = sorted({*(self.report_to or ())} - {*get_available_reporting_integrations()})
         if missing:
             raise ValueError(
@@ -114,6 +254,28 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             self._n_gpu = 1
         # Without an accelerator there is nothing to pin memory for, and torch says so at every pass.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+
+    def _check_numbers(self) -> None:
+        if not 0 < self.learning_rate < inf:
+            raise ValueError(f"`learning_rate` must be a number > 0, got {self.learning_rate}. Use 5e-4, for example.")
+        for name in ("max_tokens", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+        # Not `<= 0`: a number of epochs that is none is neither.
+        if self.max_steps <= 0 and not 0 < self.num_train_epochs < inf:
+            raise ValueError(
+                f"`num_train_epochs` must be > 0 where `max_steps` is not, got {self.num_train_epochs} and "
+                f"{self.max_steps}. Give one of them."
+            )
+        if self.average_checkpoints < 0:
+            raise ValueError(
+                f"`average_checkpoints` must be >= 0, got {self.average_checkpoints}. Use 0 for no averaging."
+            )
+        if self.average_checkpoints and self.save_strategy == "no":
+            raise ValueError(
+                f"`average_checkpoints` must come with a `save_strategy`, got {self.average_checkpoints} and 'no'. "
+                "Use `save_strategy: epoch`, or `average_checkpoints: 0`."
+            )
 
     def _check_early_stopping(self, patience: int) -> None:
         if patience < 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,9 +10,12 @@ import torch
 from safetensors.torch import load_file
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..utils import read_json
+
+
+logger = logging.get_logger(__name__)
 
 
 def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor]:
@@ -44,16 +47,19 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor
 def list_checkpoints(run_dir: str | Path) -> list[Path]:
     """Returns the complete checkpoint folders of a run, oldest first.
 
-    A run killed while it wrote a checkpoint leaves one without the trainer's state, which is written last.
+    A run killed while it wrote a checkpoint leaves one without the trainer's state, which is written last. Folders of
+    other names (`checkpoint-best`) are not ours.
     """
     folders = Path(run_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    return sorted((folder for folder in folders if _is_complete(folder)), key=checkpoint_step)
+    ours = (folder for folder in folders if re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-\d+", folder.name))
+    return sorted((folder for folder in ours if _is_complete(folder)), key=checkpoint_step)
 
 
 def _is_complete(folder: Path) -> bool:
     try:
         read_json(folder / TRAINER_STATE_NAME)
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
+        logger.warning(f"{folder} has no sound {TRAINER_STATE_NAME}: half-written or damaged, it is not used.")
         return False
     return (folder / SAFE_WEIGHTS_NAME).is_file()
 

@@ -32,8 +32,16 @@ class StopWithoutProgress(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Looks at the curve whenever a score has been added to it."""
-        if not state.log_history or self.metric not in state.log_history[-1]:
-            return
+        if state.log_history and self.metric in state.log_history[-1]:
+            self._look(state, control)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ends a resumed run that had come to its end."""
+        self._look(state, control)
+
+    def _look(self, state: TrainerState, control: TrainerControl) -> None:
         scores = [self.sign * log[self.metric] for log in state.log_history if self.metric in log]
         before, since = scores[: -self.patience], scores[-self.patience :]
         if (state.epoch or 0) + 1e-6 < self.min_epochs or not before:

@@ -39,6 +39,16 @@ class ExpertUsage:
             totals = torch.cat([counts.detach().float(), entropy.reshape(1)])
             self._totals = totals if self._totals is None else self._totals + totals
 
+    def totals(self) -> list[float] | None:
+        """Returns the sums of all processes since the last log line, None without experts."""
+        if self._totals is None:
+            return None
+        return self.accelerator.reduce(self._totals, reduction="sum").tolist()
+
+    def restore(self, totals: list[float]) -> None:
+        """Goes on from `totals`."""
+        self._totals = torch.tensor(totals, device=self.accelerator.device)
+
     def summary(self) -> dict[str, float]:
         """Returns what the log line says of the sentences since the last call; warns of experts that fail.
 
@@ -51,7 +61,7 @@ class ExpertUsage:
         """
         if self._totals is None:
             return {}
-        *counts, entropy = self.accelerator.reduce(self._totals, reduction="sum").tolist()
+        *counts, entropy = self.totals() or []
         self._totals = None
         num_sentences = max(sum(counts), 1)
         shares, entropy = [count / num_sentences for count in counts], entropy / num_sentences

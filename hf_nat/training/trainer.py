@@ -24,12 +24,13 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
-from ..inference import token_batches, translate
+from ..decoding import token_batches, translate
 from ..metrics.translation import score_translations
 from .arguments import NATSeq2SeqTrainingArguments
-from .expert_usage import ExpertUsage
+from .averaging import list_checkpoints
 from .sampler import TokenBatchSampler
 from .sharding import prepare_for_fsdp, whole_model
+from .totals import CarriedTotals, Totals
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,9 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             prepare_for_fsdp(cast(PreTrainedModel, self.model), self.accelerator)
         self.validation_text = validation_text
         self.bleu_signature: str | None = None
-        self._num_target_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
-        self._evaluation_seconds = 0.0
         self._num_eval_batches = 0
-        self._components_logged_at = 0
-        self._expert_usage = ExpertUsage(self.accelerator)
-        self._components: defaultdict[str, torch.Tensor] = defaultdict(
-            lambda: torch.zeros((), device=self.args.device)
-        )
+        self.totals = Totals(self)
+        self.add_callback(CarriedTotals(self.totals))
 
     @property
     def distribution(self) -> str:
@@ -132,8 +128,10 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         """Returns this process's share of the validation batches, within `args.max_tokens` each.
 
         Every process gets as many as the others, so that none waits for the rest; `evaluation_loop` knows which are
-        repetitions.
+        repetitions. With `compute_metrics` the batches are the parent's.
         """
+        if self.compute_metrics is not None:
+            return super().get_eval_dataloader(eval_dataset)
         dataset = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
         batches = token_batches(dataset["length"], self.args.max_tokens)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -153,7 +151,14 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Computes the loss per target token of the whole split, whatever the batches and processes."""
+        """Computes the loss per target token of the whole split, whatever the batches and processes.
+
+        What `predict` and `compute_metrics` need, predictions and labels of all rows, the parent collects.
+        """
+        if self.compute_metrics is not None or description == "Prediction":
+            return super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
         model = self._whole_model()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         # Nats, target tokens, rows.
@@ -184,19 +189,45 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         return whole_model(self.accelerator.unwrap_model(self.model)).eval()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Computes the loss as the parent does, and adds up its components for the next log line."""
-        if model.training:
-            self._num_target_tokens += inputs["labels"].ne(-100).sum()
+        """Computes the loss as the parent does, and adds up what the next log line says of it."""
+        labels = inputs["labels"]  # The parent takes them out of the inputs.
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training:
-            if not self._components:
-                # A resumed run starts from a later update than 0.
-                self._components_logged_at = self.state.global_step
-            for prefix, field in (("loss", "loss_components"), ("share", "token_shares")):
-                for name, value in (getattr(outputs, field, None) or {}).items():
-                    self._components[f"{prefix}_{name}"] += value.detach() * self.accelerator.num_processes
-            self._expert_usage.add(outputs)
+            self.totals.add(labels, outputs)
         return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """Trains on a batch as the parent does; a loss that is not finite ends the run.
+
+        Raises:
+            ValueError: naming the update and the last checkpoint, which is left as it is.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not loss.isfinite():
+            raise self._not_finite("loss", str(loss.item()))
+        return loss
+
+    def _save_checkpoint(self, model, trial):
+        """Saves a checkpoint as the parent does, unless its weights are lost."""
+        for name, parameter in model.named_parameters():
+            if not parameter.isfinite().all():
+                raise self._not_finite("weights", f"a value that is not in `{name}`")
+        super()._save_checkpoint(model, trial)
+
+    def _not_finite(self, what: str, value: str) -> ValueError:
+        checkpoints = list_checkpoints(str(self.args.output_dir))
+        kept = f"The last good checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
+        return ValueError(
+            f"The {what} must be finite, got {value} after update {self.state.global_step}. {kept} Use a lower "
+            "`learning_rate`, more `warmup_steps` or `max_grad_norm`, in another `output_dir`."
+        )
+
+    def _run_epoch(self, **kwargs: Any) -> None:  # type: ignore[override]
+        """Trains an epoch, unless a resumed run had its last update: the parent would add one."""
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Saves the model, under FSDP and DeepSpeed too, as one process would: a folder that `from_pretrained` loads.
@@ -220,19 +251,13 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         Then the main process writes the trainer's state, which marks the checkpoint as complete.
         """
         super()._save_rng_state(output_dir)
+        self.totals.take_snapshot()
         self.accelerator.wait_for_everyone()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Logs, with the means of loss components and token shares and the use of the experts since the last line."""
         if "loss" in logs:
-            logs.update(self._expert_usage.summary())
-        if "loss" in logs and self._components:
-            updates = max(1, self.state.global_step - self._components_logged_at)
-            for name, total in self._components.items():
-                mean = self.accelerator.gather(total.reshape(1)).mean().item() / updates
-                logs[name] = round(mean, 4)
-                total.zero_()
-            self._components_logged_at = self.state.global_step
+            logs.update(self.totals.since_last_log())
         super().log(logs, start_time)
 
     def evaluate(
@@ -249,17 +274,8 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             bleu = {f"{metric_key_prefix}_bleu": self._validation_bleu(self.validation_text)}
             self.log(bleu)
             metrics.update(bleu)
-        self._evaluation_seconds += time.perf_counter() - started
+        self.totals.evaluation_seconds += time.perf_counter() - started
         return metrics
-
-    def target_tokens_per_second(self, seconds: float) -> float:
-        """Returns the speed of the last `train`: target tokens of all processes a second, evaluations left out.
-
-        Args:
-            seconds (`float`): how long `train` took.
-        """
-        num_tokens = self.accelerator.reduce(self._num_target_tokens, reduction="sum").item()
-        return num_tokens / (seconds - self._evaluation_seconds)
 
     def _validation_bleu(self, text: ValidationText) -> float:
         """Translates the split, shared out over the processes, and scores it."""

@@ -65,3 +65,33 @@ def test_unequal_files_leave_no_output_and_name_the_line(
 def test_not_one_corpus_is_an_error(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["align", *options]) == 2
     assert "Give both `--source-file` and `--target-file`, or `--corpus`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["files", "table", "folder", "pattern"])
+def test_the_corpus_is_no_output(
+    form: str, corpus: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = "data/train-00000-of-00001.parquet"
+    for path, name in ((files[0], "train.src"), (files[1], "train.tgt"), (corpus / shard, shard)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(path.read_bytes())
+    options, output = {
+        "files": ([f"--source-file={tmp_path}/train.src", f"--target-file={tmp_path}/train.tgt"], "train.tgt"),
+        "table": ([f"--corpus={tmp_path / shard}"], shard),
+        "folder": ([f"--corpus={tmp_path}"], shard),
+        "pattern": ([f"--corpus={tmp_path}/{{split}}.{{lang}}"], "train.src"),
+    }[form]
+    before = (tmp_path / output).read_bytes()
+    options = [*options, "--source_lang=src", "--target_lang=tgt", f"--output-file={tmp_path / output}"]
+    assert main(["align", *options]) == 2
+    assert "An output must be no input" in capsys.readouterr().err
+    assert (tmp_path / output).read_bytes() == before
+
+
+def test_columns_of_a_table(files: list[Path], tmp_path: Path) -> None:
+    sides = [file.read_text(encoding="utf-8").splitlines() for file in files]
+    rows = "".join(f"{source}\t{target}\n" for source, target in zip(*sides, strict=True))
+    (tmp_path / "train.tsv").write_text(f"a\tb\n{rows}", encoding="utf-8")
+    options = [f"--corpus={tmp_path / 'train.tsv'}", "--source_column=a", "--target_column=b"]
+    assert main(["align", *options, f"--output-file={tmp_path / 'links.txt'}"]) == 0
+    assert (tmp_path / "links.txt").read_text(encoding="utf-8") == lines_of(files)

@@ -1,8 +1,13 @@
 import io
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import hf_nat.cli.toy
+import hf_nat_cli
 from hf_nat.cli.main import COMMANDS, main
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
@@ -41,12 +46,114 @@ def test_no_command_is_an_error(capsys):
 
 def test_unknown_command_is_named(capsys):
     assert main(["trian"]) == 2
-    assert "unknown command 'trian'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error == "hf-nat: unknown command 'trian'. Did you mean 'train'? `hf-nat --help` lists the commands.\n"
 
 
 def test_broken_rule_is_a_message_not_a_traceback(capsys):
     assert main(["train", "--learning_rte=1"]) == 2
     assert "hf-nat train: Unknown option '--learning_rte=1'" in capsys.readouterr().err
+
+
+def test_usage_needs_no_library():
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(("torch", "transformers", "datasets", "yaml", "hf_nat")))
+import hf_nat_cli
+sys.exit(hf_nat_cli.main(["--help"]))
+"""
+    root = Path(hf_nat_cli.__file__).parent
+    shown = subprocess.run([sys.executable, "-c", program], cwd=root, check=True, capture_output=True, text=True)
+    assert shown.stdout == f"{hf_nat_cli.usage()}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "rule"),
+    [
+        (["train", "--max_tokens=many"], "`max_tokens` must be a whole number such as 100, got 'many'."),
+        (["train", "--per_device_train_batch_size=8"], "`per_device_train_batch_size` has no effect here: "),
+        (["evaluate"], "`model`, `corpus`, `source_lang`, `target_lang` must be given"),
+        (["train", "nowhere.yaml"], "There is no configuration file nowhere.yaml."),
+    ],
+)
+def test_fault_of_an_argument_is_one_line(argv, rule, capsys):
+    assert main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1
+    assert captured.err.startswith(f"hf-nat {argv[0]}: ") and rule in captured.err
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes `hf-nat toy` raise what it is called with."""
+
+    def set_error(error):
+        def run(argv):
+            raise error
+
+        monkeypatch.setattr(hf_nat.cli.toy, "run", run)
+
+    return set_error
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ValueError("one\n  - two\n\nthree"), "one - two three"),
+        (OSError(), "OSError"),
+        (BrokenPipeError(32, "of another process"), "[Errno 32] of another process"),
+        (ImportError("pip install x"), "pip install x"),
+    ],
+)
+def test_message_of_a_library_is_one_line(error, message, failing, capsys):
+    failing(error)
+    assert main(["toy"]) == 2
+    assert capsys.readouterr().err == f"hf-nat toy: {message}\n"
+
+
+def test_trace_of_an_unexpected_error_is_in_a_file(failing, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    failing(KeyError("a\nb"))
+    assert main(["toy"]) == 1
+    path = tmp_path / f"hf_nat-toy-{os.getpid()}.log"
+    assert capsys.readouterr().err == f"hf-nat toy: unexpected KeyError: 'a\\nb'; the full trace is in {path}\n"
+    assert path.read_text(encoding="utf-8").startswith("Traceback") and "raise error" in path.read_text("utf-8")
+
+
+def test_trace_is_shown_where_no_file_can_be_written(failing, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    failing(RuntimeError("x"))
+    assert main(["toy"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1] == "hf-nat toy: unexpected RuntimeError: x; the full trace is above"
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [
+        ("toy", "The same command starts again."),
+        ("train", "Add `--resume_from_checkpoint last` to go on from the last checkpoint."),
+        ("distill", "The same command goes on where it stopped."),
+    ],
+)
+def test_interrupt_says_how_to_go_on(command, remedy, capsys, monkeypatch):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hf_nat.cli.main.run_command", interrupt)
+    assert main([command]) == 130
+    assert capsys.readouterr().err == f"hf-nat {command}: Interrupted. {remedy}\n"
+
+
+def test_output_that_nobody_reads_ends_quietly():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "import sys, hf_nat_cli; sys.exit(hf_nat_cli.main(['--help']))"]
+    root = Path(hf_nat_cli.__file__).parent
+    ended = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, b"")
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

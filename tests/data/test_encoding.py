@@ -4,9 +4,10 @@ import logging
 
 import pytest
 from datasets import Dataset
+from tokenizers import processors
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
-from hf_nat.data import EncodingReport, encode, encode_corpus, train_tokenizer
+from hf_nat.data import EncodingReport, encode, encode_corpus, has_content, is_blank, train_tokenizer
 
 
 EOS = 2
@@ -48,6 +49,65 @@ def test_encode_gives_ids_mask_and_labels_without_padding(tokenizer):
     assert encoded["attention_mask"] == [[1, 1, 1], [1, 1]]
     assert encoded["labels"] == [expected_ids(tokenizer, "c"), expected_ids(tokenizer, "d e a")]
     assert set(encode(tokenizer, ["a"])) == {"input_ids", "attention_mask"}
+
+
+INVISIBLE = [
+    "\u200b",
+    "\ufeff",
+    "\u00ad",
+    "\u2060",
+    "\u200e\u202c",
+    "\x00\x1f",
+    "\u3164",
+    "\u2800",
+    " \u200b\t\u00ad\u3000",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", INVISIBLE)
+def test_a_sentence_of_which_nothing_can_be_seen_is_empty(text, tokenizer):
+    assert is_blank(text)
+    encoded = encode(tokenizer, [text, f"a{text}"], [text, "\u4e2d"])
+    assert encoded["input_ids"][0] == encoded["labels"][0] == [EOS]
+    assert has_content(tokenizer, encoded["input_ids"]) == [False, True]
+    # What the tokenizer does not know is text all the same.
+    assert (
+        has_content(tokenizer, encoded["labels"]) == [False, True] and tokenizer.unk_token_id in encoded["labels"][1]
+    )
+
+
+@pytest.mark.parametrize("text", ["a", "\u200ba", "\u2581", "\u0301", "\U0001f600\ufe0f", "."])
+def test_what_can_be_seen_is_not_blank(text):
+    assert not is_blank(text)
+
+
+def test_tokens_that_a_tokenizer_adds_are_no_content(tokenizer):
+    backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+    # A language before each sentence, which is no special token.
+    language = backend.token_to_id("\u2581e")
+    backend.post_processor = processors.TemplateProcessing(
+        single="\u2581e $A </s>", special_tokens=[("\u2581e", language), ("</s>", EOS)]
+    )
+    other = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>", pad_token="<pad>")
+    ids = encode(other, ["", "\u200b", "a", "\u4e2d"])["input_ids"]
+    assert ids[:2] == [[language, EOS]] * 2
+    assert has_content(other, ids) == [False, False, True, True]
+    # A word mark alone is none either.
+    assert has_content(other, [[backend.token_to_id("\u2581"), EOS], []]) == [False, False]
+    rows = Dataset.from_list(
+        [{"translation": {"en": en, "de": de}} for en, de in (("a", "a"), ("\ufeff", "a"), ("a", ""))]
+    )
+    _, report = encode_corpus(rows, other, **SETTINGS)
+    assert (report.kept, report.empty_source, report.empty_target) == (1, 1, 1)
+    with pytest.raises(ValueError, match=r"`max_source_length` must be >= 3 \(one token and those .* adds\), got 2"):
+        encode(other, ["a"], max_source_length=2)
+
+
+def test_an_end_of_sentence_that_is_the_unknown_token_too_is_no_content(tokenizer):
+    backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+    other = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="</s>")
+    assert has_content(other, encode(other, ["", "a"])["input_ids"]) == [False, True]
 
 
 def test_encode_of_nothing_is_nothing(tokenizer):
@@ -149,6 +209,7 @@ def test_no_row_left_is_an_error(tokenizer, dataset):
         ({"unusable": "flag"}, r"`unusable` must be one of .*'drop'.*got 'flag'"),
         ({"max_source_length": 1}, "`max_source_length` must be >= 2 .*got 1"),
         ({"max_target_length": 0}, "`max_target_length` must be >= 2 .*got 0"),
+        ({"max_target_length": -1}, "`max_target_length` must be >= 2 .*got -1"),
     ],
 )
 def test_encode_corpus_refuses_wrong_settings(wrong, message, tokenizer, dataset):

@@ -38,3 +38,8 @@ def test_selection_keeps_the_sources_and_draws_languages_uniformly(corpus: str) 
 def test_no_language_is_an_error(corpus: str) -> None:
     with pytest.raises(ValueError, match="`target_langs` must name at least 1 language"):
         concatenate_targets(corpus, "en", [])
+
+
+def test_a_language_named_twice_is_an_error(corpus: str) -> None:
+    with pytest.raises(ValueError, match="`target_langs` must name each language once, got"):
+        concatenate_targets(corpus, "en", ["de", "fr", "de"])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import random
 import unicodedata
 
 import pytest
 from datasets import Dataset
+from tokenizers import decoders, normalizers
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerFast
 
 from hf_nat.data import corpus_texts, encode, load_tokenizer, train_tokenizer
@@ -44,6 +46,45 @@ def test_decode_returns_the_text_exactly(tokenizer):
     for text in [*TEXTS, "The  cat   sees", "dog ,cat ?", "gru\u0308n it's"]:
         decoded = tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True)
         assert decoded == unicodedata.normalize("NFC", text)
+
+
+ODD = [
+    *"\u2581\u2028\u2029\x85\x0b\x1c\t\r\n\u200b\u200d\ufeff\u00ad\u00a0\u3000\u0301\u20d0\ufdd0\ufdd1\ufdd2<&",
+    "\U0001f469\u200d\U0001f4bb",
+    "\U0001f1e9\U0001f1ea",
+    "  ",
+    " \u2581",
+    "<s>",
+    "a",
+    "e",
+]
+
+
+def test_odd_characters_come_back_exactly(tmp_path):
+    rng = random.Random(0)
+    texts = ["".join(rng.choice(ODD) for _ in range(rng.randint(1, 12))) for _ in range(400)]
+    # Characters alone, then merges across them too.
+    for vocab_size in (60, 300):
+        tokenizer = train_tokenizer(texts, vocab_size)
+        tokenizer.save_pretrained(tmp_path / str(vocab_size))
+        for found in (tokenizer, load_tokenizer(tmp_path / str(vocab_size))):
+            for text in texts:
+                ids = found(text)["input_ids"]
+                assert not set(ids[:-1]) & {0, 1, 2, 3, 4}
+                assert found.decode(ids, skip_special_tokens=True).lstrip(" ") == unicodedata.normalize(
+                    "NFC", text
+                ).lstrip(" ")
+
+
+def test_tokenizer_of_an_older_version_loads_and_reads_as_before(tokenizer, tmp_path):
+    backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
+    backend.normalizer = normalizers.NFC()
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>").save_pretrained(tmp_path)
+    old = load_tokenizer(tmp_path)
+    for text in TEXTS:
+        assert old(text)["input_ids"] == tokenizer(text)["input_ids"]
+        assert old.decode(old(text)["input_ids"], skip_special_tokens=True) == text
 
 
 def test_long_text_is_not_cut(tokenizer):
@@ -89,6 +130,12 @@ def test_vocab_size_without_room_for_the_characters_is_an_error():
 def test_a_small_corpus_gives_fewer_tokens_and_says_so(caplog):
     assert len(train_tokenizer(["ab"], 50)) < 50
     assert "fewer than the `vocab_size` of 50" in caplog.text
+
+
+@pytest.mark.parametrize("vocab_size", [0, -1])
+def test_vocab_size_below_1_is_an_error(vocab_size):
+    with pytest.raises(ValueError, match=f"`vocab_size` must be >= 1, got {vocab_size}"):
+        train_tokenizer(["a"], vocab_size)
 
 
 @pytest.mark.parametrize("texts", [[], ["", ""]])

@@ -28,6 +28,13 @@ def test_moses_words_are_lower_cased() -> None:
     ]
 
 
+def test_moses_words_of_a_script_without_spaces_are_characters() -> None:
+    texts = iter(["我有iPhone 15。"] * 150)
+    for lang in ("zh", "zho_Hans"):
+        assert list(tokenize(["我有iPhone 15。"], "moses", lang)) == [["我", "有", "iphone", "15", "。"]]
+    assert len(list(tokenize(texts, "moses", "zh"))) == 150
+
+
 def test_moses_needs_a_language() -> None:
     with pytest.raises(ValueError, match='`lang` must be a language code for the tokens "moses"'):
         tokenize(TEXTS, "moses")

@@ -9,6 +9,7 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
+from hf_nat.cli.main import main
 from hf_nat.data import Mode, ToyTask, generate_toy_corpus, load_corpus
 from hf_nat.data.toy import ORDERS
 
@@ -329,3 +330,38 @@ def test_the_card_is_valid_and_states_the_true_complexity(corpus):
     assert f"C: {TASK.complexity():.4f} nats" in card.text
     assert "| train | 300 |" in card.text
     assert "| L0R0 | 0.360 | 0 | monotone | 0 |" in card.text
+
+
+def test_a_toy_corpus_replaces_another_and_nothing_else(corpus, tmp_path):
+    folder = generate_toy_corpus(tmp_path / "toy", sizes=SIZES, seed=2)
+    (folder / "data/.train.123.tmp").touch()
+    generate_toy_corpus(folder, sizes={"train": 20, "dev": 5})
+    assert {split: len(rows) for split, rows in load_dataset(str(folder)).items()} == {"train": 20, "dev": 5}
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"must be new or empty, .* with manifest.json\. Use another folder"):
+        generate_toy_corpus(folder, sizes=SIZES)
+
+
+@pytest.mark.parametrize(
+    "name", ["data/train-00000-of-00001.parquet", "data/train-00000-of-00002.parquet", "train.de"]
+)
+def test_a_corpus_of_someone_else_stays_as_it_is(name, tmp_path, capsys):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("someone's")
+    assert main(["toy", f"--output_dir={tmp_path}", "--train=10", "--validation=1", "--test=1"]) == 2
+    assert f"{name}. Use another folder, or empty this one." in capsys.readouterr().err
+    assert files_of(tmp_path) == {name: b"someone's"}
+
+
+def test_a_toy_corpus_that_was_cut_short_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_nat.data.toy._card", None)
+    with pytest.raises(TypeError):
+        generate_toy_corpus(tmp_path, sizes=SIZES)
+    monkeypatch.undo()
+    assert len(load_dataset(str(generate_toy_corpus(tmp_path, sizes=SIZES)), split="test")) == SIZES["test"]
+
+
+def test_a_split_without_sentences_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="`test` must have at least 1 sentence, got 0"):
+        generate_toy_corpus(tmp_path / "toy", sizes={"train": 1, "test": 0})
+    assert not (tmp_path / "toy").exists()

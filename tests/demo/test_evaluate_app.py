@@ -7,6 +7,7 @@ from pathlib import Path
 import evaluate
 import pytest
 
+import hf_nat.demo.evaluate_app as evaluate_app
 import hf_nat.metrics
 from hf_nat.demo.evaluate_app import build_evaluate_app
 
@@ -34,6 +35,11 @@ def test_page_computes_what_the_module_does(module: Path) -> None:
     inputs = {name: TEXTS[name].splitlines() for name in loaded.features}
     inputs |= {name: TEXTS[name] for name in names if name not in inputs}
     assert compute(*(TEXTS[name] for name in names), "{}") == loaded.compute(**inputs)
+
+
+def test_lines_end_at_line_feeds_alone() -> None:
+    assert evaluate_app._lines("a\u2028b\x85c\rd\n\ne\n") == ["a\u2028b\x85c\rd", "", "e"]
+    assert evaluate_app._lines("") == [] and evaluate_app._lines("\n") == [""]
 
 
 def test_bad_input_is_an_error_of_the_page() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from hf_nat.decoding import translate
 from hf_nat.demo.trace import Trace, edits, trace_student, trace_teacher
-from hf_nat.inference import translate
 from hf_nat.models import ARCHITECTURES, NATPreTrainedModel
 
 

@@ -31,10 +31,12 @@ SOURCES = [
 
 @pytest.fixture
 def file_bytes() -> Callable[[Path], dict[str, bytes]]:
-    """Reads every file of a distilled corpus but the times."""
+    """Reads every file of a distilled corpus but those that tell times."""
 
     def read(folder: Path) -> dict[str, bytes]:
-        paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "metrics.json")
+        paths = (
+            path for path in folder.rglob("*") if path.is_file() and path.name not in ("metrics.json", "README.md")
+        )
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
     return read

@@ -6,8 +6,9 @@ import sys
 
 from accelerate import PartialState
 
-from hf_nat.distillation import DistillArguments, distill
-from hf_nat.inference import load_model
+from hf_nat.decoding import load_model
+from hf_nat.distillation import DistillArguments
+from hf_nat.steps import distill
 from hf_nat.utils import read_json
 
 

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.decoding import translate
+from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.checksums import CHECKSUM_DIR
-from hf_nat.inference import translate
+from hf_nat.steps import distill
 from hf_nat.utils import read_json, sha256_file
 
 
@@ -46,7 +47,7 @@ def interrupted(
             return translate(*args, **kwargs)
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(sys.modules["hf_nat.distillation.distill"], "translate", fail_in_third_shard)
+            patched.setattr(sys.modules["hf_nat.distillation.backends"], "translate", fail_in_third_shard)
             run(name)
         return Path(arguments(name).output_dir)
 
@@ -106,7 +107,9 @@ def test_a_run_records_checksums_while_it_goes_on_and_only_then(interrupted, run
     assert recorded == {f"{path.stem}.sha256": sha256_file(path) for path in (folder / "data").iterdir()}
     assert len(recorded) == 2
     run("run")
-    assert {path.name for path in folder.iterdir()} == {"data", "manifest.json", "metrics.json", "run.json"}
+    assert {path.name for path in folder.iterdir()} == {
+        *("data", "manifest.json", "metrics.json", "README.md", "step.json", ".lock")
+    }
 
 
 def test_a_shard_without_a_recorded_checksum_is_made_again(interrupted, run, file_bytes, caplog):

@@ -12,9 +12,10 @@ import torch
 from sacrebleu.metrics import CHRF
 from transformers import BartConfig, BartForConditionalGeneration, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.distillation import DistillArguments, distill
-from hf_nat.inference import translate
+from hf_nat.decoding import translate
+from hf_nat.distillation import DistillArguments
 from hf_nat.models import MoEMarianConfig, MoEMarianMTModel
+from hf_nat.steps import distill
 from hf_nat.utils import read_json
 
 

@@ -10,8 +10,8 @@ import pytest
 from datasets import List, Translation, Value, load_dataset
 
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.distillation import distill
-from hf_nat.inference import translate
+from hf_nat.decoding import translate
+from hf_nat.steps import distill
 from hf_nat.utils import read_json, sha256_file
 
 
@@ -125,7 +125,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
         return translate(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["hf_nat.distillation.distill"], "translate", fail_in_third_shard)
+        patched.setattr(sys.modules["hf_nat.distillation.backends"], "translate", fail_in_third_shard)
         with pytest.raises(KeyboardInterrupt):
             distill(copy_teacher, tiny_tokenizer, args)
     first = folder / "data" / "train-00000-of-00004.parquet"
@@ -199,7 +199,7 @@ def test_names_are_not_part_of_what_a_corpus_is_made_from(copy_teacher, tiny_tok
         (tmp_path / f"{split}.jsonl").rename(tmp_path / f"moved-{split}.jsonl")
     moved = str(tmp_path / "moved-{split}.jsonl")
     folder = distill(copy_teacher, tiny_tokenizer, arguments(teacher="moved teacher", corpus=moved))
-    assert read_json(folder / "manifest.json")["teacher"] == "moved teacher"
+    assert read_json(folder / "manifest.json")["teacher"] == "the teacher", "what is finished is not made again"
 
 
 def test_padding_left_in_a_tokenizer_does_not_make_it_another(copy_teacher, arguments, sentences):
@@ -213,8 +213,8 @@ def test_padding_left_in_a_tokenizer_does_not_make_it_another(copy_teacher, argu
 
 def test_shards_of_unknown_origin_are_an_error(copy_teacher, tiny_tokenizer, arguments):
     folder = distill(copy_teacher, tiny_tokenizer, arguments())
-    (folder / "run.json").unlink()
-    with pytest.raises(ValueError, match=r"with test-00000-of-00001\.parquet and none"):
+    (folder / "step.json").unlink()
+    with pytest.raises(ValueError, match=r"must be new, empty, or hold the step\.json .* with README\.md, data"):
         distill(copy_teacher, tiny_tokenizer, arguments())
 
 

@@ -20,11 +20,12 @@ from datasets import Dataset, load_dataset
 
 from hf_nat.cli.main import main
 from hf_nat.data import load_corpus
-from hf_nat.distillation import FilterArguments, distill, filter_corpus
+from hf_nat.distillation import FilterArguments
 from hf_nat.distillation import filter as filter_module
 from hf_nat.distillation.filter import DEFAULT_DROP
 from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.shards import corpus_features, plan_shards
+from hf_nat.steps import Filter, distill
 from hf_nat.utils import read_json, sha256_file, write_json
 
 
@@ -87,6 +88,10 @@ def reasons_of(row: dict[str, Any], args: FilterArguments) -> list[str]:
     return reasons
 
 
+def filter_into(corpus: Path, output_dir: Path, **rule: Any) -> Path:
+    return Filter(FilterArguments(corpus=str(corpus), output_dir=str(output_dir), **rule)).run()
+
+
 RULES = [
     {},
     {"drop": ["looping"]},
@@ -99,8 +104,8 @@ RULES = [
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_rows_and_counts_are_those_of_the_oracle(distilled: Path, tmp_path: Path, rule: dict[str, Any]) -> None:
-    args = FilterArguments(str(distilled), str(tmp_path / "new"), **rule)
-    folder = filter_corpus(args)
+    args = FilterArguments(corpus=str(distilled), output_dir=str(tmp_path / "new"), **rule)
+    folder = Filter(args).run()
     before = read_rows(distilled)
     reasons = [reasons_of(row, args) for row in before]
     kept = [row for row, why in zip(before, reasons, strict=True) if not why]
@@ -125,7 +130,7 @@ def test_rows_and_counts_are_those_of_the_oracle(distilled: Path, tmp_path: Path
 
 
 def test_by_default_only_sound_translations_stay(distilled: Path, tmp_path: Path) -> None:
-    filter_corpus(FilterArguments(str(distilled), str(tmp_path / "new")))
+    filter_into(distilled, tmp_path / "new")
     flags = {flag for row in read_rows(tmp_path / "new") for flag in row["flags"]}
     assert flags == {"kept_real"}
     assert set(DEFAULT_DROP) | flags == set(FLAGS)
@@ -134,7 +139,7 @@ def test_by_default_only_sound_translations_stay(distilled: Path, tmp_path: Path
 def test_validation_and_test_are_the_same_bytes_and_so_is_a_shard_that_loses_nothing(
     distilled: Path, tmp_path: Path
 ) -> None:
-    folder = filter_corpus(FilterArguments(str(distilled), str(tmp_path / "new"), drop=["looping"]))
+    folder = filter_into(distilled, tmp_path / "new", drop=["looping"])
     names = sorted(path.name for path in distilled.glob("data/*"))
     assert sorted(path.name for path in folder.glob("data/*")) == names
     for name in names:
@@ -146,18 +151,18 @@ def test_validation_and_test_are_the_same_bytes_and_so_is_a_shard_that_loses_not
 def test_same_arguments_give_the_same_bytes_and_a_second_run_touches_nothing(
     distilled: Path, tmp_path: Path, file_bytes: Callable[[Path], dict[str, bytes]]
 ) -> None:
-    folders = [filter_corpus(FilterArguments(str(distilled), str(tmp_path / name))) for name in ("one", "two")]
+    folders = [filter_into(distilled, tmp_path / name) for name in ("one", "two")]
     assert file_bytes(folders[0]) == file_bytes(folders[1])
     times = {path: path.stat().st_mtime_ns for path in folders[0].rglob("*")}
     # The order in which flags are given says nothing.
-    filter_corpus(FilterArguments(str(distilled), str(folders[0]), drop=list(reversed(DEFAULT_DROP))))
+    filter_into(distilled, folders[0], drop=list(reversed(DEFAULT_DROP)))
     assert {path: path.stat().st_mtime_ns for path in folders[0].rglob("*")} == times
 
 
 def test_filter_of_a_filter_keeps_the_history_and_equals_both_rules_at_once(distilled: Path, tmp_path: Path) -> None:
-    first = filter_corpus(FilterArguments(str(distilled), str(tmp_path / "first"), drop=["looping"]))
-    second = filter_corpus(FilterArguments(str(first), str(tmp_path / "second"), drop=["truncated"]))
-    both = filter_corpus(FilterArguments(str(distilled), str(tmp_path / "both"), drop=["looping", "truncated"]))
+    first = filter_into(distilled, tmp_path / "first", drop=["looping"])
+    second = filter_into(first, tmp_path / "second", drop=["truncated"])
+    both = filter_into(distilled, tmp_path / "both", drop=["looping", "truncated"])
     assert read_rows(second) == read_rows(both)
     history = read_json(second / "manifest.json")["filters"]
     assert [applied["rule"] for applied in history] == [{"drop": ["looping"]}, {"drop": ["truncated"]}]
@@ -172,9 +177,13 @@ def test_length_ratio_counts_the_tokens_that_are_asked_for(
     kept = {}
     for tokens in ("space", str(tmp_path / "tokenizer")):
         args = FilterArguments(
-            str(distilled), str(tmp_path / f"new{len(kept)}"), drop=["none"], max_length_ratio=1.2, tokens=tokens
+            corpus=str(distilled),
+            output_dir=str(tmp_path / f"new{len(kept)}"),
+            drop=["none"],
+            max_length_ratio=1.2,
+            tokens=tokens,
         )
-        kept[tokens] = [row["id"] for row in read_rows(filter_corpus(args))]
+        kept[tokens] = [row["id"] for row in read_rows(Filter(args).run())]
     assert kept["space"] != kept[str(tmp_path / "tokenizer")]
     rule = read_json(tmp_path / "new1/manifest.json")["filters"][0]["rule"]
     assert rule["tokenizer_sha256"] == sha256_file(tmp_path / "tokenizer/tokenizer.json")
@@ -230,7 +239,7 @@ def test_memory_does_not_grow_with_the_corpus(distilled: Path, tmp_path: Path) -
         pool = pa.proxy_memory_pool(before)
         pa.set_memory_pool(pool)
         try:
-            filter_corpus(FilterArguments(str(folder), str(tmp_path / f"new{number}")))
+            filter_into(folder, tmp_path / f"new{number}")
         finally:
             pa.set_memory_pool(before)
         peaks.append(pool.max_memory())
@@ -267,20 +276,22 @@ def test_rules_that_make_no_sense(
 
 
 def test_corpus_must_be_what_its_manifest_says(distilled: Path, tmp_path: Path) -> None:
-    args = FilterArguments(str(distilled), str(tmp_path / "new"))
+    args = FilterArguments(corpus=str(distilled), output_dir=str(tmp_path / "new"))
     shard = distilled / "data/train-00004-of-00011.parquet"
     content = shard.read_bytes()
     for damaged in (content[:-1], content[:40] + bytes([content[40] ^ 1]) + content[41:]):
         shard.write_bytes(damaged)
         with pytest.raises(ValueError, match="train-00004-of-00011.parquet` must have the SHA-256"):
-            filter_corpus(args)
+            Filter(args).run()
     shard.unlink()
     with pytest.raises(ValueError, match="got no file"):
-        filter_corpus(args)
-    (distilled / "manifest.json").unlink()
-    with pytest.raises(ValueError, match="`corpus` must be a folder with a manifest.json"):
-        filter_corpus(args)
+        Filter(args).run()
     assert not (tmp_path / "new").exists()
+    (distilled / "manifest.json").unlink()
+    args = FilterArguments(corpus=str(distilled), output_dir=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="`corpus` must be a folder with a manifest.json"):
+        Filter(args).run()
+    assert not (tmp_path / "other").exists()
 
 
 def occupied_by_a_file(folder: Path, distilled: Path) -> None:
@@ -294,7 +305,7 @@ def occupied_by_notes(folder: Path, distilled: Path) -> None:
 
 
 def occupied_by_another_rule(folder: Path, distilled: Path) -> None:
-    filter_corpus(FilterArguments(str(distilled), str(folder), drop=["looping"]))
+    filter_into(distilled, folder, drop=["looping"])
 
 
 def occupied_by_a_distillation(folder: Path, distilled: Path) -> None:
@@ -302,7 +313,7 @@ def occupied_by_a_distillation(folder: Path, distilled: Path) -> None:
 
 
 def occupied_by_another_corpus(folder: Path, distilled: Path) -> None:
-    filter_corpus(FilterArguments(str(distilled), str(folder)))
+    filter_into(distilled, folder)
     write_json(distilled / "manifest.json", read_json(distilled / "manifest.json") | {"seed": 2})
 
 
@@ -322,25 +333,27 @@ def test_folder_that_holds_something_else_is_refused_and_kept(
     new = tmp_path / "new"
     occupy(new, distilled)
     before = {path: path.read_bytes() for path in [new, *new.rglob("*")] if path.is_file()}
-    with pytest.raises(ValueError, match="`output_dir` must be new, empty, or hold the same filter"):
-        filter_corpus(FilterArguments(str(distilled), str(new)))
+    with pytest.raises(ValueError, match=r"`(output_dir|rule\..*|corpus)` must be (new|a folder|the same)"):
+        filter_into(distilled, new)
     assert {path: path.read_bytes() for path in [new, *new.rglob("*")] if path.is_file()} == before
 
 
 def test_corpus_itself_is_no_output_folder_but_an_empty_one_is(distilled: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`output_dir` must not be the corpus itself"):
-        FilterArguments(str(distilled), f"{distilled}/../corpus")
+        FilterArguments(corpus=str(distilled), output_dir=f"{distilled}/../corpus")
     (tmp_path / "new").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "new")
-    assert read_rows(filter_corpus(FilterArguments(str(distilled), str(tmp_path / "link"))))
+    assert read_rows(filter_into(distilled, tmp_path / "link"))
 
 
-def test_damage_to_a_finished_filter_shows(distilled: Path, tmp_path: Path) -> None:
-    args = FilterArguments(str(distilled), str(tmp_path / "new"))
-    shard = next((filter_corpus(args) / "data").glob("train-00002-*"))
+def test_damage_to_a_finished_filter_is_repaired(
+    distilled: Path, tmp_path: Path, file_bytes: Callable[[Path], dict[str, bytes]]
+) -> None:
+    folder = filter_into(distilled, tmp_path / "new")
+    before = file_bytes(folder)
+    shard = next((folder / "data").glob("train-00002-*"))
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="train-00002-of-00011.parquet` must have the SHA-256"):
-        filter_corpus(args)
+    assert file_bytes(filter_into(distilled, folder)) == before
 
 
 def test_real_distillation_is_filtered(
@@ -349,25 +362,26 @@ def test_real_distillation_is_filtered(
     folder = distill(copy_teacher, tiny_tokenizer, arguments("distilled"))
     counts = read_json(folder / "manifest.json")["flag_counts"]
     assert counts["empty_source"] == 1, "the corpus has a blank source"
-    new = filter_corpus(FilterArguments(str(folder), str(tmp_path / "new"), drop=["empty_source"]))
+    new = filter_into(folder, tmp_path / "new", drop=["empty_source"])
     assert [row["id"] for row in read_rows(new)] == [0, 1, *range(3, 11)]
 
 
 def test_interruption_leaves_nothing(distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_module, "remove_checksums", lambda folder: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        filter_corpus(FilterArguments(str(distilled), str(tmp_path / "new")))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus"]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(filter_module, "shard_entries", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        filter_into(distilled, tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".lock", "step.json"]
+    assert filter_into(distilled, tmp_path / "new", drop=["looping"]), "what made nothing binds nobody"
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_leaves_all_or_nothing(
     distilled: Path, tmp_path: Path, file_bytes: Callable[[Path], dict[str, bytes]]
 ) -> None:
-    whole = file_bytes(filter_corpus(FilterArguments(str(distilled), str(tmp_path / "whole"))))
+    whole = file_bytes(filter_into(distilled, tmp_path / "whole"))
     program = (
-        "import sys, json\nfrom hf_nat.distillation import FilterArguments, filter_corpus\n"
-        "print('ready', flush=True)\nfilter_corpus(FilterArguments(**json.loads(sys.argv[1])))\n"
+        "import sys, json\nfrom hf_nat.distillation import FilterArguments\nfrom hf_nat.steps import Filter\n"
+        "print('ready', flush=True)\nFilter(FilterArguments(**json.loads(sys.argv[1]))).run()\n"
     )
     job = json.dumps({"corpus": str(distilled), "output_dir": str(tmp_path / "killed")})
     seed = random.randrange(2**32)
@@ -381,11 +395,10 @@ def test_killed_at_random_moments_it_leaves_all_or_nothing(
         process.kill()
         process.wait()
         process.stdout.close()
-        seen.add((tmp_path / "killed").exists())
-        assert not (tmp_path / "killed").exists() or file_bytes(tmp_path / "killed") == whole
+        seen.add((tmp_path / "killed/manifest.json").exists())
         if True in seen:
             shutil.rmtree(tmp_path / "killed", ignore_errors=True)
     assert False in seen, "every kill came too late"
-    filter_corpus(FilterArguments(str(distilled), str(tmp_path / "killed")))
+    filter_into(distilled, tmp_path / "killed")
     assert file_bytes(tmp_path / "killed") == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus", "killed", "whole"]

@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from hf_nat.cards import write_corpus_card
 from hf_nat.data.encoding import encode
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.decoding import translate
+from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.strategies import STRATEGIES
-from hf_nat.hub.cards import write_corpus_card
-from hf_nat.inference import translate
+from hf_nat.steps import distill
 from hf_nat.utils import read_json
 
 
@@ -55,7 +56,7 @@ def test_truncate_cuts_and_flags_and_is_the_default(
     run, copy_teacher, tiny_tokenizer, long_sources, arguments, caplog
 ):
     assert arguments().long_source == "truncate"
-    with caplog.at_level(logging.WARNING, logger="hf_nat.inference"):
+    with caplog.at_level(logging.WARNING, logger="hf_nat.decoding"):
         rows, manifest = run("cut", strategy="greedy")
     outputs = translate(copy_teacher, tiny_tokenizer, long_sources, num_beams=1, max_new_tokens=12)
     assert [row["translation"]["xx"] for row in rows] == [output.text for output in outputs]
@@ -69,7 +70,7 @@ def test_truncate_cuts_and_flags_and_is_the_default(
 def test_real_keeps_the_real_target_and_the_other_rows_do_not_move(run, strategy, long_sources, caplog):
     cut, _ = run("cut", strategy=strategy)
     caplog.clear()
-    with caplog.at_level(logging.WARNING, logger="hf_nat.inference"):
+    with caplog.at_level(logging.WARNING, logger="hf_nat.decoding"):
         kept, manifest = run("kept", strategy=strategy, long_source="real")
     assert "positions" not in caplog.text, "a source that is not decoded is not cut either"
     assert [row["id"] for row in kept] == list(range(len(long_sources)))
@@ -146,15 +147,6 @@ def test_another_policy_is_an_error_in_the_same_folder(run):
     run("once", strategy="greedy")
     with pytest.raises(ValueError, match="`long_source` must be the same .* it was 'truncate', got 'real'"):
         run("once", strategy="greedy", long_source="real")
-
-
-def test_a_folder_begun_before_there_was_a_choice_is_taken_as_truncate(run, arguments):
-    expected = run("old", strategy="greedy")
-    path = Path(arguments("old").output_dir) / "run.json"
-    path.write_text(json.dumps({key: value for key, value in read_json(path).items() if key != "long_source"}))
-    assert run("old", strategy="greedy") == expected
-    with pytest.raises(ValueError, match="`long_source` must be the same"):
-        run("old", strategy="greedy", long_source="real")
 
 
 def test_unknown_policy_is_an_error(arguments):

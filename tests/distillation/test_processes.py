@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.strategies import STRATEGIES
+from hf_nat.steps import distill
 from hf_nat.utils import read_json, write_json
 
 

@@ -4,52 +4,167 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hf_nat.cli.main import main
-from hf_nat.experiments.claims import CLAIMS, Effect, between, judge, over_seeds
+from hf_nat.experiments.claims import claims_table, effect_lines, judge, source_line
+from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
+from hf_nat.experiments.paper_claims import CLAIMS
+from hf_nat.metrics import bleu_record, hierarchical_bootstrap, score_translations, sentence_statistics
 from hf_nat.utils import read_json
 
 
 ROOT = Path(__file__).parents[2]
+REFERENCES = [f"der Hund {i} läuft heute durch den Park {i % 7} nach Hause" for i in range(40)]
+
+
+def scored(errors: int, start: int = 0) -> dict[str, object]:
+    """The BLEU of a system that leaves a word out of every so many sentences, as a result holds it."""
+    outputs = [text.replace("heute ", "") if (i + start) % errors == 0 else text for i, text in enumerate(REFERENCES)]
+    score = score_translations(outputs, REFERENCES, target_lang="de", metrics=["bleu"])["bleu"].score
+    _, statistics = sentence_statistics(outputs, REFERENCES, target_lang="de")
+    return {"score": score, "sentence_statistics": bleu_record(statistics)}
+
+
+GOOD, BAD = {1: scored(9), 2: scored(8, 1)}, {1: scored(2), 2: scored(3, 1)}
 
 
 def test_interval_of_two_corpora_is_the_widest_that_theirs_allow() -> None:
     larger, smaller = {"c": 2.0, "c_interval": [1.9, 2.2]}, {"c": 1.5, "c_interval": [1.4, 1.6]}
     effect = between(larger, smaller, "c")
     assert (effect.value, effect.low, effect.high) == pytest.approx((0.5, 0.3, 0.8))
-    assert between({"c": 2.0}, {"c": 1.5}, "c").low is None
+    assert effect.basis == "widest"
+    for without in ({"c": 1.5}, {"c": 1.5, "c_interval": None}):
+        assert between(larger, without, "c").low is None
 
 
-def test_interval_of_seeds_is_the_range_over_their_pairs() -> None:
-    effect = over_seeds([20.0, 22.0], [19.0, 20.5])
-    assert (effect.value, effect.low, effect.high) == (1.25, -0.5, 3.0)
-    assert over_seeds([20.0], [19.0, 18.0]).low is None
+def test_paired_interval_of_two_corpora_goes_before_the_widest() -> None:
+    one, other = ({"name": n, "c": c, "c_interval": [c - 1, c + 1]} for n, c in (("one", 2.0), ("other", 1.5)))
+    recorded = [{"first": "other", "second": "one", "c": {"value": -0.5, "interval": [-0.6, -0.3]}}]
+    effect = between(one, other, "c", differences=recorded)
+    assert (effect.value, effect.low, effect.high, effect.basis) == (0.5, 0.3, 0.6, "paired bootstrap")
+    effect = between(other, one, "c", differences=recorded)
+    assert (effect.value, effect.low, effect.high) == (-0.5, -0.6, -0.3)
+    assert between(one, other, "c", differences=[recorded[0] | {"second": "third"}]).basis == "widest"
+
+
+def test_interval_of_systems_resamples_seeds_and_sentences() -> None:
+    effect = over_seeds(GOOD, BAD)
+    assert effect.value == pytest.approx(sum(GOOD[s]["score"] - BAD[s]["score"] for s in (1, 2)) / 2)
+    assert effect.low is not None and 0 < effect.low < effect.value < effect.high
+    assert (effect.verdict, effect.basis) == ("confirmed", "2 seeds")
+    back = over_seeds(BAD, GOOD)
+    assert (back.value, back.low, back.high) == pytest.approx((-effect.value, -effect.high, -effect.low))
+    assert back.verdict == "contradicted"
+    same = over_seeds(GOOD, GOOD)
+    assert (same.value, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "undecided")
+
+
+def test_only_common_seeds_count_and_one_is_marked() -> None:
+    effect = over_seeds(GOOD, {2: BAD[2]})
+    assert effect.value == pytest.approx(GOOD[2]["score"] - BAD[2]["score"])
+    assert effect.basis == "1 seed" and effect.low is not None
+    with pytest.raises(ValueError, match=r"a seed in common, got the seeds \[\[1\], \[2\]\]"):
+        over_seeds({1: GOOD[1]}, {2: BAD[2]})
+
+
+def test_gain_less_another_gain_is_resampled_as_a_whole() -> None:
+    middle = {1: scored(4), 2: scored(5, 1)}
+    effect = over_seeds(GOOD, BAD, than=(GOOD, middle))
+    expected = over_seeds(middle, BAD)
+    assert (effect.value, effect.low, effect.high) == pytest.approx((expected.value, expected.low, expected.high))
+
+
+def test_range_over_seeds_is_no_interval() -> None:
+    bare = {seed: {"score": entry["score"]} for seed, entry in BAD.items()}
+    effect = over_seeds(GOOD, bare)
+    assert effect.value == pytest.approx(over_seeds(GOOD, BAD).value)
+    assert (effect.low, effect.high, effect.verdict) == (None, None, "not measured")
+    assert str(effect).endswith("(no interval; 2 seeds, no sentence statistics)")
+
+
+def test_other_sentences_are_an_error() -> None:
+    _, statistics = sentence_statistics(["der Hund"] * 40, ["der Hund"] * 40, target_lang="de")
+    assert len(hierarchical_bootstrap(np.stack([statistics])).samples) == 1000
+    other = {1: {"score": 100.0, "sentence_statistics": bleu_record(statistics)}}
+    with pytest.raises(ValueError, match=r"the same sentences, got \[40, 40\] sentences"):
+        over_seeds(GOOD, other)
 
 
 @pytest.mark.parametrize(
     ("effect", "verdict"),
     [
         (Effect(1.0, "", 0.1, 2.0), "confirmed"),
-        (Effect(1.0, "", -0.1, 2.0), "not confirmed"),
-        (Effect(-1.0, "", -2.0, -0.1), "not confirmed"),
-        (Effect(9.0, ""), "not confirmed"),
+        (Effect(1.0, "", -0.1, 2.0), "undecided"),
+        (Effect(1.0, "", 0.0, 2.0), "undecided"),
+        (Effect(-1.0, "", -2.0, -0.1), "contradicted"),
+        (Effect(9.0, ""), "not measured"),
+        (Effect(-0.5, "", -1.0, 1.0, margin=1.0), "confirmed"),
+        (Effect(0.5, "", 0.2, 0.9, margin=1.0), "confirmed"),
+        (Effect(0.5, "", -0.2, 1.1, margin=1.0), "undecided"),
+        (Effect(1.0, "", -2.0, 2.0, margin=1.0), "undecided"),
+        (Effect(-2.0, "", -3.0, -1.1, margin=1.0), "contradicted"),
+        (Effect(2.0, "", 1.1, 3.0, margin=1.0), "contradicted"),
+        (Effect(0.0, "", margin=1.0), "not measured"),
     ],
 )
 def test_verdict(effect: Effect, verdict: str) -> None:
     assert effect.verdict == verdict
 
 
+def test_claim_of_several_effects_is_judged_by_the_worst() -> None:
+    confirmed, undecided = Effect(1.0, "", 0.1, 2.0), Effect(1.0, "", -0.1, 2.0)
+    contradicted, unmeasured = Effect(-1.0, "", -2.0, -0.1), Effect(9.0, "")
+    order = [confirmed, undecided, unmeasured, contradicted]
+    for i, worst in enumerate(order):
+        assert verdict_of(order[: i + 1]) == verdict_of(order[i::-1]) == worst.verdict
+    assert verdict_of([]) == "not measured"
+
+
+def test_size_of_the_paper_stands_beside_the_interval() -> None:
+    def line(effect: Effect, size: float | None) -> str:
+        return effect_lines({"effects": {"gain": vars(effect)}, "size": size})[0]
+
+    assert line(Effect(1.5, "BLEU", 1.0, 2.5, "2 seeds"), 2.0) == (
+        "gain: +1.5 BLEU (+1 to +2.5; 2 seeds); the paper: 2, inside the interval"
+    )
+    assert line(Effect(1.5, "BLEU", 1.0, 1.9), 2.0).endswith("(+1 to +1.9); the paper: 2, outside the interval")
+    assert line(Effect(1.5, "BLEU"), 2.0).endswith("(no interval); the paper: 2")
+    assert line(Effect(1.5, "BLEU"), None).endswith("(no interval)")
+
+
+def test_files_of_one_folder_name_it_once() -> None:
+    assert source_line({"files": ["a/b/c.json"]}) == "`a/b/c.json`"
+    assert source_line({"files": ["a/b/c.json", "a/b/d.json"]}) == "`a/b/`: `c.json`, `d.json`"
+    assert source_line({"files": ["a/b/c.json", "a/d.json"]}) == "`a/b/c.json`, `a/d.json`"
+
+
+def test_table_says_whether_the_values_are_as_claimed() -> None:
+    near, far, none = (Effect(-0.5, "", margin=1.0), Effect(-1.5, "", margin=1.0), [])
+    rows = [
+        {"text": "", "source": "", "verdict": "", "effects": {str(i): vars(e) for i, e in enumerate(effects)}}
+        for effects in ([near], [far], [near, far], none)
+    ]
+    assert [cells[-1] for cells in claims_table(rows).rows] == [
+        "as claimed",
+        "not as claimed",
+        "in part as claimed",
+        "",
+    ]
+
+
 def test_nothing_is_claimed_without_results(tmp_path: Path) -> None:
-    assert {row["verdict"] for row in judge(tmp_path)} == {"not tested at this scale"}
+    assert {row["verdict"] for row in judge(tmp_path)} == {"not measured"}
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
 
 
 def test_committed_page_is_that_of_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert main(["experiment", "report", f"--output_dir={tmp_path}"]) == 0
-    assert (tmp_path / "report.md").read_text() == (ROOT / "configs/claims/report.md").read_text()
-    rows, committed = read_json(tmp_path / "claims.json"), read_json(ROOT / "configs/claims/claims.json")
+    assert (tmp_path / "report.md").read_text() == (ROOT / "configs/claims/results/report.md").read_text()
+    rows, committed = read_json(tmp_path / "claims.json"), read_json(ROOT / "configs/claims/results/claims.json")
     assert rows == committed
     used = {file for row in rows if row["effects"] for file in row["files"]}
     assert len(used) > 20 and all((ROOT / "configs" / file).is_file() for file in used)
+    assert {row["text"] for row in rows if not row["known"] and row["verdict"] != "confirmed"} == set()

@@ -14,10 +14,15 @@ from hf_nat.utils import read_json
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = {study.name: study for study in (CAPACITY, DECODING, EXPERTS, INTERPOLATION)}
-RESULTS = [path for name in STUDIES for path in CONFIGS.glob(f"*/{name}/{name}.json")]
+RESULTS = [path for name in STUDIES for path in CONFIGS.glob(f"*/results/{name}/{name}.json")]
+LANGUAGES = list(CONFIGS.glob("*/results/multimodality/multimodality.json"))
 
 
-@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parts[-3]}/{path.stem}")
+def test_results_are_found() -> None:
+    assert len(RESULTS) >= 3 and LANGUAGES
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: f"{path.parts[-4]}/{path.stem}")
 def test_page_is_made_from_the_results(path: Path, tmp_path: Path) -> None:
     write_matrix_report(tmp_path, STUDIES[path.stem], read_json(path))
     made, committed = (folder / "report.md" for folder in (tmp_path, path.parent))
@@ -26,7 +31,7 @@ def test_page_is_made_from_the_results(path: Path, tmp_path: Path) -> None:
     assert all((path.parent / plot).is_file() for plot in plots)
 
 
-@pytest.mark.parametrize("path", CONFIGS.glob("*/multimodality/multimodality.json"), ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("path", LANGUAGES, ids=lambda path: path.parts[-4])
 def test_page_of_three_languages_holds_its_tables(path: Path) -> None:
     page = path.with_name("report.md").read_text(encoding="utf-8")
     results = read_json(path)

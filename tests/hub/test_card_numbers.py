@@ -15,7 +15,7 @@ from hub_server import HubServer
 from huggingface_hub import DatasetCardData, ModelCardData, metadata_load
 
 import hf_nat
-from hf_nat.hub.cards import write_corpus_card, write_model_card
+from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.hub.push import PushArguments, push
 from hf_nat.utils import read_json, write_json
 

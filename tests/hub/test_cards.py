@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.cards import write_corpus_card, write_model_card
+from hf_nat.decoding import load_model
+from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
-from hf_nat.hub.cards import write_corpus_card, write_model_card
-from hf_nat.inference import load_model
+from hf_nat.steps import distill
 from hf_nat.utils import read_json, write_json
 
 
@@ -89,7 +90,7 @@ def test_model_card_of_a_run_that_went_on_from_a_checkpoint_claims_no_size(model
 
 @pytest.mark.parametrize(
     ("source_lang", "expected"),
-    [("src", ["de"]), ("eng_Latn", ["eng", "de"]), ("pt-br", ["pt", "de"]), ("x1", ["de"])],
+    [("src", ["de"]), ("eng_Latn", ["en", "de"]), ("pt-br", ["pt", "de"]), ("x1", ["de"])],
 )
 def test_model_card_names_only_languages_the_hub_knows(
     model_folder: Path, source_lang: str, expected: list[str]

@@ -116,6 +116,14 @@ def test_features_by_hand():
     assert features["len_disbalance_char.d.1.0"] == pytest.approx(5 / 3 - 1)
 
 
+def test_no_imbalance_of_lengths_overflows():
+    length = {"name": "length-disbalance", "exponential": True, "degrees": [1.0, 3.0]}
+    values = [extract_features([length], ["a"] * size, ["a"]) for size in (99, 100, 1000, 5000)]
+    growth = [features["len_disbalance_exp_word.d.1.0"] for features in values]
+    assert growth[0] < growth[1] == growth[2] == growth[3] == math.exp(100) - math.e
+    assert all(math.isfinite(value) for features in values for value in features.values())
+
+
 def test_asymmetric_exponential_and_weighted_variants():
     overlap = {"name": "ngram", "order": 1, "symmetry": False, "fScores": [2], "gScores": [3.0]}
     length = {"name": "length-disbalance", "exponential": True, "degrees": [2.0]}

@@ -24,6 +24,15 @@ def test_posterior_of_a_small_corpus_by_hand() -> None:
     assert points == pytest.approx(np.array([[0.2, 0.8], [0.5, 0.5], [0.5, 0.5], [1, 0]]))
 
 
+def test_unknown_tokens_do_not_count_and_their_share_is_told() -> None:
+    posterior = LanguagePosterior.from_corpora(CORPORA)
+    sentences = [["un", "never", "ein", "seen"], ["un", "ein"], [], ["das", "seen"]]
+    points = posterior(sentences)
+    assert points == pytest.approx(np.array([[0.3, 0.7], [0.3, 0.7], [0.5, 0.5], [1, 0]]))
+    assert posterior.unknown_share(iter(sentences)) == 3 / 8
+    assert posterior.unknown_share([[]]) == posterior.unknown_share([]) == 0
+
+
 def test_posterior_of_random_corpora_is_equation_2() -> None:
     draw = random.Random(0)
     for _ in range(20):

@@ -8,7 +8,7 @@ import pytest
 from random_corpora import columns, random_corpus
 
 from hf_nat.metrics import lexicon
-from hf_nat.metrics.lexicon import LexicalCounts, bootstrap_interval, nats_per_unit
+from hf_nat.metrics.lexicon import LexicalCounts, nats_per_unit
 
 
 def as_counters(counts: LexicalCounts) -> tuple[Counter, Counter]:
@@ -110,36 +110,3 @@ def test_base_is_checked():
     assert (nats_per_unit("e"), nats_per_unit(2)) == (1.0, pytest.approx(0.693147, abs=1e-6))
     with pytest.raises(ValueError, match=r"`base` must be 'e' \(nats\) or 2 \(bits\), got 10"):
         nats_per_unit(10)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"num_samples": 0, "confidence": 0.9}, "`num_samples` must be >= 1, got 0"),
-        ({"num_samples": 1, "confidence": 95}, "`confidence` must lie between 0 and 1, got 95"),
-        ({"num_samples": 3, "confidence": 0.9}, "At least 1 of 3 samples"),
-    ],
-)
-def test_bootstrap_settings_are_checked(settings, message):
-    with pytest.raises(ValueError, match=message):
-        bootstrap_interval(lambda weights: float("nan"), 4, seed=1, centered=False, **settings)
-
-
-def test_bootstrap_of_a_mean_has_the_width_of_the_normal_approximation():
-    values = np.random.default_rng(0).normal(5, 2, size=400)
-    interval = {
-        centered: bootstrap_interval(
-            lambda weights: float(weights @ values / 400),
-            400,
-            num_samples=2000,
-            confidence=0.9,
-            seed=1,
-            centered=centered,
-        )
-        for centered in (False, True)
-    }
-    half = 1.645 * values.std() / 20
-    for low, high in interval.values():
-        assert low == pytest.approx(values.mean() - half, abs=half / 8)
-        assert high == pytest.approx(values.mean() + half, abs=half / 8)
-    assert interval[True] != interval[False]

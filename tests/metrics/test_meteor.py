@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 from sacrebleu.metrics.base import Metric
 
+import hf_nat.metrics.meteor_aligner as meteor_aligner
 from hf_nat.metrics.meteor import METEOR, PARAMETERS, frequent_words
 from hf_nat.metrics.meteor_aligner import SEARCH_WEIGHTS, align_words, count_chunks
 
@@ -78,6 +79,69 @@ def test_alignment_is_the_best_of_all(same):
     assert len(chunks) > 3
 
 
+def exact_rank(hypothesis: list[str], reference: list[str], same=same_letter) -> tuple[float, int, int]:
+    """Goes over the reference with every set of used words, none dropped: for more words than `best_rank` can try."""
+    states = {(0, -1): (0.0, 0, 0)}
+    for j, target in enumerate(reference):
+        following: dict[tuple[int, int], tuple[float, int, int]] = {}
+        for (used, end), (worth, chunks, distance) in states.items():
+            ways = [((used, -1), (worth, chunks, distance))]
+            for i, word in enumerate(hypothesis):
+                if (stage := same(word, target)) is not None and not used >> i & 1:
+                    found = (worth - SEARCH_WEIGHTS[stage], chunks + (i != end), distance + abs(i - j))
+                    ways.append(((used | 1 << i, i + 1), found))
+            for key, found in ways:
+                following[key] = min(found, following.get(key, found))
+        states = following
+    return min(states.values())
+
+
+@pytest.mark.parametrize("same", [same_letter, near_letter])
+def test_alignment_of_sentences_is_exact(same):
+    rng = random.Random(1)
+    # Few words often, many seldom, as in text.
+    words = [*("the", ",") * 8, *("a", "of") * 4, *(f"{letter}{k}" for letter in "bdgjmpsv" for k in range(4))]
+    for _ in range(30):
+        reference = [rng.choice(words) for _ in range(rng.randint(8, 12))]
+        hypothesis = rng.sample(reference, len(reference) - 2) if rng.random() < 0.5 else reference[::-1]
+        hypothesis = [word if rng.random() < 0.8 else rng.choice(words) for word in hypothesis]
+        matches = align_words(hypothesis, reference, same)
+        pairs = [(match.hypothesis, match.reference) for match in matches]
+        assert rank(pairs, hypothesis, reference, same) == exact_rank(hypothesis, reference, same)
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "matches", "chunks"),
+    [
+        ("." * 1000, "." * 999 + "x", 999, 1),
+        ("x" + "." * 1000, "." * 1000, 1000, 1),
+        ("." * 60, "y" + "." * 58 + "x", 58, 1),
+        ("a." * 500, "a." * 400 + "x", 800, 1),
+        ("a" * 20 + "b" * 20, "b" * 20 + "a" * 20, 40, 2),
+    ],
+)
+def test_words_repeated_without_end_are_aligned_all_the_same(hypothesis, reference, matches, chunks):
+    found = align_words(list(hypothesis), list(reference), same_letter)
+    assert (len(found), count_chunks(found)) == (matches, chunks)
+    assert len({match.hypothesis for match in found}) == len({match.reference for match in found}) == matches
+
+
+def test_alignment_with_few_choices_and_steps_keeps_all_matches(monkeypatch):
+    monkeypatch.setattr(meteor_aligner, "_MAX_CHOICES", 1)
+    monkeypatch.setattr(meteor_aligner, "_MAX_STEPS", 30)
+    rng = random.Random(2)
+    num_chunks = []
+    for _ in range(100):
+        hypothesis, reference = ([rng.choice("aab") for _ in range(rng.randint(0, 9))] for _ in range(2))
+        matches = align_words(hypothesis, reference, same_letter)
+        pairs = [(match.hypothesis, match.reference) for match in matches]
+        found, best = (rank(pairs, hypothesis, reference), exact_rank(hypothesis, reference))
+        assert found[0] == best[0] and found >= best
+        num_chunks.append(found[1] - best[1])
+    # Most are the best ones even so.
+    assert sorted(num_chunks)[len(num_chunks) // 2] == 0 < max(num_chunks)
+
+
 def test_alignment_of_one_kept_path_is_greedy_and_wider_beams_find_better_ones():
     hypothesis, reference = ["b", "a", "c", "a", "b"], ["a", "b", "a", "c", "b"]
     found = {}
@@ -128,15 +192,20 @@ def test_corpus_score_comes_from_summed_statistics_without_chunks_of_perfect_seg
         ("a", "a", 100.0),
         ("a b c", "a b c", 100.0),
         ("a b c", "x y z", 0.0),
-        ("Haus", "haus", 100.0),
+        ("Haus", "haus", 0.0),
     ],
 )
 def test_degenerate_sentences_are_defined(hypothesis, reference, expected):
     assert METEOR("de").sentence_score(hypothesis, [reference]).score == pytest.approx(expected)
 
 
-def test_case_counts_on_request_and_the_best_reference_wins():
-    assert METEOR("de", lowercase=False).sentence_score("Ja", ["ja"]).score < 100.0
+def test_case_counts_unless_asked_not_to_and_the_best_reference_wins():
+    assert METEOR("de").sentence_score("Ja", ["ja"]).score == 0.0
+    assert METEOR("de", lowercase=True).sentence_score("Ja", ["ja"]).score == pytest.approx(100.0)
+    for lowercase, case in ((False, "mixed"), (True, "lc")):
+        metric = METEOR("de", lowercase=lowercase)
+        metric.corpus_score(["a"], [["a"]])
+        assert f"|case:{case}|" in metric.get_signature().format()
     assert METEOR("de").sentence_score("a b c", ["x", "a b c", "a"]).score == pytest.approx(100.0)
 
 
@@ -170,6 +239,11 @@ def test_synonyms_of_another_language_are_an_error(wordnet_dir):
         METEOR("de", wordnet_dir=wordnet_dir)
 
 
+@pytest.mark.parametrize(("code", "language"), [("deu_Latn", "de"), ("nob", "no"), ("ces", "cs")])
+def test_language_is_known_in_every_spelling(code, language):
+    assert METEOR(code).language == language
+
+
 def test_language_without_parameters_is_an_error():
     with pytest.raises(ValueError, match=r"`language` must be one that METEOR 1.5 has parameters for.*got 'zh'"):
         METEOR("zh")
@@ -177,7 +251,8 @@ def test_language_without_parameters_is_an_error():
 
 @pytest.mark.parametrize("language", PARAMETERS)
 def test_every_language_has_its_stemmer_and_scores_a_copy_100(language):
-    metric = METEOR(f"{language}_XX")
+    assert METEOR(f"{language}_XX").language == language
+    metric = METEOR(language)
     assert metric.sentence_score("eins zwei", ["eins zwei"]).score == pytest.approx(100.0)
     assert metric.sentence_score("eins", ["zwei"]).score == 0.0
 

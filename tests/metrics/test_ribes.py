@@ -69,6 +69,12 @@ def test_rank_alignment_equals_counting_substrings_on_repetitive_text():
     assert len(lengths) > 5
 
 
+def test_words_repeated_without_end_are_ranked_all_the_same():
+    assert rank_alignment(["."] * 500, ["."] * 499 + ["x"]) == []
+    # The dots are told apart by the run of them from the start or to the end, the nearer of the two.
+    assert rank_alignment(["x", *["."] * 499], ["x", *["."] * 499]) == list(range(500))
+
+
 def test_score_by_hand():
     # 5 of 7 words match with ranks 3 4 2 0 1: 2 of 10 pairs ascend; the hypothesis is the longer side.
     assert score("the book was read by the boy", "the boy read the book") == pytest.approx(0.2 * (5 / 7) ** 0.25)

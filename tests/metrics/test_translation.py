@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 import sacrebleu
 
+import hf_nat.languages as languages
 import hf_nat.metrics.translation as translation
 from hf_nat.metrics.meteor import METEOR
 from hf_nat.metrics.ribes import RIBES
@@ -84,6 +85,48 @@ def test_degenerate_sentences_are_defined(hypothesis, reference, expected):
     assert [score.score for score in scores.values()] == pytest.approx(expected)
 
 
+CHINESE = (
+    ["今天天气很好，我们去公园散步。", "他买了一部新的iPhone 15手机。"],
+    ["今天天气不错，我们去公园散步。", "他买了一部新iPhone 15手机。"],
+)
+
+
+@pytest.mark.parametrize("lang", ["zh", "zh_CN", "zho_Hans", "cmn", "yue"])
+def test_chinese_is_scored_by_characters_in_every_spelling_of_its_code(lang):
+    scores = score_translations(*CHINESE, target_lang=lang, metrics=("bleu", "sacrebleu", "ter", "ribes", "chrf"))
+    characters = [
+        [" ".join(text.replace("iPhone 15", "W1")).replace("W 1", "iPhone 15") for text in s] for s in CHINESE
+    ]
+    expected = {
+        "bleu": sacrebleu.corpus_bleu(characters[0], [characters[1]], tokenize="none").score,
+        "sacrebleu": sacrebleu.corpus_bleu(CHINESE[0], [CHINESE[1]], tokenize="zh").score,
+        "ter": sacrebleu.corpus_ter(characters[0], [characters[1]]).score,
+        "ribes": RIBES().corpus_score(characters[0], [characters[1]]).score,
+        "chrf": sacrebleu.corpus_chrf(CHINESE[0], [CHINESE[1]]).score,
+    }
+    assert {name: score.score for name, score in scores.items()} == pytest.approx(expected)
+    assert expected["bleu"] == expected["sacrebleu"] > 70 > 20 > expected["ter"]
+    for name in ("bleu", "ter", "ribes"):
+        assert f"|tok:char+moses-{'yue' if lang == 'yue' else 'zh'}-sacremoses-" in scores[name].signature
+    assert "|tok:zh|" in scores["sacrebleu"].signature
+
+
+def test_thai_and_japanese_are_scored_by_characters_and_words_of_spaced_languages_stay(monkeypatch):
+    monkeypatch.setattr(languages, "find_spec", lambda module: None)
+    for lang, text in (("tha_Thai", "ผมไม่ไป"), ("ja", "行きます。")):
+        scores = score_translations([text], [text], target_lang=lang)
+        assert [round(score.score) for score in scores.values()] == [100, 100, 100, 0]
+        assert "|tok:char|" in scores["sacrebleu"].signature and "|tok:char+moses-" in scores["ter"].signature
+    assert "|tok:tercom|" in score_translations(["a"], ["a"], target_lang="kor_Hang")["ter"].signature
+    assert "|tok:13a|" in score_translations(["a"], ["a"], target_lang="deu_Latn")["sacrebleu"].signature
+
+
+def test_a_tokenizer_asked_for_takes_the_languages_place():
+    options = {"sacrebleu": {"tokenize": "char"}}
+    scores = score_translations(*CHINESE, target_lang="zh", metrics=["sacrebleu"], options=options)
+    assert "|tok:char|" in scores["sacrebleu"].signature
+
+
 def test_no_sentence_is_an_error():
     with pytest.raises(ValueError, match="`hypotheses` must hold at least 1 sentence, got 0"):
         score_translations([], [], target_lang="de")
@@ -122,12 +165,12 @@ def test_chrf3_is_chrf_of_beta_3():
 def test_each_side_is_tokenised_once_for_all_metrics(monkeypatch):
     calls = []
 
-    class Counting(translation.MosesTokenizer):
+    class Counting(languages.MosesTokenizer):
         def tokenize(self, sentence, **kwargs):
             calls.append(sentence)
             return super().tokenize(sentence, **kwargs)
 
-    monkeypatch.setattr(translation, "MosesTokenizer", Counting)
+    monkeypatch.setattr(languages, "MosesTokenizer", Counting)
     score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=PAPER_METRICS)
     assert sorted(calls) == sorted([*HYPOTHESES, *REFERENCES])
 

@@ -26,9 +26,9 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 from hf_nat.config import load_config
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
-from hf_nat.distillation import DistillArguments, distill
+from hf_nat.decoding import DecodingArguments, load_model, translate
+from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
-from hf_nat.inference import DecodingArguments, load_model, translate
 from hf_nat.models import (
     MoEMarianConfig,
     MoEMarianMTModel,
@@ -37,6 +37,7 @@ from hf_nat.models import (
     moe_marian_config,
     new_teacher,
 )
+from hf_nat.steps import distill
 from hf_nat.training import expert_usage
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.training.expert_usage import ExpertUsage

@@ -1,9 +1,8 @@
 import pytest
 
-from hf_nat.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
-from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from hf_nat.training.run import train
+from hf_nat.steps import Train
+from hf_nat.utils import read_json
 
 
 @pytest.fixture(scope="session")
@@ -14,19 +13,21 @@ def toy_corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def run_options(toy_corpus):
-    """Command-line options of a tiny run; keyword arguments override them."""
+def run_keys(toy_corpus):
+    """Keys of a tiny run; keyword arguments override them."""
 
-    def options(output_dir, **changes):
-        values = {
+    def keys(output_dir, **changes):
+        return {
             "model_type": "marian",
-            "size": "nano",
-            "model_config": '{"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}',
-            "corpus": toy_corpus,
+            "size": None if {"init_from", "init_from_teacher"} & changes.keys() else "nano",
+            "model_config": {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64},
+            "corpus": str(toy_corpus),
             "source_lang": "src",
             "target_lang": "tgt",
             "vocab_size": 120,
-            "output_dir": output_dir,
+            "max_source_length": 60,
+            "max_target_length": 60,
+            "output_dir": str(output_dir),
             "max_tokens": 200,
             "max_steps": 12,
             "warmup_steps": 4,
@@ -34,21 +35,20 @@ def run_options(toy_corpus):
             "save_strategy": "steps",
             "save_steps": 6,
             "report_to": "none",
-            "disable_tqdm": "true",
-            "use_cpu": "true",
+            "disable_tqdm": True,
+            "use_cpu": True,
             **changes,
         }
-        return [f"--{key}={value}" for key, value in values.items()]
 
-    return options
+    return keys
 
 
 @pytest.fixture
-def tiny_run(run_options, tmp_path):
-    """Trains with `run_options`, by default into the folder `run`; returns the metrics."""
+def tiny_run(run_keys, tmp_path):
+    """Trains with `run_keys`, by default into the folder `run`; returns the metrics."""
 
     def run(output_dir=None, **changes):
-        arguments = (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments)
-        return train(*load_config(arguments, run_options(output_dir or tmp_path / "run", **changes)))
+        step = Train.from_config(**run_keys(output_dir or tmp_path / "run", **changes))
+        return read_json(step.run() / "metrics.json")
 
     return run

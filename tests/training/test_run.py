@@ -1,13 +1,15 @@
-import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hf_nat.inference import load_model, translate
+from hf_nat.data.toy import generate_toy_corpus
+from hf_nat.decoding import load_model, translate
+from hf_nat.steps import Train
 from hf_nat.training.averaging import average_checkpoints, list_checkpoints
-from hf_nat.utils import read_json
+from hf_nat.utils import read_json, write_json
 
 
 STUDENTS = ("vanilla_nat", "levenshtein_transformer", "flowseq")
@@ -48,36 +50,193 @@ def test_loss_components_are_logged_and_add_up(tiny_run, tmp_path, model_type):
         assert sum(log.values()) == pytest.approx(2 * log["loss"], abs=1e-3)
 
 
-@pytest.mark.parametrize("model_type", ("marian", "ctc_nat", *STUDENTS))
-def test_resumed_run_has_the_losses_of_the_uninterrupted_one(tiny_run, tmp_path, model_type):
+def kill_after(step, run_dir):
+    """Makes a finished run look like one that was killed once it had written checkpoint `step`."""
+    for path in run_dir.iterdir():
+        if path.name.startswith("checkpoint-") and int(path.name.removeprefix("checkpoint-")) > step:
+            shutil.rmtree(path)
+    for name in ("model.safetensors", "config.json", "generation_config.json", "metrics.json", "trainer_state.json"):
+        (run_dir / name).unlink(missing_ok=True)
+    record = read_json(run_dir / "step.json")
+    write_json(run_dir / "step.json", record | {"finished": False})
+
+
+def made(run_dir):
+    """Returns the bytes of what a run leaves for its users, and its records without times."""
+    names = ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+    times = ("train_seconds", "target_tokens_per_second", "environment")
+    history = read_json(run_dir / "trainer_state.json")["log_history"]
+    return (
+        {name: (run_dir / name).read_bytes() for name in names},
+        {key: value for key, value in read_json(run_dir / "metrics.json").items() if key not in times},
+        [
+            {k: v for k, v in log.items() if not k.endswith(("runtime", "per_second", "flos", "loss/train"))}
+            for log in history
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("model_type", "step"), [*((name, 6) for name in ("marian", "moe_marian", "ctc_nat", *STUDENTS)), ("flowseq", 12)]
+)
+def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(tiny_run, tmp_path, model_type, step):
+    """Killed between two log lines, or after the last update: in its final evaluation or while it saves."""
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    tiny_run(whole, model_type=model_type, max_tokens=800)
+    options = {
+        "model_type": model_type,
+        "max_tokens": 800,
+        "logging_steps": 4,
+        "eval_strategy": "steps",
+        "eval_steps": 6,
+    }
+    tiny_run(whole, **options)
     assert read_json(whole / "trainer_state.json")["epoch"] > 1
     shutil.copytree(whole, resumed)
-    shutil.rmtree(resumed / "checkpoint-12")
-    metrics = tiny_run(resumed, model_type=model_type, max_tokens=800, resume_from_checkpoint="last")
-    assert losses(resumed) == losses(whole)
-    assert (metrics["num_updates"], metrics["train_seconds"], metrics["train_loss"]) == (12, None, None)
-    one, other = (AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict() for folder in (whole, resumed))
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    kill_after(step, resumed)
+    tiny_run(resumed, **options)
+    assert made(resumed) == made(whole)
+
+
+@pytest.mark.parametrize(
+    "options", ({"load_best_model_at_end": True, "metric_for_best_model": "bleu"}, {"average_checkpoints": 2})
+)
+def test_killed_final_evaluation_keeps_the_choice_of_weights(tiny_run, tmp_path, options):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    options = {**options, "eval_strategy": "steps", "eval_steps": 6}
+    tiny_run(whole, **options)
+    shutil.copytree(whole, resumed)
+    kill_after(12, resumed)
+    for path in resumed.glob("checkpoint-*/trainer_state.json"):
+        path.write_text(path.read_text().replace(str(whole), str(resumed)))
+    tiny_run(resumed, **options)
+    assert made(resumed)[0] == made(whole)[0]
+
+
+def test_run_that_stopped_early_stays_stopped(tiny_run, tmp_path):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    options = {
+        "metric_for_best_model": "bleu",
+        "early_stopping_patience": 1,
+        "early_stopping_threshold": 200.0,
+        "eval_strategy": "steps",
+        "eval_steps": 3,
+        "save_steps": 3,
+    }
+    assert tiny_run(whole, **options)["num_updates"] == 6
+    shutil.copytree(whole, resumed)
+    kill_after(6, resumed)
+    assert tiny_run(resumed, **options)["num_updates"] == 6
+    assert made(resumed)[0] == made(whole)[0]
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch(tiny_run, tmp_path):
     """Loss per token over accumulated batches, however unequal: two half budgets are not simply averaged."""
-    tiny_run(tmp_path / "half", model_config='{"d_model": 16, "dropout": 0.0}', gradient_accumulation_steps=2)
+    tiny_run(
+        tmp_path / "half",
+        model_config={"d_model": 16, "dropout": 0.0, "max_position_embeddings": 64},
+        gradient_accumulation_steps=2,
+    )
     reported = losses(tmp_path / "half")
     # At the start every token costs about ln V; a sum that is not divided would be twice that.
     assert reported[1]["loss"] == pytest.approx(torch.log(torch.tensor(120.0)).item(), rel=0.1)
 
 
-def test_earlier_run_is_not_trained_over(tiny_run, tmp_path):
+def test_the_same_run_again_does_nothing(tiny_run, tmp_path):
     tiny_run(max_steps=6)
-    with pytest.raises(ValueError, match=r"must not hold an earlier run, got .*checkpoint-6"):
-        tiny_run(max_steps=6)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.safetensors")}
+    tiny_run(max_steps=6)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("save_strategy", ("steps", "no"))
+def test_another_run_in_the_folder_is_refused(tiny_run, tmp_path, toy_corpus, save_strategy):
+    keys = {"max_steps": 2, "save_steps": 2, "save_strategy": save_strategy}
+    tiny_run(**keys)
+    other = generate_toy_corpus(tmp_path / "other", sizes={"train": 400, "validation": 20, "test": 20})
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    for changes, field in [
+        ({"max_steps": 8}, "max_steps"),
+        ({"seed": 7}, "seed"),
+        ({"model_type": "vanilla_nat"}, "model_type"),
+        ({"vocab_size": 110}, "vocab_size"),
+        ({"model_config": {"d_model": 32, "max_position_embeddings": 64}}, "model_config.d_model"),
+        ({"corpus": str(other)}, "corpus.train"),
+        ({"source_lang": "tgt", "target_lang": "src"}, "source_lang"),
+        ({"resume_from_checkpoint": "last", "seed": 7}, "seed"),
+    ]:
+        with pytest.raises(ValueError, match=rf"`.*{field}.*` must be the same in every run into .*it was .*, got "):
+            tiny_run(**{**keys, **changes})
+    moved = shutil.copytree(toy_corpus, tmp_path / "moved")
+    tiny_run(**keys, corpus=str(moved))
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
+
+
+def test_a_run_that_failed_leaves_no_tokenizer_to_another(tiny_run, tmp_path):
+    with pytest.raises(ValueError, match="`split` must be one of"):
+        tiny_run(validation_split="nowhere")
+    assert not (tmp_path / "run/tokenizer.json").exists()
+    assert tiny_run(max_steps=1)["num_updates"] == 1
+
+
+def test_folder_of_something_else_is_refused(tiny_run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.tex").write_text("mine")
+    with pytest.raises(ValueError, match=r"must be new, empty, or hold the step.json .* with thesis.tex"):
+        tiny_run()
 
 
 def test_last_without_a_checkpoint_starts_from_scratch(tiny_run):
     assert tiny_run(max_steps=2, resume_from_checkpoint="last")["num_updates"] == 2
+
+
+def test_foreign_and_damaged_checkpoints_are_left_alone(tiny_run, tmp_path):
+    tiny_run()
+    folder = tmp_path / "run"
+    kill_after(12, folder)
+    (folder / "checkpoint-best").mkdir()
+    (folder / "checkpoint-12/trainer_state.json").write_text("{")
+    assert [path.name for path in list_checkpoints(folder)] == ["checkpoint-6"]
+    assert tiny_run()["num_updates"] == 12
+
+
+@pytest.mark.parametrize("learning_rate", (1e30,))
+def test_a_loss_that_is_not_finite_ends_the_run(tiny_run, tmp_path, learning_rate):
+    with pytest.raises(ValueError, match=r"The (loss|weights) must be finite, got .* after update \d+\. .*checkpoint"):
+        tiny_run(learning_rate=learning_rate, warmup_steps=0, save_steps=1)
+    for checkpoint in list_checkpoints(tmp_path / "run"):
+        assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
+
+
+@pytest.mark.parametrize("name", ("max_source_length", "max_target_length"))
+def test_rows_beyond_the_positions_are_refused_before_training(tiny_run, name):
+    with pytest.raises(ValueError, match=rf"`{name}` must be <= the 64 positions of the model, got 65"):
+        tiny_run(**{name: 65})
+
+
+@pytest.mark.parametrize("model_type", ("marian", "cmlm"))
+def test_unknown_fields_of_a_model_are_refused(tiny_run, model_type):
+    with pytest.raises(ValueError, match="must (hold|be) fields of .*got .*'?dropuot"):
+        tiny_run(model_type=model_type, model_config={"dropuot": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"init_from_teacher": "a", "size": "nano", "model_type": "cmlm"},
+            "`size` must be left out with `init_from_teacher`",
+        ),
+        (
+            {"init_from": "a", "size": None, "model_config": {"dropout": 0.1}},
+            "`model_config` must be left out with `init_from`",
+        ),
+        ({"init_from_teacher": "a", "size": None}, "`init_from_teacher` must be left out for a teacher"),
+        ({"output_dir": None}, "`output_dir` must be given"),
+    ],
+)
+def test_keys_that_would_be_ignored_are_refused(run_keys, changes, message):
+    with pytest.raises(ValueError, match=message):
+        Train.from_config(**{**run_keys("run"), **changes})
 
 
 def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tiny_run, tmp_path):
@@ -114,11 +273,10 @@ def test_student_starts_from_its_teacher(tiny_run, tmp_path, model_type):
     tiny_run(
         tmp_path / "student",
         model_type="vanilla_nat",
-        model_config="{}",
-        init_from_teacher=tmp_path / "teacher",
-        tokenizer=tmp_path / "teacher",
-        max_steps=1,
-        learning_rate=0,
+        model_config=None,
+        init_from_teacher=str(tmp_path / "teacher"),
+        tokenizer=str(tmp_path / "teacher"),
+        max_steps=1,  # of a warm-up that starts at 0
         save_strategy="no",
     )
     teacher, student = (AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name) for name in ("teacher", "student"))
@@ -132,7 +290,8 @@ def test_student_starts_from_its_teacher(tiny_run, tmp_path, model_type):
 def test_seed_decides_the_initial_weights(tiny_run, tmp_path):
     for name, seed in (("one", 1), ("same", 1), ("other", 2)):
         torch.rand(3)  # what came before must not matter
-        tiny_run(tmp_path / name, max_steps=1, learning_rate=0, save_strategy="no", seed=seed)
+        # The one update of a warm-up that starts at 0.
+        tiny_run(tmp_path / name, max_steps=1, save_strategy="no", seed=seed)
     one, same, other = (
         AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name).state_dict()["model.encoder.layers.0.fc1.weight"]
         for name in ("one", "same", "other")
@@ -158,10 +317,8 @@ def test_tokenizer_is_loadable_without_the_package(tiny_run, tmp_path):
 
 
 def test_pairs_that_do_not_fit_are_reported(tiny_run, tmp_path):
-    glancing = {"glancing_ratio": 0.5, "upsample_ratio": 2, "d_model": 16}
-    metrics = tiny_run(
-        model_type="ctc_nat", max_steps=4, gradient_accumulation_steps=2, model_config=json.dumps(glancing)
-    )
+    glancing = {"glancing_ratio": 0.5, "upsample_ratio": 2, "d_model": 16, "max_position_embeddings": 128}
+    metrics = tiny_run(model_type="ctc_nat", max_steps=4, gradient_accumulation_steps=2, model_config=glancing)
     assert 0 < metrics["eval_share_infeasible"] < 1
     history = read_json(tmp_path / "run/trainer_state.json")["log_history"]
     logs = [log for log in history if "loss" in log]

@@ -9,5 +9,5 @@ class SacreBleu(evaluate_base.TranslationMetric):
     """BLEU over sacrebleu's own tokens: `compute(predictions=[...], references=[...], target_lang="de")`."""
 
     metric = "sacrebleu"
-    description = "BLEU over sacrebleu's 13a tokens, comparable between papers."
+    description = "BLEU over the tokens that sacrebleu has for the language (most: 13a), comparable between papers."
     citation = "Post 2018. A call for clarity in reporting BLEU scores. WMT."

@@ -1,0 +1,118 @@
+"""Cards as text: templates, references, what a value looks like in a table, and the seal that tells an edited card."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import jinja2
+from transformers.utils import logging
+
+from ..languages import find_language
+from ..utils import atomic_path, read_json
+
+
+logger = logging.get_logger(__name__)
+
+# Language keys of synthetic corpora: as ISO 639 codes they would claim languages that the text is not in.
+_PLACEHOLDER_LANGUAGES = {"src", "tgt"}
+_SEAL = re.compile(r"\n<!-- Card written by hf_nat, and rewritten until you edit it: ([0-9a-f]{64}) -->\n\Z")
+
+
+def render(template: str, **values: Any) -> str:
+    """Renders a template of `hub_cards`; a name or a reference that it uses and nobody gave is an error."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters |= {"place": place, "settings": settings, "cell": cell}
+    environment.globals["bibtex"] = _references().__getitem__
+    return environment.from_string((_templates() / template).read_text(encoding="utf-8")).render(values)
+
+
+def sealed(content: str) -> str:
+    """Ends a card with a seal over its text, by which `is_unedited` knows it again."""
+    seal = hashlib.sha256(content.encode()).hexdigest()
+    return f"{content}\n<!-- Card written by hf_nat, and rewritten until you edit it: {seal} -->\n"
+
+
+def is_unedited(card: str) -> bool:
+    """Tells a card as `sealed` made it from one that someone wrote or changed."""
+    seal = _SEAL.search(card)
+    return seal is not None and hashlib.sha256(card[: seal.start()].encode()).hexdigest() == seal[1]
+
+
+def write_card(path: Path, content: str) -> Path:
+    """Writes a card with its seal, unless the file there is one that someone wrote or edited."""
+    if path.exists() and not is_unedited(path.read_text(encoding="utf-8")):
+        logger.warning(f"{path} was not written by hf_nat or has been edited, so it stays as it is.")
+        return path
+    with atomic_path(path) as temporary:
+        temporary.write_text(sealed(content), encoding="utf-8")
+    return path
+
+
+def read_required(folder: Path, name: str, remedy: str) -> dict[str, Any]:
+    """Reads a JSON file that a card cannot do without.
+
+    Raises:
+        ValueError: if it is missing, with the remedy.
+    """
+    if not (folder / name).is_file():
+        raise ValueError(f"`folder` must hold a {name}, got {str(folder)!r} without one. {remedy}, then try again.")
+    return read_json(folder / name)
+
+
+def read_optional(folder: Path, name: str) -> dict[str, Any] | None:
+    """Reads a JSON file if it is there."""
+    return read_json(folder / name) if (folder / name).is_file() else None
+
+
+def languages(holder: dict[str, Any]) -> list[str]:
+    """Returns the language codes of a run or manifest that the Hub accepts (`eng_Latn` as `en`)."""
+    codes = [find_language(holder[key]).code for key in ("source_lang", "target_lang") if key in holder]
+    return [code for code in codes if re.fullmatch("[a-z]{2,3}", code) and code not in _PLACEHOLDER_LANGUAGES]
+
+
+def is_hub_id(name: Any) -> TypeGuard[str]:
+    """Tells `owner/name` on the Hub from a path: nothing of that name lies in the current folder."""
+    return (
+        isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
+    )
+
+
+def place(path: str) -> str:
+    """Shortens absolute paths (several by comma) to their last two parts: a card says nothing of someone's disk."""
+    paths = [Path(part) for part in path.split(",")]
+    return ",".join("/".join(part.parts[-2:]) if part.is_absolute() else str(part) for part in paths)
+
+
+def settings(values: dict[str, Any]) -> str:
+    """Prints settings as `name=value`, paths shortened."""
+    return ", ".join(f"`{name}={value}`" for name, value in sorted(placed(values).items()))
+
+
+def placed(values: dict[str, Any]) -> dict[str, Any]:
+    """Shortens every path among settings."""
+    return {name: place(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def cell(value: Any) -> str:
+    """Makes a value fit into one cell of a Markdown table."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _templates() -> Traversable:
+    """Finds the card templates: in a checkout they lie beside `hf_nat`, an installed package holds them."""
+    beside = Path(__file__).parents[2] / "hub_cards"
+    return beside if beside.is_dir() else importlib.resources.files("hf_nat.hub_cards")
+
+
+def _references() -> dict[str, str]:
+    """Reads the BibTeX entries by their keys."""
+    text = (_templates() / "references.bib").read_text(encoding="utf-8")
+    entries = re.findall(r"^(@\w+\{(\w+),\n.*?^\})", text, flags=re.DOTALL | re.MULTILINE)
+    return {key: entry for entry, key in entries}

@@ -1,0 +1,159 @@
+"""One YAML file is one run: keys of files, then of a command line or of Python, become typed dataclasses, once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .command_line import PLACE, help_text, read_options
+from .keys import Key, keys_of, nearest
+from .values import Mismatch, Scalar, expand_home, expected, is_null, shown, takes, typed
+from .yaml_file import read_yaml
+
+
+__all__ = ["load_config", "option", "resolve"]
+
+
+def option(default: Any, help: str, aliases: Sequence[str] = ()) -> Any:
+    """Declares a key of a run: a dataclass field with a default, the line that `--help` prints, and other names of it
+    on the command line."""
+    return dataclasses.field(default=default, metadata={"help": help, "aliases": list(aliases)})
+
+
+def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str | None = None) -> tuple[Any, ...]:
+    """Fills dataclasses from `[CONFIG.yaml ...] [--key value ...]`; the last value given for a key wins.
+
+    A value is read by the type of its field: where that is `str`, the text that was written is the value (`no`,
+    `1.10`, `0123456`). A null leaves the default. A scalar for a list is a list of one. A path may start with `~/`.
+    In a mapping without types, numbers and truth values follow the core schema of YAML 1.2. The words of a command
+    line are read as plain scalars of YAML, those for a mapping as YAML or JSON, and several words are a list.
+
+    Args:
+        dataclass_types (`Sequence[type]`): the dataclasses whose fields are the allowed keys. `keys_of` says what they
+            may declare of their fields; a field with `action: extend` in its metadata collects what is given.
+        argv (`Sequence[str]`): YAML files first, then overrides as `--key value`, `--key=value` or `--key-name value`.
+            Paths inside a YAML file are relative to the current folder. `--help` prints the keys and exits.
+        prog (`str`, *optional*): name of the command in the help text.
+
+    Returns:
+        One instance per dataclass, in their order.
+
+    Raises:
+        ValueError: for a file that is not YAML, and for a key that no dataclass has, that has no effect, is missing,
+            or whose value is of another type; file, line and the nearest key are named.
+        FileNotFoundError: if a YAML file does not exist.
+    """
+    argv = list(argv)
+    num_files = next((i for i, argument in enumerate(argv) if argument.startswith("-")), len(argv))
+    run = _Run(dataclass_types)
+    if {"-h", "--help"} & {*argv[num_files:]}:
+        print(help_text(run.keys, prog or Path(sys.argv[0]).name))
+        raise SystemExit(0)
+    run.read_files(argv[:num_files])
+    for name, value in read_options(argv[num_files:], run.keys):
+        run.give(name, value, PLACE)
+    return run.fill(f" `{prog} --help` lists all keys." if prog else "")
+
+
+def resolve(
+    dataclass_types: Sequence[Any], *files: str | Path, overrides: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """Fills dataclasses as `load_config` does, from Python.
+
+    Args:
+        dataclass_types (`Sequence[type]`): the dataclasses whose fields are the allowed keys.
+        *files (`str` or `Path`): YAML files; of a key that several give, the last one wins.
+        overrides (`Mapping[str, Any]`, *optional*): values of Python that take the place of those of the files, also
+            of a list that is extended otherwise. A path may be a `Path` and an Enum its text; a text is never read as
+            a number. None is the value where the type allows it, else it stands for the default.
+
+    Returns:
+        One instance per dataclass, in their order.
+
+    Raises:
+        ValueError: as `load_config`.
+        FileNotFoundError: if a YAML file does not exist.
+    """
+    run = _Run(dataclass_types)
+    run.read_files(files)
+    for name, value in (overrides or {}).items():
+        key = run.key(name, "the overrides")
+        run.values.pop(name, None)
+        if value is None and takes(key.annotation, type(None)):
+            run.values[name] = None
+        else:
+            run.give(name, value, "Overrides")
+    return run.fill("")
+
+
+class _Run:
+    """Collects the values of keys from their sources, each typed as soon as it is read.
+
+    Args:
+        dataclass_types (`Sequence[type]`): the dataclasses to fill.
+    """
+
+    def __init__(self, dataclass_types: Sequence[Any]):
+        self.dataclass_types = dataclass_types
+        self.keys = keys_of(dataclass_types)
+        self.values: dict[str, Any] = {}
+
+    def read_files(self, files: Sequence[str | Path]) -> None:
+        """Takes the keys of YAML files, in their order."""
+        for file in files:
+            for name, value, place in read_yaml(Path(expand_home(str(file)))):
+                self.key(name, place)
+                self.give(name, value, place)
+
+    def key(self, name: str, place: str) -> Key:
+        """Returns a key by its name, for an error that names the place."""
+        if name not in self.keys:
+            raise ValueError(f"Unknown key {name!r} in {place}.{nearest(str(name), self.keys)}")
+        return self.keys[name]
+
+    def give(self, name: str, value: Any, place: str) -> None:
+        """Sets a key to a value that is typed, or back to its default by a null."""
+        key = self.keys[name]
+        if key.remedy is not None:
+            raise ValueError(f"{place}: `{name}` has no effect here: {key.remedy}.")
+        if is_null(value):
+            self.values.pop(name, None)
+            return
+        try:
+            result = typed(value, key.annotation)
+        except Mismatch:
+            raise ValueError(_mismatch(key, value, place)) from None
+        if key.extends and name in self.values:
+            result = [*self.values[name], *result]
+        self.values[name] = result
+
+    def fill(self, hint: str) -> tuple[Any, ...]:
+        """Returns the dataclasses; `hint` ends the error about missing keys."""
+        missing = [
+            name for name, key in self.keys.items() if name not in self.values and key.default is dataclasses.MISSING
+        ]
+        if missing:
+            raise ValueError(
+                f"{', '.join(f'`{name}`' for name in missing)} must be given, got nothing. Write "
+                f"`{missing[0]}: VALUE` in the YAML file or --{missing[0]}=VALUE.{hint}"
+            )
+        return tuple(
+            dataclass_type(
+                **{
+                    field.name: self.values[field.name]
+                    for field in dataclasses.fields(dataclass_type)
+                    if field.name in self.values
+                }
+            )
+            for dataclass_type in self.dataclass_types
+        )
+
+
+def _mismatch(key: Key, value: Any, place: str) -> str:
+    """The error of a value of another type: the rule, the value, and the remedy where it is not the rule itself."""
+    from_python = not isinstance(value, Scalar) and isinstance(value, int | float) and key.takes(str)
+    remedy = " Quote it in the file that it comes from, or give a text." if from_python else ""
+    return f"{place}: `{key.name}` must be {expected(key.annotation)}, got {shown(value)}.{remedy}"

@@ -1,0 +1,48 @@
+"""What a corpus is: the keys that every command which reads one has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config import option
+from .corpora import load_corpus
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusArguments:
+    """Where parallel text is, and in which languages.
+
+    Raises:
+        ValueError: if both languages are the same.
+    """
+
+    corpus: str = field(
+        metadata={"help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT"}
+    )
+    source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
+    target_lang: str = field(metadata={"help": "language key of the target"})
+    config_name: str | None = option(None, "configuration of a Hub corpus, or of a folder with several")
+
+    def __post_init__(self) -> None:
+        if self.source_lang == self.target_lang:
+            raise ValueError(f"`source_lang` and `target_lang` must differ, got {self.source_lang!r} for both.")
+
+    def load(self, split: str, **kwargs: Any) -> Any:
+        """Loads a split, as `load_corpus` does, with its further arguments."""
+        return load_corpus(self.corpus, split, **self.languages, config_name=self.config_name, **kwargs)
+
+    @property
+    def languages(self) -> dict[str, Any]:
+        """Both languages by the names of their keys."""
+        return {"source_lang": self.source_lang, "target_lang": self.target_lang}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The keys of this class alone, for other arguments that read the same corpus."""
+        return {"corpus": self.corpus, "config_name": self.config_name, **self.languages}
+
+
+def first_rows(rows: Any, count: int | None) -> Any:
+    """Returns the first `count` rows of a corpus, all where it is None or there are fewer."""
+    return rows if count is None else rows.select(range(min(count, len(rows))))

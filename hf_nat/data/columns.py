@@ -1,0 +1,228 @@
+"""The columns of a corpus: which of them make the pairs, and what of the others can come along."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, IterableDataset, Translation
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+# The columns of source and target sentences that someone named, or none.
+Pair = tuple[str, str] | None
+_DEFAULT_PAIR = ("source", "target")
+_BATCH_SIZE = 10_000
+
+
+def choose_pair(names: Collection[str], languages: tuple[str, str], columns: Pair, where: str) -> Pair:
+    """Returns the columns that source and target sentences come from, `None` where `translation` holds both.
+
+    Args:
+        names (`Collection[str]`): the columns there are.
+        languages (`tuple[str, str]`): keys of source and target language.
+        columns (`tuple[str, str]`, *optional*): the columns asked for. By default `translation`, else those with the
+            names of the languages, else `source` and `target`.
+        where (`str`): what has the columns, for the message.
+
+    Raises:
+        ValueError: if there are no such columns; those that there are, are listed.
+    """
+    if columns is not None:
+        for option, name in zip(("source_column", "target_column"), columns, strict=True):
+            if name not in names:
+                raise ValueError(f"`{option}` must be one of {sorted(names)} in {where}, got {name!r}.")
+        return columns
+    if "translation" in names:
+        return None
+    for pair in (languages, _DEFAULT_PAIR):
+        if set(pair) <= set(names):
+            return pair
+    raise ValueError(
+        f"A corpus must have a `translation` column, got {sorted(names)} in {where}. Or give the two columns with the "
+        "sentences as `source_column` and `target_column`."
+    )
+
+
+def to_translation(
+    dataset: Dataset | IterableDataset, languages: tuple[str, str], columns: Pair, name: str
+) -> Dataset | IterableDataset:
+    """Gives `dataset` the column `translation` with the feature `Translation(languages)`, each sentence checked.
+
+    Args:
+        dataset (`Dataset` or `IterableDataset`): rows with a `translation`, or with two columns of text.
+        languages (`tuple[str, str]`): keys of source and target language.
+        columns (`tuple[str, str]`, *optional*): see `choose_pair`.
+        name (`str`): what the rows are, for messages.
+
+    Raises:
+        ValueError: if there is no row, no such column, or a sentence is missing, is no text, or lacks a language.
+    """
+    first = next(iter(dataset), None)
+    if first is None:
+        raise empty_split(name)
+    names = dataset.column_names or list(first)
+    pair = choose_pair(names, languages, columns, name)
+    require_text(_translation(first, pair, languages), languages, f"{name}, row 0")
+    feature = (dataset.features or {}).get("translation")
+    has_feature = pair is None and isinstance(feature, Translation) and set(feature.languages) == set(languages)
+    if has_feature and isinstance(dataset, Dataset):
+        _require_no_null(dataset, languages, name)
+        return dataset
+    used = ["translation"] if pair is None else [*pair, *({"translation"} & set(names))]
+    kept = {column: feature for column, feature in (dataset.features or {}).items() if column not in used}
+    return dataset.map(
+        _select_languages,
+        batched=True,
+        with_indices=True,
+        input_columns=list(pair or ["translation"]),
+        remove_columns=list(dict.fromkeys(used)),
+        features=dataset.features and Features({**kept, "translation": Translation(list(languages))}),
+        fn_kwargs={"languages": languages, "name": name},
+    )
+
+
+def _translation(row: Mapping[str, Any], pair: Pair, languages: tuple[str, str]) -> Any:
+    """Returns what a row has for the two languages, unchecked."""
+    if pair is None:
+        return row.get("translation")
+    return {lang: row.get(column) for lang, column in zip(languages, pair, strict=True)}
+
+
+def take_translation(row: Mapping[str, Any], pair: Pair, languages: tuple[str, str], where: str) -> dict[str, Any]:
+    """Returns the row with a checked `translation` in place of what it was made of."""
+    used = {"translation", *(pair or ())}
+    others = {name: value for name, value in row.items() if name not in used}
+    return {**others, "translation": require_text(_translation(row, pair, languages), languages, where)}
+
+
+def _select_languages(*batch: Any, languages: tuple[str, str], name: str) -> dict[str, list[dict[str, str]]]:
+    """Makes the translations of a batch: its one or two columns, then the numbers of its rows."""
+    *columns, rows = batch
+    values = columns[0]
+    if len(columns) == 2:
+        values = [dict(zip(languages, pair, strict=True)) for pair in zip(*columns, strict=True)]
+    return {
+        "translation": [
+            require_text(value, languages, f"{name}, row {row}") for row, value in zip(rows, values, strict=True)
+        ]
+    }
+
+
+def _require_no_null(dataset: Dataset, languages: tuple[str, str], name: str) -> None:
+    """Raises on the first row of `dataset` where a sentence is null."""
+    start = 0
+    for table in dataset.select_columns("translation").with_format("arrow").iter(batch_size=_BATCH_SIZE):
+        for lang in languages:
+            row = pc.index(pc.is_null(pc.struct_field(table["translation"], lang)), True).as_py()
+            if row >= 0:
+                require_text(table["translation"][row].as_py(), languages, f"{name}, row {start + row}")
+        start += table.num_rows
+
+
+def require_text(translation: object, languages: tuple[str, str], where: str) -> dict[str, str]:
+    """Returns the sentences of `languages` alone, or raises naming `where`."""
+    if not isinstance(translation, Mapping):
+        raise ValueError(f"`translation` must hold one sentence per language, got {translation!r:.80} in {where}.")
+    for lang in languages:
+        if lang not in translation:
+            raise ValueError(f"`translation` must have the language {lang!r}, got {sorted(translation)} in {where}.")
+        text = translation[lang]
+        if not isinstance(text, str):
+            raise ValueError(f"`translation` must be text in {lang!r}, got {text!r:.80} in {where}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"`translation` must be Unicode text in {lang!r}, got half a surrogate pair, "
+                f"\\u{ord(text[error.start]):04x}, in {where}."
+            ) from None
+    return {lang: translation[lang] for lang in languages}
+
+
+def empty_split(name: str) -> ValueError:
+    """Makes the error of a split without rows."""
+    return ValueError(f"A split must hold at least one sentence, but there is none in {name}.")
+
+
+def row_features(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Finds a feature for each column of `rows` that has one for all of them; a note tells which columns have none."""
+    types: dict[str, pa.DataType | None] = {}
+    remaining = iter(rows)
+    while batch := list(islice(remaining, _BATCH_SIZE)):
+        for name in dict.fromkeys(key for row in batch for key in row):
+            values = [row.get(name) for row in batch]
+            if types.setdefault(name, pa.null()) is not None:
+                types[name] = _common_type([types[name], _type_of(values)])
+    return _features(types)
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType | None:
+    try:
+        return pa.array(values).type
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _common_type(types: Iterable[pa.DataType | None]) -> pa.DataType | None:
+    """Returns the type that can hold all, `None` if there is none."""
+    types = list(types)
+    if None in types:
+        return None
+    try:
+        schemas = [pa.schema([("column", kind)]) for kind in types]
+        return pa.unify_schemas(schemas, promote_options="permissive").field("column").type
+    except pa.ArrowException:
+        return None
+
+
+def _features(types: Mapping[str, pa.DataType | None], metadata: dict[bytes, bytes] | None = None) -> dict[str, Any]:
+    """Returns the features of the columns that `datasets` has one for, and notes the others."""
+    features: dict[str, Any] = {}
+    for name, kind in types.items():
+        try:
+            if kind is None:
+                raise ValueError("its values have no common type")
+            features |= Features.from_arrow_schema(pa.schema([(name, kind)], metadata=metadata))
+        except (ValueError, NotImplementedError) as error:
+            logger.warning(f"The column `{name}` of the corpus is left out: {error}.")
+    return features
+
+
+def parquet_columns(files: Sequence[str]) -> dict[str, Any]:
+    """Returns the options `columns` and `features` of `load_dataset` by which parquet files of one corpus load.
+
+    None are needed where all files have the same columns. Else those come along that all files have, in types that
+    one can hold; the others are left out with a note.
+
+    Raises:
+        ValueError: if a file is damaged, or `translation` differs too much.
+    """
+    schemas = [read_schema(file) for file in files]
+    if not schemas:
+        return {}
+    first, everywhere = schemas[0], set.intersection(*(set(schema.names) for schema in schemas))
+    types = {
+        name: _common_type({schema.field(name).type for schema in schemas}) if name in everywhere else None
+        for name in dict.fromkeys(name for schema in schemas for name in schema.names)
+    }
+    features = _features(types, first.metadata)
+    if len(features) == len(types) and all(schema.equals(first) for schema in schemas):
+        return {}
+    if "translation" in types and "translation" not in features:
+        raise ValueError(f"`translation` must be of one type in all files of a corpus, got {len(files)} that differ.")
+    return {"columns": list(features), "features": Features(features)}
+
+
+def read_schema(file: str) -> pa.Schema:
+    """Returns the schema of a parquet file; raises ValueError if it is damaged."""
+    try:
+        return pq.read_schema(file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"`{file}` must be a parquet file, but it is damaged: {error}") from error

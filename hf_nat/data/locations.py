@@ -1,0 +1,177 @@
+"""What the name of a corpus or model means: files, a folder, or a repository of the Hub."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
+JSON_LINES = (".jsonl", ".jsonl.gz")
+TEXT_TABLES = (*JSON_LINES, ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_FILE_SUFFIXES = (".bin", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".pt", ".safetensors", ".tsv", ".txt", ".yaml")
+
+
+@contextmanager
+def local_or_hub(name: str | Path, parameter: str) -> Iterator[None]:
+    """Guards the lines that load something from a folder here or from the Hub.
+
+    What looks like a path that does not exist is an error at once: the Hub is not asked for it. If the Hub has no such
+    repository, or cannot be reached, the error tells both readings of the name.
+
+    Args:
+        name (`str` or `Path`): a path, or the id of a repository.
+        parameter (`str`): name of the option, for the message.
+
+    Raises:
+        FileNotFoundError: if the name is a path without anything there.
+        OSError: if nothing lies there and the Hub does not give it.
+    """
+    here = os.path.exists(name)
+    if not here:
+        require_hub_id(name, parameter)
+    try:
+        yield
+    except OSError as error:
+        if here:
+            raise
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise OSError(
+            f"`{parameter}` must be a folder here or a repository of the Hub, but there is no "
+            f"`{os.path.abspath(name)}`, and the Hub does not give `{name}`: {reason}."
+        ) from error
+
+
+def require_hub_id(name: str | Path, parameter: str) -> None:
+    """Raises FileNotFoundError for the name of a missing file or folder that is hardly meant for the Hub.
+
+    That is one with more than one separator, with the suffix of a file, that begins with `.`, `/` or `~`, or whose
+    first part is a folder here.
+    """
+    name = str(name)
+    owner, _, rest = name.partition("/")
+    if not _HUB_ID.fullmatch(name) or name.endswith(_FILE_SUFFIXES):
+        raise FileNotFoundError(f"`{parameter}` must be a Hub id, a folder or files, but there is no `{name}`.")
+    if rest and os.path.isdir(owner):
+        raise FileNotFoundError(
+            f"`{parameter}` must be a Hub id, a folder or files, but there is no `{name}`: the folder `{owner}` here "
+            f"has no `{rest}`. If you mean {name} on the Hub, run the command in a folder without `{owner}`."
+        )
+
+
+def text_patterns(
+    corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, str]
+) -> list[str] | None:
+    """Returns the names of two text files, `{split}` still in them, or `None` for a corpus of another form.
+
+    Raises:
+        ValueError: if it names more files than two, or one text file.
+    """
+    if isinstance(corpus, str | Path):
+        if os.path.exists(corpus):
+            return None
+        if "{lang}" in str(corpus):
+            return [str(corpus).replace("{lang}", lang) for lang in languages]
+        pair = _split_pair(str(corpus), split)
+    else:
+        pair = [str(path) for path in corpus]
+    if pair is not None and len(pair) != 2:
+        raise ValueError(f"`corpus` must name two text files, [source, target], got {pair}.")
+    return pair
+
+
+def _split_pair(corpus: str, split: str) -> list[str] | None:
+    """Parts "source,target" into two names, at the comma that leaves two files if the names have commas themselves.
+
+    Returns:
+        `list[str]`, or `None` if there is no comma.
+    """
+    parts = corpus.split(",")
+    pairs = [[",".join(parts[:cut]), ",".join(parts[cut:])] for cut in range(1, len(parts))]
+    found = [pair for pair in pairs if all(os.path.exists(_with_split(name, split)) for name in pair)]
+    if len(found) == 1:
+        return found[0]
+    return None if len(parts) == 1 else parts
+
+
+def local_files(corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, str]) -> list[str]:
+    """Returns the files here that a corpus is read from, none for one of the Hub.
+
+    Args:
+        corpus (`str`, `Path` or sequence of two of them): as `load_corpus` takes it.
+        split (`str`): split to load.
+        languages (`tuple[str, str]`): keys of source and target language.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: as `text_patterns` and `find_files`.
+    """
+    if texts := text_patterns(corpus, split, languages):
+        return [find_file(text, split) for text in texts]
+    name = str(corpus)
+    if os.path.isdir(name):
+        return [str(path) for path in Path(name).rglob("*") if path.is_file()]
+    return find_files(name, split) if os.path.exists(name) or is_table(name) else []
+
+
+def same_rows_for_every_split(corpus: str | Path | Sequence[str | Path]) -> bool:
+    """Tells whether `load_corpus` gives the same rows for every split: files whose names do not tell the split.
+
+    Args:
+        corpus (`str`, `Path` or sequence of two of them): as `load_corpus` takes it.
+    """
+    if not isinstance(corpus, str | Path):
+        return not any("{split}" in str(path) for path in corpus)
+    if os.path.exists(corpus):
+        return not os.path.isdir(corpus)
+    name = str(corpus)
+    return "{split}" not in name and ("," in name or "{lang}" in name or is_table(name))
+
+
+def is_table(name: str) -> bool:
+    """Tells by its suffix a file with columns."""
+    return name.endswith((".parquet", *TEXT_TABLES))
+
+
+def find_files(pattern: str, split: str) -> list[str]:
+    """Returns the files that `pattern` names, `{split}` in it standing for the split: one of that name, else a glob.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if there are none of this split, but of others, which are named.
+    """
+    if not os.path.exists(_with_split(pattern, split)):
+        matches = sorted(glob.glob(pattern.replace("{split}", glob.escape(split)), recursive=True))
+        if files := [file for file in matches if not os.path.isdir(file)]:
+            return files
+    return [find_file(pattern, split)]
+
+
+def find_file(pattern: str, split: str) -> str:
+    """Returns the file that has the name `pattern`, or that with the split for `{split}`; raises as `find_files`."""
+    path = _with_split(pattern, split)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"`corpus` must name a file, but `{path}` is a folder. Name a file in it.")
+    if os.path.exists(path):
+        return path
+    if "{split}" in pattern:
+        before, after = (re.escape(part).replace(r"\*", ".*") for part in pattern.split("{split}", 1))
+        found = (re.fullmatch(f"{before}(.+){after}", name) for name in glob.glob(pattern.replace("{split}", "*")))
+        splits = {match.group(1) for match in found if match}
+        if splits:
+            raise unknown_split(split, pattern, splits)
+    raise FileNotFoundError(f"`corpus` must name existing files, but there is no `{path}`.")
+
+
+def _with_split(pattern: str, split: str) -> str:
+    """Puts the split into a name, unless there is a file of just this name."""
+    return pattern if os.path.exists(pattern) else pattern.replace("{split}", split)
+
+
+def unknown_split(split: str, corpus: str, splits: Sequence[str] | set[str]) -> ValueError:
+    """Makes the error of a split that a corpus does not have."""
+    return ValueError(f"`split` must be one of {sorted(splits)} for `{corpus}`, got {split!r}.")

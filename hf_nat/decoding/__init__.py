@@ -1,0 +1,29 @@
+"""Text in, text out: loads a checkpoint and translates sentences with it, autoregressive or not."""
+
+from __future__ import annotations
+
+from .arguments import DecodingArguments
+from .loading import decoding_expert, load_model, set_languages
+from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, token_batches
+from .translate import max_new_tokens, translate, translate_stream
+from .translations import Choose, Translation, to_texts, to_translations
+
+
+__all__ = [
+    "Choose",
+    "DecodingArguments",
+    "EncodedSources",
+    "Translation",
+    "decoding_expert",
+    "encode_non_blank",
+    "encode_sources",
+    "load_model",
+    "max_new_tokens",
+    "max_source_length",
+    "set_languages",
+    "to_texts",
+    "to_translations",
+    "token_batches",
+    "translate",
+    "translate_stream",
+]

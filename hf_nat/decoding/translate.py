@@ -1,0 +1,216 @@
+"""Text in, text out: sentences translated by any seq2seq model, autoregressive or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from typing import Any, cast
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..models import NATPreTrainedModel
+from ..processes import process_state
+from ..utils import progress_bar
+from .scoring import mean_log_probs
+from .sources import encode_non_blank, token_batches
+from .translations import Choose, Translation, to_texts, to_translations
+
+
+DEFAULT_MAX_NEW_TOKENS = 200
+
+Processors = Callable[[Sequence[int]], LogitsProcessorList]
+
+
+def translate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    *,
+    max_batch_tokens: int = 4096,
+    with_scores: bool = False,
+    progress: bool = False,
+    shared: bool = False,
+    choose: Choose | None = None,
+    processors: Processors | None = None,
+    **generate_kwargs: Any,
+) -> list[Translation]:
+    """Translates sentences in batches of similar length; the result is in the order of the input.
+
+    A blank sentence has a blank translation, without a call of the model. A source longer than the model's positions
+    is cut, marked and counted in one warning.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        sentences (`Sequence[str]`): source sentences.
+        max_batch_tokens (`int`, *optional*, defaults to 4096): source tokens of a batch, padding counted. A longer
+            sentence is a batch of its own.
+        with_scores (`bool`, *optional*, defaults to `False`): score an autoregressive model's outputs, with one more
+            forward pass per batch.
+        progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
+        shared (`bool`, *optional*, defaults to `False`): deal the batches out to the processes that a launcher
+            started, all of which must call with the same arguments. Each gets the translations of all: those of one
+            process, which forms the same batches.
+        choose (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the number of a
+            sentence and the texts of its outputs, the best first, to the index of the one that is kept; by default the
+            first is.
+        processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
+            decodes them, for an autoregressive model.
+        generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
+            autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
+            that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
+
+    Returns:
+        `list[Translation]`: one per sentence.
+
+    Raises:
+        ValueError: if `max_batch_tokens` is below 1.
+    """
+    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, choose, processors, generate_kwargs)
+    state = process_state() if shared else None
+    disable = not progress or (state is not None and not state.is_main_process)
+    with progress_bar(len(sentences), "Translating", disable=disable) as bar:
+        return decoder.translate(sentences, bar, state)
+
+
+def translate_stream(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    lines: Iterable[str],
+    *,
+    window: int = 1000,
+    max_batch_tokens: int = 4096,
+    with_scores: bool = False,
+    progress: bool = False,
+    **generate_kwargs: Any,
+) -> Iterator[Translation]:
+    """Translates a stream in its order, holding `window` sentences in memory at a time.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        lines (`Iterable[str]`): source sentences.
+        window (`int`, *optional*, defaults to 1000): sentences read, sorted by length and translated at a time.
+        max_batch_tokens (`int`, *optional*, defaults to 4096): as in `translate`.
+        with_scores (`bool`, *optional*, defaults to `False`): as in `translate`.
+        progress (`bool`, *optional*, defaults to `False`): as in `translate`.
+        generate_kwargs: as in `translate`.
+
+    Returns:
+        `Iterator[Translation]`: one per line.
+
+    Raises:
+        ValueError: if `window` or `max_batch_tokens` is below 1.
+    """
+    if window < 1:
+        raise ValueError(f"`window` must be >= 1, got {window}.")
+    total = len(lines) if isinstance(lines, Sized) else None
+    remaining = iter(lines)
+    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, generate_kwargs)
+    with progress_bar(total, "Translating", disable=not progress) as bar:
+        while chunk := list(islice(remaining, window)):
+            yield from decoder.translate(chunk, bar)
+
+
+@dataclass
+class _Decoder:
+    """How `translate` calls a model."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_batch_tokens: int
+    with_scores: bool
+    choose: Choose | None
+    processors: Processors | None
+    generate_kwargs: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.max_batch_tokens < 1:
+            raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
+
+    def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
+        """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
+        sources = encode_non_blank(self.model, self.tokenizer, sentences)
+        batches = token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens)
+        if state is None:
+            bar.update(len(sentences) - len(sources.rows))
+        else:
+            batches = batches[state.process_index :: state.num_processes]
+            bar.reset(sum(map(len, batches)))
+        results: list[tuple[int, Translation]] = []
+        for batch in batches:
+            outputs = self._batch([sources.input_ids[i] for i in batch], [sources.rows[i] for i in batch])
+            results += zip(batch, outputs, strict=True)
+            bar.update(len(batch))
+        if state is not None:
+            results = gather_object(results)
+        return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
+
+    @torch.inference_mode()
+    def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[Translation]:
+        """Translates one batch, the sentences of these numbers."""
+        model, tokenizer = self.model, self.tokenizer
+        attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in input_rows], batch_first=True)
+        input_ids = pad_sequence(
+            [torch.tensor(ids) for ids in input_rows], batch_first=True, padding_value=tokenizer.pad_token_id
+        )
+        inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
+        generate = cast(Any, model).generate
+        if isinstance(model, NATPreTrainedModel):
+            output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
+            scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
+            return to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
+        num_forced = _num_forced_tokens(model, self.generate_kwargs)
+        limit = max_new_tokens(model, self.generate_kwargs, num_forced)
+        # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
+        settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
+        if self.processors is not None:
+            settings["logits_processor"] = self.processors(numbers)
+        decoded = generate(**inputs, **settings)
+        num_given = 1 + num_forced  # the decoder's start token and what was forced on it
+        if len(decoded) > len(input_rows):
+            decoded = decoded[self._chosen(decoded[:, num_given:], numbers)]
+        scores = None
+        if self.with_scores:
+            scores = mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id, num_given, self.max_batch_tokens)
+        return to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit)
+
+    def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[int]:
+        """Returns the row of `sequences` [B * K, T] that is kept for each of B sentences."""
+        copies = len(sequences) // len(numbers)
+        if self.choose is None:
+            return list(range(0, len(sequences), copies))
+        texts = to_texts(self.tokenizer, sequences.tolist())
+        return [
+            first + self.choose(number, texts[first : first + copies])
+            for number, first in zip(numbers, range(0, len(sequences), copies), strict=True)
+        ]
+
+
+def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:
+    """The number of tokens, 0 or 1, that `generate` puts behind the decoder's start token whatever the model says."""
+    forced = generate_kwargs.get("forced_bos_token_id")
+    if forced is None and model.generation_config is not None:
+        forced = model.generation_config.forced_bos_token_id
+    return int(forced is not None)
+
+
+def max_new_tokens(model: PreTrainedModel, generate_kwargs: Mapping[str, Any], num_forced: int = 0) -> int:
+    """Returns the length limit of an autoregressive model's output in tokens: as asked for, but inside its positions.
+
+    Args:
+        model (`PreTrainedModel`): a seq2seq model.
+        generate_kwargs (`Mapping[str, Any]`): `max_new_tokens` is 200 where it is missing.
+        num_forced (`int`, *optional*, defaults to 0): tokens that are put first and do not count.
+    """
+    wanted: int = generate_kwargs.get("max_new_tokens", DEFAULT_MAX_NEW_TOKENS)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    return wanted if positions is None else min(wanted, positions - num_forced)

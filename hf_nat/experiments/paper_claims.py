@@ -1,0 +1,391 @@
+"""The claims of the paper, and how each is taken from the results of the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .effects import Effect, Row, between, over_seeds
+from .matrix_report import REAL, names
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper and how it is tested.
+
+    Args:
+        text (`str`): what the paper claims.
+        source (`str`): its section, table or figure.
+        measured (`str`): the difference that is taken.
+        files (`Sequence[str]`): JSON files that it needs, in the folder of the results.
+        effects (`Callable`): from their contents to the effects by name; the claim is confirmed if every one is.
+        size (`float`, *optional*): how large the paper found the effect; only its sign is judged.
+        known (`str`, *optional*): what is known of it, for as long as it is not confirmed.
+    """
+
+    text: str
+    source: str
+    measured: str
+    files: Sequence[str]
+    effects: Callable[..., Mapping[str, Effect]]
+    size: float | None = None
+    known: str = ""
+
+
+def _corpora(measures: Row) -> dict[str, Row]:
+    return {row["name"]: row for row in measures["corpora"]}
+
+
+def _steps(order: Sequence[str], difference: Callable[[str, str], Effect]) -> dict[str, Effect]:
+    """The effects of every step of an order that the paper claims to rise."""
+    return {f"{second} over {first}": difference(second, first) for first, second in pairwise(order)}
+
+
+def _bleu(*runs: Row) -> dict[int, Row]:
+    """The test BLEU of the runs of seeds 1, 2 and so on."""
+    return {seed: run["scores"]["bleu"] for seed, run in enumerate(runs, start=1)}
+
+
+def _of_student(study: Row, student: str, corpus: str) -> dict[int, Row]:
+    """The test BLEU of a student on a corpus, by seed."""
+    rows = (row for row in study["students"] if (row["name"], row["corpus"]) == (student, corpus))
+    return {row["seed"]: row["test"]["scores"]["bleu"] for row in rows}
+
+
+def _difference(measures: Row, larger: str, smaller: str, key: str, unit: str = "nats") -> Effect:
+    """The difference of two corpora of `hf-nat analyze` or of a study."""
+    corpora = _corpora(measures)
+    return between(corpora[larger], corpora[smaller], key, unit, measures.get("differences", ()))
+
+
+def _simpler_than_real(measures: Row) -> dict[str, Effect]:
+    return {name: _difference(measures, REAL, name, "complexity") for name in _corpora(measures) if name != REAL}
+
+
+def _monotonic(measures: Row) -> dict[str, Effect]:
+    return {name: _difference(measures, name, REAL, "reordering", "") for name in _corpora(measures) if name != REAL}
+
+
+def _weaker_teacher(study: Row) -> dict[str, Effect]:
+    return {
+        "C lower": _difference(study, "mini", "nano", "complexity"),
+        "F higher": _difference(study, "nano", "mini", "faithfulness"),
+    }
+
+
+def _stronger_closer(study: Row) -> dict[str, Effect]:
+    return {"mini over nano": _difference(study, "mini", "nano", "training_bleu", "BLEU")}
+
+
+def _strategies(measures: Row) -> dict[str, Effect]:
+    order = ("beam", "greedy", "top-k", "sampling")
+    return _steps(order, lambda more, less: _difference(measures, more, less, "complexity"))
+
+
+def _strategies_bleu(study: Row) -> dict[str, Effect]:
+    student = names(study["students"], "name")[0]
+    order = ("sampling", "top-k", "greedy", "beam")
+    return _steps(order, lambda b, a: over_seeds(_of_student(study, student, b), _of_student(study, student, a)))
+
+
+def _born_again(key: str, sign: int) -> Callable[[Row], dict[str, Effect]]:
+    def effects(study: Row) -> dict[str, Effect]:
+        rows = [row["measures"] for row in study["iterations"]]
+        pairs = pairwise(rows) if sign > 0 else ((after, before) for before, after in pairwise(rows))
+        differences = study.get("differences", ())
+        return {
+            f"iteration {i}": between(more, less, key, differences=differences)
+            for i, (less, more) in enumerate(pairs, start=1)
+        }
+
+    return effects
+
+
+def _born_again_bleu(system: str, margin: float | None = None) -> Callable[[Row], dict[str, Effect]]:
+    def effects(study: Row) -> dict[str, Effect]:
+        first, *later = ({1: row[system]["test"]["bleu"]} for row in study["iterations"])
+        return {f"iteration {i}": over_seeds(score, first, margin=margin) for i, score in enumerate(later, start=1)}
+
+    return effects
+
+
+_SEEDED = ("vanilla_nat", "cmlm")
+_STUDENTS = ("flowseq", "iterative_nat", "insertion_transformer", "levenshtein_transformer")
+_RUNS = "multi30k/results/systems"
+_STUDENT_FILES = [
+    *(f"{_RUNS}/{n}_{t}{seed}.json" for n in _SEEDED for seed in ("", "_seed2") for t in ("distilled", REAL)),
+    *(f"{_RUNS}/{name}_{targets}.json" for name in _STUDENTS for targets in ("distilled", REAL)),
+]
+
+
+def _distillation_helps(*runs: Row) -> dict[str, Effect]:
+    effects = {}
+    for i, name in enumerate(_SEEDED):
+        first, first_real, second, second_real = runs[4 * i : 4 * i + 4]
+        effects[name] = over_seeds(_bleu(first, second), _bleu(first_real, second_real))
+    for i, name in enumerate(_STUDENTS):
+        distilled, real = runs[8 + 2 * i : 10 + 2 * i]
+        effects[name] = over_seeds(_bleu(distilled), _bleu(real))
+    return effects
+
+
+def _weak_gain_more(*runs: Row) -> dict[str, Effect]:
+    weak, weak_real, strong, strong_real = (_bleu(runs[i], runs[i + 2]) for i in (0, 1, 4, 5))
+    return {"vanilla NAT over CMLM": over_seeds(weak, weak_real, than=(strong, strong_real))}
+
+
+def _preferences(study: Row) -> dict[str, Effect]:
+    """How much more the last student gains than the first by the most complex corpus instead of the simplest."""
+    corpora = sorted((r for r in study["corpora"] if r["name"] != REAL), key=lambda row: row["complexity"])
+    simple, rich = corpora[0]["name"], corpora[-1]["name"]
+    weak, *_, strong = names(study["students"], "name")
+    gain, other = ((_of_student(study, s, rich), _of_student(study, s, simple)) for s in (strong, weak))
+    return {f"{strong} over {weak}": over_seeds(*gain, than=other)}
+
+
+def _interpolated_corpus(measures: Row) -> dict[str, Effect]:
+    return {"F lower": _difference(measures, "beam", "interpolation", "faithfulness")}
+
+
+def _interpolated_student(study: Row) -> dict[str, Effect]:
+    return {
+        student: over_seeds(_of_student(study, student, "interpolation"), _of_student(study, student, "beam"))
+        for student in names(study["students"], "name")
+    }
+
+
+def _runs(better: str, worse: str) -> Callable[[Row, Row], dict[str, Effect]]:
+    return lambda one, other: {f"{better} over {worse}": over_seeds(_bleu(one), _bleu(other))}
+
+
+def _most_wins(metric: str, data_set: str) -> Callable[[Row], dict[str, Effect]]:
+    def effects(study: Row) -> dict[str, Effect]:
+        found = {}
+        for result in study["results"]:
+            won = result["wins"][metric][data_set]
+            rate, low, high = (100 * (share - 0.5) for share in (won["rate"], *won["interval"]))
+            found[f"a = b = {result['a']}, {100 * won['rate']:.0f} % won"] = Effect(
+                rate, "points over half", low, high, "Wilson's"
+            )
+        return found
+
+    return effects
+
+
+def _multi_target(study: Row) -> dict[str, Effect]:
+    words = {row["name"]: row["words"] for row in study["corpora"]}
+    single = max((words[lang] for lang in study["settings"]["target_langs"]), key=lambda row: row["complexity"])
+    chosen = words["random selection"]
+    return {
+        "all together over random": between(words["concatenated"], chosen, "complexity"),
+        "random over the most complex pair": between(chosen, single, "complexity"),
+    }
+
+
+def _selected_by_teacher(study: Row) -> dict[str, Effect]:
+    words = {row["name"]: row["words"] for row in study["corpora"]}
+    return {"random over distilled": between(words["random selection"], words["distilled"], "complexity")}
+
+
+def _concentrated(*pairs: tuple[str, str]) -> Callable[..., dict[str, Effect]]:
+    def effects(study: Row) -> dict[str, Effect]:
+        systems = {row["name"]: row for row in study["systems"]}
+        return {
+            f"{more} over {less}": between(systems[more], systems[less], "concentration", "") for more, less in pairs
+        }
+
+    return effects
+
+
+_WORDS, _BPE, _NANO = (f"multi30k/results/{name}.json" for name in ("measures/words", "measures/bpe", "nano/measures"))
+_BORN_AGAIN = "multi30k/results/nano/born_again.json"
+_CAPACITY = "multi30k/results/capacity/capacity.json"
+_MULTIMODALITY = "multi30k/results/multimodality/multimodality.json"
+_ON_ALL, _ON_RANDOM, _ON_DISTILLED = (f"NAT, {corpus}" for corpus in ("concatenated", "random selection", "distilled"))
+_HMM = "hmm/results/paper/hmm.json"
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        "An AT model keeps to one target language, a NAT model of the same data mixes them",
+        "section 3.1, Figure 1",
+        "concentration of p(language | output)",
+        [_MULTIMODALITY],
+        _concentrated(("AT", _ON_ALL)),
+    ),
+    Claim(
+        "A NAT model mixes languages less if it learns one for each sentence, drawn at random",
+        "section 3.1, Figure 1",
+        "concentration of p(language | output)",
+        [_MULTIMODALITY],
+        _concentrated((_ON_RANDOM, _ON_ALL)),
+        known="A language drawn for each source helps nothing here: with as many updates the student meets each "
+        "pair three times as often, and the languages as unpredictably.",
+    ),
+    Claim(
+        "A NAT model mixes languages least if it learns what an AT model chose",
+        "section 3.1, Figure 1",
+        "concentration of p(language | output)",
+        [_MULTIMODALITY],
+        _concentrated((_ON_DISTILLED, _ON_RANDOM), (_ON_DISTILLED, _ON_ALL)),
+    ),
+    Claim(
+        "All target languages together are more complex than one drawn for each sentence, and that than a single one",
+        "section 3.1, Table 1",
+        "C(d) in words",
+        [_MULTIMODALITY],
+        _multi_target,
+    ),
+    Claim(
+        "What an AT model makes of all target languages is simpler than a random selection",
+        "section 3.1, Table 1",
+        "C(d) in words",
+        [_MULTIMODALITY],
+        _selected_by_teacher,
+    ),
+    Claim(
+        "Distillation lowers the complexity of the corpus",
+        "section 4.2, Figure 3",
+        "C(d) in words, real less distilled",
+        [_WORDS],
+        _simpler_than_real,
+    ),
+    Claim(
+        "Distilled targets are more monotonic",
+        "section 4.2, Figure 3",
+        "fuzzy reordering score, distilled less real",
+        [_WORDS],
+        _monotonic,
+        known="Beam and greedy search both bring the word order nearer to the source's, in words and in BPE tokens.",
+    ),
+    Claim(
+        "A weaker teacher makes a simpler and less faithful corpus",
+        "section 4.2, Figure 3",
+        "C(d) and F(d) in words of teachers of size mini and nano",
+        [_CAPACITY],
+        _weaker_teacher,
+    ),
+    Claim(
+        "The corpus of a stronger teacher is nearer to the real one",
+        "section 4.2, Figure 3",
+        "training BLEU of the corpora of teachers of size mini and nano",
+        [_CAPACITY],
+        _stronger_closer,
+        known="The corpus of the larger teacher has the higher training BLEU.",
+    ),
+    Claim(
+        "Complexity rises from beam search to greedy search, top-10 sampling and sampling",
+        "section 4.3, Table 3",
+        "C(d) in BPE tokens",
+        [_BPE],
+        _strategies,
+    ),
+    Claim(
+        "A vanilla NAT does better from sampling to top-10 sampling, greedy search and beam search",
+        "section 4.3, Table 3",
+        "test BLEU of a vanilla NAT",
+        ["multi30k/results/decoding/decoding.json"],
+        _strategies_bleu,
+        known="The order is the paper's by every metric; samples of this teacher are worse than the real targets.",
+    ),
+    Claim(
+        "Every student does better on distilled targets",
+        "section 4.4, Figure 4",
+        "test BLEU, distilled less real",
+        _STUDENT_FILES,
+        _distillation_helps,
+        known="Every student gains, with one seed or two, the weaker ones more.",
+    ),
+    Claim(
+        "Weak students gain more by distillation",
+        "section 4.4, Figure 4",
+        "gain in test BLEU of vanilla NAT less that of CMLM",
+        _STUDENT_FILES[:8],
+        _weak_gain_more,
+        known="The four students that are weakest on real data gain about twice as much as CMLM and InsT, the two "
+        "best.",
+    ),
+    Claim(
+        "Weak students prefer simpler corpora, strong ones more faithful ones",
+        "section 4.4, Figure 4",
+        "gain in test BLEU by the most complex corpus over the simplest, strongest less weakest student",
+        [_CAPACITY],
+        _preferences,
+        known="It is the reverse here, with one seed: LevT and InsT, which are not strong yet after 3 epochs, do "
+        "better on the simpler corpus, vanilla NAT and iNAT on the more faithful one.",
+    ),
+    Claim(
+        "Born-again teachers make simpler and simpler corpora",
+        "section 5.1, Figure 5",
+        "C(d) in words, iteration by iteration",
+        [_BORN_AGAIN],
+        _born_again("complexity", -1),
+    ),
+    Claim(
+        "Born-again teachers make less and less faithful corpora",
+        "section 5.1, Figure 5",
+        "F(d) in words, iteration by iteration",
+        [_BORN_AGAIN],
+        _born_again("faithfulness", 1),
+        known="F rises with every iteration, and by less each time.",
+    ),
+    Claim(
+        "A vanilla NAT gains by born-again teachers (2 BLEU after six)",
+        "section 5.1, Figure 5",
+        "test BLEU less that of iteration 0",
+        [_BORN_AGAIN],
+        _born_again_bleu("student"),
+        size=2.0,
+        known="The student gains in the first iteration, and nothing that one seed can show after it.",
+    ),
+    Claim(
+        "The teacher's own BLEU hardly changes when it is born again",
+        "section 5.1, Figure 5",
+        "test BLEU less that of iteration 0; confirmed within 1 BLEU either way",
+        [_BORN_AGAIN],
+        _born_again_bleu("teacher", margin=1.0),
+        known="This teacher is weak and loses at every iteration: what it gets wrong is learned by the next.",
+    ),
+    Claim(
+        "A vanilla NAT gains by the best of 3 experts (1.21 BLEU)",
+        "section 5.2, Figure 6",
+        "test BLEU",
+        [
+            "multi30k/results/nano/systems/vanilla_nat_experts.json",
+            "multi30k/results/nano/systems/vanilla_nat_beam.json",
+        ],
+        _runs("experts", "plain teacher"),
+        size=1.21,
+        known="The difference is within what a seed moves; the mixture had 4 epochs where the teacher had 6, and "
+        "made a more complex and less faithful corpus.",
+    ),
+    Claim(
+        "Interpolation makes a more faithful corpus",
+        "section 5.3, Table 4",
+        "F(d) in words, beam less interpolation",
+        [_NANO],
+        _interpolated_corpus,
+    ),
+    Claim(
+        "Interpolation helps a strong student",
+        "section 5.3, Table 4",
+        "test BLEU of LevT",
+        ["multi30k/results/interpolation/interpolation.json"],
+        _interpolated_student,
+        known="LevT does worse with either seed, as CMLM did; students of this size may be too weak to want more "
+        "than the simpler corpus.",
+    ),
+    Claim(
+        "D_tok wins by token accuracy (97.6 % of the HMMs)",
+        "appendix D",
+        "share of 50 HMMs that D_tok wins against D_real and D_seq",
+        [_HMM],
+        _most_wins("token_accuracy", "tok"),
+    ),
+    Claim(
+        "D_seq wins by sequence accuracy (98.5 % of the HMMs)",
+        "appendix D",
+        "share of 50 HMMs that D_seq wins against D_real and D_tok",
+        [_HMM],
+        _most_wins("sequence_accuracy", "seq"),
+    ),
+)

@@ -1,0 +1,160 @@
+"""What studies plan alike: entries of a YAML file, and the steps that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..config import resolve
+from ..decoding import DecodingArguments
+from ..distillation import DistillArguments
+from ..evaluation import EvaluateArguments
+from ..steps import Evaluate, Train, Tune
+from ..training.model import model_class
+from ..tuning import TuneArguments, default_knob
+from ..utils import read_json
+
+
+# By name, the keys of a teacher, corpus or student of a study.
+Entries = Mapping[str, Mapping[str, Any]]
+
+
+def check_entries(name: str, entries: Any, required: str) -> None:
+    """Checks the entries of a study.
+
+    Args:
+        name (`str`): the key that holds them.
+        entries (`Any`): mappings by name.
+        required (`str`): the key that every entry must have.
+
+    Raises:
+        ValueError: if there is no entry, or one without the key.
+    """
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError(f"`{name}` must be a mapping from names to their keys, got {entries!r}.")
+    for entry, keys in entries.items():
+        if not isinstance(keys, dict) or required not in keys:
+            raise ValueError(f"`{name}.{entry}` must be a mapping with the key `{required}`, got {keys!r}.")
+
+
+def own_keys(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the keys of an entry that take the place of those of its YAML file."""
+    return {key: value for key, value in entry.items() if key not in ("config", "teacher")}
+
+
+def resolve_distillation(config: str | Path, **overrides: Any) -> DistillArguments:
+    """Resolves a YAML file of `hf-nat distill`, and keys that take the place of its own."""
+    (args,) = resolve((DistillArguments,), config, overrides=overrides)
+    return args
+
+
+def train_distilled(args: DistillArguments, corpus: Path, tokenizer: Path | None) -> dict[str, Any]:
+    """Returns the keys that point a training run to a corpus in Hub layout and to a tokenizer.
+
+    Args:
+        args (`DistillArguments`): the distillation.
+        corpus (`Path`): folder of the corpus, as a distillation writes it.
+        tokenizer (`Path`, *optional*): folder of the tokenizer; by default the run trains its own.
+    """
+    splits = {"config_name": None, "train_split": "train", "validation_split": "validation"}
+    return {"corpus": str(corpus), **splits, **args.languages, **_tokenizer(tokenizer)}
+
+
+def train_real(args: DistillArguments, tokenizer: Path | None) -> dict[str, Any]:
+    """Returns the keys that point a training run to the real corpus of a distillation; see `train_distilled`."""
+    splits = {"train_split": args.train_split, "validation_split": args.validation_split}
+    return {**args.place, **splits, **_tokenizer(tokenizer)}
+
+
+def _tokenizer(folder: Path | None) -> dict[str, str]:
+    return {} if folder is None else {"tokenizer": str(folder)}
+
+
+def real_splits(args: DistillArguments) -> dict[str, str]:
+    """Names the splits of real targets on which every model of a study is scored.
+
+    Args:
+        args (`DistillArguments`): the distillation whose corpus it is.
+
+    Returns:
+        `dict[str, str]`: the corpus' names of `validation` and `test`.
+
+    Raises:
+        ValueError: if the distillation leaves one out.
+    """
+    if not args.validation_split or not args.test_split:
+        raise ValueError("`validation_split` and `test_split` must be given: every model is scored on real targets.")
+    return {"validation": args.validation_split, "test": args.test_split}
+
+
+def evaluations(
+    model: Path, args: DistillArguments, decoding: DecodingArguments | None = None, **scoring: Any
+) -> dict[str, Evaluate]:
+    """Plans the scoring of a model on the real validation and test split of a distillation's corpus.
+
+    Args:
+        model (`Path`): its folder.
+        args (`DistillArguments`): the distillation.
+        decoding (`DecodingArguments`, *optional*): how the model decodes; by default as its checkpoint says.
+        **scoring: `metrics`, `num_bootstrap` and `beer_model` of `EvaluateArguments`.
+
+    Returns:
+        `dict[str, Evaluate]`: the steps, by `validation` and `test`.
+    """
+    return {
+        name: Evaluate(
+            EvaluateArguments(
+                model=str(model), split=split, output_dir=str(model / f"eval-{name}"), **args.place, **scoring
+            ),
+            decoding or DecodingArguments(),
+        )
+        for name, split in real_splits(args).items()
+    }
+
+
+def tuning(train: Train, args: DistillArguments, decoding: DecodingArguments | None = None) -> Tune | None:
+    """Plans the tuning of the knob that a model must have tuned, EOS penalty or expert; None for any other model.
+
+    Args:
+        train (`Train`): the training of the model.
+        args (`DistillArguments`): the distillation on whose real validation split it is tuned.
+        decoding (`DecodingArguments`, *optional*): how the model decodes otherwise.
+    """
+    if default_knob(model_class(train.model)) is None:
+        return None
+    split = real_splits(args)["validation"]
+    return Tune(TuneArguments(model=str(train.folder), split=split, **args.place), decoding or DecodingArguments())
+
+
+def teacher_decoding(args: DistillArguments) -> DecodingArguments:
+    """Returns how a teacher decodes when it is scored: by the beam of the distillation, or greedily."""
+    beams = args.decoding_parameters()["num_beams"]
+    return DecodingArguments(num_beams=beams, length_penalty=args.length_penalty)
+
+
+def scores_of_steps(steps: Mapping[str, Evaluate]) -> dict[str, Any]:
+    """Runs the scoring of a model and returns its scores by split."""
+    return {name: _run(name, step)["scores"] for name, step in steps.items()}
+
+
+def model_results(train: Train, steps: Mapping[str, Evaluate]) -> dict[str, Any]:
+    """Runs the scoring of a model and returns what the results of a study keep of it."""
+    kept = ("scores", "num_sentences", "seconds", "iterations_mean", "decoding")
+    metrics = {name: _run(name, step) for name, step in steps.items()}
+    tuned = [read_json(file) for file in sorted(train.folder.glob("tune-*.json"))]
+    return {
+        "num_parameters": read_json(train.folder / "run.json")["num_parameters"],
+        "tuned": {report["knob"]: report["best"] for report in tuned},
+        **{name: {key: values[key] for key in kept} for name, values in metrics.items()},
+    }
+
+
+def _run(split: str, step: Evaluate) -> dict[str, Any]:
+    """Scores a model; the statistics of single sentences are kept of test alone."""
+    step.run()
+    metrics = step.metrics
+    if split != "test":
+        for score in metrics["scores"].values():
+            score.pop("sentence_statistics", None)
+    return metrics

@@ -1,0 +1,45 @@
+"""A study: a list of steps that ends with a JSON file, plots and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..steps import Step, check_steps
+
+
+class StudyStep(Step):
+    """A step whose work is other steps, each with a folder and a record of its own.
+
+    The steps know their inputs themselves, so that a study that goes on is its settings alone.
+    """
+
+    def steps(self) -> Iterable[Step]:
+        """Yields the steps whose settings can be compared before any work."""
+        return ()
+
+    def inputs(self) -> dict[str, Any]:
+        return {}
+
+    def is_whole(self) -> bool:
+        # Its steps find out: each reads its inputs again, and does nothing where they are the same.
+        return False
+
+    @property
+    def report(self) -> Path:
+        """The page of the study."""
+        return self.folder / "report.html"
+
+    def run(self) -> Path:
+        """Does what is left to do, and writes the page anew.
+
+        Returns:
+            `Path`: the HTML page.
+
+        Raises:
+            ValueError: before any work, if a step's folder was begun with other settings.
+        """
+        check_steps(self.steps())
+        super().run()
+        return self.report

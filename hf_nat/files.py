@@ -1,0 +1,197 @@
+"""The one place that opens files to write: whole or not at all, and never over what is being read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO, Any, TextIO, cast
+
+
+_DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd|proc/thread-self/fd)/(\d+)")
+_STANDARD = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` and moves it there when the block ends without an error.
+
+    A process killed inside the block leaves `path` as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
+
+    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
+    it a hidden folder that the next call for `path` removes.
+    """
+    path = Path(path).resolve()
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def open_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Iterator[TextIO]:
+    """Opens a text file in UTF-8 for a result that someone asked for under this name.
+
+    A regular file appears whole when the block ends without an error; else, or when the process is killed, the old one
+    stays as it was. A symbolic link stays a link, and the file that it leads to is replaced. Standard output, open
+    descriptors (`/dev/fd/3`), pipes and devices are written through: their reader has each line at the next `flush`.
+
+    Args:
+        path (`str` or `Path`): the file, packed where the name ends in `.gz`; `"-"` is standard output.
+        inputs (`Iterable[str]`, *optional*): files that the result is made from; `"-"` is standard input, and names
+            of no file are passed over.
+
+    Returns:
+        `TextIO`: the open file, with `"\\n"` at the ends of lines.
+
+    Raises:
+        ValueError: if the output is one of the inputs.
+        OSError: if it cannot be written, by name, for instance since the disk is full.
+    """
+    path = str(path)
+    number = _descriptor(path)
+    _refuse_inputs(path, number, inputs)
+    if path == "-":
+        with _standard_output() as output:
+            yield output
+    elif number is not None:
+        with _named(path):
+            descriptor = os.dup(number)
+        with _text(_Raw(descriptor, path)) as output:
+            yield output
+    elif os.path.exists(path) and not os.path.isfile(path):
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"An output must be a file, but `{path}` is a folder. Name a file in it.")
+        with _text(_Raw(path, path)) as output:
+            yield output
+    else:
+        place = os.path.realpath(path)
+        with atomic_path(place) as temporary:
+            with _text(_Raw(temporary, path), compress=path.endswith(".gz")) as output:
+                yield output
+            if os.path.exists(place):
+                shutil.copymode(place, temporary)
+
+
+class _Raw(io.FileIO):
+    """A file whose errors tell the name that the user gave."""
+
+    def __init__(self, file: int | str | Path, shown: str) -> None:
+        with _named(shown):
+            super().__init__(file, "w")
+        self._shown = shown
+
+    def write(self, data: Any) -> int:
+        with _named(self._shown):
+            return super().write(data)
+
+
+@contextmanager
+def _named(shown: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, shown) from error
+
+
+@contextmanager
+def _text(raw: _Raw, compress: bool = False) -> Iterator[TextIO]:
+    file = cast(IO[bytes], gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if compress else io.BufferedWriter(raw))
+    with raw:
+        output = io.TextIOWrapper(cast(Any, file), encoding="utf-8", newline="\n")
+        try:
+            yield output
+        except BaseException:
+            with suppress(OSError):  # The first error is the one to tell.
+                output.close()
+            raise
+        output.close()
+
+
+@contextmanager
+def _standard_output() -> Iterator[TextIO]:
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Nobody reads, or the disk is full: without this Python would try again at its end, and complain again.
+        with suppress(OSError, ValueError), open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _descriptor(path: str) -> int | None:
+    """Returns the number of the open descriptor that a path stands for, as `/dev/fd/3` for 3."""
+    match = _DESCRIPTOR.fullmatch(path)
+    return int(match.group(1)) if match else _STANDARD.get(path)
+
+
+def _status(path: str | Path, number: int | None) -> os.stat_result | None:
+    try:
+        return os.stat(path) if number is None else os.fstat(number)
+    except (OSError, ValueError):
+        return None
+
+
+def _refuse_inputs(path: str, number: int | None, inputs: Iterable[str | Path]) -> None:
+    output = _status(path, number)
+    if output is None or not stat.S_ISREG(output.st_mode):
+        return
+    for given in map(str, inputs):
+        status = _status(given, 0 if given == "-" else _descriptor(given))
+        if status is not None and os.path.samestat(status, output):
+            raise ValueError(f"An output must be no input, got `{path}`, the file of `{given}`. Use another name.")
+
+
+def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str | None = None) -> None:
+    """Raises unless a folder is new or empty, or holds an earlier result of the same kind and nothing else.
+
+    Args:
+        folder (`str` or `Path`): where a command will write.
+        own (`Sequence[str]`, *optional*): patterns of the files that it writes there, relative to the folder.
+        mark (`str`, *optional*): the one of them that every earlier result has.
+
+    Raises:
+        ValueError: if something else is there; hidden files do not count.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"`output_dir` must be a folder, but `{folder}` is a file. Use another name.")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
+    if others or (names and mark not in names):
+        raise ValueError(
+            f"`output_dir` must be new or empty, or hold an earlier result of this command alone, got `{folder}` with "
+            f"{', '.join((others or names)[:3])}. Use another folder, or empty this one."
+        )

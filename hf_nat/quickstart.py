@@ -1,0 +1,258 @@
+"""The whole path on the toy corpus, where the truth is known: the paper's effect in a few minutes on a CPU.
+
+Teacher, distilled corpus and four students (two architectures, each on real and on distilled targets), each from its
+YAML file. Stages that a former run finished are not repeated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging
+
+from .config import resolve
+from .data.arguments import CorpusArguments
+from .data.corpora import read_lines
+from .data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
+from .decoding import DecodingArguments
+from .distillation import DistillArguments
+from .evaluation import EvaluateArguments
+from .metrics.complexity import corpus_complexity
+from .reporting import Table, plot_bars, write_report
+from .steps import Distill, Evaluate, Train
+from .utils import environment, write_json
+
+
+logger = logging.get_logger(__name__)
+
+ARCHITECTURES = ("vanilla_nat", "cmlm")
+TARGETS = ("real", "distilled")
+NUM_EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """How a system translates the toy test split.
+
+    Args:
+        name (`str`): label in the report.
+        bleu (`float`): tokenised BLEU against one real target per sentence, 0-100.
+        signature (`str`): of that BLEU.
+        valid (`float`): share of outputs that are a translation of the sentence in one mode, 0-1.
+        sentences_per_second (`float`): of the whole split in batches.
+        rounds (`float`, *optional*): mean decoder rounds of a NAT model.
+        translations (`Sequence[str]`): the outputs.
+    """
+
+    name: str
+    bleu: float
+    signature: str
+    valid: float
+    sentences_per_second: float
+    rounds: float | None
+    translations: Sequence[str]
+
+
+@dataclass(frozen=True)
+class CorpusResult:
+    """How many modes a training corpus has.
+
+    Args:
+        complexity (`float`): C(d) in nats, with the links that the task's lexicon gives.
+        in_first_mode (`float`): share of targets that are the translation in the most probable mode, 0-1.
+    """
+
+    complexity: float
+    in_first_mode: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sentence of the test split and its real target."""
+
+    source: str
+    reference: str
+
+
+def quickstart(config_dir: Path, output_dir: Path) -> Path:
+    """Runs the path and writes a report.
+
+    Args:
+        config_dir (`Path`): folder with teacher.yaml, distill.yaml and `<architecture>_<real|distilled>.yaml`.
+        output_dir (`Path`): folder of everything that is made.
+
+    Returns:
+        `Path`: the HTML report; report.md, the plot and results.json lie beside it.
+    """
+    task, real = ToyTask(), output_dir / "corpus"
+    if not (real / "README.md").is_file():
+        generate_toy_corpus(real, task)
+    teacher, distilled = output_dir / "teacher", output_dir / "distilled"
+
+    _announce(f"Training {config_dir / 'teacher.yaml'}")
+    Train.from_config(config_dir / "teacher.yaml", corpus=str(real), output_dir=str(teacher)).run()
+    _announce(f"Distilling {real} into {distilled}")
+    places = {"teacher": str(teacher), "corpus": str(real), "output_dir": str(distilled)}
+    (distillation,) = resolve((DistillArguments,), config_dir / "distill.yaml", overrides=places)
+    Distill(distillation).run()
+    corpora = {"real": real, "distilled": distilled}
+    students = {
+        f"{architecture}_{targets}": {
+            "corpus": str(corpora[targets]),
+            "tokenizer": str(teacher),
+            "output_dir": str(output_dir / f"{architecture}_{targets}"),
+        }
+        for architecture in ARCHITECTURES
+        for targets in TARGETS
+    }
+    _announce(f"Training {', '.join(students)}")
+    _train_side_by_side({config_dir / f"{name}.yaml": places for name, places in students.items()})
+
+    toy = CorpusArguments(corpus=str(real), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
+    pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in toy.load("test")["translation"]]
+    beam = DecodingArguments(num_beams=distillation.num_beams, length_penalty=distillation.length_penalty)
+    results = [
+        _evaluate("teacher, greedy", teacher, toy, task, pairs),
+        _evaluate("teacher, beam", teacher, toy, task, pairs, beam),
+        *(_evaluate(name, Path(places["output_dir"]), toy, task, pairs) for name, places in students.items()),
+    ]
+    measured = {name: _measure(task, folder) for name, folder in corpora.items()}
+    exact = CorpusResult(task.complexity(), task.modes[0][1])
+    return _report(output_dir / "report", task, pairs, results, {"exact": exact, **measured})
+
+
+def _announce(message: str) -> None:
+    logger.info(f"--- {message}")
+
+
+def _train_side_by_side(runs: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Trains models in processes of one thread each: models so small gain nothing from a second thread."""
+    workers = min(len(runs), os.cpu_count() or 1)
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        list(pool.map(_train, runs.keys(), runs.values()))
+
+
+def _train(config: Path, places: Mapping[str, Any]) -> None:
+    Train.from_config(config, **places).run()
+
+
+def _evaluate(
+    name: str,
+    model: Path,
+    toy: CorpusArguments,
+    task: ToyTask,
+    pairs: Sequence[Pair],
+    decoding: DecodingArguments | None = None,
+) -> SystemResult:
+    folder = model / ("eval-test-beam" if decoding else "eval-test")
+    step = Evaluate(
+        EvaluateArguments(model=str(model), output_dir=str(folder), **toy.place), decoding or DecodingArguments()
+    )
+    step.run()
+    metrics = step.metrics
+    translations = list(read_lines(str(folder / "translations.txt")))
+    valid = [text in task.translations(pair.source) for text, pair in zip(translations, pairs, strict=True)]
+    return SystemResult(
+        name=name,
+        bleu=metrics["scores"]["bleu"]["score"],
+        signature=metrics["scores"]["bleu"]["signature"],
+        valid=sum(valid) / len(valid),
+        sentences_per_second=metrics["sentences_per_second"],
+        rounds=metrics["iterations_mean"],
+        translations=translations,
+    )
+
+
+def _measure(task: ToyTask, corpus_dir: Path) -> CorpusResult:
+    corpus = CorpusArguments(corpus=str(corpus_dir), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
+    pairs = [(row[SOURCE_LANG], row[TARGET_LANG]) for row in corpus.load("train")["translation"]]
+    complexity = corpus_complexity(
+        (source.split() for source, _ in pairs),
+        (target.split() for _, target in pairs),
+        (task.align(source, target) for source, target in pairs),
+    )
+    first_mode = task.modes[0][0]
+    in_first_mode = sum(task.translate(source, first_mode) == target for source, target in pairs)
+    return CorpusResult(complexity.value, in_first_mode / len(pairs))
+
+
+def _report(
+    folder: Path,
+    task: ToyTask,
+    pairs: Sequence[Pair],
+    results: Sequence[SystemResult],
+    corpora: dict[str, CorpusResult],
+) -> Path:
+    write_json(
+        folder / "results.json",
+        {
+            "systems": [{k: v for k, v in asdict(result).items() if k != "translations"} for result in results],
+            "corpora": {name: asdict(result) for name, result in corpora.items()},
+            "num_test_sentences": len(pairs),
+            "environment": environment(),
+        },
+    )
+    systems = Table(
+        ["system", "BLEU", "valid translations", "sentences/s", "rounds"],
+        [
+            [
+                result.name,
+                f"{result.bleu:.1f}",
+                f"{100 * result.valid:.1f} %",
+                f"{result.sentences_per_second:.0f}",
+                "" if result.rounds is None else f"{result.rounds:.1f}",
+            ]
+            for result in results
+        ],
+    )
+    corpus_table = Table(
+        ["corpus", "complexity C (nats)", f"targets in mode {task.modes[0][0]}"],
+        [
+            [name, f"{result.complexity:.3f}", f"{100 * result.in_first_mode:.1f} %"]
+            for name, result in {
+                "real, exact values": corpora["exact"],
+                "real, measured": corpora["real"],
+                "distilled, measured": corpora["distilled"],
+            }.items()
+        ],
+    )
+    examples = [
+        (
+            pair,
+            [
+                (result.name, result.translations[i], result.translations[i] in task.translations(pair.source))
+                for result in results
+            ],
+        )
+        for i, pair in enumerate(pairs[:NUM_EXAMPLES])
+    ]
+    students = [result for result in results if result.rounds is not None]
+    plot_bars(
+        folder / "quickstart.png",
+        {
+            "BLEU of the students": {result.name: result.bleu for result in students},
+            "valid translations (%)": {result.name: 100 * result.valid for result in students},
+            "complexity C (nats)": {name: result.complexity for name, result in corpora.items()},
+        },
+    )
+    return write_report(
+        folder,
+        "quickstart",
+        systems=systems,
+        corpora=corpus_table,
+        examples=examples,
+        modes=[(str(mode), prob, task.orders[mode.language]) for mode, prob in task.modes],
+        signature=results[0].signature,
+        num_sentences=len(pairs),
+        plot="quickstart.png",
+        environment=environment(),
+    )

@@ -1,0 +1,253 @@
+"""Advice on which distilled corpus suits a student: measures, proxy trainings, the rule, and a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora
+from ..config import option
+from ..reporting import Table, plot_points, write_report
+from ..steps import Analyze
+from ..utils import environment, read_json, write_json
+from .paper_students import place_student
+from .proxies import SIGNIFICANCE, train_proxies
+from .rule import CONFIDENCES, Candidate, Recommendation, recommend
+from .student_model import is_training_yaml, load_student
+
+
+logger = logging.get_logger(__name__)
+
+_HOW_MEASURED = ("source_lang", "target_lang", "split", "tokens", "alignment", "num_bootstrap", "seed")
+# What must agree for measures to be compared. The measures of the real corpus stand for its rows, tokens and links.
+_COMPARED_SETTINGS = ("source_lang", "target_lang", "split", "alignment")
+_COMPARED_MEASURES = ("num_pairs", "num_source_types", "num_links", "complexity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendArguments:
+    """For which student, and among which corpora.
+
+    Raises:
+        ValueError: if names repeat, a number is out of range, or proxies are asked for without a training YAML.
+    """
+
+    student: str = field(
+        metadata={"help": "the student: training YAML of `hf-nat train`, checkpoint folder or Hub id"}
+    )
+    candidates: list[str] = field(
+        metadata={"help": "folders of distilled corpora, as CORPUS or NAME=CORPUS", "action": "extend"}
+    )
+    corpus: str | None = option(None, "the real corpus, to measure candidates that `hf-nat analyze` has not measured")
+    tokens: str = option("moses", "tokens of measures made now: moses, space, or a tokenizer's folder")
+    proxy_updates: int = option(0, "train the student for so many updates on each candidate and compare; 0 for not")
+    proxy_samples: int = option(20_000, "first rows of each candidate that these trainings use")
+    proxy_seeds: list[int] = field(default_factory=lambda: [1], metadata={"help": "seeds of these trainings"})
+    output_dir: str = option("runs/recommend", "folder of the report, the plot, recommendation.json and the proxies")
+
+    def __post_init__(self) -> None:
+        named_corpora(self.candidates)
+        for name, least in (("proxy_updates", 0), ("proxy_samples", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}.")
+        if not self.proxy_seeds or len(set(self.proxy_seeds)) < len(self.proxy_seeds):
+            raise ValueError(f"`proxy_seeds` must be at least 1, and distinct, got {self.proxy_seeds}.")
+        if self.proxy_updates and not is_training_yaml(self.student):
+            raise ValueError(
+                f"`student` must be a training YAML for proxies, got {self.student!r}. It says how the student is "
+                "trained; a checkpoint does not."
+            )
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Folders of the candidates by name."""
+        return named_corpora(self.candidates)
+
+
+def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
+    """Ranks distilled corpora for a student by their measures and by proxy trainings, and writes a report.
+
+    Measures come from the `measures.json` that `hf-nat analyze` leaves in each corpus; what has none is measured in
+    the way of the others, if the real corpus is given.
+
+    Args:
+        args (`RecommendArguments`): student, candidates and proxy trainings.
+
+    Returns:
+        `dict[str, Any]`: the content of `recommendation.json`: the student and its place, the measures, the scores of
+        the proxies, and the recommendation; `report.html` lies beside it.
+
+    Raises:
+        ValueError: if a candidate has no measures and there is no real corpus, measures are out of date, or they were
+            not made in the same way.
+
+    Source: Zhou, Gu & Neubig 2020, sections 4.4 and 5; see `hf_nat.recommendation.rule`.
+    """
+    folder = Path(args.output_dir)
+    model = load_student(args.student)
+    student = place_student(model.model_type, model.num_parameters)
+    measures = _load_measures(args)
+    _require_comparable(measures)
+    rows = {name: results["corpora"][1] for name, results in measures.items()}
+    first = next(iter(measures.values()))
+    real = first["corpora"][0] | {"faithfulness": 0.0, "faithfulness_interval": [0.0, 0.0]}
+    proxies = None
+    if args.proxy_updates:
+        proxies = train_proxies(
+            args.student,
+            args.folders,
+            num_updates=args.proxy_updates,
+            num_samples=args.proxy_samples,
+            seeds=args.proxy_seeds,
+            folder=folder / "proxies",
+        )
+    candidates = [_candidate(name, row) for name, row in rows.items()]
+    recommendation = recommend(candidates, student, real=_candidate("real", real), proxies=proxies)
+    how = {"num_updates": args.proxy_updates, "num_samples": args.proxy_samples, "seeds": args.proxy_seeds}
+    scores = None if proxies is None else how | {"scores": dict(proxies.scores), "leaders": sorted(proxies.leaders)}
+    results = {
+        "student": {"source": args.student} | asdict(student),
+        "candidates": {name: rows[name] | {"folder": args.folders[name]} for name in rows},
+        "real": first["corpora"][0],
+        "measured": {key: first["settings"][key] for key in _HOW_MEASURED},
+        "proxies": scores,
+        "recommendation": asdict(recommendation),
+        "environment": environment(),
+    }
+    write_json(folder / "recommendation.json", results)
+    _report(folder, results, recommendation)
+    return results
+
+
+def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
+    """Reads the measures of each candidate, and makes those that are missing."""
+    paths = {name: Path(folder) / MEASURES_FILE for name, folder in args.folders.items()}
+    missing = [name for name, path in paths.items() if not path.is_file()]
+    if missing:
+        if args.corpus is None:
+            raise ValueError(
+                f"Every candidate must have a {MEASURES_FILE}, got none in {args.folders[missing[0]]!r}. Give the "
+                "real corpus as `corpus`, or run `hf-nat analyze --real CORPUS --distilled CANDIDATE ...`."
+            )
+        distilled = [f"{name}={args.folders[name]}" for name in missing]
+        Analyze(
+            AnalyzeArguments(
+                real=args.corpus,
+                distilled=distilled,
+                output_dir=str(Path(args.output_dir) / "analysis"),
+                **_how_to_measure(args, [path for path in paths.values() if path.is_file()]),
+            )
+        ).run()
+    measures = {name: read_json(path) for name, path in paths.items()}
+    for name, results in measures.items():
+        _require_current(args.folders[name], results)
+    return measures
+
+
+def _how_to_measure(args: RecommendArguments, existing: list[Path]) -> dict[str, Any]:
+    """Chooses how candidates are measured: as the others were, or by their languages and `args.tokens`."""
+    if existing:
+        settings = read_json(existing[0])["settings"]
+        return {key: settings[key] for key in _HOW_MEASURED}
+    folder = next(iter(args.folders.values()))
+    manifest = Path(folder) / "manifest.json"
+    if not manifest.is_file():
+        raise ValueError(
+            f"A candidate must have a manifest.json to be measured, got none in {folder!r}. Run `hf-nat analyze`."
+        )
+    languages = read_json(manifest)
+    return {"tokens": args.tokens} | {key: languages[key] for key in ("source_lang", "target_lang")}
+
+
+def _require_current(folder: str, results: Mapping[str, Any]) -> None:
+    """Raises where a corpus is no longer the one that was measured, as far as its number of rows tells."""
+    manifest = Path(folder) / "manifest.json"
+    if not manifest.is_file():
+        return
+    counted, measured = read_json(manifest)["counts"], results["corpora"][1]["num_pairs"]
+    if counted.get(results["settings"]["split"], measured) != measured:
+        raise ValueError(
+            f"{MEASURES_FILE} must be of the corpus beside it, got {measured} rows for {counted} in {folder!r}. "
+            "Delete it, or run `hf-nat analyze` again."
+        )
+
+
+def _require_comparable(measures: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises where two candidates were not measured in the same way against the same real corpus."""
+
+    def compared(results: Mapping[str, Any]) -> dict[str, Any]:
+        settings, real = results["settings"], results["corpora"][0]
+        return {
+            **{key: settings[key] for key in _COMPARED_SETTINGS},
+            "links of another aligner": bool(settings["distilled_links"]),
+            **{f"{key} of the real corpus": round(real[key], 9) for key in _COMPARED_MEASURES},
+        }
+
+    first, *others = measures
+    for other in others:
+        one, two = (compared(measures[name]) for name in (first, other))
+        for key in one:
+            if one[key] != two[key]:
+                tokens = [measures[name]["settings"]["tokens"] for name in (first, other)]
+                raise ValueError(
+                    f"Candidates must be measured with the same tokens and links against the same real corpus, got "
+                    f"{key} {one[key]!r} for `{first}` (tokens {tokens[0]}) and {two[key]!r} for `{other}` (tokens "
+                    f"{tokens[1]}). Measure them together with `hf-nat analyze`."
+                )
+
+
+def _candidate(name: str, row: Mapping[str, Any]) -> Candidate:
+    intervals = (row["complexity_interval"], row["faithfulness_interval"])
+    own, its = (None if ends is None else (ends[0], ends[1]) for ends in intervals)
+    return Candidate(name, row["complexity"], own, row["faithfulness"], its)
+
+
+def recommendation_table(results: Mapping[str, Any]) -> Table:
+    """Makes the table of the candidates, the best first, from what `recommend_corpus` returns."""
+    proxies = results["proxies"]
+    header = ["candidate", "rank", "C(d)", "95 %", "F(d)", "95 %", *(["proxy BLEU"] if proxies else []), "reason"]
+    rows = []
+    for entry in results["recommendation"]["ranking"]:
+        row = results["candidates"][entry["name"]]
+        cells = [entry["name"], str(entry["rank"])]
+        for measure in ("complexity", "faithfulness"):
+            ends = row[f"{measure}_interval"]
+            cells += [f"{row[measure]:.3f}", "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"]
+        if proxies:
+            cells.append(", ".join(f"{score:.2f}" for score in proxies["scores"][entry["name"]]))
+        rows.append([*cells, entry["reason"]])
+    return Table(header, rows)
+
+
+def verdict(recommendation: Mapping[str, Any]) -> str:
+    """Says in a line what is advised, and how sure that is."""
+    confidence = recommendation["confidence"]
+    return f"Advised: {recommendation['advised'] or 'none'} ({confidence}: {CONFIDENCES[confidence]})."
+
+
+def _report(folder: Path, results: Mapping[str, Any], recommendation: Recommendation) -> None:
+    rows = {**results["candidates"], "real": results["real"] | {"faithfulness": 0.0}}
+    points = {name: (row["complexity"], row["faithfulness"]) for name, row in rows.items()}
+    suited = [results["candidates"][name] for name in recommendation.suited]
+    ends = [end for row in suited for end in row["complexity_interval"] or [row["complexity"]]]
+    plot_points(
+        folder / "recommendation.png",
+        points,
+        "complexity C (nats)",
+        "faithfulness F (nats), low is faithful",
+        line=[name for level in recommendation.levels for name in level],
+        region={"suits the student": (min(ends), max(ends))} if ends else None,
+    )
+    write_report(
+        folder,
+        "recommend",
+        table=recommendation_table(results),
+        verdict=verdict(results["recommendation"]),
+        confidences=CONFIDENCES,
+        significance=SIGNIFICANCE,
+        **results,
+    )

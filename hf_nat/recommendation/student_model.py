@@ -1,0 +1,54 @@
+"""Students by their checkpoint or their training YAML: what they are, without building their weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
+
+from ..steps import Train
+from ..training.model import model_config
+
+
+@dataclass(frozen=True)
+class StudentModel:
+    """Architecture and size of a student.
+
+    Args:
+        model_type (`str`): its architecture.
+        num_parameters (`int`): its parameters, embeddings not counted.
+    """
+
+    model_type: str
+    num_parameters: int
+
+
+def is_training_yaml(student: str) -> bool:
+    """Tells a training YAML from a checkpoint."""
+    return student.endswith((".yaml", ".yml"))
+
+
+def load_student(student: str) -> StudentModel:
+    """Finds architecture and size of a student; no weights are loaded or made.
+
+    Args:
+        student (`str`): training YAML of `hf-nat train`, checkpoint folder or Hub id.
+
+    Returns:
+        `StudentModel`: the student.
+
+    Raises:
+        ValueError: for an unknown key, architecture or size.
+        OSError: if there is no such file, folder or repository.
+    """
+    config = _config_of_yaml(student) if is_training_yaml(student) else AutoConfig.from_pretrained(student)
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(config)
+    return StudentModel(config.model_type, model.num_parameters(exclude_embeddings=True))
+
+
+def _config_of_yaml(path: str) -> PreTrainedConfig:
+    """The configuration of the model that a training would build, but for its vocabulary."""
+    # The precision of the training says nothing about the student, and may need another machine.
+    return model_config(Train.from_config(path, bf16=False, fp16=False).model)

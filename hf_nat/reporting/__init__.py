@@ -1,0 +1,16 @@
+"""Tables, plots and pages."""
+
+from __future__ import annotations
+
+from .report import (
+    Table,
+    plot_bars,
+    plot_curves,
+    plot_densities,
+    plot_points,
+    plot_simplex,
+    write_report,
+)
+
+
+__all__ = ["Table", "plot_bars", "plot_curves", "plot_densities", "plot_points", "plot_simplex", "write_report"]

@@ -1,0 +1,219 @@
+"""Tables, plots and pages of the experiments."""
+
+from __future__ import annotations
+
+import importlib.resources
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markdown
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..utils import atomic_path
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose cells are printed already.
+
+    Args:
+        header (`Sequence[str]`): names of the columns.
+        rows (`Sequence[Sequence[str]]`): cells.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """Returns the table in Markdown, columns padded so that it also reads well in a terminal."""
+        lines = [self.header, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.header))]
+        padded = [
+            [cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(cells)]
+            for cells in (list(zip(line, widths, strict=True)) for line in lines)
+        ]
+        rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [padded[0], rule, *padded[1:]])
+
+
+@contextmanager
+def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterator[Any]:
+    """Gives the axes of a row of panels and saves the figure as PNG when the block ends."""
+    import matplotlib
+    from PIL import Image
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, num_panels, figsize=(width * num_panels, height), squeeze=False)
+    for axis in axes[0]:
+        axis.spines[["top", "right"]].set_visible(False)
+    yield axes[0]
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = io.BytesIO()
+    figure.savefig(pixels, dpi=150)
+    pyplot.close(figure)
+    # A plot has few colours: with a palette the file is a third as large.
+    Image.open(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def plot_bars(
+    path: Path,
+    panels: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> Path:
+    """Draws one panel of labelled horizontal bars for each entry.
+
+    Args:
+        path (`Path`): PNG file to write.
+        panels (`Mapping[str, Mapping[str, float]]`): title -> label -> value.
+        intervals (`Mapping[str, Mapping[str, Sequence[float]]]`, *optional*): title -> label, in the same order ->
+            both ends of an interval.
+    """
+    height = max(2.8, 1 + 0.3 * max(map(len, panels.values())))
+    with _figure(path, len(panels), 4.2, height) as axes:
+        for axis, (title, bars) in zip(axes, panels.items(), strict=True):
+            colors = ["#ced4da" if "real" in label or label == "exact" else "#0b7285" for label in bars]
+            errors = None
+            if intervals is not None:
+                sides = [(bars[label] - low, high - bars[label]) for label, (low, high) in intervals[title].items()]
+                errors = np.maximum(np.transpose(sides), 0)
+            drawn = axis.barh(list(bars), list(bars.values()), xerr=errors, color=colors, ecolor="#e67700")
+            axis.bar_label(drawn, fmt="%.3g", padding=3)
+            axis.invert_yaxis()
+            axis.margins(x=0.18)
+            axis.set_title(title, fontsize=11)
+    return path
+
+
+def plot_points(
+    path: Path,
+    points: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    x_label: str,
+    y_label: str,
+    *,
+    marker_size: float = 8,
+    level: float | None = None,
+    line: Sequence[str] = (),
+    region: Mapping[str, tuple[float, float]] | None = None,
+) -> Path:
+    """Draws points, or sets of them, each with its entry in the legend.
+
+    Args:
+        path (`Path`): PNG file to write.
+        points (`Mapping[str, tuple[ArrayLike, ArrayLike]]`): label -> x and y, numbers or equally many of them.
+        x_label (`str`): what x is.
+        y_label (`str`): what y is.
+        marker_size (`float`, *optional*, defaults to 8): diameter of a point, in typographic points.
+        level (`float`, *optional*): y of a horizontal line.
+        line (`Sequence[str]`, *optional*): labels of points that a line joins.
+        region (`Mapping[str, tuple[float, float]]`, *optional*): label -> range of x that is shaded.
+    """
+    with _figure(path, 1, 5.5, 4) as (axis,):
+        for label, (left, right) in (region or {}).items():
+            axis.axvspan(left, right, color="#e3fafc", zorder=0, label=label)
+        if line:
+            axis.plot(*zip(*(points[label] for label in line), strict=True), "--", color="#adb5bd", zorder=1)
+        for label, (x, y) in points.items():
+            axis.plot(x, y, "o", markersize=marker_size, label=label)
+        if level is not None:
+            axis.axhline(level, color="#ced4da", zorder=0)
+        axis.legend(frameon=False)
+        axis.margins(0.25)
+        axis.set(xlabel=x_label, ylabel=y_label)
+    return path
+
+
+def plot_simplex(path: Path, panels: Mapping[str, np.ndarray], corners: Sequence[str]) -> Path:
+    """Draws one triangle of points for each entry, each point in the colour of its nearest corner.
+
+    Args:
+        path (`Path`): PNG file to write.
+        panels (`Mapping[str, np.ndarray]`): title -> points `[N, 3]` whose coordinates sum to 1.
+        corners (`Sequence[str]`): names of the three corners.
+    """
+    places = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 0.75**0.5]])
+    with _figure(path, len(panels), 3.4, 3.4) as axes:
+        for axis, (title, points) in zip(axes, panels.items(), strict=True):
+            axis.plot(*places[[0, 1, 2, 0]].T, color="#adb5bd", linewidth=1)
+            nearest, drawn = points.argmax(axis=1), points @ places
+            for corner, (name, place) in enumerate(zip(corners, places, strict=True)):
+                axis.plot(*drawn[nearest == corner].T, ".", markersize=3, alpha=0.5)
+                axis.annotate(name, place, (0, 8 if corner == 2 else -14), textcoords="offset points", ha="center")
+            axis.set(title=title, aspect="equal", xlim=(-0.1, 1.1), ylim=(-0.12, 1.0))
+            axis.title.set_size(11)
+            axis.axis("off")
+    return path
+
+
+def plot_densities(path: Path, samples: Mapping[str, np.ndarray], x_label: str) -> Path:
+    """Draws the density of each sample over bins that all of them share.
+
+    Args:
+        path (`Path`): PNG file to write.
+        samples (`Mapping[str, np.ndarray]`): label -> values.
+        x_label (`str`): what the values are.
+    """
+    bins = np.histogram_bin_edges(np.concatenate(list(samples.values())), bins=80)
+    with _figure(path, 1, 6.5, 3.6) as (axis,):
+        for label, values in samples.items():
+            axis.hist(values, bins, density=True, histtype="step", linewidth=1.6, label=label)
+        axis.set(xlabel=x_label, ylabel="density")
+        axis.legend(frameon=False)
+    return path
+
+
+def plot_curves(
+    path: Path, x: Sequence[float], curves: Mapping[str, Sequence[float]], x_label: str, y_label: str
+) -> Path:
+    """Draws curves over a logarithmic x axis.
+
+    Args:
+        path (`Path`): PNG file to write.
+        x (`Sequence[float]`): the points of all curves.
+        curves (`Mapping[str, Sequence[float]]`): label -> a value for each point.
+        x_label (`str`): what x is.
+        y_label (`str`): what y is.
+    """
+    with _figure(path, 1, 6, 3.6) as (axis,):
+        for label, values in curves.items():
+            axis.plot(x, values, marker="o" if len(set(values)) > 1 else None, label=label)
+        axis.set_xscale("log")
+        axis.set(xlabel=x_label, ylabel=y_label)
+        axis.legend(frameon=False)
+    return path
+
+
+def write_report(folder: Path, template: str, **values: Any) -> Path:
+    """Renders a Markdown template to report.md, and that to report.html.
+
+    Args:
+        folder (`Path`): where the pages go.
+        template (`str`): name of the template, without `.md.jinja`.
+        **values: what the template uses; a name that is missing is an error.
+
+    Returns:
+        `Path`: report.html.
+    """
+    text = _render(f"{template}.md.jinja", **values)
+    title = text.split("\n", 1)[0].lstrip("# ")
+    page = _render("page.html.jinja", title=title, body=markdown.markdown(text, extensions=["tables"]))
+    for name, content in (("report.md", text), ("report.html", page)):
+        with atomic_path(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    source = importlib.resources.files(__package__) / "templates" / template
+    return environment.from_string(source.read_text(encoding="utf-8")).render(values)

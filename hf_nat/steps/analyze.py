@@ -1,0 +1,67 @@
+"""The step that measures corpora side by side."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze
+from ..cards import write_corpus_card
+from ..data import tokenizer_checksum
+from ..processes import process_state
+from ..utils import read_json, sha256_file
+from .fingerprints import corpus_fingerprint
+from .step import Step
+
+
+_PLACES = ("real", "config_name", "split", "real_split", "distilled", "real_links", "distilled_links", "output_dir")
+
+
+@dataclass(frozen=True)
+class Analyze(Step):
+    """Measures corpora and brings the cards of distilled ones up to date; see `hf_nat.analysis.analyze`.
+
+    Args:
+        args (`AnalyzeArguments`): corpora and how they are measured.
+    """
+
+    name = "analyze"
+    args: AnalyzeArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+    def settings(self) -> dict[str, Any]:
+        kept = {name: value for name, value in asdict(self.args).items() if name not in _PLACES}
+        return {**kept, "corpora": list(self.args.corpora)}
+
+    def inputs(self) -> dict[str, Any]:
+        args = self.args
+        return {
+            "corpora": {
+                name: corpus_fingerprint(args.load(name), **corpus.languages, columns=["id", "real_target"])
+                for name, corpus in args.corpora.items()
+            },
+            "links": {name: file and sha256_file(file) for name, file in args.links.items()},
+            "tokenizer": tokenizer_checksum(args.tokens),
+        }
+
+    def is_whole(self) -> bool:
+        folders = [self.folder, *self.args.distilled_folders()]
+        return all((folder / MEASURES_FILE).is_file() for folder in folders)
+
+    def work(self) -> None:
+        if process_state().is_main_process:
+            analyze(self.args)
+
+    def write_card(self) -> None:
+        for corpus in self.args.distilled_folders():
+            if (corpus / "manifest.json").is_file():
+                write_corpus_card(corpus)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What `measures.json` of the finished step holds."""
+        return read_json(self.folder / MEASURES_FILE)

@@ -1,0 +1,111 @@
+"""The step that rewrites a corpus by a teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..cards import write_corpus_card
+from ..decoding import decoding_expert, load_model, set_languages
+from ..distillation import DistillArguments, write_distilled_corpus
+from ..distillation.backends import load_backend
+from ..distillation.distill import is_written
+from ..distillation.manifest import teacher_identity
+from ..distillation.rewriting import Rewriter
+from .fingerprints import corpus_fingerprint
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Distill(Step):
+    """Writes a distilled corpus; see `hf_nat.distillation.write_distilled_corpus`.
+
+    Args:
+        args (`DistillArguments`): corpus, teacher, decoding and output folder.
+        loaded (`tuple`, *optional*): teacher and tokenizer, where they are in memory; `args.teacher` and
+            `args.teacher_revision` are then only names.
+    """
+
+    name = "distill"
+    args: DistillArguments
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = field(default=None, repr=False)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+    @cached_property
+    def _teacher(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Teacher and tokenizer, set to the languages of the arguments."""
+        args = self.args
+        teacher, tokenizer = self.loaded or load_model(args.teacher, revision=args.teacher_revision)
+        set_languages(teacher, tokenizer, args.teacher_source_lang, args.teacher_target_lang)
+        return teacher.eval(), tokenizer
+
+    @cached_property
+    def _resolved(self) -> DistillArguments:
+        """The arguments with the expert that decodes."""
+        return replace(self.args, expert=decoding_expert(self._teacher[0], self.args.expert))
+
+    @cached_property
+    def _splits(self) -> dict[str, Dataset]:
+        return self.args.load_splits()
+
+    def settings(self) -> dict[str, Any]:
+        return self.args.settings()
+
+    def inputs(self) -> dict[str, Any]:
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        decoding_expert(self._teacher[0], self.args.expert)  # One that the teacher does not have is an error now.
+        languages = self.args.languages
+        return {
+            **teacher_identity(*self._teacher),
+            "corpus_sha256": {split: corpus_fingerprint(rows, **languages) for split, rows in self._splits.items()},
+            "counts": {split: len(rows) for split, rows in self._splits.items()},
+        }
+
+    def is_whole(self) -> bool:
+        return is_written(self.args, self._inputs["counts"])
+
+    @cached_property
+    def _rewriter(self) -> Rewriter:
+        teacher, tokenizer = self._teacher
+        return Rewriter(load_backend(teacher, tokenizer, self._resolved), teacher, tokenizer, self._resolved)
+
+    def prepare(self) -> None:
+        rewriter = self._rewriter  # A backend that cannot decode this teacher says so here.
+        if self.args.long_source == "error":
+            rewriter.require_short_sources(self._splits["train"])
+
+    def work(self) -> None:
+        write_distilled_corpus(self._rewriter, self._splits, {**self._inputs, **self._resolved.settings()})
+
+    def write_card(self) -> None:
+        write_corpus_card(self.folder)
+
+
+def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Path:
+    """Rewrites the training targets of a corpus by a teacher that is in memory, card included.
+
+    Args:
+        teacher (`PreTrainedModel`): any seq2seq model, on the device of this process.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer. Both are set to the languages of `args`, where it names
+            the teacher's.
+        args (`DistillArguments`): corpus, decoding and output folder. `args.teacher` and `args.teacher_revision` are
+            only names here.
+
+    Returns:
+        `Path`: `args.output_dir`, which `load_dataset` reads; see `hf_nat.distillation.write_distilled_corpus`.
+
+    Raises:
+        ValueError: if the folder holds something else; the field is named.
+    """
+    return Distill(args, (teacher, tokenizer)).run()

@@ -1,0 +1,76 @@
+"""The step that scores a model on a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..cards import write_model_card
+from ..decoding import DecodingArguments
+from ..evaluation import EvaluateArguments, evaluate
+from ..utils import read_json, sha256_file
+from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Evaluate(Step):
+    """Translates a split and scores it; see `hf_nat.evaluation.evaluate`.
+
+    Args:
+        args (`EvaluateArguments`): model, corpus, split and metrics.
+        decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
+    """
+
+    name = "evaluate"
+    args: EvaluateArguments
+    decoding: DecodingArguments = field(default_factory=DecodingArguments)
+
+    @property
+    def folder(self) -> Path:
+        return self.args.folder
+
+    def settings(self) -> dict[str, Any]:
+        args = self.args
+        return {
+            **args.languages,
+            **{name: getattr(args, name) for name in ("metrics", "num_bootstrap")},
+            **decoding_settings(self.decoding),
+        }
+
+    def inputs(self) -> dict[str, Any]:
+        beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
+        return {
+            "model": model_fingerprint(self.args.model),
+            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
+            "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
+            **decoding_inputs(self.decoding),
+        }
+
+    def is_whole(self) -> bool:
+        return all((self.folder / name).is_file() for name in ("metrics.json", "translations.txt"))
+
+    def work(self) -> None:
+        evaluate(self.args, self.decoding)
+
+    def write_card(self) -> None:
+        if (Path(self.args.model) / "config.json").is_file():
+            write_model_card(self.args.model)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics.json` of the finished step holds."""
+        return read_json(self.folder / "metrics.json")
+
+
+def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
+    """Returns the options of decoding that are set, without the models among them."""
+    given = {name: value for name, value in vars(decoding).items() if value is not None}
+    return {"decoding": {name: value for name, value in given.items() if name not in ("reranker", "ensemble")}}
+
+
+def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
+    """Returns the fingerprints of the further models that take part in decoding."""
+    ensemble = [model_fingerprint(member) for member in decoding.ensemble or ()]
+    return {"reranker": optional_model(decoding.reranker), "ensemble": ensemble}

@@ -1,0 +1,46 @@
+"""The step that leaves suspicious rows of a distilled corpus out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..cards import write_corpus_card
+from ..distillation import FilterArguments, filter_corpus
+from ..distillation.filter import is_sound, read_manifest
+from ..utils import sha256_file
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Filter(Step):
+    """Writes a filtered corpus; see `hf_nat.distillation.filter_corpus`.
+
+    Args:
+        args (`FilterArguments`): corpus, rule and output folder.
+    """
+
+    name = "filter"
+    args: FilterArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+    def settings(self) -> dict[str, Any]:
+        return {"rule": self.args.rule}
+
+    def inputs(self) -> dict[str, Any]:
+        corpus = Path(self.args.corpus)
+        read_manifest(corpus)
+        return {"corpus": sha256_file(corpus / "manifest.json")}
+
+    def is_whole(self) -> bool:
+        return is_sound(self.folder)
+
+    def work(self) -> None:
+        filter_corpus(self.args)
+
+    def write_card(self) -> None:
+        write_corpus_card(self.folder)

@@ -1,0 +1,257 @@
+"""A step: a typed plan that knows its fingerprint, does its work once, and leaves a record and a card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from filelock import FileLock, Timeout
+from transformers.utils import logging
+
+from ..processes import main_process_decides, process_state
+from ..utils import environment, read_json, write_json
+
+
+logger = logging.get_logger(__name__)
+
+RECORD_FILE = "step.json"
+LOCK_FILE = ".lock"
+_HOLDER_FILE = ".lock-holder"
+# A record names the versions of these; with others the bytes may differ, which is said and no more.
+_VERSIONS = ("torch", "transformers", "ctranslate2")
+
+
+class Step(ABC):
+    """One piece of work with a folder of its own.
+
+    `run` is all that a caller needs: it does nothing where the same step is finished, goes on where it was begun, and
+    refuses a folder that holds something else. The processes of a launcher call it together.
+
+    A subclass is a frozen dataclass of arguments that are resolved, and says what its bytes depend on: `settings`,
+    known before any work, and `inputs`, fingerprints of what it reads, which the steps before it may have to make
+    first. Paths, logs and cards are in neither.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def folder(self) -> Path:
+        """Where the step writes; it is locked meanwhile."""
+
+    @property
+    def record_path(self) -> Path:
+        """File of the record."""
+        return self.folder / RECORD_FILE
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """Arguments that decide about the bytes, as JSON can hold them."""
+
+    @abstractmethod
+    def inputs(self) -> dict[str, Any]:
+        """Fingerprints of what is read: local inputs by their content, those on the Hub by their commit."""
+
+    def prepare(self) -> None:  # noqa: B027 - not every step has to
+        """Finds out what would fail, before anything is written; all processes call it."""
+
+    @abstractmethod
+    def work(self) -> None:
+        """Does the work, from where a killed run stopped; all processes call it."""
+
+    def strangers(self) -> list[str]:
+        """Names of files that are no one else's once the step has begun, and must not be there before."""
+        return sorted(path.name for path in self.folder.glob("*") if not path.name.startswith("."))
+
+    def is_whole(self) -> bool:
+        """Tells, of a finished step, whether everything that it made is still there."""
+        return True
+
+    def write_card(self) -> None:  # noqa: B027 - not every step has one
+        """Writes the card of what was made, on the main process."""
+
+    def check(self) -> None:
+        """Compares the settings with those that the folder was begun with: an error now, not in hours.
+
+        Raises:
+            ValueError: naming the setting that differs, with both values and the remedy.
+        """
+        record = self._record()
+        if record is not None:
+            self._compare(record, {"settings": self.settings()})
+
+    def run(self) -> Path:
+        """Does what is left to do.
+
+        Returns:
+            `Path`: the folder.
+
+        Raises:
+            ValueError: if the folder holds something else, naming the first field that differs, or another process
+                works in it.
+        """
+        state = process_state()
+        with state.main_process_first():
+            # All processes read the inputs; the main one first, so that the others find them in the caches.
+            identity = _plain({"settings": self.settings(), "inputs": self.inputs()})
+        # Before the lock, so that not even its file comes into a folder of something else; and again, once no other
+        # process can change it.
+        main_process_decides(lambda: self._own_record(identity))
+        with self._lock():
+            if main_process_decides(lambda: self._is_finished(identity)):
+                logger.info(f"{self.folder}: this {self.name} step is finished already.")
+                return self.folder
+            self.prepare()
+            if state.is_main_process:
+                self._write_record(identity, finished=False)
+            state.wait_for_everyone()
+            try:
+                self.work()
+            except Exception:
+                if state.is_main_process and not self._others():
+                    self.record_path.unlink()  # Nothing was made: what is wrong can be mended and run again here.
+                raise
+            state.wait_for_everyone()
+            if state.is_main_process:
+                self._write_record(identity, finished=True)
+        if state.is_main_process:
+            self.write_card()
+        state.wait_for_everyone()
+        return self.folder
+
+    def _is_finished(self, identity: Mapping[str, Any]) -> bool:
+        """Compares the folder with this step; returns whether there is nothing to do."""
+        record = self._own_record(identity)
+        if record is None:
+            return False
+        self._warn_of_versions(record)
+        return record["finished"] and self.is_whole()
+
+    def _own_record(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Returns the record of this step, None in a new folder; anything else is an error."""
+        record = self._record()
+        if record is None:
+            self._require_empty()
+        else:
+            self._compare(record, identity)
+        return record
+
+    def _record(self) -> dict[str, Any] | None:
+        if not self.record_path.is_file():
+            return None
+        try:
+            record = read_json(self.record_path)
+            is_record = {"step", "settings", "inputs", "finished"} <= record.keys()
+        except (ValueError, AttributeError) as error:
+            raise ValueError(f"`{self.record_path}` must be the JSON record of a step: {error}. {_REMEDY}") from error
+        if not is_record or record["step"] != self.name:
+            found = f"a {record['step']} step" if is_record else "no record of a step"
+            raise ValueError(f"`{self.record_path}` must be of a {self.name} step, got {found}. {_REMEDY}")
+        # A run that failed before it made anything binds nobody.
+        return record if record["finished"] or self._others() else None
+
+    def _compare(self, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+        for part, wanted in identity.items():
+            before, now = dict(_flat(record[part])), dict(_flat(_plain(wanted)))
+            for name in sorted(before.keys() | now.keys()):
+                if before.get(name) != now.get(name):
+                    raise ValueError(
+                        f"`{name}` must be the same in every run into {str(self.folder)!r}: it was "
+                        f"{before.get(name)!r}, got {now.get(name)!r}. {_REMEDY}"
+                    )
+
+    def _others(self) -> list[str]:
+        return [name for name in self.strangers() if name != self.record_path.name]
+
+    def _require_empty(self) -> None:
+        if found := self._others():
+            raise ValueError(
+                f"`output_dir` must be new, empty, or hold the {self.record_path.name} of the same step, got "
+                f"{str(self.folder)!r} with {', '.join(found[:3])} and no {self.record_path.name}: something else, or "
+                f"made by a version before there were records. {_REMEDY}"
+            )
+
+    def _warn_of_versions(self, record: Mapping[str, Any]) -> None:
+        before, now = record.get("versions", {}), _versions()
+        for name in sorted(before.keys() & now.keys()):
+            if before[name] != now[name]:
+                logger.warning(
+                    f"{self.folder} was begun with {name} {before[name]}, this is {now[name]}: the bytes may differ "
+                    "from those of one version."
+                )
+
+    def _write_record(self, identity: Mapping[str, Any], *, finished: bool) -> None:
+        record = {"step": self.name, "fingerprint": fingerprint(identity), **identity, "finished": finished}
+        write_json(self.record_path, {**record, "versions": _versions()})
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Holds the folder: one lock for all processes of a launcher, which ends with the main one."""
+        is_new = not self.folder.exists()
+        lock = FileLock(self.folder / LOCK_FILE, timeout=0)
+        main_process_decides(lambda: _acquire(lock, self.folder))
+        try:
+            yield
+        finally:
+            if lock.is_locked:
+                (self.folder / _HOLDER_FILE).unlink(missing_ok=True)
+                if is_new and [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
+                    shutil.rmtree(self.folder)  # Nothing was made, so nothing is left.
+                lock.release()
+
+
+_REMEDY = "Use another `output_dir`, or delete this one."
+
+
+def check_steps(steps: Iterable[Step]) -> None:
+    """Checks the settings of steps before the first of them works; see `Step.check`."""
+    for step in steps:
+        step.check()
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a mapping that JSON can hold, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    """Takes a lock and leaves a note of who has it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`output_dir` must be a folder, got the file {str(folder)!r}. {_REMEDY}")
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / _HOLDER_FILE
+    try:
+        lock.acquire()
+    except Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        raise ValueError(
+            f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
+        ) from None
+    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    versions = environment()["versions"]
+    return {name: versions[name] for name in _VERSIONS if name in versions}
+
+
+def _plain(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree as it comes back from a JSON file."""
+    return json.loads(json.dumps(tree))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts with dotted names."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,102 @@
+"""The step that trains a teacher or a student."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from transformers import Seq2SeqTrainingArguments
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from ..cards import write_model_card
+from ..config import resolve
+from ..processes import process_state
+from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from ..training.model import model_config
+from ..training.run import train
+from .fingerprints import corpus_fingerprint, optional_model
+from .step import Step
+
+
+# Keys of a run that do not bear on its bytes: places, names, logs, the Hub. What has other names lies in `inputs`.
+_NO_SETTINGS = {
+    *("output_dir", "corpus", "config_name", "tokenizer", "init_from_teacher", "init_from", "resume_from_checkpoint"),
+    *("run_name", "project", "report_to", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
+    *("logging_dir", "logging_first_step", "logging_steps", "logging_strategy", "logging_nan_inf_filter"),
+    *("include_num_input_tokens_seen", "skip_memory_metrics", "dataloader_pin_memory", "deepspeed", "debug"),
+    *("train_split", "validation_split"),
+}
+_NO_PREFIXES = ("hub_", "push_to_hub", "trackio_", "dataloader_", "ddp_", "torch_compile", "fsdp", "accelerator_")
+
+
+@dataclass(frozen=True)
+class Train(Step):
+    """Trains a model; see `hf_nat.training.run.train`.
+
+    Args:
+        model (`ModelArguments`): which model, and where it starts from.
+        data (`DataArguments`): the corpus and its tokenizer.
+        training (`NATSeq2SeqTrainingArguments`): how it is trained, and the output folder.
+    """
+
+    name = "train"
+    model: ModelArguments
+    data: DataArguments
+    training: NATSeq2SeqTrainingArguments
+
+    @classmethod
+    def from_config(cls, *files: str | Path, **overrides: Any) -> Train:
+        """Resolves the YAML files of `hf-nat train`, and keys that take the place of theirs."""
+        return cls(*resolve((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), *files, overrides=overrides))
+
+    @property
+    def folder(self) -> Path:
+        return Path(str(self.training.output_dir))
+
+    def settings(self) -> dict[str, Any]:
+        # Of the parent's many keys those that were changed: a new one in another version is then no difference.
+        parent = {field.name: field.default for field in dataclasses.fields(Seq2SeqTrainingArguments)}
+        own = {field.name for field in dataclasses.fields(self.training)} - parent.keys()
+        training = {
+            field.name: getattr(self.training, field.name)
+            for field in dataclasses.fields(self.training)
+            if field.init and (field.name in own or getattr(self.training, field.name) != parent[field.name])
+        }
+        given = dataclasses.asdict(self.model) | dataclasses.asdict(self.data) | training
+        return {
+            name: value.value if isinstance(value, Enum) else value
+            for name, value in given.items()
+            if name not in _NO_SETTINGS and not name.startswith(_NO_PREFIXES)
+        }
+
+    def inputs(self) -> dict[str, Any]:
+        splits = zip(("train", "validation"), self.data.load_splits(), strict=True)
+        return {
+            "corpus": {name: corpus_fingerprint(rows, **self.data.languages) for name, rows in splits},
+            "tokenizer": optional_model(self.data.tokenizer),
+            "init_from_teacher": optional_model(self.model.init_from_teacher),
+            "init_from": optional_model(self.model.init_from),
+            "num_processes": process_state().num_processes,
+        }
+
+    def is_whole(self) -> bool:
+        return (self.folder / "metrics.json").is_file() and (self.folder / SAFE_WEIGHTS_NAME).is_file()
+
+    def prepare(self) -> None:
+        # Better now than in an hour: a model that there is not, a row that it has no positions for.
+        positions = getattr(model_config(self.model), "max_position_embeddings", None)
+        for name in ("max_source_length", "max_target_length"):
+            if positions is not None and getattr(self.data, name) > positions:
+                raise ValueError(
+                    f"`{name}` must be <= the {positions} positions of the model, got {getattr(self.data, name)}. "
+                    "Lower it, or raise `max_position_embeddings` in `model_config`."
+                )
+
+    def work(self) -> None:
+        train(self.model, self.data, self.training)
+
+    def write_card(self) -> None:
+        write_model_card(self.folder)

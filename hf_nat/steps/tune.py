@@ -1,0 +1,90 @@
+"""The step that chooses the value of a decoding knob."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from ..cards import write_model_card
+from ..decoding import DecodingArguments, load_model
+from ..tuning import TuneArguments, chosen_knob, chosen_values, results_path, tune
+from ..utils import read_json
+from .evaluate import decoding_inputs, decoding_settings
+from .fingerprints import corpus_fingerprint, model_fingerprint
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Tune(Step):
+    """Sets the best value of a knob in a checkpoint; see `hf_nat.tuning.tune`.
+
+    The values that are tried do not count: later ones join those that were measured.
+
+    Args:
+        args (`TuneArguments`): model, corpus, knob and values.
+        decoding (`DecodingArguments`, *optional*): how the model decodes otherwise.
+    """
+
+    name = "tune"
+    args: TuneArguments
+    decoding: DecodingArguments = field(default_factory=DecodingArguments)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.model)
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / f".tune-{self.knob}.json"
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        if not self.folder.is_dir():
+            raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {self.args.model!r}.")
+        return load_model(self.folder)[0]
+
+    @cached_property
+    def knob(self) -> str:
+        """The knob that is tuned."""
+        return chosen_knob(self.args, self._model)
+
+    @property
+    def _results(self) -> Path:
+        return results_path(self.folder, self.knob)
+
+    def strangers(self) -> list[str]:
+        return [self._results.name] if self._results.exists() else []
+
+    def settings(self) -> dict[str, Any]:
+        return {"metric": self.args.metric, **self.args.languages, **decoding_settings(self.decoding)}
+
+    def inputs(self) -> dict[str, Any]:
+        return {
+            "model": model_fingerprint(self.args.model, but_for=self.knob),
+            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
+            **decoding_inputs(self.decoding),
+        }
+
+    def is_whole(self) -> bool:
+        if not self._results.is_file():
+            return False
+        report = self.report
+        tried = {result["value"] for result in report["results"]}
+        settings = read_json(self.folder / "generation_config.json")
+        values = chosen_values(self.knob, self.args.values, self._model, self.decoding)
+        return tried >= set(values) and settings.get(self.knob) == report["best"]
+
+    def work(self) -> None:
+        tune(self.args, self.decoding)
+
+    def write_card(self) -> None:
+        write_model_card(self.folder)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What `tune-KNOB.json` of the finished step holds."""
+        return read_json(self._results)

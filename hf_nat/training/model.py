@@ -1,0 +1,100 @@
+"""From the keys of a run to its model: new in a preset size, from a teacher's blocks, or from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
+from .arguments import ModelArguments
+
+
+DEFAULT_SIZE = "base"
+
+
+def build_model(
+    args: ModelArguments, tokenizer: PreTrainedTokenizerBase, *, label_smoothing: float = 0.1
+) -> PreTrainedModel:
+    """Builds the model of a run.
+
+    Args:
+        args (`ModelArguments`): architecture, size, overrides and start.
+        tokenizer (`PreTrainedTokenizerBase`): gives the vocabulary size and the special tokens' ids.
+        label_smoothing (`float`, *optional*, defaults to 0.1): put in the config of a model that has it there.
+
+    Raises:
+        ValueError: for a model type that is neither a teacher's nor a NAT architecture, or unknown fields.
+    """
+    if args.init_from:
+        return AutoModelForSeq2SeqLM.from_pretrained(args.init_from, trust_remote_code=False)
+    vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    vocabulary["vocab_size"] = len(tokenizer)
+    if args.model_type in ARCHITECTURES:
+        vocabulary["mask_token_id"] = tokenizer.mask_token_id
+    if args.model_type != "marian":
+        vocabulary["label_smoothing"] = label_smoothing
+    if args.init_from_teacher:
+        teacher = AutoModelForSeq2SeqLM.from_pretrained(args.init_from_teacher, trust_remote_code=False)
+        _, model_class = _architecture(args)
+        return model_class.from_teacher(teacher, **{**vocabulary, **(args.model_config or {})})
+    config: Any = model_config(args, vocabulary)
+    return new_teacher(config) if args.model_type in TEACHER_CONFIGS else _architecture(args)[1](config)
+
+
+def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+    """Returns the configuration of the model that a run trains, without making its weights.
+
+    Args:
+        args (`ModelArguments`): architecture, size, overrides and start.
+        vocabulary (`Mapping[str, Any]`, *optional*): size and special tokens of the vocabulary, and what else the
+            run decides; by default those of the config class, enough to count the parameters beside the embeddings.
+
+    Raises:
+        ValueError: as `build_model`.
+    """
+    if args.init_from:
+        return AutoConfig.from_pretrained(args.init_from, trust_remote_code=False)
+    given = {**(vocabulary or {}), **(args.model_config or {})}
+    if args.model_type in TEACHER_CONFIGS:
+        special = {"vocab_size": 8000, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
+        return TEACHER_CONFIGS[args.model_type](args.size or DEFAULT_SIZE, **{**special, **given})
+    config_class, _ = _architecture(args)
+    known = {field.name for field in fields(config_class)} - {field.name for field in fields(PreTrainedConfig)}
+    known |= {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
+    if unknown := sorted(given.keys() - known):
+        raise ValueError(f"`model_config` must hold fields of `{config_class.__name__}`, got {unknown[0]!r}.")
+    sizes: dict[str, Any] = size_config(args.size or DEFAULT_SIZE)
+    if args.init_from_teacher:
+        teacher = AutoConfig.from_pretrained(args.init_from_teacher, trust_remote_code=False)
+        sizes = {name: getattr(teacher, name, value) for name, value in sizes.items()}
+    return config_class(**{**sizes, **given})
+
+
+def _architecture(args: ModelArguments) -> Any:
+    """The configuration and model class of a student."""
+    if args.model_type not in ARCHITECTURES:
+        known = ["marian", *sorted(({*TEACHER_CONFIGS} - {"marian"}) | {*ARCHITECTURES})]
+        raise ValueError(
+            f"`model_type` must be one of {', '.join(known)}, got {args.model_type!r}. "
+            "Use `init_from` to go on training another seq2seq model."
+        )
+    return ARCHITECTURES[args.model_type]
+
+
+def model_class(args: ModelArguments) -> type[PreTrainedModel]:
+    """Returns the class of the model that a run trains."""
+    config = AutoConfig.from_pretrained(args.init_from, trust_remote_code=False) if args.init_from else None
+    if args.model_type in ARCHITECTURES and config is None:
+        return ARCHITECTURES[args.model_type][1]
+    found: Any = AutoModelForSeq2SeqLM._model_mapping[type(config or CONFIG_MAPPING[args.model_type]())]
+    return found
