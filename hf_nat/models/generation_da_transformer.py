@@ -136,19 +136,20 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         The last vertex writes EOS, the others no special token.
         """
         config, is_vertex = self.config, state.tokens.ne(self.config.pad_token_id)
-        members = list(zip(state.members, state.encoder_hidden_states, strict=True))
-        hidden_states = [member.canvas_states(state, states) for member, states in members]
-        logits = average_logits(
-            [member.lm_head(states[is_vertex]) for (member, _), states in zip(members, hidden_states, strict=True)]
+        members, is_last = state.members, ~content_mask(is_vertex)[is_vertex]
+        hidden_states = [
+            member.canvas_states(state, states)
+            for member, states in zip(members, state.encoder_hidden_states, strict=True)
+        ]
+        links = [member.links(states, is_vertex) for member, states in zip(members, hidden_states, strict=True)]
+        at_vertices = [states[is_vertex] for states in hidden_states]
+        words, scores = self._best_tokens(members, at_vertices, self._special_token_ids())
+        ends = average_logits(
+            [member.lm_head(states[is_last]) for member, states in zip(members, at_vertices, strict=True)]
         )
-        links = [member.links(states, is_vertex) for (member, _), states in zip(members, hidden_states, strict=True)]
-        is_last = ~content_mask(is_vertex)[is_vertex]
-        forbidden = [token for token in self._special_token_ids() if token != config.eos_token_id]
-        logits = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf"))
-        ends = logits[:, config.eos_token_id].clone()
-        logits[~is_last, config.eos_token_id] = float("-inf")
-        best, words = logits.max(dim=1)
-        scores = torch.where(is_last, ends, best) - logits.logsumexp(dim=1)
+        others = [token for token in self._special_token_ids() if token != config.eos_token_id]
+        ends = ends.index_fill(1, torch.tensor(others, device=words.device), float("-inf"))
+        scores[is_last] = ends.log_softmax(dim=1)[:, config.eos_token_id]
         return (
             state.tokens.masked_scatter(is_vertex, words.masked_fill(is_last, config.eos_token_id)),
             state.scores.masked_scatter(is_vertex, scores),
