@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .canvas import collapse_repeats
+from .losses import chunk_rows
 from .teacher import start_token_id, text_vocab_size
 
 
@@ -391,6 +392,23 @@ class NATGenerationMixin:
         best, predicted = logits.max(dim=1)
         log_probs = best - logits.logsumexp(dim=1)
         return tokens.masked_scatter(selected, predicted), scores.masked_scatter(selected, log_probs)
+
+    def _best_tokens(
+        self, members: Sequence[Any], hidden_states: Sequence[torch.Tensor], forbidden: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Finds the most probable token at the states `[N, D]` of each member, and its log-probability: both `[N]`.
+
+        The forbidden ones get no probability. The logits of a few rows at a time are held.
+        """
+        excluded = torch.tensor(list(forbidden), device=hidden_states[0].device)
+        tokens, log_probs = [], []
+        for chunks in zip(*(states.split(chunk_rows(self.lm_head.weight)) for states in hidden_states), strict=True):
+            logits = average_logits([member.lm_head(chunk) for member, chunk in zip(members, chunks, strict=True)])
+            logits = logits.index_fill(1, excluded, float("-inf"))
+            best, predicted = logits.max(dim=1)
+            tokens.append(predicted)
+            log_probs.append(best - logits.logsumexp(dim=1))
+        return torch.cat(tokens), torch.cat(log_probs)
 
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation."""
