@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from .config import option
-from .decoding import DecodingArguments, load_model
+from .decoding import DecodingArguments
 from .evaluation import SplitArguments, load_pairs, measure
 from .metrics.translation import DEFAULT_METRICS
 from .processes import process_state
@@ -71,8 +71,8 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     folder = Path(args.model)
     if not folder.is_dir():
         raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
-    model, tokenizer = load_model(folder)
     decoding = decoding or DecodingArguments()
+    model, tokenizer = decoding.load(folder)
     knob = chosen_knob(args, model)
     values = chosen_values(knob, args.values, model, decoding)
     pairs = load_pairs(args)
