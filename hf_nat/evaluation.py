@@ -99,7 +99,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
             that is no local folder.
     """
     decoding = decoding or DecodingArguments()
-    model, tokenizer = decoding.load(args.model)
+    model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
     texts, measurements = measure(model, tokenizer, load_pairs(args), args, args.scoring, **generate_kwargs)
     metrics = {

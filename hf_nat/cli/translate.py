@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> None:
     is_dialogue = args.input == "-" and sys.stdin.isatty()
     window = args.window or (1 if is_dialogue else _WINDOW)
     with open_output(args.output, inputs=[args.input]) as output:
-        model, tokenizer = decoding.load(args.model)
+        model, tokenizer = decoding.load_model(args.model)
         translations = translate_stream(
             model,
             tokenizer,

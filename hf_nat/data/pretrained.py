@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import (
@@ -23,7 +24,7 @@ from transformers import (
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import cached_file as find_in_cache
 
-from ..utils import read_json, sha256_file
+from ..utils import read_record, sha256_file
 from .locations import local_or_hub
 
 
@@ -82,7 +83,8 @@ def load_pretrained_model(
     """
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     config = load_pretrained_config(path, parameter=parameter, **options)
-    with _named(path, parameter, _weights_file(path), (GENERATION_CONFIG_NAME,), _check_weights_files):
+    names = f"{_weights_file(path)}` by its `{CONFIG_NAME}"
+    with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files):
         model, found = AutoModelForSeq2SeqLM.from_pretrained(
             path, config=config, dtype=dtype or "auto", output_loading_info=True, **options
         )
@@ -110,9 +112,17 @@ def load_pretrained_tokenizer(
         ValueError: if a file is damaged or has no tokens, or the tokenizer asks for code that is not here.
     """
     with _named(path, parameter, "tokenizer_config.json", (CONFIG_NAME, *_TOKENIZER_JSON), _check_vocabulary_files):
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, padding_side="right", revision=revision or "main", trust_remote_code=trust_remote_code
-        )
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                path, padding_side="right", revision=revision or "main", trust_remote_code=trust_remote_code
+            )
+        except Exception as error:
+            if os.path.isdir(path) and (missing := _missing_vocabulary(Path(path))):
+                files = " and no ".join(missing)
+                raise FileNotFoundError(
+                    f"`{parameter}` must hold the files of its tokenizer, but `{path}` has no {files}."
+                ) from error
+            raise
         if set(tokenizer.get_vocab().values()) <= {*tokenizer.all_special_ids}:
             raise ValueError("there are no tokens but special ones: the file of the vocabulary is missing")
     return tokenizer
@@ -209,10 +219,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     """Reads a JSON object, `{}` where there is no such file."""
     if not os.path.lexists(path):
         return {}
-    value = read_json(path)
-    if not isinstance(value, dict):
-        raise ValueError(f"`{path}` must hold a JSON object, got {textwrap.shorten(repr(value), 60)}.")
-    return value
+    return read_record(path)
 
 
 def _weights_file(path: str | Path) -> str:
@@ -261,6 +268,14 @@ def _check_vocabulary_files(folder: Path) -> None:
             SentencePieceProcessor().LoadFromSerializedProto(file.read_bytes())
         except RuntimeError as error:
             raise ValueError(f"`{file}` must be a whole SentencePiece model, but it is damaged.") from error
+
+
+def _missing_vocabulary(folder: Path) -> list[str]:
+    """Returns which files a tokenizer of the class that its folder names can have, but does not."""
+    tokenizer_class = _read_object(folder / "tokenizer_config.json").get("tokenizer_class")
+    files: dict[str, str] = getattr(getattr(transformers, str(tokenizer_class), None), "vocab_files_names", {})
+    names = {"tokenizer.json", *files.values()} if not (folder / "tokenizer.json").exists() else set(files.values())
+    return sorted(name for name in names if not (folder / name).exists())
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ class LoadingArguments:
     )
     trust_remote_code: bool = option(False, "execute the Python files that a model of an unknown architecture brings")
 
-    def load(
+    def load_model(
         self, path: str | Path, *, revision: str | None = None, parameter: str = "model"
     ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Loads a model and its tokenizer, set to the languages.

@@ -40,7 +40,7 @@ def build_demo(
     """
     gradio = import_gradio()
     decoding = decoding or DecodingArguments()
-    student, tokenizer = decoding.load(model)
+    student, tokenizer = decoding.load_model(model)
     if not isinstance(student, NATPreTrainedModel):
         raise ValueError(
             f"`model` must be non-autoregressive, got a {type(student).__name__} at {model!r}. Give it as `teacher`."
@@ -48,7 +48,7 @@ def build_demo(
     options = decoding.generate_kwargs(student)
     options.pop("max_batch_tokens")
     told = LoadingArguments(**{key.name: getattr(decoding, key.name) for key in fields(LoadingArguments)})
-    pair = None if teacher is None else told.load(teacher, parameter="teacher")
+    pair = None if teacher is None else told.load_model(teacher, parameter="teacher")
     if pair is not None and isinstance(pair[0], NATPreTrainedModel):
         raise ValueError(f"`teacher` must be autoregressive, got a {type(pair[0]).__name__} at {teacher!r}.")
 

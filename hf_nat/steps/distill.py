@@ -45,7 +45,7 @@ class Distill(Step):
         """Teacher and tokenizer, set to the languages of the arguments."""
         args = self.args
         if self.loaded is None:
-            return args.load(args.teacher, revision=args.teacher_revision, parameter="teacher")
+            return args.load_model(args.teacher, revision=args.teacher_revision, parameter="teacher")
         teacher, tokenizer = self.loaded
         require_vocabulary(teacher, tokenizer, "teacher", args.teacher)
         args.prepare(teacher, tokenizer)

@@ -97,6 +97,12 @@ class Train(Step):
 
     def prepare(self) -> None:
         require_validation(self.data, self.training)
+        checkpoint = self.training.resume_from_checkpoint
+        if checkpoint not in (None, "last") and not Path(checkpoint).is_dir():
+            raise FileNotFoundError(
+                "`resume_from_checkpoint` must be the folder of a checkpoint, or `last`, but there is no "
+                f"`{checkpoint}`."
+            )
         prints = self._inputs["corpus"]
         if self.data.validates_on_train or prints["train"] == prints["validation"]:
             logger.warning(

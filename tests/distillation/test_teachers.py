@@ -399,7 +399,7 @@ def test_languages_of_a_multilingual_teacher_are_arguments(
     assert text == tokenizer.decode(decoded[0, len(start) :], skip_special_tokens=True).strip()
     with pytest.raises(ValueError, match="must be the same in every run into"):
         distill(model, tokenizer, arguments(strategy="greedy", **languages | {"model_target_lang": codes[0]}))
-    with pytest.raises(ValueError, match="A language must be one that the teacher's tokenizer has, got 'tlh_QO'"):
+    with pytest.raises(ValueError, match="A language must be one that the model's tokenizer has, .*, got 'tlh_QO'"):
         distill(model, tokenizer, arguments("other", model_source_lang="tlh_QO"))
 
 
