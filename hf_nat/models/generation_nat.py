@@ -17,7 +17,7 @@ from transformers.generation import BaseStreamer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
-from .canvas import collapse_repeats
+from .canvas import collapse_repeats, require_right_padding
 from .losses import chunk_rows
 from .teacher import start_token_id, text_vocab_size
 
@@ -26,6 +26,8 @@ from .teacher import start_token_id, text_vocab_size
 # at the value that switches them off, because `Seq2SeqTrainer` passes it.
 _STOCK_KNOBS = ("max_length", "max_new_tokens", "return_dict_in_generate")
 _SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
+# Most candidates and most rounds: more is a slip that would take memory or hours, and no one ever gained by it.
+MAX_BEAMS, MAX_ITERATIONS = 64, 200
 
 
 @dataclass(frozen=True)
@@ -244,8 +246,7 @@ class NATGenerationMixin:
             raise ValueError(f"Exactly one of `inputs` and `input_ids` must be given, got {len(sources)}.")
         input_ids = sources[0]
         attention_mask = self.model.source_mask(input_ids, attention_mask)
-        if bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
-            raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
+        require_right_padding(attention_mask)
         members = self._members(ensemble)
         encoder_hidden_states = tuple(
             member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members
@@ -279,9 +280,12 @@ class NATGenerationMixin:
                 )
         caps = (settings.max_length, settings.max_new_tokens, self.config.max_position_embeddings)
         settings.max_length = min(cap for cap in caps if cap is not None)
-        for name in ("max_iterations", "max_length", *self.candidate_knobs):
+        limits = {"max_iterations": MAX_ITERATIONS, "max_length": math.inf}
+        for name, limit in {**limits, **dict.fromkeys(self.candidate_knobs, MAX_BEAMS)}.items():
             if getattr(settings, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(settings, name)}.")
+            if getattr(settings, name) > limit:
+                raise ValueError(f"`{name}` must be <= {limit}, got {getattr(settings, name)}.")
         if self.iteration_limit is not None and settings.max_iterations > self.iteration_limit:
             raise ValueError(
                 f"`max_iterations` must be at most {self.iteration_limit} for {type(self).__name__}, "
@@ -291,12 +295,43 @@ class NATGenerationMixin:
 
     def _members(self, ensemble: Sequence[PreTrainedModel]) -> tuple[Any, ...]:
         """Returns the model and the others of its ensemble."""
+        self.require_ensemble(ensemble)
+        return (self, *ensemble)
+
+    def require_ensemble(self, ensemble: Sequence[PreTrainedModel]) -> None:
+        """Raises ValueError unless models are of this architecture and vocabulary.
+
+        Args:
+            ensemble (`Sequence[PreTrainedModel]`): the models.
+        """
         own = {name: getattr(self.config, name, None) for name in self.ensemble_fields}
         for member in ensemble:
             other = {name: getattr(member.config, name, None) for name in self.ensemble_fields}
             if other != own:
                 raise ValueError(f"The models of an `ensemble` must agree in {own}, got {other}.")
-        return (self, *ensemble)
+
+    def require_teacher(self, teacher: PreTrainedModel, name: str = "teacher") -> None:
+        """Raises ValueError unless a model is autoregressive and of this model's vocabulary.
+
+        Args:
+            teacher (`PreTrainedModel`): the model that shall choose among candidates.
+            name (`str`, *optional*, defaults to `"teacher"`): how the error calls it.
+        """
+        if isinstance(teacher, NATGenerationMixin):
+            raise ValueError(
+                f"`{name}` must be autoregressive, got a {type(teacher).__name__}. Use an AT model of the same "
+                "vocabulary, such as the student's teacher."
+            )
+        last_token = self.config.vocab_size - 1
+        while last_token in self._special_token_ids():
+            last_token -= 1
+        vocab_size = text_vocab_size(teacher.config)
+        if vocab_size <= last_token or teacher.config.eos_token_id != self.config.eos_token_id:
+            raise ValueError(
+                f"`{name}` must share the student's vocabulary ({self.config.vocab_size} tokens, EOS "
+                f"{self.config.eos_token_id}), got {vocab_size} tokens, EOS "
+                f"{teacher.config.eos_token_id}."
+            )
 
     def _logits(self, state: NATState, head: str, *args: Any) -> torch.Tensor:
         """Calls the method `head(state, encoder_hidden_states, *args)` of every member: [..., C], averaged."""
@@ -424,16 +459,7 @@ class NATGenerationMixin:
         self, teacher: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, sequences: torch.Tensor
     ) -> torch.Tensor:
         """Returns the teacher's mean log-probability per token, EOS counted, of candidates `[B * K, T]`: `[B * K]`."""
-        last_token = self.config.vocab_size - 1
-        while last_token in self._special_token_ids():
-            last_token -= 1
-        vocab_size = text_vocab_size(teacher.config)
-        if vocab_size <= last_token or teacher.config.eos_token_id != self.config.eos_token_id:
-            raise ValueError(
-                f"`teacher` must share the student's vocabulary ({self.config.vocab_size} tokens, EOS "
-                f"{self.config.eos_token_id}), got {vocab_size} tokens, EOS "
-                f"{teacher.config.eos_token_id}."
-            )
+        self.require_teacher(teacher)
         num_candidates = len(sequences) // len(input_ids)
         if num_candidates == 1:
             knobs = " or ".join(f"`{name}`" for name in self.candidate_knobs)

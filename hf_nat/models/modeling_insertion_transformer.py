@@ -81,7 +81,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         Raises:
             ValueError: if none or both of `labels` and `decoder_input_ids` are given.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         pad = self.config.pad_token_id
         if labels is not None:
             if decoder_input_ids is not None:

@@ -88,7 +88,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         canvas = decoder_input_ids
         if canvas is None:
             if labels is None:

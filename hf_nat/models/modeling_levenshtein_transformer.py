@@ -186,7 +186,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         Source: Gu et al. 2019, section 3.2; Zhou et al. 2020, appendix A.2. Differs from fairseq: BOS has no deletion
             loss, each loss is a mean over the positions of a sentence, and one encoder pass serves all canvases.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         roll_in = None
         if decoder_input_ids is None:
             if labels is None:

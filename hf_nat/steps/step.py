@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging
 
 from ..processes import main_process_decides, process_state
-from ..utils import environment, read_json, write_json
+from ..utils import environment, read_record, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -162,15 +162,13 @@ class Step(ABC):
         if not self.record_path.is_file():
             return None
         try:
-            record = read_json(self.record_path)
-            is_record = {"step", "finished"} <= record.keys() and all(
-                isinstance(record.get(part), dict) for part in ("settings", "inputs")
-            )
-        except (ValueError, AttributeError) as error:
+            record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
+        except ValueError as error:
             raise ValueError(f"`{self.record_path}` must be the JSON record of a step: {error}. {_REMEDY}") from error
-        if not is_record or record["step"] != self.name:
-            found = f"a {record['step']} step" if is_record else "no record of a step"
-            raise ValueError(f"`{self.record_path}` must be of a {self.name} step, got {found}. {_REMEDY}")
+        if record["step"] != self.name:
+            raise ValueError(
+                f"`{self.record_path}` must be of a {self.name} step, got a {record['step']} step. {_REMEDY}"
+            )
         return record
 
     def _compare(self, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
