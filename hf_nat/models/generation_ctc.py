@@ -12,7 +12,7 @@ import torch
 
 from .canvas import content_mask, end_canvas, mask_canvas
 from .ctc import collapse
-from .generation_nat import NATGenerationMixin, NATState
+from .generation_nat import NATGenerationMixin, NATState, forbid
 from .source_copy import SourceCopyMixin
 
 
@@ -87,10 +87,12 @@ class CTCNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         is_frame = content_mask(state.tokens.ne(config.pad_token_id))
         forbidden = [token for token in self._special_token_ids() if token != blank]
         logits = self._logits(state, "word_logits", is_frame)
-        logits = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf"))
+        forbid(logits, forbidden)
         best, predicted = logits.max(dim=1)
         frames = state.tokens.masked_scatter(is_frame, predicted)
-        scores = state.scores.masked_scatter(is_frame, best - logits.logsumexp(dim=1))
+        scores = state.scores
+        if state.with_scores:
+            scores = scores.masked_scatter(is_frame, best - logits.logsumexp(dim=1))
         tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)
         tokens, scores = end_canvas(tokens, scores, state.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(

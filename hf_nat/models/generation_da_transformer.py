@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits
+from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits, forbid
 from .graph_decoding import follow, joint_viterbi, step_scores
 from .source_copy import SourceCopyMixin
 
@@ -149,7 +149,7 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         links = [member.links(states, is_vertex) for (member, _), states in zip(members, hidden_states, strict=True)]
         is_last = ~content_mask(is_vertex)[is_vertex]
         forbidden = [token for token in self._special_token_ids() if token != config.eos_token_id]
-        logits = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf"))
+        forbid(logits, forbidden)
         ends = logits[:, config.eos_token_id].clone()
         logits[~is_last, config.eos_token_id] = float("-inf")
         best, words = logits.max(dim=1)
