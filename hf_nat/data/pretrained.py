@@ -123,6 +123,9 @@ def load_pretrained_tokenizer(
                     f"`{parameter}` must hold the files of its tokenizer, but `{path}` has no {files}."
                 ) from error
             raise
+        if tokenizer.init_kwargs.get("auto_map") and not trust_remote_code:
+            # transformers would take a class of its own, which may cut texts otherwise.
+            raise ValueError(f"its class is in Python files that came with it. {_CODE_REMEDY}")
         if set(tokenizer.get_vocab().values()) <= {*tokenizer.all_special_ids}:
             raise ValueError("there are no tokens but special ones: the file of the vocabulary is missing")
     return tokenizer
