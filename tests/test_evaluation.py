@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,8 +146,7 @@ def test_sizes_below_one_are_errors(arguments, name):
 
 def test_metrics_of_choice_with_intervals_and_a_reason_where_there_is_no_score(teacher_folder, arguments, capsys):
     args, decoding = arguments(teacher_folder, num_bootstrap=20)
-    args.metrics = ["ribes", "beer", "chrf"]
-    metrics = evaluate(args, decoding)
+    metrics = evaluate(replace(args, metrics=["ribes", "beer", "chrf"]), decoding)
     assert list(metrics["scores"]) == ["ribes", "chrf"]
     assert "needs a trained model" in metrics["without_score"]["beer"]
     for score in metrics["scores"].values():

@@ -23,9 +23,9 @@ LESS = {
     "born-again": [
         "--iterations=1",
         "--num_bootstrap=5",
-        *("--teacher_options", "max_steps=3", "save_steps=3", "eval_steps=3", "use_cpu=true", "disable_tqdm=true"),
-        *("--distill_options", "max_samples=20", "num_beams=2", "max_new_tokens=8"),
-        *("--student_options", "max_steps=3", "save_steps=3", "use_cpu=true", "disable_tqdm=true"),
+        "--teacher_options={max_steps: 3, save_steps: 3, eval_steps: 3, use_cpu: true, disable_tqdm: true}",
+        "--distill_options={max_samples: 20, num_beams: 2, max_new_tokens: 8}",
+        "--student_options={max_steps: 3, save_steps: 3, use_cpu: true, disable_tqdm: true}",
     ],
     "filter": ["--drop", "empty_source"],  # a teacher of 3 updates writes nothing that a stricter rule would keep
     "analyze": ["--num_bootstrap=5"],
@@ -127,7 +127,7 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     assert main(["quickstart"]) == 0
-    results = read_json(tmp_path / "runs/toy/report/results.json")
+    results = read_json(tmp_path / "runs/quickstart/report/results.json")
     systems = {system["name"]: system for system in results["systems"]}
     for student in ("vanilla_nat", "cmlm"):
         real, distilled = (systems[f"{student}_{targets}"] for targets in ("real", "distilled"))
@@ -136,4 +136,4 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
     complexity = {name: corpus["complexity"] for name, corpus in results["corpora"].items()}
     assert complexity["real"] == pytest.approx(complexity["exact"], rel=0.02)
     assert complexity["distilled"] < 0.9 * complexity["real"]
-    assert (tmp_path / "runs/toy/report/quickstart.png").stat().st_size > 10_000
+    assert (tmp_path / "runs/quickstart/report/quickstart.png").stat().st_size > 10_000

@@ -99,7 +99,9 @@ def test_scores_are_those_of_evaluate_and_the_best_value_is_set(run, folder, cor
     assert [result["value"] for result in report["results"]] == [0.0, 0.5, 3.0]
     for result in report["results"]:
         metrics = evaluate(
-            EvaluateArguments(str(folder), corpus, "en", "xx", split="validation"),
+            EvaluateArguments(
+                model=str(folder), corpus=corpus, source_lang="en", target_lang="xx", split="validation"
+            ),
             DecodingArguments(eos_penalty=result["value"]),
         )
         assert {name: result[name] for name in ("score", "signature")} == metrics["scores"]["chrf"]
@@ -242,7 +244,8 @@ def test_best_expert_is_the_one_that_everything_decodes_with(run, mixture, corpu
     assert report == read_json(mixture / "tune-expert.json")
     assert (report["knob"], report["decoding"]["num_beams"]) == ("expert", 2)
     assert json.dumps([result["value"] for result in report["results"]]) == "[0, 1, 2]"
-    evaluation = EvaluateArguments(str(mixture), corpus, "en", "xx", split="validation", metrics=["bleu"])
+    place = {"model": str(mixture), "corpus": corpus, "source_lang": "en", "target_lang": "xx", "split": "validation"}
+    evaluation = EvaluateArguments(**place, metrics=["bleu"])
     for result in report["results"]:
         metrics = evaluate(evaluation, DecodingArguments(num_beams=2, expert=result["value"]))
         assert result["score"] == metrics["scores"]["bleu"]["score"]
