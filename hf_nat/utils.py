@@ -8,6 +8,8 @@ import os
 import platform
 import resource
 import sys
+import textwrap
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,12 @@ from .files import atomic_folder, atomic_path
 __all__ = [
     "atomic_folder",
     "atomic_path",
+    "check_record",
     "environment",
     "peak_memory_mb",
     "progress_bar",
     "read_json",
+    "read_record",
     "sha256_file",
     "write_json",
 ]
@@ -46,6 +50,42 @@ def read_json(path: str | Path) -> Any:
         raise json.JSONDecodeError(f"`{path}` must be JSON: {error.msg}", error.doc, error.pos) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
+
+
+def read_record(path: str | Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Reads a JSON file that holds an object, see `check_record`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or holds something else.
+    """
+    value = read_json(path)
+    check_record(value, kinds or {}, f"`{path}`")
+    return value
+
+
+def check_record(value: Any, kinds: Mapping[str, Any], place: str) -> None:
+    """Raises unless a value of a JSON file is an object whose keys have the types that are needed.
+
+    Args:
+        value: the value.
+        kinds (`Mapping[str, type or tuple of types]`): types of the values of keys; a key that is missing is None.
+        place (`str`): what the error names, with the file.
+
+    Raises:
+        ValueError: naming the first key that is wrong.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must hold a JSON object, got {textwrap.shorten(repr(value), 60)}.")
+    for key, kind in kinds.items():
+        found = value.get(key)
+        # A truth value is an int for Python.
+        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+            names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise ValueError(
+                f"{place} must hold `{key}` as {names}, got {textwrap.shorten(repr(found), 60)}. The file is damaged, "
+                "or of something else."
+            )
 
 
 def sha256_file(path: str | Path) -> str:

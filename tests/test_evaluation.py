@@ -72,6 +72,8 @@ def test_scores_and_files_of_a_teacher(copy_teacher, tiny_tokenizer, teacher_fol
     folder = Path(teacher_folder) / "eval-test"
     assert read_json(folder / "metrics.json") == metrics
     assert (folder / "translations.txt").read_text(encoding="utf-8") == "".join(f"{text}\n" for text in texts)
+    bleu = metrics["scores"]["bleu"]
+    assert len(bleu.pop("sentence_statistics")["reference_lengths"].split()) == len(sources)
     assert metrics["scores"] == {
         name: {"score": score.score, "signature": score.signature}
         for name, score in score_translations(texts, sources, target_lang="xx").items()

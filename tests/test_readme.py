@@ -53,7 +53,7 @@ def run_hf_nat(line, monkeypatch):
 
 def test_first_command_is_early_and_the_page_is_short():
     lines = README.splitlines()
-    assert len(lines) <= 200
+    assert len(lines) <= 250
     assert lines.index("```bash") < 39
 
 
@@ -88,7 +88,7 @@ def test_path_from_corpus_to_student_and_the_code_blocks(tmp_path, monkeypatch, 
         run_hf_nat(line, monkeypatch)
     assert "Dry run: nothing was sent." in capsys.readouterr().out
     for code in blocks("python"):
-        exec(compile(code, "README.md", "exec"), {})
+        exec(compile(re.sub(r'"max_steps": \d+', '"max_steps": 3, "use_cpu": True', code), "README.md", "exec"), {})
 
 
 def test_checkpoint_block_runs_where_the_package_is_missing(tmp_path, monkeypatch):
@@ -97,7 +97,8 @@ def test_checkpoint_block_runs_where_the_package_is_missing(tmp_path, monkeypatc
     for line in commands():
         if line.startswith(("hf-nat toy", "hf-nat train", "hf-nat distill")):
             run_hf_nat(line, monkeypatch)
-    code = "import sys\nsys.modules['hf_nat'] = None\n" + blocks("python")[0]
+    (block,) = (block for block in blocks("python") if "AutoModelForSeq2SeqLM" in block)
+    code = "import sys\nsys.modules['hf_nat'] = None\n" + block
     subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"})
 
 

@@ -31,6 +31,7 @@ def is_feasible(num_labels: torch.Tensor, num_vertices: torch.Tensor) -> torch.T
     return (num_labels >= 2) & (num_labels <= num_vertices)
 
 
+@torch.compiler.disable
 def graph_log_likelihood(
     match: torch.Tensor, links: torch.Tensor, num_labels: torch.Tensor, num_vertices: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,6 +126,7 @@ def _posteriors(
     return posteriors, steps
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def best_path(
     match: torch.Tensor, links: torch.Tensor, num_labels: torch.Tensor, num_vertices: torch.Tensor

@@ -99,17 +99,19 @@ class CTCNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         sentences = state.select(torch.arange(0, len(state.tokens), state.beam_size, device=state.tokens.device))
         is_frame = content_mask(sentences.tokens.ne(config.pad_token_id))
         forbidden = [token for token in self._special_token_ids() if token != blank]
-        logits = self._logits(sentences, "word_logits", is_frame)
-        log_probs = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf")).log_softmax(1)
         shown: tuple[torch.Tensor, ...] = ()
         if state.beam_size == 1:
-            best, predicted = log_probs.max(dim=1)
+            members = zip(state.members, state.encoder_hidden_states, strict=True)
+            hidden_states = [member.canvas_states(state, states)[is_frame] for member, states in members]
+            predicted, log_probs = self._best_tokens(state.members, hidden_states, forbidden)
             frames = state.tokens.masked_scatter(is_frame, predicted)
-            scores = state.scores.masked_scatter(is_frame, best)
+            scores = state.scores.masked_scatter(is_frame, log_probs)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)
             shown = (frames,)
         else:
-            tokens, scores = self._search(log_probs, is_frame, state.beam_size)
+            logits = self._logits(sentences, "word_logits", is_frame)
+            logits = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf"))
+            tokens, scores = self._search(logits.log_softmax(dim=1), is_frame, state.beam_size)
         tokens, scores = end_canvas(tokens, scores, state.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
             state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=shown
