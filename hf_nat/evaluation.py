@@ -100,6 +100,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         ValueError: if a decoding option does not belong to the kind of model, or `output_dir` is missing for a model
             that is no local folder.
     """
+    folder = args.folder  # Where there is none, that is an error now.
     decoding = decoding or DecodingArguments()
     model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
@@ -114,9 +115,9 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     }
     if not process_state().is_main_process:
         return metrics
-    with atomic_path(args.folder / "translations.txt") as temporary:
+    with atomic_path(folder / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    write_json(args.folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     return metrics
 
 

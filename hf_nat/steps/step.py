@@ -52,6 +52,11 @@ class Step(ABC):
         """File of the record."""
         return self.folder / RECORD_FILE
 
+    @property
+    def remedy(self) -> str:
+        """What an error about the folder advises."""
+        return _REMEDY
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Arguments that decide about the bytes, as JSON can hold them."""
@@ -164,10 +169,12 @@ class Step(ABC):
         try:
             record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
         except ValueError as error:
-            raise ValueError(f"`{self.record_path}` must be the JSON record of a step: {error}. {_REMEDY}") from error
+            raise ValueError(
+                f"`{self.record_path}` must be the JSON record of a step: {error}. {self.remedy}"
+            ) from error
         if record["step"] != self.name:
             raise ValueError(
-                f"`{self.record_path}` must be of a {self.name} step, got a {record['step']} step. {_REMEDY}"
+                f"`{self.record_path}` must be of a {self.name} step, got a {record['step']} step. {self.remedy}"
             )
         return record
 
@@ -178,7 +185,7 @@ class Step(ABC):
                 if before.get(name) != now.get(name):
                     raise ValueError(
                         f"`{name}` must be the same in every run into {str(self.folder)!r}: it was "
-                        f"{before.get(name)!r}, got {now.get(name)!r}. {_REMEDY}"
+                        f"{before.get(name)!r}, got {now.get(name)!r}. {self.remedy}"
                     )
 
     def _require_empty(self) -> None:
@@ -186,7 +193,7 @@ class Step(ABC):
             raise ValueError(
                 f"`output_dir` must be new, empty, or hold the {self.record_path.name} of the same step, got "
                 f"{str(self.folder)!r} with {', '.join(found[:3])} and no {self.record_path.name}: something else, or "
-                f"made by a version before there were records. {_REMEDY}"
+                f"made by a version before there were records. {self.remedy}"
             )
 
     def _warn_of_versions(self, record: Mapping[str, Any]) -> None:
