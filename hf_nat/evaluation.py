@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .config import option
 from .data.arguments import CorpusArguments, first_rows
-from .decoding import DecodingArguments, load_model, translate
+from .decoding import DecodingArguments, translate
 from .metrics.sentence_statistics import bleu_record, sentence_statistics
 from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 from .processes import process_state
@@ -100,14 +100,15 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         ValueError: if a decoding option does not belong to the kind of model, or `output_dir` is missing for a model
             that is no local folder.
     """
-    model, tokenizer = load_model(args.model)
     decoding = decoding or DecodingArguments()
+    model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
     texts, measurements = measure(model, tokenizer, load_pairs(args), args, args.scoring, **generate_kwargs)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
-        "decoding": decoding.options(model) | {"max_batch_tokens": decoding.max_batch_tokens},
+        "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
+        **decoding.code_record(model, args.model),
         "num_processes": process_state().num_processes,
         "environment": environment(),
     }

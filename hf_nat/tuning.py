@@ -11,11 +11,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from .config import option
-from .decoding import DecodingArguments, load_model
+from .decoding import DecodingArguments
 from .evaluation import SplitArguments, load_pairs, measure
 from .metrics.translation import DEFAULT_METRICS
 from .processes import process_state
-from .utils import environment, read_json, write_json
+from .utils import check_record, environment, read_json, read_record, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -71,13 +71,15 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     folder = Path(args.model)
     if not folder.is_dir():
         raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
-    model, tokenizer = load_model(folder)
     decoding = decoding or DecodingArguments()
+    model, tokenizer = decoding.load_model(folder)
     knob = chosen_knob(args, model)
     values = chosen_values(knob, args.values, model, decoding)
     pairs = load_pairs(args)
     path = results_path(folder, knob)
-    report = read_json(path) if path.is_file() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
+    report = (
+        read_results(path) if path.is_file() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
+    )
     report |= {"split": args.split, "num_sentences": len(pairs)}
     generate_kwargs = decoding.generate_kwargs(model)
     for value in values:
@@ -103,6 +105,19 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
 def results_path(folder: str | Path, knob: str) -> Path:
     """Returns the file of a knob's results."""
     return Path(folder) / f"tune-{knob}.json"
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Reads the results of a knob.
+
+    Raises:
+        ValueError: if the file is damaged or something else.
+    """
+    number = (int, float)
+    report = read_record(path, {"knob": str, "metric": str, "results": list, "best": number})
+    for result in report["results"]:
+        check_record(result, {"value": number, "score": number}, f"Each of `results` of `{path}`")
+    return report
 
 
 def default_knob(model_class: Any) -> str | None:

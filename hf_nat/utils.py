@@ -8,7 +8,8 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from .files import atomic_folder, atomic_path
 __all__ = [
     "atomic_folder",
     "atomic_path",
-    "check_settings",
+    "check_record",
     "environment",
     "peak_memory_mb",
     "progress_bar",
     "read_json",
+    "read_record",
     "sha256_file",
     "write_json",
 ]
@@ -50,33 +52,40 @@ def read_json(path: str | Path) -> Any:
         raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
 
 
-def check_settings(folder: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuses to go on in a folder that was begun with other settings.
-
-    Args:
-        folder (`str` or `Path`): the folder, for the message.
-        found (`Mapping[str, Any]`): settings that the folder was begun with, as a JSON file holds them.
-        wanted (`Mapping[str, Any]`): settings of this run.
+def read_record(path: str | Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Reads a JSON file that holds an object, see `check_record`.
 
     Raises:
-        ValueError: naming the first setting that differs, with both values.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, or holds something else.
     """
-    before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
+    value = read_json(path)
+    check_record(value, kinds or {}, f"`{path}`")
+    return value
+
+
+def check_record(value: Any, kinds: Mapping[str, Any], place: str) -> None:
+    """Raises unless a value of a JSON file is an object whose keys have the types that are needed.
+
+    Args:
+        value: the value.
+        kinds (`Mapping[str, type or tuple of types]`): types of the values of keys; a key that is missing is None.
+        place (`str`): what the error names, with the file.
+
+    Raises:
+        ValueError: naming the first key that is wrong.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must hold a JSON object, got {textwrap.shorten(repr(value), 60)}.")
+    for key, kind in kinds.items():
+        found = value.get(key)
+        # A truth value is an int for Python.
+        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+            names = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
             raise ValueError(
-                f"`{name}` must be the same in every run into {str(folder)!r}: it was {before.get(name)!r}, got "
-                f"{now.get(name)!r}. Use another `output_dir`, or delete this one."
+                f"{place} must hold `{key}` as {names}, got {textwrap.shorten(repr(found), 60)}. The file is damaged, "
+                "or of something else."
             )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of nested dicts with dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def sha256_file(path: str | Path) -> str:

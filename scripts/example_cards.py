@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.config import load_config
+from hf_nat.data.pretrained import load_pretrained_model
 from hf_nat.models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.utils import read_json, write_json
@@ -63,7 +64,7 @@ def _model(config: str, *evaluations: Path) -> Path:
     folder = Path(training_args.output_dir)
     if model_args.init_from_teacher:
         _, model_class = ARCHITECTURES[model_args.model_type]
-        teacher = AutoModelForSeq2SeqLM.from_pretrained(model_args.init_from_teacher)
+        teacher = load_pretrained_model(model_args.init_from_teacher)
         model: PreTrainedModel = model_class.from_teacher(teacher)
     else:
         special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

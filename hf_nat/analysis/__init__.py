@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .comparison import MEASURES_FILE, AnalyzeArguments, analyze, measures_table, named_corpora
-from .measures import AlignedCorpus, MeasureArguments, measure_corpus
+from .comparison import MEASURES_FILE, AnalyzeArguments, analyze, measures_table, named_corpora, read_measures
+from .measures import AlignedCorpus, MeasureArguments, check_links, measure_corpus
 
 
 __all__ = [
@@ -12,7 +12,9 @@ __all__ = [
     "AnalyzeArguments",
     "MeasureArguments",
     "analyze",
+    "check_links",
     "measure_corpus",
     "measures_table",
     "named_corpora",
+    "read_measures",
 ]

@@ -19,7 +19,7 @@ from ..metrics import AmbiguousWord, ambiguous_words, num_chunks, reordering_chu
 from ..metrics.bootstrap import Bootstrap
 from ..metrics.corpus_differences import corpus_differences
 from ..reporting import Table, plot_bars, plot_densities, plot_points, write_report
-from ..utils import environment, peak_memory_mb, write_json
+from ..utils import check_record, environment, peak_memory_mb, read_record, write_json
 from .measures import AlignedCorpus, MeasureArguments, measure_corpus
 
 
@@ -157,6 +157,24 @@ def analyze(args: AnalyzeArguments) -> dict[str, Any]:
     write_report(
         folder, "analyze", args=args, table=measures_table(measures), measures=measures, details=details, **results
     )
+    return results
+
+
+def read_measures(path: str | Path) -> dict[str, Any]:
+    """Reads the `measures.json` that `analyze` left in a distilled corpus: the real one's measures, then its own.
+
+    Raises:
+        ValueError: if it is damaged or something else.
+    """
+    results = read_record(path, {"settings": dict, "corpora": list})
+    if len(results["corpora"]) != 2:
+        raise ValueError(
+            f"`corpora` of `{path}` must be the real corpus and the distilled one, got {len(results['corpora'])}."
+        )
+    number = (int, float)
+    kinds = {"name": str, "num_pairs": int, "num_links": int, "num_source_types": int, "complexity": number}
+    for row in results["corpora"]:
+        check_record(row, kinds, f"Each of `corpora` of `{path}`")
     return results
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,14 +88,10 @@ class AlignedCorpus:
                 self._write(side, (" ".join(tokens) for tokens in corpus_tokens(rows, lang, args.tokens)))
         if links_file is None and not self._path("links").is_file():
             self._align()
-        try:
+        with _fitting_links(self._links_file, name):
             self.counts = LexicalCounts.from_corpus(
                 self.sources(), self.targets(), self.links(), keep_rows=args.num_bootstrap > 0
             )
-        except ValueError as error:
-            raise ValueError(
-                f"`{self._links_file}` does not fit the corpus `{name}` (rows from 0): {error}"
-            ) from error
         self.complexity: Complexity = complexity(self.counts)
         self.seconds = time.perf_counter() - started
 
@@ -190,6 +187,32 @@ class AlignedCorpus:
             num_samples=self.args.num_bootstrap,
             seed=self.args.seed,
         )
+
+
+@contextmanager
+def _fitting_links(links_file: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"`{links_file}` does not fit the corpus `{name}` (rows from 0): {error}") from error
+
+
+def check_links(name: str, rows: Dataset, args: MeasureArguments, links_file: str) -> None:
+    """Raises unless a file holds links of the tokens of a corpus.
+
+    Args:
+        name (`str`): name of the corpus.
+        rows (`Dataset`): the corpus.
+        args (`MeasureArguments`): languages and tokens.
+        links_file (`str`): Pharaoh file of another aligner.
+
+    Raises:
+        OSError: if there is no such file.
+        ValueError: naming file and line, or row.
+    """
+    sources, targets = (corpus_tokens(rows, lang, args.tokens) for lang in (args.source_lang, args.target_lang))
+    with _fitting_links(links_file, name):
+        LexicalCounts.from_corpus(sources, targets, parse_links(read_lines(links_file), links_file))
 
 
 def measure_corpus(

@@ -15,6 +15,8 @@ from datasets import DatasetInfo, Features, SplitDict, SplitInfo
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from ..analysis import read_measures
+from ..distillation.manifest import check_manifest
 from .rendering import is_hub_id, is_unedited, languages, read_optional, read_required, render, sealed
 
 
@@ -121,10 +123,12 @@ def read_config(folder: Path, name: str, shards: str = "data/*.parquet") -> Corp
         ValueError: if there is no `manifest.json`, which is written when a distillation is complete.
     """
     manifest, measures, speed = CARD_SOURCES
+    made = read_required(folder, manifest, "Run the distillation to its end")
+    check_manifest(made, folder / manifest)
     return CorpusConfig(
         name,
-        read_required(folder, manifest, "Run the distillation to its end"),
-        read_optional(folder, measures),
+        made,
+        read_measures(folder / measures) if (folder / measures).is_file() else None,
         read_optional(folder, speed),
         tuple(sorted(folder.glob(shards))),
     )

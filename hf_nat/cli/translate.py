@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..config import load_config, option
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, load_model, translate_stream
+from ..decoding import DecodingArguments, translate_stream
 from ..files import open_output
 
 
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> None:
     is_dialogue = args.input == "-" and sys.stdin.isatty()
     window = args.window or (1 if is_dialogue else _WINDOW)
     with open_output(args.output, inputs=[args.input]) as output:
-        model, tokenizer = load_model(args.model)
+        model, tokenizer = decoding.load_model(args.model)
         translations = translate_stream(
             model,
             tokenizer,

@@ -18,8 +18,8 @@ __all__ = ["load_config", "option", "resolve"]
 
 
 def option(default: Any, help: str, aliases: Sequence[str] = ()) -> Any:
-    """Declares a key of a run: a dataclass field with a default, the line that `--help` prints, and other names of it
-    on the command line."""
+    """Declares a key of a run: a dataclass field with a default, the line that `--help` prints, and other names of it,
+    as they are written on a command line (`--name`)."""
     return dataclasses.field(default=default, metadata={"help": help, "aliases": list(aliases)})
 
 
@@ -81,6 +81,7 @@ def resolve(
     run.read_files(files)
     for name, value in (overrides or {}).items():
         key = run.key(name, "the overrides")
+        name = key.name
         run.values.pop(name, None)
         if value is None and takes(key.annotation, type(None)):
             run.values[name] = None
@@ -99,20 +100,25 @@ class _Run:
     def __init__(self, dataclass_types: Sequence[Any]):
         self.dataclass_types = dataclass_types
         self.keys = keys_of(dataclass_types)
+        self._aliases = {
+            alias.removeprefix("--").replace("-", "_"): key.name
+            for key in self.keys.values()
+            for alias in key.spellings
+        }
         self.values: dict[str, Any] = {}
 
     def read_files(self, files: Sequence[str | Path]) -> None:
         """Takes the keys of YAML files, in their order."""
         for file in files:
             for name, value, place in read_yaml(Path(expand_home(str(file)))):
-                self.key(name, place)
-                self.give(name, value, place)
+                self.give(self.key(name, place).name, value, place)
 
     def key(self, name: str, place: str) -> Key:
         """Returns a key by its name, for an error that names the place."""
-        if name not in self.keys:
+        known = self._aliases.get(name, name)
+        if known not in self.keys:
             raise ValueError(f"Unknown key {name!r} in {place}.{nearest(str(name), self.keys)}")
-        return self.keys[name]
+        return self.keys[known]
 
     def give(self, name: str, value: Any, place: str) -> None:
         """Sets a key to a value that is typed, or back to its default by a null."""

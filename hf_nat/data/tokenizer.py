@@ -7,8 +7,10 @@ from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
+
+from .pretrained import load_pretrained_tokenizer
 
 
 logger = logging.get_logger(__name__)
@@ -117,7 +119,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     )
 
 
-def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    path: str | Path,
+    revision: str | None = None,
+    *,
+    parameter: str = "tokenizer",
+    trust_remote_code: bool = False,
+) -> PreTrainedTokenizerBase:
     """Loads any tokenizer the way this package needs it: right padding, and every special token of a NAT model.
 
     A missing `<mask>` or `<s>` is added at the end of the vocabulary (a MarianTokenizer has neither), so a model with
@@ -126,14 +134,19 @@ def load_tokenizer(path: str | Path, revision: str | None = None) -> PreTrainedT
     Args:
         path (`str` or `Path`): folder of a saved tokenizer or model, or a Hub id.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
+        parameter (`str`, *optional*, defaults to `"tokenizer"`): name of the option that gave the path, for errors.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): execute Python files that came with it.
 
     Returns:
         `PreTrainedTokenizerBase`: the tokenizer.
 
     Raises:
-        ValueError: if the tokenizer has no pad or no EOS token.
+        OSError: if there is no such tokenizer.
+        ValueError: if a file is damaged, or the tokenizer has no pad or no EOS token.
     """
-    tokenizer = AutoTokenizer.from_pretrained(path, padding_side="right", revision=revision or "main")
+    tokenizer = load_pretrained_tokenizer(
+        path, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code
+    )
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
             raise ValueError(f"A translation tokenizer must have a `{name}`, got none in `{path}`.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .arguments import DecodingArguments
-from .loading import decoding_expert, load_model, set_languages
+from .arguments import DecodingArguments, LoadingArguments, require_between
+from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, token_batches
 from .translate import max_new_tokens, translate, translate_stream
 from .translations import Choose, Translation, to_texts, to_translations
@@ -13,13 +13,16 @@ __all__ = [
     "Choose",
     "DecodingArguments",
     "EncodedSources",
+    "LoadingArguments",
     "Translation",
+    "check_source_prefix",
     "decoding_expert",
     "encode_non_blank",
     "encode_sources",
     "load_model",
     "max_new_tokens",
     "max_source_length",
+    "require_between",
     "set_languages",
     "to_texts",
     "to_translations",

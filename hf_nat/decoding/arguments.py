@@ -3,21 +3,76 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from math import isfinite
+from pathlib import Path
 from typing import Any, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..config import option
+from ..data.pretrained import remote_code
 from ..models import NATPreTrainedModel
-from .loading import decoding_expert, load_model
+from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
+from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 
 
-@dataclass
-class DecodingArguments:
+@dataclass(frozen=True, kw_only=True)
+class LoadingArguments:
+    """How a model is loaded, and what it is told of the languages."""
+
+    source_prefix: str | None = option(None, "text put before every source: T5's task, or `>>deu<<` for Marian")
+    model_source_lang: str | None = option(
+        None, "multilingual model: its code of the source language (eng_Latn)", aliases=["--teacher_source_lang"]
+    )
+    model_target_lang: str | None = option(
+        None, "multilingual model: its code of the target language (deu_Latn)", aliases=["--teacher_target_lang"]
+    )
+    trust_remote_code: bool = option(False, "execute the Python files that a model of an unknown architecture brings")
+
+    def load_model(
+        self, path: str | Path, *, revision: str | None = None, parameter: str = "model"
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Loads a model and its tokenizer, set to the languages.
+
+        Args:
+            path (`str` or `Path`): folder of a checkpoint, or a Hub id.
+            revision (`str`, *optional*): branch, tag or commit on the Hub.
+            parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+
+        Raises:
+            OSError: as `load_model`.
+            ValueError: as `load_model` and `prepare`.
+        """
+        loaded = load_model(path, revision=revision, parameter=parameter, trust_remote_code=self.trust_remote_code)
+        self.prepare(*loaded)
+        return loaded
+
+    def prepare(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Sets a model and its tokenizer to the languages.
+
+        Raises:
+            ValueError: if the tokenizer has no such language, or the prefix names none that it knows.
+        """
+        set_languages(model, tokenizer, self.model_source_lang, self.model_target_lang)
+        check_source_prefix(tokenizer, self.source_prefix)
+
+    def code_record(self, model: PreTrainedModel, path: str | Path) -> dict[str, Any]:
+        """Returns, where the code of a model is trusted, an entry of a record that says which code that was."""
+        return {"remote_code": remote_code(model, path)} if self.trust_remote_code else {}
+
+    @property
+    def input_options(self) -> dict[str, str]:
+        """What the model is told of the languages, as a run records it; unset ones left out."""
+        names = ("source_prefix", "model_source_lang", "model_target_lang")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+@dataclass(frozen=True)
+class DecodingArguments(LoadingArguments):
     """How a model decodes: the options of `hf-nat translate` and `hf-nat evaluate`.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: if a number is out of its range.
     """
 
     max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
@@ -41,9 +96,14 @@ class DecodingArguments:
     ensemble: list[str] | None = option(None, "NAT model: further models whose probabilities are averaged with it")
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_tokens", "num_beams"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+        limits = {"max_batch_tokens": None, "max_iterations": MAX_ITERATIONS}
+        limits |= dict.fromkeys(("num_beams", "length_beam", "num_candidates", "num_samples"), MAX_BEAMS)
+        for name, limit in limits.items():
+            require_between(name, getattr(self, name), 1, limit)
+        for name in ("length_penalty", "latent_temperature", "eos_penalty", "max_length_ratio"):
+            value = getattr(self, name)
+            if value is not None and not isfinite(value):
+                raise ValueError(f"`{name}` must be a finite number, got {value}.")
 
     def options(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the options that bear on `model` as a run records them, unset ones left out.
@@ -52,8 +112,9 @@ class DecodingArguments:
             ValueError: if an option of the other kind of model is set, or there is no such expert.
         """
         expert = decoding_expert(model, self.expert)
-        at_options = ("max_batch_tokens", "num_beams", "length_penalty", "expert")
-        nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in at_options}
+        at_options = {"max_batch_tokens", "num_beams", "length_penalty", "expert"}
+        others = at_options | {field.name for field in fields(LoadingArguments)}
+        nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
         given = {key: value for key, value in nat_options.items() if value is not None}
         if isinstance(model, NATPreTrainedModel):
             if self.num_beams != 1:
@@ -68,12 +129,29 @@ class DecodingArguments:
         return beam | ({} if expert is None else {"expert": expert})
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Returns the arguments of `translate` for `model`; a re-ranking teacher and an ensemble are loaded."""
+        """Returns the arguments of `translate` for `model`; a re-ranking teacher and an ensemble are loaded.
+
+        Raises:
+            ValueError: as `options`, and if one of those models cannot work with `model`.
+        """
         kwargs = {"max_batch_tokens": self.max_batch_tokens, **self.options(model)}
+        if self.source_prefix is not None:
+            kwargs["source_prefix"] = self.source_prefix
+        trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if reranker := kwargs.pop("reranker", None):
-            kwargs["teacher"] = load_model(reranker)[0]
+            kwargs["teacher"] = load_model(reranker, parameter="reranker", **trust)[0]
+            cast(Any, model).require_teacher(kwargs["teacher"], "reranker")
         if ensemble := kwargs.pop("ensemble", None):
-            kwargs["ensemble"] = [load_model(member)[0] for member in ensemble]
+            kwargs["ensemble"] = [load_model(member, parameter="ensemble", **trust)[0] for member in ensemble]
+            cast(Any, model).require_ensemble(kwargs["ensemble"])
         if not isinstance(model, NATPreTrainedModel):
             kwargs["do_sample"] = False
         return kwargs
+
+
+def require_between(name: str, value: int | None, least: int, most: int | None = None) -> None:
+    """Raises ValueError unless a number, where it is given, lies between two bounds, these included."""
+    if value is not None and value < least:
+        raise ValueError(f"`{name}` must be >= {least}, got {value}.")
+    if value is not None and most is not None and value > most:
+        raise ValueError(f"`{name}` must be <= {most}, got {value}.")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.pretrained import load_pretrained_model, require_vocabulary
 from ..data.tokenizer import load_tokenizer
 from ..processes import process_state
+from .sources import encode_sources
 
 
 def load_model(
@@ -18,6 +21,8 @@ def load_model(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
     revision: str | None = None,
+    parameter: str = "model",
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a seq2seq model, a NAT model or any other of transformers, and its tokenizer, ready to translate.
 
@@ -26,12 +31,26 @@ def load_model(
         device (`str` or `torch.device`, *optional*): by default this process's accelerator, or the CPU.
         dtype (`str` or `torch.dtype`, *optional*): by default that of the saved weights.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): execute Python files that came with the model.
 
     Returns:
         `tuple[PreTrainedModel, PreTrainedTokenizerBase]`: the model in eval mode, and the tokenizer.
+
+    Raises:
+        OSError: if there is no such model, or a file of it is missing.
+        ValueError: if a file is damaged, a weight is not finite, the model asks for code that is not here, or its
+            tokenizer has tokens that it does not know.
     """
-    model = AutoModelForSeq2SeqLM.from_pretrained(path, dtype=dtype or "auto", revision=revision or "main")
-    return model.to(device or process_state().device).eval(), load_tokenizer(path, revision=revision)
+    options: dict[str, Any] = {
+        "revision": revision,
+        "parameter": parameter,
+        "trust_remote_code": trust_remote_code,
+    }
+    model = load_pretrained_model(path, dtype=dtype, **options)
+    tokenizer = load_tokenizer(path, **options)
+    require_vocabulary(model, tokenizer, parameter, path)
+    return model.to(device or process_state().device).eval(), tokenizer
 
 
 def set_languages(
@@ -72,8 +91,40 @@ def _language_id(tokenizer: PreTrainedTokenizerBase, lang: str) -> int:
     except KeyError:
         token_id = tokenizer.unk_token_id
     if token_id == tokenizer.unk_token_id:
-        raise ValueError(f"A language must be one that the teacher's tokenizer has, got {lang!r}. See its model card.")
+        codes = getattr(tokenizer, "lang_code_to_id", None) or tokenizer.extra_special_tokens
+        raise ValueError(
+            f"A language must be one that the model's tokenizer has, {_listed(sorted(map(str, codes)))}, got {lang!r}."
+        )
     return token_id
+
+
+def check_source_prefix(tokenizer: PreTrainedTokenizerBase, source_prefix: str | None) -> None:
+    """Raises unless a tokenizer knows every piece of a prefix, and a multilingual Marian model is told its target.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer.
+        source_prefix (`str`, *optional*): text put before every source.
+
+    Raises:
+        ValueError: naming the languages that the tokenizer knows, where it lists them.
+    """
+    codes: list[str] = sorted(getattr(tokenizer, "supported_language_codes", None) or ())
+    if codes and not (source_prefix or "").strip().startswith(tuple(codes)):
+        raise ValueError(
+            f"`source_prefix` must begin with the target language of this multilingual model, {_listed(codes)}, got "
+            f"{source_prefix!r}. Write for example `source_prefix: '{codes[0]} '`."
+        )
+    if source_prefix and tokenizer.unk_token_id in encode_sources(tokenizer, [source_prefix])[0]:
+        raise ValueError(
+            f"`source_prefix` must be text that the model's tokenizer knows, got {source_prefix!r}, of which it makes "
+            f"{tokenizer.unk_token}. See the model's card."
+        )
+
+
+def _listed(codes: Sequence[str]) -> str:
+    """The first of some codes, and how many there are."""
+    shown = ", ".join(codes[:30])
+    return f"one of {shown}" + (f" and {len(codes) - 30} more" if len(codes) > 30 else "")
 
 
 def decoding_expert(model: PreTrainedModel, expert: int | None = None) -> int | None:

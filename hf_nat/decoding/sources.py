@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..data.encoding import encode
+from ..data.encoding import encode, has_content
 from .translations import Translation
 
 
@@ -40,20 +40,30 @@ class EncodedSources:
 
 
 def encode_non_blank(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentences: Sequence[str]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    source_prefix: str | None = None,
 ) -> EncodedSources:
     """Encodes the sentences that are not blank, cut to the model's positions, with a warning that counts these.
+
+    Blank is what has no token of its text (`hf_nat.data.has_content`).
 
     Args:
         model (`PreTrainedModel`): a seq2seq model.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         sentences (`Sequence[str]`): source sentences.
+        source_prefix (`str`, *optional*): text put before every sentence that is not blank.
 
     Returns:
         [`EncodedSources`]: what to decode, and how to put the outputs in order.
     """
-    rows = [row for row, sentence in enumerate(sentences) if sentence.strip()]
-    input_ids = encode_sources(tokenizer, [sentences[row] for row in rows])
+    encoded = encode_sources(tokenizer, sentences)
+    rows = [row for row, present in enumerate(has_content(tokenizer, encoded)) if present]
+    input_ids = [encoded[row] for row in rows]
+    if source_prefix:
+        sentences = [f"{source_prefix}{sentence}" for sentence in sentences]
+        input_ids = encode_sources(tokenizer, [sentences[row] for row in rows])
     limit = max_source_length(model)
     cut = {i for i, ids in enumerate(input_ids) if limit is not None and len(ids) > limit}
     if cut:

@@ -40,6 +40,7 @@ def translate(
     shared: bool = False,
     choose: Choose | None = None,
     processors: Processors | None = None,
+    source_prefix: str | None = None,
     **generate_kwargs: Any,
 ) -> list[Translation]:
     """Translates sentences in batches of similar length; the result is in the order of the input.
@@ -64,6 +65,7 @@ def translate(
             first is.
         processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
             decodes them, for an autoregressive model.
+        source_prefix (`str`, *optional*): text put before every sentence that is not blank.
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
@@ -74,7 +76,9 @@ def translate(
     Raises:
         ValueError: if `max_batch_tokens` is below 1.
     """
-    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, choose, processors, generate_kwargs)
+    decoder = _Decoder(
+        model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs
+    )
     state = process_state() if shared else None
     disable = not progress or (state is not None and not state.is_main_process)
     with progress_bar(len(sentences), "Translating", disable=disable) as bar:
@@ -90,6 +94,7 @@ def translate_stream(
     max_batch_tokens: int = 4096,
     with_scores: bool = False,
     progress: bool = False,
+    source_prefix: str | None = None,
     **generate_kwargs: Any,
 ) -> Iterator[Translation]:
     """Translates a stream in its order, holding `window` sentences in memory at a time.
@@ -102,6 +107,7 @@ def translate_stream(
         max_batch_tokens (`int`, *optional*, defaults to 4096): as in `translate`.
         with_scores (`bool`, *optional*, defaults to `False`): as in `translate`.
         progress (`bool`, *optional*, defaults to `False`): as in `translate`.
+        source_prefix (`str`, *optional*): as in `translate`.
         generate_kwargs: as in `translate`.
 
     Returns:
@@ -114,7 +120,7 @@ def translate_stream(
         raise ValueError(f"`window` must be >= 1, got {window}.")
     total = len(lines) if isinstance(lines, Sized) else None
     remaining = iter(lines)
-    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, generate_kwargs)
+    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, source_prefix, generate_kwargs)
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
             yield from decoder.translate(chunk, bar)
@@ -130,6 +136,7 @@ class _Decoder:
     with_scores: bool
     choose: Choose | None
     processors: Processors | None
+    source_prefix: str | None
     generate_kwargs: dict[str, Any]
 
     def __post_init__(self) -> None:
@@ -138,7 +145,7 @@ class _Decoder:
 
     def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
-        sources = encode_non_blank(self.model, self.tokenizer, sentences)
+        sources = encode_non_blank(self.model, self.tokenizer, sentences, self.source_prefix)
         batches = token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens)
         if state is None:
             bar.update(len(sentences) - len(sources.rows))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, cast
 
-from ..decoding import DecodingArguments, load_model
+from ..decoding import DecodingArguments, LoadingArguments
 from ..models import NATPreTrainedModel
 from .page import render_traces
 from .trace import trace_student, trace_teacher
@@ -38,14 +39,16 @@ def build_demo(
         ValueError: if `model` is autoregressive or `teacher` is not.
     """
     gradio = import_gradio()
-    student, tokenizer = load_model(model)
+    decoding = decoding or DecodingArguments()
+    student, tokenizer = decoding.load_model(model)
     if not isinstance(student, NATPreTrainedModel):
         raise ValueError(
             f"`model` must be non-autoregressive, got a {type(student).__name__} at {model!r}. Give it as `teacher`."
         )
-    options = (decoding or DecodingArguments()).generate_kwargs(student)
+    options = decoding.generate_kwargs(student)
     options.pop("max_batch_tokens")
-    pair = None if teacher is None else load_model(teacher)
+    told = LoadingArguments(**{key.name: getattr(decoding, key.name) for key in fields(LoadingArguments)})
+    pair = None if teacher is None else told.load_model(teacher, parameter="teacher")
     if pair is not None and isinstance(pair[0], NATPreTrainedModel):
         raise ValueError(f"`teacher` must be autoregressive, got a {type(pair[0]).__name__} at {teacher!r}.")
 
@@ -54,7 +57,7 @@ def build_demo(
         if not sentence:
             raise gradio.Error("Type a sentence first.")
         student_trace = trace_student(student, tokenizer, sentence, **options | {"max_iterations": max_iterations})
-        teacher_trace = None if pair is None else trace_teacher(*pair, sentence)
+        teacher_trace = None if pair is None else trace_teacher(*pair, sentence, source_prefix=decoding.source_prefix)
         return render_traces(student_trace, teacher_trace, replay_seconds=replay_seconds)
 
     generation: Any = student.generation_config

@@ -107,7 +107,12 @@ class _Clock(BaseStreamer):
 
 
 def trace_student(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: str, **generate_kwargs: Any
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentence: str,
+    *,
+    source_prefix: str | None = None,
+    **generate_kwargs: Any,
 ) -> Trace:
     """Translates a sentence with a NAT model; of several candidates the chosen one is shown.
 
@@ -115,6 +120,7 @@ def trace_student(
         model (`PreTrainedModel`): a NAT model in evaluation mode.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         sentence (`str`): source sentence.
+        source_prefix (`str`, *optional*): text put before it.
         generate_kwargs: passed on to `generate` (`max_iterations`, `length_beam`, ...).
 
     Returns:
@@ -123,7 +129,7 @@ def trace_student(
     Raises:
         ValueError: if `generate` does not take an argument.
     """
-    encoded = encode_non_blank(model, tokenizer, [sentence])
+    encoded = encode_non_blank(model, tokenizer, [sentence], source_prefix)
     if not encoded.rows:
         return _BLANK
     output, clock, seconds = _timed(model, encoded, return_history=True, **generate_kwargs)
@@ -143,7 +149,12 @@ def trace_student(
 
 
 def trace_teacher(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: str, **generate_kwargs: Any
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentence: str,
+    *,
+    source_prefix: str | None = None,
+    **generate_kwargs: Any,
 ) -> Trace:
     """Translates a sentence greedily with an autoregressive model.
 
@@ -151,12 +162,13 @@ def trace_teacher(
         model (`PreTrainedModel`): a seq2seq model in evaluation mode.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         sentence (`str`): source sentence.
+        source_prefix (`str`, *optional*): text put before it.
         generate_kwargs: passed on to `generate`.
 
     Returns:
         [`Trace`]: a step for every token but EOS; empty for a blank sentence.
     """
-    encoded = encode_non_blank(model, tokenizer, [sentence])
+    encoded = encode_non_blank(model, tokenizer, [sentence], source_prefix)
     if not encoded.rows:
         return _BLANK
     # No `max_length`: that of the checkpoint would only bring a warning.

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from ..config import option
 from ..data.arguments import first_rows
+from ..decoding import LoadingArguments
 from .strategies import StrategyArguments
 
 
@@ -19,7 +20,7 @@ LONG_SOURCE = ("error", "real", "truncate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillArguments(StrategyArguments):
+class DistillArguments(StrategyArguments, LoadingArguments):
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
@@ -30,9 +31,6 @@ class DistillArguments(StrategyArguments):
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
     teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
-    teacher_source_lang: str | None = option(None, "multilingual teacher: its code of the source language (eng_Latn)")
-    teacher_target_lang: str | None = option(None, "multilingual teacher: its code of the target language (deu_Latn)")
-    source_prefix: str | None = option(None, "text put before every source: T5's task, or `>>deu<<` for Marian")
     backend: str = option("torch", "what decodes: torch, or ct2 (CTranslate2), faster for MarianMT teachers")
     compute_type: str = option("float32", f"ct2: precision, one of {', '.join(COMPUTE_TYPES)}")
     train_split: str = option("train", "split whose targets the teacher writes")
@@ -82,11 +80,10 @@ class DistillArguments(StrategyArguments):
 
     def settings(self) -> dict[str, Any]:
         """Returns what the rows depend on beside teacher and corpus, as the manifest records it."""
-        prefix = {} if self.source_prefix is None else {"source_prefix": self.source_prefix}
         backend = {} if self.backend == "torch" else {"backend": self.backend, "compute_type": self.compute_type}
         kept = ("strategy", "long_source", "max_batch_tokens", "shard_size", "seed")
         return {
             **self.languages,
             **{name: getattr(self, name) for name in kept},
-            "decoding": {**self.decoding_parameters(), **prefix, **backend},
+            "decoding": {**self.decoding_parameters(), **self.input_options, **backend},
         }

@@ -14,10 +14,10 @@ from datasets import Dataset
 
 from ..config import option
 from ..data import tokenize, tokenizer_checksum
-from ..utils import atomic_folder, progress_bar, read_json, sha256_file, write_json
+from ..utils import atomic_folder, progress_bar, read_record, sha256_file, write_json
 from .checksums import recorded_checksums
 from .flags import FLAGS
-from .manifest import shard_entries
+from .manifest import check_manifest, shard_entries
 from .shards import Shard, without_datasets_bars
 
 
@@ -153,7 +153,7 @@ def read_manifest(corpus: Path) -> dict[str, Any]:
     """Reads the manifest of a distilled corpus.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or it is damaged.
     """
     path = corpus / "manifest.json"
     if not path.is_file():
@@ -161,7 +161,9 @@ def read_manifest(corpus: Path) -> dict[str, Any]:
             f"`corpus` must be a folder with a manifest.json, got {str(corpus)!r} without one. Run `hf-nat distill` "
             "to its end."
         )
-    return read_json(path)
+    manifest = read_record(path, {"shards": dict})
+    check_manifest(manifest, path)
+    return manifest
 
 
 def is_sound(folder: Path) -> bool:

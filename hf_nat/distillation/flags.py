@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..data import is_blank
+
 
 # One side may have so many tokens more than twice those of the other: short sentences vary freely.
 LENGTH_SLACK = 5
@@ -25,7 +27,7 @@ def row_flags(
     """Names what is suspicious about a teacher's output.
 
     Args:
-        source (`str`): the source sentence.
+        source (`str`): the source sentence, empty where the teacher's tokenizer has no token of it.
         output (`str`): the teacher's translation.
         num_source_tokens (`int`): tokens of the source; EOS and what else a tokenizer adds not counted.
         num_output_tokens (`int`): tokens of the output; EOS and a forced language code not counted.
@@ -35,14 +37,14 @@ def row_flags(
 
     Returns:
         `list[str]`: out of `FLAGS`, in their order:
-            - `empty_source`: nothing but blanks to translate;
-            - `empty_output`: nothing but blanks as its translation;
+            - `empty_source`: nothing to translate but blanks and invisible characters;
+            - `empty_output`: nothing else as its translation;
             - `truncated`: as given;
             - `length_ratio`: the longer side has more than 2 * shorter + 5 tokens, neither being empty;
             - `looping`: the output repeats a string four times in a row, and the source does not;
             - `kept_real`: as given; then there is no output that could be cut, out of proportion or looping.
     """
-    is_empty = {"source": not source.strip(), "output": not output.strip()}
+    is_empty = {"source": is_blank(source), "output": is_blank(output)}
     shorter, longer = sorted((num_source_tokens, num_output_tokens))
     present = {
         "empty_source": is_empty["source"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..utils import write_json
+from ..utils import check_record, write_json
 from .arguments import DistillArguments
 from .checksums import CHECKSUM_DIR
 from .flags import FLAGS
@@ -31,6 +32,28 @@ def teacher_identity(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
         "teacher_generation_config": {k: v for k, v in generation_config.items() if k not in _NO_DECODING_SETTINGS},
         "tokenizer_sha256": _tokenizer_sha256(tokenizer),
     }
+
+
+def check_manifest(manifest: Any, path: str | Path) -> None:
+    """Raises unless a value is the manifest of a distilled corpus.
+
+    Args:
+        manifest: what the file holds.
+        path (`str` or `Path`): the file, for the error.
+
+    Raises:
+        ValueError: naming the key that is wrong.
+    """
+    text_or_none = (str, type(None))
+    kinds = dict.fromkeys(("teacher", "corpus", "strategy", "source_lang", "target_lang"), str)
+    check_record(manifest, {**kinds, **dict.fromkeys(("config_name", "license"), text_or_none)}, f"`{path}`")
+    check_record(manifest, dict.fromkeys(("decoding", "counts"), dict), f"`{path}`")
+    counts, shards = manifest["counts"], manifest.get("shards", {})
+    check_record(counts, dict.fromkeys(("train", *counts), int), f"`counts` of `{path}`")
+    check_record(shards, dict.fromkeys(shards, str), f"`shards` of `{path}`")
+    for name in shards:
+        if not re.fullmatch(r"data/[^/]+\.parquet", name):
+            raise ValueError(f"`shards` of `{path}` must be files as data/NAME.parquet, got {name!r}.")
 
 
 def remove_leftovers(output_dir: Path) -> None:

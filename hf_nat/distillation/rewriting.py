@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data import has_content
 from ..decoding import encode_sources, max_source_length
 from .arguments import DistillArguments
 from .backends import Backend
@@ -43,7 +44,7 @@ class Rewriter:
             start (`int`): number of the shard's first row in the split.
         """
         args = self.args
-        sources = teacher_sources(args, translations)
+        sources = teacher_sources(self.tokenizer, args, translations)
         real_targets = [pair[args.target_lang] for pair in translations]
         encoded, limit = encode_sources(self.tokenizer, sources), max_source_length(self.teacher)
         too_long = [limit is not None and len(ids) > limit for ids in encoded]
@@ -58,14 +59,16 @@ class Rewriter:
         ]
         flags = [
             row_flags(
-                pair[args.source_lang],
+                pair[args.source_lang] if source else "",
                 text,
                 num_source_tokens=len(ids) - num_added,
                 num_output_tokens=output.num_tokens,
                 truncated=output.truncated,
                 kept_real=keeps,
             )
-            for pair, text, ids, output, keeps in zip(translations, texts, encoded, outputs, keeps_real, strict=True)
+            for pair, source, text, ids, output, keeps in zip(
+                translations, sources, texts, encoded, outputs, keeps_real, strict=True
+            )
         ]
         return {
             "id": [start + index for index in indices],
@@ -88,7 +91,9 @@ class Rewriter:
         if limit is None:
             return
         for batch in rows.select_columns("translation").iter(batch_size=1000):
-            for ids in encode_sources(self.tokenizer, teacher_sources(self.args, batch["translation"])):
+            for ids in encode_sources(
+                self.tokenizer, teacher_sources(self.tokenizer, self.args, batch["translation"])
+            ):
                 if len(ids) > limit:
                     raise ValueError(
                         f"Every source must have at most {limit} tokens, the teacher's positions, under "
@@ -119,8 +124,9 @@ class RealRows:
         }
 
 
-def teacher_sources(args: DistillArguments, translations: Pairs) -> list[str]:
-    """Returns the sources as the teacher gets them; a blank one stays blank."""
+def teacher_sources(tokenizer: PreTrainedTokenizerBase, args: DistillArguments, translations: Pairs) -> list[str]:
+    """Returns the sources as the teacher gets them; one of which its tokenizer sees nothing is empty."""
     prefix = args.source_prefix or ""
-    sources = (pair[args.source_lang] for pair in translations)
-    return [f"{prefix}{source}" if source.strip() else "" for source in sources]
+    sources = [pair[args.source_lang] for pair in translations]
+    present = has_content(tokenizer, encode_sources(tokenizer, sources))
+    return [f"{prefix}{source}" if is_text else "" for source, is_text in zip(sources, present, strict=True)]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from math import isfinite
 from typing import Any
 
 from transformers import LogitsProcessorList
 
 from ..config import option
 from ..data.arguments import CorpusArguments
+from ..decoding import require_between
 from ..languages import find_language
+from ..models.generation_nat import MAX_BEAMS
 from .sampling import RowSampler
 
 
@@ -20,7 +23,7 @@ class StrategyArguments(CorpusArguments):
     """By which strategy a teacher decodes the sources of a corpus.
 
     Raises:
-        ValueError: if the strategy is unknown, a size is below 1, or a beam has fewer outputs than candidates.
+        ValueError: if the strategy is unknown, a number out of its range, or a beam has fewer outputs than candidates.
     """
 
     strategy: str = option("beam", "how the teacher decodes: beam, greedy, interpolation, sampling or top-k")
@@ -36,9 +39,12 @@ class StrategyArguments(CorpusArguments):
         super().__post_init__()
         if self.strategy not in STRATEGIES:
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
-        for name in ("num_beams", "top_k", "num_candidates", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+        for name, limit in {"num_beams": MAX_BEAMS, "num_candidates": MAX_BEAMS}.items():
+            require_between(name, getattr(self, name), 1, limit)
+        for name in ("top_k", "max_new_tokens"):
+            require_between(name, getattr(self, name), 1)
+        if not isfinite(self.length_penalty):
+            raise ValueError(f"`length_penalty` must be a finite number, got {self.length_penalty}.")
         if self.strategy == "interpolation" and self.num_candidates > self.num_beams:
             raise ValueError(
                 f"`num_candidates` must be <= `num_beams`, got {self.num_candidates} and {self.num_beams}."

@@ -20,6 +20,19 @@ def content_mask(target_mask: torch.Tensor) -> torch.Tensor:
     return target_mask & following
 
 
+def require_right_padding(attention_mask: torch.Tensor) -> None:
+    """Raises an error if there is padding before a token: positions count from the left.
+
+    Args:
+        attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at tokens.
+
+    Raises:
+        ValueError: if a row has a 0 before a 1.
+    """
+    if attention_mask.dim() == 2 and bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
+        raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
+
+
 def mask_canvas(lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pad_token_id: int) -> torch.Tensor:
     """Builds canvases whose content is all masks.
 

@@ -77,7 +77,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")

@@ -87,7 +87,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
         source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         shares = {}

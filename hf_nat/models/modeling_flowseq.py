@@ -128,7 +128,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         if labels is not None:
             is_token = labels.ne(-100)
         elif decoder_input_ids is not None:

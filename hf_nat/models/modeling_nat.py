@@ -4,6 +4,7 @@ Dimension letters: B batch, S source, T target, D model, M length bins, V vocabu
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from .canvas import require_right_padding
 from .configuration_nat import NATConfig
 from .glancing import Glancing
 from .losses import linear_cross_entropy, token_weights
@@ -139,9 +141,21 @@ class NATPreTrainedModel(PreTrainedModel):
             module.reset()
 
     def _canvas(
-        self, decoder_input_ids: torch.Tensor | None, decoder_attention_mask: torch.Tensor | None
+        self,
+        decoder_input_ids: torch.Tensor | None,
+        decoder_attention_mask: torch.Tensor | None,
+        others: Mapping[str, Any],
     ) -> torch.Tensor | None:
-        """Puts padding where a mask `[B, T]` is 0 on the canvas `[B, T]` that it belongs to."""
+        """Puts padding where a mask `[B, T]` is 0 on the canvas `[B, T]` that it belongs to.
+
+        A canvas of embeddings among the `others` arguments of `forward` is refused: its masks and its padding, which
+        every architecture looks for, could not be told.
+        """
+        if others.get("decoder_inputs_embeds") is not None:
+            raise ValueError(
+                f"`decoder_inputs_embeds` must be left out for {type(self).__name__}, whose canvas is made of tokens. "
+                "Use `decoder_input_ids`."
+            )
         if decoder_attention_mask is None:
             return decoder_input_ids
         if decoder_input_ids is None:
@@ -376,11 +390,18 @@ class NATModel(NATPreTrainedModel):
         attention_mask: torch.Tensor | None,
         inputs_embeds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Returns the attention mask, by default 1 at every token but padding (at every embedding)."""
+        """Returns the attention mask, by default 1 at every token but padding (at every embedding).
+
+        Raises:
+            ValueError: if nothing is given, or there is padding before a token. On an accelerator, where looking would
+                stop the queue, that is not seen.
+        """
+        if attention_mask is None and input_ids is not None:
+            attention_mask = input_ids.ne(self.config.pad_token_id).long()
         if attention_mask is not None:
+            if attention_mask.device.type == "cpu" and not torch.compiler.is_compiling():
+                require_right_padding(attention_mask)
             return attention_mask
-        if input_ids is not None:
-            return input_ids.ne(self.config.pad_token_id).long()
         if inputs_embeds is not None:
             return torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         raise ValueError("One of `input_ids`, `inputs_embeds` and `attention_mask` must be given, got none.")

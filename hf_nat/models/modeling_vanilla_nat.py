@@ -89,7 +89,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask)
+        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
         source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         selected = None if labels is None else labels.ne(-100)
@@ -158,5 +158,5 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         """
         masked = state.tokens.eq(self.config.mask_token_id)
         logits = self._logits(state, "word_logits", masked)
-        tokens, scores = self._predict(logits, masked, state.tokens, state.scores)
+        tokens, scores = self._predict(logits, masked, state.tokens, state.scores, state.with_scores)
         return dataclasses.replace(state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished))

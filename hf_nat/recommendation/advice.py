@@ -9,11 +9,11 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora
+from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
 from ..config import option
 from ..reporting import Table, plot_points, write_report
 from ..steps import Analyze
-from ..utils import environment, read_json, write_json
+from ..utils import check_record, environment, read_record, write_json
 from .paper_students import place_student
 from .proxies import SIGNIFICANCE, train_proxies
 from .rule import CONFIDENCES, Candidate, Recommendation, recommend
@@ -142,8 +142,10 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
                 **_how_to_measure(args, [path for path in paths.values() if path.is_file()]),
             )
         ).run()
-    measures = {name: read_json(path) for name, path in paths.items()}
+    measures = {name: read_measures(path) for name, path in paths.items()}
     for name, results in measures.items():
+        kinds = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)
+        check_record(results["settings"], kinds | {"distilled_links": list}, f"`settings` of `{paths[name]}`")
         _require_current(args.folders[name], results)
     return measures
 
@@ -151,7 +153,7 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
 def _how_to_measure(args: RecommendArguments, existing: list[Path]) -> dict[str, Any]:
     """Chooses how candidates are measured: as the others were, or by their languages and `args.tokens`."""
     if existing:
-        settings = read_json(existing[0])["settings"]
+        settings = read_measures(existing[0])["settings"]
         return {key: settings[key] for key in _HOW_MEASURED}
     folder = next(iter(args.folders.values()))
     manifest = Path(folder) / "manifest.json"
@@ -159,7 +161,7 @@ def _how_to_measure(args: RecommendArguments, existing: list[Path]) -> dict[str,
         raise ValueError(
             f"A candidate must have a manifest.json to be measured, got none in {folder!r}. Run `hf-nat analyze`."
         )
-    languages = read_json(manifest)
+    languages = read_record(manifest, dict.fromkeys(("source_lang", "target_lang"), str))
     return {"tokens": args.tokens} | {key: languages[key] for key in ("source_lang", "target_lang")}
 
 
@@ -168,7 +170,7 @@ def _require_current(folder: str, results: Mapping[str, Any]) -> None:
     manifest = Path(folder) / "manifest.json"
     if not manifest.is_file():
         return
-    counted, measured = read_json(manifest)["counts"], results["corpora"][1]["num_pairs"]
+    counted, measured = read_record(manifest, {"counts": dict})["counts"], results["corpora"][1]["num_pairs"]
     if counted.get(results["settings"]["split"], measured) != measured:
         raise ValueError(
             f"{MEASURES_FILE} must be of the corpus beside it, got {measured} rows for {counted} in {folder!r}. "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers import AutoModelForSeq2SeqLM, PreTrainedConfig
 
+from ..data.pretrained import load_pretrained_config
 from ..steps import Train
 from ..training.model import model_config
 
@@ -42,7 +43,9 @@ def load_student(student: str) -> StudentModel:
         ValueError: for an unknown key, architecture or size.
         OSError: if there is no such file, folder or repository.
     """
-    config = _config_of_yaml(student) if is_training_yaml(student) else AutoConfig.from_pretrained(student)
+    config = (
+        _config_of_yaml(student) if is_training_yaml(student) else load_pretrained_config(student, parameter="student")
+    )
     with torch.device("meta"):
         model = AutoModelForSeq2SeqLM.from_config(config)
     return StudentModel(config.model_type, model.num_parameters(exclude_embeddings=True))

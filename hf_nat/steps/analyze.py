@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze
+from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links
 from ..cards import write_corpus_card
-from ..data import tokenizer_checksum
+from ..data import tokenize, tokenizer_checksum
 from ..processes import process_state
 from ..utils import read_json, sha256_file
 from .fingerprints import corpus_fingerprint
@@ -47,6 +47,13 @@ class Analyze(Step):
             "links": {name: file and sha256_file(file) for name, file in args.links.items()},
             "tokenizer": tokenizer_checksum(args.tokens),
         }
+
+    def prepare(self) -> None:
+        # Better now than after the first corpora.
+        next(tokenize([], self.args.tokens, self.args.source_lang), None)
+        for name, file in self.args.links.items():
+            if file is not None:
+                check_links(name, self.args.load(name), self.args, file)
 
     def is_whole(self) -> bool:
         folders = [self.folder, *self.args.distilled_folders()]

@@ -11,7 +11,8 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..cards import write_corpus_card
-from ..decoding import decoding_expert, load_model, set_languages
+from ..data.pretrained import require_vocabulary
+from ..decoding import decoding_expert
 from ..distillation import DistillArguments, write_distilled_corpus
 from ..distillation.backends import load_backend
 from ..distillation.distill import is_written
@@ -43,8 +44,11 @@ class Distill(Step):
     def _teacher(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Teacher and tokenizer, set to the languages of the arguments."""
         args = self.args
-        teacher, tokenizer = self.loaded or load_model(args.teacher, revision=args.teacher_revision)
-        set_languages(teacher, tokenizer, args.teacher_source_lang, args.teacher_target_lang)
+        if self.loaded is None:
+            return args.load_model(args.teacher, revision=args.teacher_revision, parameter="teacher")
+        teacher, tokenizer = self.loaded
+        require_vocabulary(teacher, tokenizer, "teacher", args.teacher)
+        args.prepare(teacher, tokenizer)
         return teacher.eval(), tokenizer
 
     @cached_property
@@ -68,6 +72,7 @@ class Distill(Step):
         languages = self.args.languages
         return {
             **teacher_identity(*self._teacher),
+            **self.args.code_record(self._teacher[0], self.args.teacher),
             "corpus_sha256": {split: corpus_fingerprint(rows, **languages) for split, rows in self._splits.items()},
             "counts": {split: len(rows) for split, rows in self._splits.items()},
         }

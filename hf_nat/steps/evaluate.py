@@ -42,7 +42,7 @@ class Evaluate(Step):
     def inputs(self) -> dict[str, Any]:
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
         return {
-            "model": model_fingerprint(self.args.model),
+            "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
             **decoding_inputs(self.decoding),
@@ -67,10 +67,17 @@ class Evaluate(Step):
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the options of decoding that are set, without the models among them."""
     given = {name: value for name, value in vars(decoding).items() if value is not None}
-    return {"decoding": {name: value for name, value in given.items() if name not in ("reranker", "ensemble")}}
+    others = ("reranker", "ensemble", "trust_remote_code")
+    return {"decoding": {name: value for name, value in given.items() if name not in others}}
 
 
 def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the fingerprints of the further models that take part in decoding."""
-    ensemble = [model_fingerprint(member) for member in decoding.ensemble or ()]
-    return {"reranker": optional_model(decoding.reranker), "ensemble": ensemble}
+    trust = decoding.trust_remote_code
+    return {
+        "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
+        "ensemble": [
+            model_fingerprint(member, parameter="ensemble", trust_remote_code=trust)
+            for member in decoding.ensemble or ()
+        ],
+    }

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import AutoConfig
 
+from ..data.pretrained import load_pretrained_config
 from ..utils import read_json, sha256_file
 
 
@@ -45,19 +45,31 @@ def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, column
     return digest.hexdigest()
 
 
-def model_fingerprint(model: str | Path, revision: str | None = None, *, but_for: str | None = None) -> dict[str, Any]:
+def model_fingerprint(
+    model: str | Path,
+    revision: str | None = None,
+    *,
+    but_for: str | None = None,
+    parameter: str = "model",
+    trust_remote_code: bool = False,
+) -> dict[str, Any]:
     """Returns what a checkpoint's outputs depend on: the SHA-256 of each of its files, or its commit on the Hub.
 
     Args:
         model (`str` or `Path`): folder or Hub id.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         but_for (`str`, *optional*): key of `generation_config.json` that does not count.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the model, for errors.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): its Python files are executed, and count.
     """
     folder = Path(model)
     if not folder.is_dir():
-        config = AutoConfig.from_pretrained(str(model), revision=revision or "main", trust_remote_code=False)
+        config = load_pretrained_config(
+            model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code
+        )
         return {"commit": getattr(config, "_commit_hash", None)}
-    paths = {path for pattern in _MODEL_FILES for path in folder.glob(pattern) if path.name not in _NO_WEIGHTS}
+    patterns = (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ()))
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.name not in _NO_WEIGHTS}
     files = {path.name: sha256_file(path) for path in sorted(paths)}
     if but_for is not None and "generation_config.json" in files:
         settings = read_json(folder / "generation_config.json")
@@ -66,6 +78,6 @@ def model_fingerprint(model: str | Path, revision: str | None = None, *, but_for
     return files
 
 
-def optional_model(model: str | None) -> dict[str, Any] | None:
+def optional_model(model: str | None, **options: Any) -> dict[str, Any] | None:
     """Returns `model_fingerprint`, None where there is no model."""
-    return None if model is None else model_fingerprint(model)
+    return None if model is None else model_fingerprint(model, **options)

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging
 
 from ..processes import main_process_decides, process_state
-from ..utils import environment, read_json, write_json
+from ..utils import environment, read_record, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -67,9 +67,18 @@ class Step(ABC):
     def work(self) -> None:
         """Does the work, from where a killed run stopped; all processes call it."""
 
-    def strangers(self) -> list[str]:
-        """Names of files that are no one else's once the step has begun, and must not be there before."""
-        return sorted(path.name for path in self.folder.glob("*") if not path.name.startswith("."))
+    def contents(self) -> list[str]:
+        """Names of what is in the folder and bears on the step; before it has begun there must be none."""
+        return sorted(
+            path.name for path in self.folder.glob("*") if not path.name.startswith(".") and path != self.record_path
+        )
+
+    def made(self) -> list[str]:
+        """Names of what a run has made that binds: without any, the folder is free for another run of the step."""
+        return self.contents()
+
+    def discard(self) -> None:  # noqa: B027 - not every step leaves something
+        """Removes what a run left that made no result, on the main process."""
 
     def is_whole(self) -> bool:
         """Tells, of a finished step, whether everything that it made is still there."""
@@ -85,7 +94,7 @@ class Step(ABC):
             ValueError: naming the setting that differs, with both values and the remedy.
         """
         record = self._record()
-        if record is not None:
+        if record is not None and (record["finished"] or self.made()):
             self._compare(record, {"settings": self.settings()})
 
     def run(self) -> Path:
@@ -111,13 +120,16 @@ class Step(ABC):
                 return self.folder
             self.prepare()
             if state.is_main_process:
+                if not self.made():
+                    self.discard()
                 self._write_record(identity, finished=False)
             state.wait_for_everyone()
             try:
                 self.work()
             except Exception:
-                if state.is_main_process and not self._others():
-                    self.record_path.unlink()  # Nothing was made: what is wrong can be mended and run again here.
+                if state.is_main_process and not self.made():
+                    self.discard()  # What is wrong can be mended and run again here.
+                    self.record_path.unlink()
                 raise
             state.wait_for_everyone()
             if state.is_main_process:
@@ -136,10 +148,12 @@ class Step(ABC):
         return record["finished"] and self.is_whole()
 
     def _own_record(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Returns the record of this step, None in a new folder; anything else is an error."""
+        """Returns the record of this step, None in a free folder; anything else is an error."""
         record = self._record()
         if record is None:
             self._require_empty()
+        elif not record["finished"] and not self.made():
+            return None
         else:
             self._compare(record, identity)
         return record
@@ -148,15 +162,14 @@ class Step(ABC):
         if not self.record_path.is_file():
             return None
         try:
-            record = read_json(self.record_path)
-            is_record = {"step", "settings", "inputs", "finished"} <= record.keys()
-        except (ValueError, AttributeError) as error:
+            record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
+        except ValueError as error:
             raise ValueError(f"`{self.record_path}` must be the JSON record of a step: {error}. {_REMEDY}") from error
-        if not is_record or record["step"] != self.name:
-            found = f"a {record['step']} step" if is_record else "no record of a step"
-            raise ValueError(f"`{self.record_path}` must be of a {self.name} step, got {found}. {_REMEDY}")
-        # A run that failed before it made anything binds nobody.
-        return record if record["finished"] or self._others() else None
+        if record["step"] != self.name:
+            raise ValueError(
+                f"`{self.record_path}` must be of a {self.name} step, got a {record['step']} step. {_REMEDY}"
+            )
+        return record
 
     def _compare(self, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         for part, wanted in identity.items():
@@ -168,11 +181,8 @@ class Step(ABC):
                         f"{before.get(name)!r}, got {now.get(name)!r}. {_REMEDY}"
                     )
 
-    def _others(self) -> list[str]:
-        return [name for name in self.strangers() if name != self.record_path.name]
-
     def _require_empty(self) -> None:
-        if found := self._others():
+        if found := self.contents():
             raise ValueError(
                 f"`output_dir` must be new, empty, or hold the {self.record_path.name} of the same step, got "
                 f"{str(self.folder)!r} with {', '.join(found[:3])} and no {self.record_path.name}: something else, or "

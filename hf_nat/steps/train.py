@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
-from transformers.utils import SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..cards import write_model_card
 from ..config import resolve
 from ..processes import process_state
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.model import model_config
-from ..training.run import train
+from ..training.run import require_validation, train
 from .fingerprints import corpus_fingerprint, optional_model
 from .step import Step
 
+
+logger = logging.get_logger(__name__)
 
 # Keys of a run that do not bear on its bytes: places, names, logs, the Hub. What has other names lies in `inputs`.
 _NO_SETTINGS = {
@@ -27,9 +30,12 @@ _NO_SETTINGS = {
     *("run_name", "project", "report_to", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("logging_dir", "logging_first_step", "logging_steps", "logging_strategy", "logging_nan_inf_filter"),
     *("include_num_input_tokens_seen", "skip_memory_metrics", "dataloader_pin_memory", "deepspeed", "debug"),
-    *("train_split", "validation_split"),
+    *("train_split", "validation_split", "validation_corpus"),
 }
 _NO_PREFIXES = ("hub_", "push_to_hub", "trackio_", "dataloader_", "ddp_", "torch_compile", "fsdp", "accelerator_")
+
+# What a run writes before its first update; without an update it is made anew.
+_BEFORE_TRAINING = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "run.json")
 
 
 @dataclass(frozen=True)
@@ -73,27 +79,47 @@ class Train(Step):
         }
 
     def inputs(self) -> dict[str, Any]:
+        return self._inputs
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
         splits = zip(("train", "validation"), self.data.load_splits(), strict=True)
         return {
-            "corpus": {name: corpus_fingerprint(rows, **self.data.languages) for name, rows in splits},
-            "tokenizer": optional_model(self.data.tokenizer),
-            "init_from_teacher": optional_model(self.model.init_from_teacher),
-            "init_from": optional_model(self.model.init_from),
+            "corpus": {
+                name: None if rows is None else corpus_fingerprint(rows, **self.data.languages)
+                for name, rows in splits
+            },
+            "tokenizer": optional_model(self.data.tokenizer, parameter="tokenizer"),
+            "init_from_teacher": optional_model(self.model.init_from_teacher, parameter="init_from_teacher"),
+            "init_from": optional_model(self.model.init_from, parameter="init_from"),
             "num_processes": process_state().num_processes,
         }
 
     def is_whole(self) -> bool:
         return (self.folder / "metrics.json").is_file() and (self.folder / SAFE_WEIGHTS_NAME).is_file()
 
+    def made(self) -> list[str]:
+        return [name for name in self.contents() if name not in _BEFORE_TRAINING]
+
+    def discard(self) -> None:
+        for name in _BEFORE_TRAINING:
+            (self.folder / name).unlink(missing_ok=True)
+
     def prepare(self) -> None:
-        # Better now than in an hour: a model that there is not, a row that it has no positions for.
-        positions = getattr(model_config(self.model), "max_position_embeddings", None)
-        for name in ("max_source_length", "max_target_length"):
-            if positions is not None and getattr(self.data, name) > positions:
-                raise ValueError(
-                    f"`{name}` must be <= the {positions} positions of the model, got {getattr(self.data, name)}. "
-                    "Lower it, or raise `max_position_embeddings` in `model_config`."
-                )
+        require_validation(self.data, self.training)
+        checkpoint = self.training.resume_from_checkpoint
+        if checkpoint not in (None, "last") and not Path(checkpoint).is_dir():
+            raise FileNotFoundError(
+                "`resume_from_checkpoint` must be the folder of a checkpoint, or `last`, but there is no "
+                f"`{checkpoint}`."
+            )
+        prints = self._inputs["corpus"]
+        if self.data.validates_on_train or prints["train"] == prints["validation"]:
+            logger.warning(
+                f"The validation rows of {self.data.corpus!r} are those that it trains on: their scores say nothing "
+                "about new text. Give another `validation_split`, a `validation_corpus` or a `validation_share`."
+            )
+        model_config(self.model)  # A model that there is not says so here.
 
     def work(self) -> None:
         train(self.model, self.data, self.training)

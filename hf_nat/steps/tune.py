@@ -10,8 +10,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..cards import write_model_card
-from ..decoding import DecodingArguments, load_model
-from ..tuning import TuneArguments, chosen_knob, chosen_values, results_path, tune
+from ..decoding import DecodingArguments
+from ..tuning import TuneArguments, chosen_knob, chosen_values, read_results, results_path, tune
 from ..utils import read_json
 from .evaluate import decoding_inputs, decoding_settings
 from .fingerprints import corpus_fingerprint, model_fingerprint
@@ -45,7 +45,7 @@ class Tune(Step):
     def _model(self) -> PreTrainedModel:
         if not self.folder.is_dir():
             raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {self.args.model!r}.")
-        return load_model(self.folder)[0]
+        return self.decoding.load_model(self.folder)[0]
 
     @cached_property
     def knob(self) -> str:
@@ -56,7 +56,7 @@ class Tune(Step):
     def _results(self) -> Path:
         return results_path(self.folder, self.knob)
 
-    def strangers(self) -> list[str]:
+    def contents(self) -> list[str]:
         return [self._results.name] if self._results.exists() else []
 
     def settings(self) -> dict[str, Any]:
@@ -64,7 +64,9 @@ class Tune(Step):
 
     def inputs(self) -> dict[str, Any]:
         return {
-            "model": model_fingerprint(self.args.model, but_for=self.knob),
+            "model": model_fingerprint(
+                self.args.model, but_for=self.knob, trust_remote_code=self.decoding.trust_remote_code
+            ),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             **decoding_inputs(self.decoding),
         }
@@ -87,4 +89,4 @@ class Tune(Step):
     @property
     def report(self) -> dict[str, Any]:
         """What `tune-KNOB.json` of the finished step holds."""
-        return read_json(self._results)
+        return read_results(self._results)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from datasets import Dataset
 from transformers import Seq2SeqTrainingArguments
@@ -17,11 +18,14 @@ from transformers.utils import logging
 
 from ..config import option
 from ..data.arguments import CorpusArguments, first_rows
+from ..data.corpora import same_rows_for_every_split
 from ..models import TEACHER_CONFIGS
 
 
 logger = logging.get_logger(__name__)
 
+# Which rows a `validation_share` takes does not follow the seed of a run: runs are compared on the same ones.
+_SHARE_SEED = 1
 _OWN_BATCHES = "batches are made by tokens: use `max_tokens`"
 _OWN_EVALUATION = "each evaluation measures the loss and, with `bleu_on_eval`, BLEU by batches of `max_tokens`"
 _OWN_DECODING = "validation decodes as the generation_config of the model says"
@@ -68,11 +72,15 @@ class DataArguments(CorpusArguments):
     """The corpus, its languages and its tokenizer.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: if a size is below 1, or the validation rows are given twice.
     """
 
     train_split: str = option("train", "split to train on")
-    validation_split: str = option("validation", "split to validate on; always real targets")
+    validation_split: str | None = option("validation", "split to validate on; always real targets; empty for none")
+    validation_corpus: str | None = option(None, "corpus of the validation split, where it is another one")
+    validation_share: float | None = option(
+        None, "instead of the split: share of the training rows, between 0 and 1, that is validated on, not trained on"
+    )
     tokenizer: str | None = option(None, "tokenizer folder or Hub id; without it a joint BPE is trained on the corpus")
     vocab_size: int = option(8000, "entries of a tokenizer that is trained, special tokens included")
     max_source_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
@@ -87,13 +95,52 @@ class DataArguments(CorpusArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {value}.")
+        if self.validation_share is None:
+            if self.validation_corpus and not self.validation_split:
+                raise ValueError("`validation_corpus` must come with a `validation_split`, got none.")
+            return
+        if not 0 < self.validation_share < 1:
+            raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}.")
+        if self.validation_corpus:
+            raise ValueError(
+                "Only one of `validation_share` and `validation_corpus` can be given, got "
+                f"{self.validation_share} and {self.validation_corpus!r}. Leave one of them out."
+            )
 
-    def load_splits(self) -> tuple[Dataset, Dataset]:
-        """Loads the rows to train on and those to validate on."""
-        return (
-            first_rows(self.load(self.train_split), self.max_train_samples),
-            first_rows(self.load(self.validation_split), self.max_validation_samples),
-        )
+    def load_splits(self) -> tuple[Dataset, Dataset | None]:
+        """Loads the rows to train on and those to validate on, if there are any."""
+        validation: Dataset | None = None
+        train = self.load(self.train_split)
+        if self.validation_share is not None:
+            train, validation = self._parted(train, self.validation_share)
+        elif self.validation_split:
+            place = replace(self, corpus=self.validation_corpus) if self.validation_corpus else self
+            validation = place.load(self.validation_split)
+        if validation is not None:
+            validation = first_rows(validation, self.max_validation_samples)
+        return first_rows(train, self.max_train_samples), validation
+
+    def load_train(self) -> Dataset:
+        """Loads all rows that may be trained on: those that a tokenizer is made for."""
+        rows = self.load(self.train_split)
+        return rows if self.validation_share is None else self._parted(rows, self.validation_share)[0]
+
+    def _parted(self, rows: Dataset, share: float) -> tuple[Dataset, Dataset]:
+        """Parts rows into those to train on and those to validate on: the same in every run, each in their order."""
+        chosen = np.random.default_rng(_SHARE_SEED).permutation(len(rows))[: round(share * len(rows))]
+        if not 0 < len(chosen) < len(rows):
+            raise ValueError(
+                f"`validation_share` must leave rows to train and to validate on, got {share} of {len(rows)} rows."
+            )
+        is_chosen = np.isin(np.arange(len(rows)), chosen)
+        return rows.select(np.flatnonzero(~is_chosen)), rows.select(np.flatnonzero(is_chosen))
+
+    @property
+    def validates_on_train(self) -> bool:
+        """Whether the names of the splits lead to the same rows."""
+        if not self.validation_split or self.validation_share is not None or self.validation_corpus:
+            return False
+        return self.train_split == self.validation_split or same_rows_for_every_split(self.corpus)
 
 
 @dataclass

@@ -8,13 +8,13 @@ from typing import Any
 
 from transformers import (
     CONFIG_MAPPING,
-    AutoConfig,
     AutoModelForSeq2SeqLM,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
+from ..data.pretrained import load_pretrained_config, load_pretrained_model, require_vocabulary
 from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
 from .arguments import ModelArguments
 
@@ -33,10 +33,14 @@ def build_model(
         label_smoothing (`float`, *optional*, defaults to 0.1): put in the config of a model that has it there.
 
     Raises:
-        ValueError: for a model type that is neither a teacher's nor a NAT architecture, or unknown fields.
+        OSError: if there is no checkpoint to start from.
+        ValueError: for a model type that is neither a teacher's nor a NAT architecture, unknown fields, or a
+            checkpoint that is damaged or of another vocabulary.
     """
     if args.init_from:
-        return AutoModelForSeq2SeqLM.from_pretrained(args.init_from, trust_remote_code=False)
+        model = load_pretrained_model(args.init_from, parameter="init_from")
+        require_vocabulary(model, tokenizer, "init_from", args.init_from)
+        return model
     vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     vocabulary["vocab_size"] = len(tokenizer)
     if args.model_type in ARCHITECTURES:
@@ -44,7 +48,8 @@ def build_model(
     if args.model_type != "marian":
         vocabulary["label_smoothing"] = label_smoothing
     if args.init_from_teacher:
-        teacher = AutoModelForSeq2SeqLM.from_pretrained(args.init_from_teacher, trust_remote_code=False)
+        teacher = load_pretrained_model(args.init_from_teacher, parameter="init_from_teacher")
+        require_vocabulary(teacher, tokenizer, "init_from_teacher", args.init_from_teacher)
         _, model_class = _architecture(args)
         return model_class.from_teacher(teacher, **{**vocabulary, **(args.model_config or {})})
     config: Any = model_config(args, vocabulary)
@@ -63,7 +68,7 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
         ValueError: as `build_model`.
     """
     if args.init_from:
-        return AutoConfig.from_pretrained(args.init_from, trust_remote_code=False)
+        return load_pretrained_config(args.init_from, parameter="init_from")
     given = {**(vocabulary or {}), **(args.model_config or {})}
     if args.model_type in TEACHER_CONFIGS:
         special = {"vocab_size": 8000, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
@@ -75,7 +80,7 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
         raise ValueError(f"`model_config` must hold fields of `{config_class.__name__}`, got {unknown[0]!r}.")
     sizes: dict[str, Any] = size_config(args.size or DEFAULT_SIZE)
     if args.init_from_teacher:
-        teacher = AutoConfig.from_pretrained(args.init_from_teacher, trust_remote_code=False)
+        teacher = load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher")
         sizes = {name: getattr(teacher, name, value) for name, value in sizes.items()}
     return config_class(**{**sizes, **given})
 
@@ -93,7 +98,7 @@ def _architecture(args: ModelArguments) -> Any:
 
 def model_class(args: ModelArguments) -> type[PreTrainedModel]:
     """Returns the class of the model that a run trains."""
-    config = AutoConfig.from_pretrained(args.init_from, trust_remote_code=False) if args.init_from else None
+    config = load_pretrained_config(args.init_from, parameter="init_from") if args.init_from else None
     if args.model_type in ARCHITECTURES and config is None:
         return ARCHITECTURES[args.model_type][1]
     found: Any = AutoModelForSeq2SeqLM._model_mapping[type(config or CONFIG_MAPPING[args.model_type]())]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
     set_seed,
@@ -45,9 +47,10 @@ def train(
         The content of `metrics.json`.
 
     Raises:
-        ValueError: for an unknown model type or size, a corpus without usable rows, or a loss or weights that are not
-            finite.
+        ValueError: for an unknown model type or size, a corpus without usable rows, an evaluation without validation
+            rows, a row that is longer than the model's positions, or a loss or weights that are not finite.
     """
+    require_validation(data_args, training_args)
     output_dir = Path(str(training_args.output_dir))
     # Before the model is built: the Trainer sets the seed too, but only once it is given one.
     set_seed(training_args.seed)
@@ -57,6 +60,7 @@ def train(
     model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
     num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
+    _require_positions(model, train_set)
     trainer = NATSeq2SeqTrainer(
         model=model,
         args=training_args,
@@ -81,16 +85,13 @@ def train(
     trainer.train(resume_from_checkpoint=_checkpoint_to_resume(training_args))
     if training_args.average_checkpoints:
         _load_average(trainer, training_args)
-    scores = trainer.evaluate()
+    scores = {} if validation_set is None else trainer.evaluate()
     trainer.save_model()
     trainer.save_state()
     metrics = {
         "model_type": model.config.model_type,
         "num_parameters": num_parameters,
-        "eval_loss": scores["eval_loss"],
-        "eval_bleu": scores.get("eval_bleu"),
-        "eval_bleu_signature": trainer.bleu_signature,
-        **{name: share for name, share in scores.items() if name.startswith("eval_share_")},
+        **_validation_scores(scores, trainer.bleu_signature),
         **trainer.totals.summary(),
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,
@@ -106,6 +107,28 @@ def train(
     return metrics
 
 
+def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments) -> None:
+    """Raises ValueError if a run evaluates and there is nothing to validate on."""
+    validates = data_args.validation_split or data_args.validation_share is not None
+    if not validates and training_args.eval_strategy != "no":
+        raise ValueError(
+            "`eval_strategy` must be no without a `validation_split` and a `validation_share`, got "
+            f"{str(training_args.eval_strategy)!r}. Give one of them, or leave `eval_strategy` out."
+        )
+
+
+def _validation_scores(scores: Mapping[str, float], signature: str | None) -> dict[str, Any]:
+    """Returns what metrics.json holds of the last evaluation, nothing where there was none."""
+    if not scores:
+        return {}
+    return {
+        "eval_loss": scores["eval_loss"],
+        "eval_bleu": scores.get("eval_bleu"),
+        "eval_bleu_signature": signature,
+        **{name: share for name, share in scores.items() if name.startswith("eval_share_")},
+    }
+
+
 def _tokenizer(data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments) -> PreTrainedTokenizerBase:
     """Loads the tokenizer, or trains a joint one on the training split (main process first) and keeps it."""
     if data_args.tokenizer:
@@ -113,7 +136,7 @@ def _tokenizer(data_args: DataArguments, training_args: NATSeq2SeqTrainingArgume
     folder = Path(str(training_args.output_dir))
     with training_args.main_process_first(desc="training the tokenizer"):
         if not (folder / "tokenizer.json").is_file():
-            texts = corpus_texts(data_args.load(data_args.train_split), **data_args.languages)
+            texts = corpus_texts(data_args.load_train(), **data_args.languages)
             tokenizer = train_tokenizer(texts, data_args.vocab_size)
             with atomic_folder(folder / ".tokenizer") as written:
                 tokenizer.save_pretrained(written)
@@ -126,12 +149,14 @@ def _tokenizer(data_args: DataArguments, training_args: NATSeq2SeqTrainingArgume
 
 def _data_sets(
     data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments, tokenizer: PreTrainedTokenizerBase
-) -> tuple[Dataset, Dataset, ValidationText]:
+) -> tuple[Dataset, Dataset | None, ValidationText | None]:
     """Encodes both splits; over-long training pairs leave, validation pairs are cut but all stay."""
     limits = {name: getattr(data_args, name) for name in ("max_source_length", "max_target_length")}
     with training_args.main_process_first(desc="encoding the corpus"):
         train_rows, validation_rows = data_args.load_splits()
         train_set, _ = encode_corpus(train_rows, tokenizer, **data_args.languages, **limits)
+        if validation_rows is None:
+            return train_set, None, None
         validation_set, _ = encode_corpus(
             validation_rows, tokenizer, **data_args.languages, **limits, unusable="truncate"
         )
@@ -142,6 +167,16 @@ def _data_sets(
         target_lang=data_args.target_lang,
     )
     return train_set, validation_set, text
+
+
+def _require_positions(model: PreTrainedModel, train_set: Dataset) -> None:
+    """Raises where a row is longer than the model's positions: better now than in an hour."""
+    positions, longest = getattr(model.config, "max_position_embeddings", None), max(train_set["length"][:])
+    if positions is not None and longest > positions:
+        raise ValueError(
+            f"Rows must be no longer than the {positions} positions of the model, got one of {longest} tokens. Lower "
+            "`max_source_length` and `max_target_length`, or raise `max_position_embeddings` in `model_config`."
+        )
 
 
 def _callbacks(training_args: NATSeq2SeqTrainingArguments) -> list[TrainerCallback]:

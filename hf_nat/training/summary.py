@@ -18,7 +18,8 @@ def training_summary(folder: str | Path) -> str:
         `str`: a name and a value on each line; a value that the run does not have has no line.
     """
     metrics = read_json(Path(folder) / "metrics.json")
-    seconds, bleu = metrics["train_seconds"], metrics["eval_bleu"]
+    seconds = metrics["train_seconds"]
+    loss, bleu = metrics.get("eval_loss"), metrics.get("eval_bleu")
     rows = {
         "model": metrics["model_type"],
         "parameters": f"{metrics['num_parameters']:,}",
@@ -27,9 +28,9 @@ def training_summary(folder: str | Path) -> str:
         "processes": f"{metrics['num_processes']} ({metrics['distribution']})",
         "training time": None if seconds is None else str(timedelta(seconds=round(seconds))),
         "speed": f"{metrics['target_tokens_per_second']:,.0f} target tokens/s",
-        "validation loss": f"{metrics['eval_loss']:.4f} nats per target token",
+        "validation loss": None if loss is None else f"{loss:.4f} nats per target token",
         "validation BLEU": None if bleu is None else f"{bleu:.2f}",
-        "signature": metrics["eval_bleu_signature"],
+        "signature": metrics.get("eval_bleu_signature"),
         "best checkpoint": metrics["best_checkpoint"],
         "saved in": str(folder),
     }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate.utils import parse_flag_from_env
 from datasets import Dataset
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
@@ -22,7 +26,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 
 from ..decoding import token_batches, translate
 from ..metrics.translation import score_translations
@@ -212,14 +216,38 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         for name, parameter in model.named_parameters():
             if not parameter.isfinite().all():
                 raise self._not_finite("weights", f"a value that is not in `{name}`")
-        super()._save_checkpoint(model, trial)
+        folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        is_new = not folder.exists()
+        try:
+            with self._named_disk_faults(folder):
+                super()._save_checkpoint(model, trial)
+        except OSError:
+            if is_new and self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)  # Half of it is of no use, and the disk may be full.
+            raise
+
+    @contextmanager
+    def _named_disk_faults(self, folder: str | Path) -> Iterator[None]:
+        """Turns the several errors of a writer, on a full disk above all, into one that names the folder."""
+        try:
+            yield
+        except (OSError, SafetensorError, RuntimeError) as error:
+            # torch says neither more than this nor with an error of its own.
+            if isinstance(error, RuntimeError) and "write" not in str(error):
+                raise
+            raise OSError(
+                f"The model must be saved in {folder}, but it cannot be written: {' '.join(str(error).split())}. "
+                f"{self._kept()} Make room, and give the same command again: it goes on from there."
+            ) from error
+
+    def _kept(self) -> str:
+        checkpoints = list_checkpoints(str(self.args.output_dir))
+        return f"The last good checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
 
     def _not_finite(self, what: str, value: str) -> ValueError:
-        checkpoints = list_checkpoints(str(self.args.output_dir))
-        kept = f"The last good checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
         return ValueError(
-            f"The {what} must be finite, got {value} after update {self.state.global_step}. {kept} Use a lower "
-            "`learning_rate`, more `warmup_steps` or `max_grad_norm`, in another `output_dir`."
+            f"The {what} must be finite, got {value} after update {self.state.global_step}. {self._kept()} Use a "
+            "lower `learning_rate`, more `warmup_steps` or `max_grad_norm`, in another `output_dir`."
         )
 
     def _run_epoch(self, **kwargs: Any) -> None:  # type: ignore[override]
@@ -235,6 +263,11 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         The parent would save FSDP's classes in place of the model's code, tied weights several times, and, as the
         settings of FSDP and ZeRO-3 may be, no weights at all.
         """
+        # That of a checkpoint is guarded with the rest of it.
+        with nullcontext() if _internal_call else self._named_disk_faults(output_dir or str(self.args.output_dir)):
+            self._save_whole(output_dir, _internal_call)
+
+    def _save_whole(self, output_dir: str | None, _internal_call: bool) -> None:
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             return super().save_model(output_dir, _internal_call)
         held, self.model = self.model, self._whole_model()

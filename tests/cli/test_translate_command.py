@@ -20,7 +20,7 @@ from hf_nat.cli.main import main
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that turns each sentence round, and knows what window it was asked for."""
-    monkeypatch.setattr("hf_nat.cli.translate.load_model", lambda path: (None, None))
+    monkeypatch.setattr("hf_nat.decoding.DecodingArguments.load_model", lambda self, path: (None, None))
     monkeypatch.setattr("hf_nat.inference.DecodingArguments.generate_kwargs", lambda self, model: {})
     decoder = SimpleNamespace(
         translate=lambda sentences, bar: [Translation(text[::-1], None, 0, False, None) for text in sentences]

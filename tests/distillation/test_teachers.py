@@ -388,7 +388,7 @@ def test_languages_of_a_multilingual_teacher_are_arguments(
     built = FAMILIES[family](tmp_path, sentences)
     model, tokenizer = built.model.eval(), built.tokenizer
     codes = {"m2m100": ("fr", "cs")}.get(family, ("fr_XX", "cs_CZ"))
-    languages = dict(zip(("teacher_source_lang", "teacher_target_lang"), codes, strict=True))
+    languages = dict(zip(("model_source_lang", "model_target_lang"), codes, strict=True))
     folder = distill(model, tokenizer, arguments(strategy="greedy", **languages))
     source_id, target_id = (getattr(tokenizer, "get_lang_id", tokenizer.convert_tokens_to_ids)(code) for code in codes)
     (ids,) = encode_sources(tokenizer, ["hello"])
@@ -400,16 +400,16 @@ def test_languages_of_a_multilingual_teacher_are_arguments(
     (text,) = {row["translation"]["xx"] for row in rows if row["translation"]["en"] == "hello"}
     assert text == tokenizer.decode(decoded[0, len(start) :], skip_special_tokens=True).strip()
     with pytest.raises(ValueError, match="must be the same in every run into"):
-        distill(model, tokenizer, arguments(strategy="greedy", **languages | {"teacher_target_lang": codes[0]}))
-    with pytest.raises(ValueError, match="A language must be one that the teacher's tokenizer has, got 'tlh_QO'"):
-        distill(model, tokenizer, arguments("other", teacher_source_lang="tlh_QO"))
+        distill(model, tokenizer, arguments(strategy="greedy", **languages | {"model_target_lang": codes[0]}))
+    with pytest.raises(ValueError, match="A language must be one that the model's tokenizer has, .*, got 'tlh_QO'"):
+        distill(model, tokenizer, arguments("other", model_source_lang="tlh_QO"))
 
 
 def test_a_teacher_of_one_pair_has_no_languages(
     copy_teacher: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerBase, arguments: Callable[..., DistillArguments]
 ) -> None:
     with pytest.raises(ValueError, match="Languages must be left out for a TokenizersBackend, which has none, got"):
-        distill(copy_teacher, tiny_tokenizer, arguments(teacher_target_lang="de"))
+        distill(copy_teacher, tiny_tokenizer, arguments(model_target_lang="de"))
 
 
 @pytest.mark.parametrize("backend", ["torch", "ct2"])

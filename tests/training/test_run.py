@@ -207,10 +207,12 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny_run, tmp_path, learning_rat
         assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
 
 
-@pytest.mark.parametrize("name", ("max_source_length", "max_target_length"))
-def test_rows_beyond_the_positions_are_refused_before_training(tiny_run, name):
-    with pytest.raises(ValueError, match=rf"`{name}` must be <= the 64 positions of the model, got 65"):
-        tiny_run(**{name: 65})
+def test_rows_beyond_the_positions_are_refused_before_training(tiny_run, tmp_path):
+    config = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 6}
+    with pytest.raises(ValueError, match=r"no longer than the 6 positions of the model, got one of \d+ tokens"):
+        tiny_run(model_config=config)
+    assert not (tmp_path / "run").exists(), "what was mended can be run again in the folder"
+    assert tiny_run(max_steps=1)["num_updates"] == 1
 
 
 @pytest.mark.parametrize("model_type", ("marian", "cmlm"))

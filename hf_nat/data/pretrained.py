@@ -1,0 +1,306 @@
+"""The one place that loads configs, models and tokenizers made elsewhere: no foreign code, errors name the file."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import cached_file as find_in_cache
+
+from ..utils import read_record, sha256_file
+from .locations import local_or_hub
+
+
+_WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin", "pytorch_model.bin.index.json")
+_TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+_CODE_REMEDY = "Read it, and set `trust_remote_code` if you trust its authors; or use another model."
+
+
+def load_pretrained_config(
+    path: str | Path, *, parameter: str = "model", revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """Loads the configuration of a model.
+
+    Args:
+        path (`str` or `Path`): folder of a checkpoint, or a Hub id.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): execute the Python files of the checkpoint, where
+            its `config.json` names them and its architecture is not known here.
+
+    Raises:
+        OSError: if there is no such folder or repository, or it has no `config.json`.
+        ValueError: if that is damaged, of an unknown architecture, or asks for code that is not here.
+    """
+    with _named(path, parameter, CONFIG_NAME, (CONFIG_NAME,)):
+        config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=trust_remote_code)
+        # Names a kernel on the Hub, whose code transformers would load with the model.
+        if "/" in str(getattr(config, "_attn_implementation", None)) and not trust_remote_code:
+            raise ValueError(f"`attn_implementation` asks for code from the Hub. {_CODE_REMEDY}")
+    return config
+
+
+def load_pretrained_model(
+    path: str | Path,
+    *,
+    parameter: str = "model",
+    revision: str | None = None,
+    dtype: str | torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Loads a seq2seq model whose weights are all there and finite.
+
+    Weights come from safetensors, or from `pytorch_model.bin` where there are none, of which torch reads tensors only.
+
+    Args:
+        path (`str` or `Path`): folder of a checkpoint, or a Hub id.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
+        dtype (`str` or `torch.dtype`, *optional*): by default that of the saved weights.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): see `load_pretrained_config`.
+
+    Raises:
+        OSError: if there is no such folder or repository, or a file is missing.
+        ValueError: if a file is damaged or of another model, a weight is missing or not finite, or the checkpoint asks
+            for code that is not here.
+    """
+    options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    config = load_pretrained_config(path, parameter=parameter, **options)
+    names = f"{_weights_file(path)}` by its `{CONFIG_NAME}"
+    with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files):
+        model, found = AutoModelForSeq2SeqLM.from_pretrained(
+            path, config=config, dtype=dtype or "auto", output_loading_info=True, **options
+        )
+        if missing := sorted(found["missing_keys"]):
+            raise ValueError(f"there is no weight `{missing[0]}` (of {len(missing)} missing ones)")
+        _require_finite(model)
+    with _named(path, parameter, GENERATION_CONFIG_NAME):
+        _check_generation_config(model)
+    return model
+
+
+def load_pretrained_tokenizer(
+    path: str | Path, *, parameter: str = "model", revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Loads a tokenizer as it is, but right-padding; see `load_tokenizer`, which makes it ready for a NAT model.
+
+    Args:
+        path (`str` or `Path`): folder of a tokenizer or checkpoint, or a Hub id.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): see `load_pretrained_config`.
+
+    Raises:
+        OSError: if there is no such folder or repository, or a file is missing.
+        ValueError: if a file is damaged or has no tokens, or the tokenizer asks for code that is not here.
+    """
+    with _named(path, parameter, "tokenizer_config.json", (CONFIG_NAME, *_TOKENIZER_JSON), _check_vocabulary_files):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(
+                path, padding_side="right", revision=revision or "main", trust_remote_code=trust_remote_code
+            )
+        except Exception as error:
+            if os.path.isdir(path) and (missing := _missing_vocabulary(Path(path))):
+                files = " and no ".join(missing)
+                raise FileNotFoundError(
+                    f"`{parameter}` must hold the files of its tokenizer, but `{path}` has no {files}."
+                ) from error
+            raise
+        if set(tokenizer.get_vocab().values()) <= {*tokenizer.all_special_ids}:
+            raise ValueError("there are no tokens but special ones: the file of the vocabulary is missing")
+    return tokenizer
+
+
+def require_vocabulary(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameter: str = "model", place: str | Path = ""
+) -> None:
+    """Raises ValueError unless a model has an embedding for every token that its tokenizer makes of a text.
+
+    A mask and a BOS that `load_tokenizer` added do not count, and a model may have more embeddings than there are
+    tokens.
+
+    Args:
+        model (`PreTrainedModel`): the model.
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer that it shall read with.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the model, for the error.
+        place (`str` or `Path`, *optional*): where the model is, for the error.
+    """
+    added = {tokenizer.mask_token_id, tokenizer.bos_token_id}
+    size = 1 + max(token_id for token_id in tokenizer.get_vocab().values() if token_id not in added)
+    embedding: Any = model.get_input_embeddings()
+    rows, eos = embedding.weight.shape[0], model.config.eos_token_id
+    if size > rows or (isinstance(eos, int) and eos != tokenizer.eos_token_id):
+        raise ValueError(
+            f"`{parameter}` must have the vocabulary of its tokenizer, which has {size} tokens, EOS "
+            f"{tokenizer.eos_token_id}, but `{place or model.name_or_path}` has {rows} embeddings, EOS {eos}. Use the "
+            "tokenizer that the model was trained with."
+        )
+
+
+def remote_code(model: PreTrainedModel, path: str | Path) -> dict[str, Any]:
+    """Says which Python files came with a model: their SHA-256 in a folder, or the commit on the Hub.
+
+    Args:
+        model (`PreTrainedModel`): the model.
+        path (`str` or `Path`): where it was loaded from.
+    """
+    if not os.path.isdir(path):
+        return {"commit": getattr(model.config, "_commit_hash", None)}
+    return {file.name: sha256_file(file) for file in sorted(Path(path).glob("*.py"))}
+
+
+@contextmanager
+def _named(
+    path: str | Path,
+    parameter: str,
+    name: str,
+    json_files: tuple[str, ...] = (),
+    check: Callable[[Path], None] | None = None,
+) -> Iterator[None]:
+    """Guards the lines that load something: damaged files are named, and an error is one of input, on one line.
+
+    Whatever transformers raises there is the file's fault: it checks little and fails anywhere.
+
+    Args:
+        path (`str` or `Path`): folder or Hub id.
+        parameter (`str`): name of the option.
+        name (`str`): the file that is at fault where no other is found to be damaged.
+        json_files (`tuple[str, ...]`, *optional*): files that must hold a JSON object, where they are.
+        check (`Callable`, *optional*): looks at further files of a folder.
+    """
+
+    def look(folder: Path) -> None:
+        for file in json_files:
+            _read_object(folder / file)
+        if check is not None:
+            check(folder)
+
+    with local_or_hub(path, parameter):
+        if os.path.exists(path):
+            if not os.path.isdir(path):
+                raise NotADirectoryError(f"`{parameter}` must be a folder or a Hub id, but `{path}` is a file.")
+            look(Path(path))
+        try:
+            yield
+            if not os.path.exists(path) and (config := find_in_cache(path, CONFIG_NAME, local_files_only=True)):
+                look(Path(config).parent)
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"`{parameter}` cannot be loaded from `{Path(path) / name}`: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if "custom code" in text or "trust_remote_code" in text:
+        return f"it asks to execute Python files that came with it. {_CODE_REMEDY}"
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return textwrap.shorten(kind + text, 300, placeholder=" ...").rstrip(".") + "."
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Reads a JSON object, `{}` where there is no such file."""
+    if not os.path.lexists(path):
+        return {}
+    return read_record(path)
+
+
+def _weights_file(path: str | Path) -> str:
+    """Returns the file that transformers reads the weights from, or begins with."""
+    return next((name for name in _WEIGHTS if (Path(path) / name).exists()), SAFE_WEIGHTS_NAME)
+
+
+def _check_weights_files(folder: Path) -> None:
+    """Raises unless the weights are there and their headers agree with their sizes."""
+    file = folder / _weights_file(folder)
+    if not file.is_file():
+        raise FileNotFoundError(f"A checkpoint must hold its weights, but there is no file `{file}`.")
+    files = [file]
+    if file.name.endswith(".index.json"):
+        shards = _read_object(file).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+            raise ValueError(f"`{file}` must hold a `weight_map` from weights to files.")
+        files = [folder / shard for shard in sorted(set(shards.values()))]
+    for shard in files:
+        if not shard.is_file():
+            raise FileNotFoundError(f"`{file}` names weights in `{shard}`, but there is no such file.")
+        if shard.suffix != ".safetensors":
+            continue
+        try:
+            with safe_open(shard, "pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"`{shard}` must be whole weights in safetensors, but it is damaged: {error}.") from error
+
+
+def _check_vocabulary_files(folder: Path) -> None:
+    """Raises unless the files of a vocabulary are what their names say."""
+    file = folder / "tokenizer.json"
+    if os.path.lexists(file):
+        _read_object(file)
+        try:
+            Tokenizer.from_file(str(file))
+        except Exception as error:  # The library raises nothing narrower.
+            raise ValueError(f"`{file}` must be a tokenizer of the library `tokenizers`: {_reason(error)}") from error
+    for file in sorted([*folder.glob("*.spm"), *folder.glob("*.model")]):
+        if not file.is_file():
+            raise ValueError(f"`{file}` must be a SentencePiece model, got a folder.")
+        try:
+            from sentencepiece import SentencePieceProcessor
+
+            SentencePieceProcessor().LoadFromSerializedProto(file.read_bytes())
+        except RuntimeError as error:
+            raise ValueError(f"`{file}` must be a whole SentencePiece model, but it is damaged.") from error
+
+
+def _missing_vocabulary(folder: Path) -> list[str]:
+    """Returns which files a tokenizer of the class that its folder names can have, but does not."""
+    tokenizer_class = _read_object(folder / "tokenizer_config.json").get("tokenizer_class")
+    files: dict[str, str] = getattr(getattr(transformers, str(tokenizer_class), None), "vocab_files_names", {})
+    names = {"tokenizer.json", *files.values()} if not (folder / "tokenizer.json").exists() else set(files.values())
+    return sorted(name for name in names if not (folder / name).exists())
+
+
+@torch.no_grad()
+def _require_finite(model: PreTrainedModel) -> None:
+    """Raises if a weight is NaN or infinite; a bias of minus infinity that forbids a token is a buffer."""
+    for name, tensor in model.named_parameters():
+        # One pass without a second tensor: NaN wins either way.
+        if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise ValueError(f"its weights must be finite, got NaN or infinity in `{name}`")
+    for name, tensor in model.named_buffers():
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise ValueError(f"its weights must be finite, got NaN in `{name}`")
+
+
+def _check_generation_config(model: PreTrainedModel) -> None:
+    """Raises if a knob of the model has a value of another type, or a token is none of the vocabulary."""
+    settings: Any = model.generation_config
+    defaults = {"num_beams": 1, "max_length": 1, "length_penalty": 1.0} | getattr(model, "generation_defaults", {})
+    for name, default in defaults.items():
+        value = getattr(settings, name, None)
+        kinds = (int, float) if isinstance(default, float) else (type(default),)
+        if value is not None and default is not None and type(value) not in kinds:
+            raise ValueError(f"`{name}` must be of the type {kinds[-1].__name__}, got {value!r}")
+    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+    for name in ("decoder_start_token_id", "forced_bos_token_id", "pad_token_id", "eos_token_id"):
+        value = getattr(settings, name, None)
+        if value is not None and not isinstance(value, list) and not (isinstance(value, int) and 0 <= value < rows):
+            raise ValueError(f"`{name}` must be a token below {rows}, got {value!r}")

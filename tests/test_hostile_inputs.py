@@ -1,0 +1,524 @@
+"""Every command on every damaged artefact that it reads: status 2, one line that names it, and nothing touched."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hub.distilled_corpus import MANIFEST
+from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceTrainer
+from transformers import MarianConfig, MarianMTModel, MarianTokenizer
+
+from hf_nat import CMLMConfig, CMLMForConditionalGeneration
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.distillation.shards import corpus_features
+from hf_nat.utils import sha256_file, write_json
+from hf_nat_cli import main
+
+
+# Lines on standard error that are not the error: messages of the libraries and of this package.
+_LOGS = re.compile(r"(\[?(INFO|WARNING)|\[transformers\]|[\w ]*:? *\d+%\|)")
+_SIZES = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2} | {
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 8,
+    "decoder_ffn_dim": 8,
+    "max_position_embeddings": 32,
+}
+_SOURCES = ["a dog runs", "two men walk", "the cat sleeps", "a red book", "hello", "the dog sleeps"] * 12
+_TARGETS = [
+    "ein hund rennt",
+    "zwei maenner gehen",
+    "die katze schlaeft",
+    "ein rotes buch",
+    "hallo",
+    "der hund schlaeft",
+] * 12
+
+
+def _models(folder: Path) -> None:
+    """A teacher, a student of the same vocabulary, a model of another, and a Marian checkpoint with SentencePiece."""
+    tokenizer = train_tokenizer(_SOURCES + _TARGETS, vocab_size=60)
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    for name, size in (("teacher", len(tokenizer)), ("other", 20)):
+        config = MarianConfig(vocab_size=size, decoder_start_token_id=0, forced_eos_token_id=None, **special, **_SIZES)
+        MarianMTModel(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    small = train_tokenizer(["a b"], vocab_size=20)
+    small.save_pretrained(folder / "other")
+    config = CMLMConfig(vocab_size=len(tokenizer), mask_token_id=4, **special, **_SIZES)
+    CMLMForConditionalGeneration(config).save_pretrained(folder / "student")
+    tokenizer.save_pretrained(folder / "student")
+    tokenizer.save_pretrained(folder / "tokenizer")
+    _sentence_pieces(folder / "marian")
+
+
+def _sentence_pieces(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "text").write_text("\n".join(_SOURCES + _TARGETS), encoding="utf-8")
+    options = {"vocab_size": 40, "minloglevel": 2, "hard_vocab_limit": False}
+    SentencePieceTrainer.train(input=str(folder / "text"), model_prefix=str(folder / "source"), **options)
+    pieces = [line.split("\t")[0] for line in (folder / "source.vocab").read_text(encoding="utf-8").splitlines()]
+    (folder / "source.vocab").unlink()
+    (folder / "text").unlink()
+    (folder / "source.model").rename(folder / "source.spm")
+    shutil.copy(folder / "source.spm", folder / "target.spm")
+    vocabulary = [piece for piece in pieces if piece not in ("<s>", "</s>", "<unk>")]
+    vocabulary = ["</s>", "<unk>", *vocabulary, ">>deu<<", ">>nld<<", "<pad>"]
+    write_json(folder / "vocab.json", {piece: row for row, piece in enumerate(vocabulary)})
+    tokenizer = MarianTokenizer(
+        source_spm=str(folder / "source.spm"), target_spm=str(folder / "target.spm"), vocab=str(folder / "vocab.json")
+    )
+    tokenizer.save_pretrained(folder)
+    pad = len(vocabulary) - 1
+    special = {"pad_token_id": pad, "eos_token_id": 0, "bos_token_id": None, "decoder_start_token_id": pad}
+    config = MarianConfig(vocab_size=len(vocabulary), forced_eos_token_id=0, **special, **_SIZES)
+    MarianMTModel(config).save_pretrained(folder)
+
+
+def _corpora(folder: Path) -> None:
+    """One corpus in every form, and a distilled one."""
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        for lang, lines in (("en", _SOURCES), ("de", _TARGETS)):
+            (folder / f"{split}.{lang}").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    pairs = [{"en": source, "de": target} for source, target in zip(_SOURCES, _TARGETS, strict=True)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"translation": pair}) + "\n" for pair in pairs))
+    for suffix, mark in (("csv", ","), ("tsv", "\t")):
+        lines = [mark.join(("en", "de")), *(mark.join(pair.values()) for pair in pairs)]
+        (folder / f"rows.{suffix}").write_text("".join(f"{line}\n" for line in lines))
+    with gzip.open(folder / "rows.jsonl.gz", "wb") as file:
+        file.write((folder / "rows.jsonl").read_bytes())
+    pq.write_table(pa.Table.from_pylist([{"translation": pair} for pair in pairs]), folder / "rows.parquet")
+    (folder / "hub" / "data").mkdir(parents=True)
+    for split in ("train", "test"):
+        shutil.copy(folder / "rows.parquet", folder / "hub" / "data" / f"{split}-00000-of-00001.parquet")
+    _distilled(folder / "distilled", pairs)
+
+
+def _distilled(folder: Path, pairs: list[dict[str, str]]) -> None:
+    features = corpus_features("en", "de")
+    rows = [
+        {"id": i, "translation": pair, "real_target": pair["de"], "teacher_score": -0.5, "flags": []}
+        for i, pair in enumerate(pairs)
+    ]
+    (folder / "data").mkdir(parents=True)
+    from datasets import Dataset
+
+    for split in ("train", "validation", "test"):
+        columns = {name: [row[name] for row in rows] for name in features}
+        Dataset.from_dict(columns, features=features).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    checksums = {f"data/{path.name}": sha256_file(path) for path in sorted((folder / "data").iterdir())}
+    counts = dict.fromkeys(("train", "validation", "test"), len(rows))
+    flags = {"flag_counts": {}}
+    write_json(folder / "manifest.json", MANIFEST | flags | {"counts": counts, "shards": checksums})
+
+
+_COMMON = "source_lang: en\ntarget_lang: de\n"
+_CONFIGS = {
+    "train.yaml": "corpus: corpus/{split}.{lang}\nmodel_type: cmlm\nsize: nano\ntokenizer: tokenizer\n"
+    "output_dir: run\nuse_cpu: true\nmax_steps: 1\nreport_to: none\nmax_source_length: 30\nmax_target_length: 30\n"
+    "model_config: {max_position_embeddings: 32}\n" + _COMMON,
+    "distill.yaml": "corpus: corpus/{split}.{lang}\nteacher: teacher\noutput_dir: run\nstrategy: greedy\n" + _COMMON,
+    "filter.yaml": "corpus: corpus/distilled\noutput_dir: run\n",
+    "translate.yaml": "model: teacher\ninput: corpus/test.en\noutput: out.txt\n",
+    "evaluate.yaml": "model: teacher\ncorpus: corpus/{split}.{lang}\noutput_dir: run\nmetrics: bleu\n" + _COMMON,
+    "tune.yaml": "model: student\ncorpus: corpus/{split}.{lang}\nknob: length_beam\nvalues: [1, 2]\n" + _COMMON,
+    "align.yaml": "corpus: corpus/{split}.{lang}\noutput_file: out.txt\n" + _COMMON,
+    "analyze.yaml": "real: corpus/{split}.{lang}\ndistilled: distilled=corpus/distilled\noutput_dir: run\n"
+    "num_bootstrap: 0\ntokens: space\n" + _COMMON,
+    "recommend.yaml": "student: train.yaml\ncandidates: distilled=corpus/distilled\noutput_dir: run\n",
+    "push.yaml": "folder: student\nrepo_id: a/b\ndry_run: true\n",
+    "toy.yaml": "output_dir: run\ntrain: 5\nvalidation: 2\ntest: 2\n",
+    "quickstart.yaml": "config_dir: configs\noutput_dir: run\n",
+    "born-again.yaml": "teacher: teacher\noutput_dir: run\n",
+    "demo.yaml": "model: student\nspace_dir: run\n",
+}
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every command works."""
+    folder = tmp_path_factory.mktemp("sound") / "place"
+    folder.mkdir()
+    _models(folder)
+    _corpora(folder / "corpus")
+    for name, text in _CONFIGS.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after some commands."""
+    folder = tmp_path_factory.mktemp("finished") / "place"
+    shutil.copytree(sound, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for command in ("evaluate", "filter", "analyze", "tune"):
+            out = ["--output_dir", f"run-{command}"] if command != "tune" else []
+            assert main([command, f"{command}.yaml", *out]) == 0, command
+    return folder
+
+
+# From the bytes of a file to those of a damaged one, None for a missing file.
+Damage = Callable[[bytes], bytes | None]
+_DAMAGES: dict[str, Damage] = {
+    "missing": lambda data: None,
+    "empty": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "binary": lambda data: bytes(range(256)) * 8,
+}
+_JSON: dict[str, Damage] = {**_DAMAGES, "list": lambda data: b"[1, 2]", "text": lambda data: b'"a"'}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, the file that is damaged before it, how, and what the error must name (by default the file)."""
+
+    command: str
+    file: str
+    damage: str
+    damages: dict[str, Damage]
+    options: tuple[str, ...] = ()
+    names: str = ""
+    place: str = "sound"
+
+    def __str__(self) -> str:
+        return "-".join([self.command, *self.options, self.file, self.damage]).replace("/", "_")
+
+
+def _cases(command: str, file: str, damages: dict[str, Damage], *options: str, **more: str) -> list[Case]:
+    return [Case(command, file, damage, damages, options, **more) for damage in damages]
+
+
+def _without(damages: dict[str, Damage], *names: str) -> dict[str, Damage]:
+    return {name: damage for name, damage in damages.items() if name not in names}
+
+
+_GONE = object()
+
+
+def _inside(**changes: object) -> Damage:
+    """Changes keys of a JSON object, or takes them away."""
+
+    def damage(data: bytes) -> bytes:
+        value = {**json.loads(data), **changes}
+        return json.dumps({name: entry for name, entry in value.items() if entry is not _GONE}).encode()
+
+    return damage
+
+
+_YAML: dict[str, Damage] = {
+    **_without(_DAMAGES, "cut"),
+    "list": lambda data: b"- a\n- b\n",
+    "unknown key": lambda data: data + b"nonsense: 1\n",
+    "twice": lambda data: data + data,
+    "open bracket": lambda data: data + b"x: [1, \n",
+}
+_CONFIG = {
+    **_JSON,
+    "unknown type": _inside(model_type="nonsense"),
+    "no type": _inside(model_type=_GONE),
+    "text for a number": _inside(d_model="eight"),
+    "other size": _inside(d_model=16),
+    "negative": _inside(encoder_layers=-1),
+    "foreign code": _inside(model_type="evil", auto_map={"AutoConfig": "evil.Config"}),
+}
+_GENERATION = {
+    **_without(_JSON, "missing"),
+    "text for a number": _inside(max_length="ten"),
+    "no such token": _inside(decoder_start_token_id=10_000),
+}
+_TOKENIZER = {
+    **_JSON,
+    "foreign": lambda data: b'{"version": "1.0", "model": {"type": "Magic"}}',
+    "none": lambda data: b"{}",
+}
+_TEXT = {
+    **_without(_DAMAGES, "cut"),
+    "unequal": lambda data: data + b"one more\n",
+    "latin": lambda data: data + b"\xe9\n",
+}
+_TABLE = {**_without(_DAMAGES, "cut"), "columns": lambda data: b"a,b\n1,2\n"}
+_ROWS = {
+    **_DAMAGES,
+    "numbers": lambda data: b"1\n2\n",
+    "columns": lambda data: b'{"a": 1}\n',
+    "null": lambda data: b"null\n",
+}
+_MANIFEST = {
+    **_JSON,
+    "no shards": _inside(shards=_GONE),
+    "listed shards": _inside(shards=["data/train"]),
+    "numbers for shards": _inside(shards={"data/train-00000-of-00001.parquet": 1}),
+    "no counts": _inside(counts=_GONE),
+    "text for counts": _inside(counts="many"),
+    "no language": _inside(source_lang=_GONE),
+    "foreign": lambda data: b'{"settings": {}, "corpora": []}',
+    "outward": _inside(shards={"../train.parquet": "ab"}),
+}
+_MEASURES = {
+    **_without(_JSON, "missing"),
+    "no corpora": _inside(corpora=_GONE),
+    "one corpus": _inside(corpora=[{}]),
+    "no settings": _inside(settings=_GONE),
+    "foreign": lambda data: b'{"counts": {}}',
+    "text": _inside(corpora="two"),
+}
+_STEP = {
+    **_without(_JSON, "missing"),
+    "another step": _inside(step="toast"),
+    "no inputs": _inside(inputs=_GONE),
+    "listed inputs": _inside(inputs=[1]),
+    "text for settings": _inside(settings="all"),
+}
+_TUNED = {
+    **_without(_JSON, "missing"),
+    "no results": _inside(results=_GONE),
+    "text for results": _inside(results="good"),
+    "no value": _inside(results=[{"score": 1.0}]),
+    "no best": _inside(best=_GONE),
+}
+_LINKS = {
+    **_without(_DAMAGES, "cut"),
+    "words": lambda data: b"a b c\n" * 72,
+    "too few": lambda data: b"0-0\n",
+    "too many": lambda data: b"0-0\n" * 73,
+    "out of the sentence": lambda data: b"0-0 9-9\n" * 72,
+}
+
+
+def _table() -> list[Case]:
+    cases = []
+    for name in _CONFIGS:
+        command = name.removesuffix(".yaml")
+        cases += _cases(command, name, _YAML)
+    for command, model, options in (("translate", "teacher", ()), ("translate", "student", ("--model", "student"))):
+        cases += _cases(command, f"{model}/config.json", _CONFIG, *options)
+        cases += _cases(command, f"{model}/generation_config.json", _GENERATION, *options)
+        cases += _cases(command, f"{model}/model.safetensors", _DAMAGES, *options)
+        cases += _cases(command, f"{model}/tokenizer.json", _TOKENIZER, *options)
+        cases += _cases(command, f"{model}/tokenizer_config.json", _without(_JSON, "missing"), *options)
+    marian = ("--model", "marian", "--source_prefix", ">>deu<< ")
+    for name in ("source.spm", "target.spm"):
+        cases += _cases("translate", f"marian/{name}", _DAMAGES, *marian)
+    cases += _cases("translate", "marian/vocab.json", _JSON, *marian)
+    cases += _cases("translate", "corpus/test.en", _without(_DAMAGES, "empty", "cut"))
+    reranker = ("--model", "student", "--length_beam", "2", "--reranker", "teacher")
+    for command in ("evaluate", "tune", "distill"):
+        model = {"tune": "student"}.get(command, "teacher")
+        for name in ("config.json", "model.safetensors", "tokenizer.json"):
+            cases += _cases(command, f"{model}/{name}", _DAMAGES)
+    for option, model in (("--init_from_teacher", "teacher"), ("--init_from", "student")):
+        for name in ("config.json", "model.safetensors"):
+            cases += _cases(
+                "train", f"{model}/{name}", _DAMAGES, option, model, "--size", "null", "--model_config", "null"
+            )
+    cases += _cases("train", "tokenizer/tokenizer.json", _TOKENIZER)
+    cases += _cases("translate", "teacher/model.safetensors", _DAMAGES, *reranker)
+    for command in ("align", "analyze"):
+        cases += _cases(command, "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer")
+    cases += _cases(
+        "filter", "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer", "--max_length_ratio", "9"
+    )
+    cases += _cases(
+        "recommend", "student/config.json", _without(_CONFIG, "other size", "negative"), "--student", "student"
+    )
+    for command in ("align", "evaluate", "train", "distill", "analyze"):
+        split = "test" if command == "evaluate" else "train"
+        cases += _cases(command, f"corpus/{split}.en", _without(_TEXT, "missing"))
+        cases += _cases(command, f"corpus/{split}.en", {"missing": _TEXT["missing"]}, names="{split}.en")
+    for command in ("align", "evaluate"):
+        for suffix, damages in (("jsonl", _ROWS), ("csv", _TABLE), ("tsv", _TABLE), ("parquet", _DAMAGES)):
+            option = "--corpus"
+            cases += _cases(command, f"corpus/rows.{suffix}", damages, option, f"corpus/rows.{suffix}")
+        cases += _cases(
+            command, "corpus/rows.jsonl.gz", _without(_DAMAGES, "binary"), "--corpus", "corpus/rows.jsonl.gz"
+        )
+    hub = "corpus/hub/data/test-00000-of-00001.parquet"
+    cases += _cases("evaluate", hub, _without(_DAMAGES, "missing"), "--corpus", "corpus/hub")
+    cases += _cases("filter", "corpus/distilled/manifest.json", _MANIFEST)
+    cases += _cases("filter", "corpus/distilled/data/train-00000-of-00001.parquet", _DAMAGES)
+    finished = {"place": "finished"}
+    cases += _cases("recommend", "corpus/distilled/measures.json", _MEASURES, **finished)
+    for command in ("evaluate", "filter", "analyze"):
+        cases += _cases(command, f"run-{command}/step.json", _STEP, "--output_dir", f"run-{command}", **finished)
+    cases += _cases("tune", "student/.tune-length_beam.json", _STEP, **finished)
+    cases += _cases("tune", "student/tune-length_beam.json", _TUNED, **finished)
+    links = ("--real_links", "links.txt", "--distilled_links", "links.txt")
+    cases += _cases("analyze", "links.txt", _LINKS, *links)
+    cases += _cases("push", "student/config.json", _without(_JSON, "missing"))
+    cases += _cases(
+        "push",
+        "corpus/distilled/manifest.json",
+        _without(_MANIFEST, "missing", "no shards"),
+        "--folder",
+        "corpus/distilled",
+    )
+    return cases
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def _fails(argv: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """Runs a command that must fail in the one way; returns its line."""
+    before = _contents(folder)
+    capsys.readouterr()
+    status = main(argv)
+    errors = capsys.readouterr().err.splitlines()
+    lines = [line for line in errors if line.strip() and not _LOGS.match(line.strip())]
+    assert status == 2 and len(lines) == 1, (status, errors)
+    assert lines[0].startswith(f"hf-nat {argv[0]}: "), lines
+    after = _contents(folder)
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    assert not changed, (changed, lines)
+    return lines[0]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a case, which is also the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+_TABLE_OF_CASES = _table()
+
+
+def test_the_table_is_long_enough() -> None:
+    assert len(_TABLE_OF_CASES) >= 200 and len({str(case) for case in _TABLE_OF_CASES}) == len(_TABLE_OF_CASES)
+
+
+@pytest.mark.parametrize("case", _TABLE_OF_CASES, ids=str)
+def test_a_damaged_artefact_is_one_line(
+    case: Case, place: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
+    shutil.copytree(request.getfixturevalue(case.place), place, dirs_exist_ok=True)
+    file = place / case.file
+    data = case.damages[case.damage](file.read_bytes() if file.is_file() else b"")
+    if data is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_bytes(data)
+    line = _fails([case.command, f"{case.command}.yaml", *case.options], place, capsys)
+    assert (case.names or file.name) in line, line
+
+
+@pytest.mark.parametrize("command", [name.removesuffix(".yaml") for name in _CONFIGS])
+def test_a_folder_is_no_configuration(command, place, capsys):
+    (place / "x.yaml").mkdir()
+    assert "x.yaml" in _fails([command, "x.yaml"], place, capsys)
+
+
+_SAVE = {"format": "pt"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_must_be_finite(value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    weights = load_file(place / "teacher/model.safetensors")
+    weights["model.encoder.layers.0.fc1.weight"][0, 0] = value
+    save_file(weights, place / "teacher/model.safetensors", _SAVE)
+    line = _fails(["translate", "translate.yaml"], place, capsys)
+    assert "model.safetensors" in line and "model.encoder.layers.0.fc1.weight" in line
+
+
+def test_weights_must_be_all_there(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    weights = load_file(place / "teacher/model.safetensors")
+    del weights["model.encoder.layers.0.fc1.weight"]
+    save_file(weights, place / "teacher/model.safetensors", _SAVE)
+    assert "model.encoder.layers.0.fc1.weight" in _fails(["translate", "translate.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_is_no_file(name, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "teacher" / name).unlink()
+    (place / "teacher" / name).mkdir()
+    assert name in _fails(["translate", "translate.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("translate", "--model", "no/such/model"),
+        ("translate", "--model", "teacher/config.json"),
+        ("translate", "--model", "student", "--length_beam", "2", "--reranker", "runs/no/such"),
+        ("translate", "--model", "student", "--ensemble", "runs/no/such"),
+        ("evaluate", "--model", "runs/no/such"),
+        ("tune", "--model", "runs/no/such"),
+        ("distill", "--teacher", "runs/no/such"),
+        ("train", "--tokenizer", "runs/no/such"),
+        ("train", "--init_from", "runs/no/such", "--size", "null", "--model_config", "null"),
+        ("train", "--init_from_teacher", "runs/no/such", "--size", "null", "--model_config", "null"),
+        ("train", "--resume_from_checkpoint", "runs/no/such"),
+        ("train", "--validation_corpus", "runs/no/such"),
+        ("recommend", "--student", "runs/no/such"),
+        ("align", "--tokens", "runs/no/such"),
+        ("evaluate", "--metrics", "beer", "--beer_model", "runs/no/such"),
+    ],
+    ids="-".join,
+)
+def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    command, *rest = options
+    argv = [command, f"{command}.yaml", *rest]
+    path = next(text.removeprefix("x=") for text in rest if "/" in text)
+    assert path in _fails(argv, place, capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "student", "--length_beam", "2", "--reranker", "student"), "`reranker` must be autoregressive"),
+        (("--model", "student", "--length_beam", "2", "--reranker", "other"), "`reranker` must share"),
+        (("--model", "student", "--ensemble", "other"), "`ensemble` must agree"),
+        (("--num_beams", "65"), "`num_beams` must be <= 64, got 65"),
+        (("--model", "student", "--max_iterations", "201"), "`max_iterations` must be <= 200, got 201"),
+        (("--model", "student", "--length_beam", "0"), "`length_beam` must be >= 1, got 0"),
+        (("--length_penalty", ".nan"), "`length_penalty` must be a finite number"),
+        (("--model", "marian"), "one of >>deu<<, >>nld<<"),
+        (("--model", "marian", "--source_prefix", ">>xyz<< "), "one of >>deu<<, >>nld<<"),
+        (("--model_source_lang", "en"), "Languages must be left out"),
+    ],
+)
+def test_options_that_do_not_fit_the_model(options, message, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert message in _fails(["translate", "translate.yaml", *options], place, capsys)
+
+
+@pytest.mark.parametrize("option", ["--init_from", "--init_from_teacher"])
+def test_a_start_of_another_vocabulary_is_told_with_both_sizes(option, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    argv = ["train", "train.yaml", option, "other", "--size", "null", "--model_config", "null"]
+    line = _fails(argv, place, capsys)
+    sizes = len(json.loads((place / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]), 20
+    assert f"{sizes[0]} tokens" in line and f"{sizes[1]} embeddings" in line
+
+
+def test_a_tokenizer_of_another_model_is_told_with_both_sizes(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    shutil.copytree(place / "tokenizer", place / "other", dirs_exist_ok=True)
+    for argv in (
+        ["translate", "translate.yaml", "--model", "other"],
+        ["distill", "distill.yaml", "--teacher", "other"],
+    ):
+        assert "20 embeddings" in _fails(argv, place, capsys)
