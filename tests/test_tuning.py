@@ -355,9 +355,14 @@ def test_length_penalty_of_a_graph_is_tuned(
     DATransformerForConditionalGeneration(config).save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     arguments = TuneArguments(
-        str(tmp_path / "model"), corpus, "en", "xx", knob="viterbi_length_penalty", values=[0.0, 2.0]
+        model=str(tmp_path / "model"),
+        corpus=corpus,
+        source_lang="en",
+        target_lang="xx",
+        knob="viterbi_length_penalty",
+        values=[0.0, 2.0],
     )
     report = tune(arguments, DecodingArguments(graph_decoding="viterbi"))
-    assert report["decoding"]["graph_decoding"] == "viterbi"
+    assert [result["value"] for result in report["results"]] == [0.0, 2.0]
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
     assert tuned.generation_config.viterbi_length_penalty == report["best"]
