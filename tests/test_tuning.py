@@ -322,7 +322,7 @@ def test_tuned_expert_is_tuned_again_and_not_measured_again(run_step, mixture, s
     scores |= {0: 1.0, 1: 3.0, 2: 3.0}
     assert run_step(model=mixture, knob="expert")["best"] == 1
     assert run_step(model=mixture, knob="expert", values=(2,))["best"] == 1
-    with pytest.raises(ValueError, match="`decoding.num_beams` must be the same .* it was None, got 3"):
+    with pytest.raises(ValueError, match="`decoding.num_beams` must be the same .* it was 1, got 3"):
         run_step(model=mixture, knob="expert", num_beams=3)
     assert default(mixture, "expert") == 1
     write_json(mixture / "generation_config.json", read_json(mixture / "generation_config.json") | {"expert": 0})
@@ -355,7 +355,12 @@ def test_length_penalty_of_a_graph_is_tuned(
     DATransformerForConditionalGeneration(config).save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     arguments = TuneArguments(
-        str(tmp_path / "model"), corpus, "en", "xx", knob="viterbi_length_penalty", values=[0.0, 2.0]
+        model=str(tmp_path / "model"),
+        corpus=corpus,
+        source_lang="en",
+        target_lang="xx",
+        knob="viterbi_length_penalty",
+        values=[0.0, 2.0],
     )
     report = tune(arguments, DecodingArguments(graph_decoding="viterbi"))
     assert report["decoding"]["graph_decoding"] == "viterbi"
