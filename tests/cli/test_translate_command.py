@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hf_nat.inference import Translation
+from hf_nat.decoding import Translation
 
 from hf_nat.cli.main import main
 
@@ -21,11 +21,11 @@ from hf_nat.cli.main import main
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that turns each sentence round, and knows what window it was asked for."""
     monkeypatch.setattr("hf_nat.decoding.DecodingArguments.load_model", lambda self, path: (None, None))
-    monkeypatch.setattr("hf_nat.inference.DecodingArguments.generate_kwargs", lambda self, model: {})
+    monkeypatch.setattr("hf_nat.decoding.DecodingArguments.generate_kwargs", lambda self, model: {})
     decoder = SimpleNamespace(
         translate=lambda sentences, bar: [Translation(text[::-1], None, 0, False, None) for text in sentences]
     )
-    monkeypatch.setattr("hf_nat.inference._Decoder", lambda *settings: decoder)
+    monkeypatch.setattr("hf_nat.decoding._Decoder", lambda *settings: decoder)
 
 
 def translate(*options: str) -> int:
