@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .config import option
 from .data.arguments import CorpusArguments, first_rows
 from .decoding import DecodingArguments, translate
+from .metrics.sentence_statistics import bleu_record, sentence_statistics
 from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 from .processes import process_state
 from .utils import atomic_path, environment, write_json
@@ -91,13 +92,15 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
 
     Returns:
-        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100), sentences per second
+        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100; BLEU with
+        the statistics of each sentence), sentences per second
         (loading left out), mean number of rounds of a NAT model, and what they were measured with.
 
     Raises:
         ValueError: if a decoding option does not belong to the kind of model, or `output_dir` is missing for a model
             that is no local folder.
     """
+    folder = args.folder  # Where there is none, that is an error now.
     decoding = decoding or DecodingArguments()
     model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
@@ -112,9 +115,9 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     }
     if not process_state().is_main_process:
         return metrics
-    with atomic_path(args.folder / "translations.txt") as temporary:
+    with atomic_path(folder / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    write_json(args.folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", metrics)
     return metrics
 
 
@@ -146,11 +149,16 @@ def measure(
     texts = [translation.text for translation in translations]
     references = [pair[args.target_lang] for pair in pairs]
     scores = score_translations(texts, references, target_lang=args.target_lang, **(scoring or {}))
+    entries = {name: _entry(score) for name, score in scores.items() if score.reason is None}
+    if "bleu" in entries:
+        # What a paired test over sentences and seeds needs of this system, long after its translations are gone.
+        _, statistics = sentence_statistics(texts, references, target_lang=args.target_lang)
+        entries["bleu"]["sentence_statistics"] = bleu_record(statistics)
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     return texts, {
         "num_sentences": len(pairs),
         "num_truncated": sum(translation.truncated for translation in translations),
-        "scores": {name: _entry(score) for name, score in scores.items() if score.reason is None},
+        "scores": entries,
         "without_score": {name: score.reason for name, score in scores.items() if score.reason is not None},
         "seconds": round(seconds, 3),
         "sentences_per_second": round(len(pairs) / seconds, 3),

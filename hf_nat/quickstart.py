@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
+from .allocator import keep_freed_memory
 from .config import resolve
 from .data.arguments import CorpusArguments
 from .data.corpora import read_lines
@@ -135,10 +136,13 @@ def _announce(message: str) -> None:
 def _train_side_by_side(runs: Mapping[Path, Mapping[str, Any]]) -> None:
     """Trains models in processes of one thread each: models so small gain nothing from a second thread."""
     workers = min(len(runs), os.cpu_count() or 1)
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin_process) as pool:
         list(pool.map(_train, runs.keys(), runs.values()))
+
+
+def _begin_process() -> None:
+    keep_freed_memory()
+    torch.set_num_threads(1)
 
 
 def _train(config: Path, places: Mapping[str, Any]) -> None:

@@ -89,7 +89,7 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         _, measured = measure(model, tokenizer, pairs, args, scoring, **{**generate_kwargs, knob: value})
         result = {
             "value": value,
-            **measured["scores"][args.metric],
+            **{name: measured["scores"][args.metric][name] for name in ("score", "signature")},
             **{name: measured[name] for name in ("seconds", "iterations_mean")},
         }
         logger.info(f"{knob} {value:g}: {args.metric} {result['score']:.2f} in {result['seconds']:.1f} s")

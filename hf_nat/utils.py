@@ -9,7 +9,7 @@ import platform
 import resource
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "check_record",
-    "check_settings",
     "environment",
     "peak_memory_mb",
     "progress_bar",
@@ -87,35 +86,6 @@ def check_record(value: Any, kinds: Mapping[str, Any], place: str) -> None:
                 f"{place} must hold `{key}` as {names}, got {textwrap.shorten(repr(found), 60)}. The file is damaged, "
                 "or of something else."
             )
-
-
-def check_settings(folder: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuses to go on in a folder that was begun with other settings.
-
-    Args:
-        folder (`str` or `Path`): the folder, for the message.
-        found (`Mapping[str, Any]`): settings that the folder was begun with, as a JSON file holds them.
-        wanted (`Mapping[str, Any]`): settings of this run.
-
-    Raises:
-        ValueError: naming the first setting that differs, with both values.
-    """
-    before, now = dict(_flat(found)), dict(_flat(json.loads(json.dumps(wanted))))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise ValueError(
-                f"`{name}` must be the same in every run into {str(folder)!r}: it was {before.get(name)!r}, got "
-                f"{now.get(name)!r}. Use another `output_dir`, or delete this one."
-            )
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of nested dicts with dotted names."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def sha256_file(path: str | Path) -> str:

@@ -24,6 +24,7 @@ import torch
 import yaml
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
+from hf_nat.allocator import keep_freed_memory
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import load_model
@@ -177,6 +178,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @torch.inference_mode()
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the JSON file and prints the table."""
+    keep_freed_memory()
     args = parse_arguments(argv)
     parsed = [parse_system(text) for text in args.systems]
     names = [name for name, _, _ in parsed]

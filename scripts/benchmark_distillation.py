@@ -34,6 +34,7 @@ from typing import Any, cast
 import torch
 from datasets import Dataset
 
+from hf_nat.allocator import keep_freed_memory
 from hf_nat.data.corpora import load_corpus
 from hf_nat.decoding import encode_sources, load_model
 from hf_nat.distillation import DistillArguments
@@ -128,6 +129,7 @@ def ceiling(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[
 
 def measured_process(name: str, size: int, settings: dict[str, Any]) -> None:
     """Runs one system and prints what it took; in a process of its own."""
+    keep_freed_memory()
     torch.set_num_threads(settings["threads"])
     prepare = {"naive": naive, "ceiling": ceiling}.get(name) or (lambda *given: ours(name, *given))
     with tempfile.TemporaryDirectory(prefix="hf_nat-") as folder:

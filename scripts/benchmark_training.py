@@ -34,6 +34,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
+from hf_nat.allocator import keep_freed_memory
 from hf_nat.models import ARCHITECTURES, SIZES, marian_config, new_teacher, size_config
 from hf_nat.reporting import Table
 from hf_nat.training.sampler import TokenBatchSampler
@@ -272,6 +273,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the JSON file and prints the table."""
+    keep_freed_memory()
     args = parse_arguments(argv)
     batches = make_batches(corpus_lengths(args) if args.corpus else synthetic_lengths(20_000), args)
     trainees = [new_trainee(name, args) for name in args.architectures]

@@ -16,7 +16,11 @@ import pytest
 import torch
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.allocator import keep_freed_memory
 from hf_nat.data.tokenizer import train_tokenizer
+
+
+keep_freed_memory()  # As the commands do.
 
 
 @pytest.fixture(autouse=True)

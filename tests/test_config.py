@@ -497,12 +497,14 @@ def test_every_default_of_training_can_be_given(tmp_path):
 def test_values_of_training_arrive_as_written(tmp_path):
     path = write(
         tmp_path,
-        "target_lang: no\nconfig_name: 1.10\nmodel_config: {dropout: 1e-1}\neval_strategy: no\nlearning_rate: 1e-3\n"
+        "corpus: x\nsource_lang: 1\ntarget_lang: no\nconfig_name: 1.10\n"
+        "model_config: {dropout: 1e-1}\neval_strategy: no\nlearning_rate: 1e-3\n"
         f"lr_scheduler_type: linear\nreport_to: none\nuse_cpu: true\noutput_dir: {tmp_path}\nlogging_steps: 3\n"
         "lr_scheduler_kwargs: {a: 1}\nfsdp: false\n",
     )
     model, data, training = load_config(TRAINING, [path, "--save_strategy", "no", "--no_bleu_on_eval"])
-    assert (data.target_lang, data.config_name, model.model_config) == ("no", "1.10", {"dropout": 0.1})
+    assert (data.source_lang, data.target_lang, data.config_name) == ("1", "no", "1.10")
+    assert model.model_config == {"dropout": 0.1}
     assert (training.eval_strategy, training.lr_scheduler_type) == (IntervalStrategy.NO, SchedulerType.LINEAR)
     assert (training.learning_rate, training.report_to, training.bleu_on_eval) == (1e-3, [], False)
     assert training.save_strategy == "no" and training.fsdp is False and training.lr_scheduler_kwargs == {"a": 1}

@@ -1,5 +1,7 @@
 """Every YAML file under configs/ runs: with its own keys, on a toy corpus and in a toy size."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,10 @@ from hf_nat.cli.main import main
 from hf_nat.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments
-from hf_nat.experiments.born_again import BornAgainArguments
+from hf_nat.experiments.born_again import BornAgain, BornAgainArguments
+from hf_nat.experiments.distillation_studies import CAPACITY, DECODING, EXPERTS, INTERPOLATION
+from hf_nat.experiments.matrix import Matrix
+from hf_nat.experiments.multimodality import Multimodality
 from hf_nat.experiments.registry import EXPERIMENTS
 from hf_nat.models import ARCHITECTURES
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
@@ -19,14 +24,24 @@ from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqT
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
 RUNS = [path for path in CONFIGS if path.parts[-2] in ("toy", "multi30k", "multi30k_gpu", "wmt14", "europarl")]
-SMALL = ["--max_steps=2", "--max_tokens=300", "--vocab_size=120", "--size=nano", "--bf16=false", "--use_cpu=true"]
-QUIET = ["--report_to=none", "--disable_tqdm=true", "--eval_strategy=no", "--save_strategy=no"]
-PLAIN = ["--load_best_model_at_end=false", "--average_checkpoints=0"]
-FEW_ROWS = ["--config_name=", "--test_split=test", "--max_samples=4", "--num_beams=2", "--max_new_tokens=5"]
+SMALL = {"max_steps": 2, "max_tokens": 300, "vocab_size": 120, "size": "nano", "bf16": False, "use_cpu": True}
+QUIET = {"report_to": "none", "disable_tqdm": True, "eval_strategy": "no", "save_strategy": "no"}
+PLAIN = {"load_best_model_at_end": False, "average_checkpoints": 0}
+FEW_ROWS = {"config_name": "", "test_split": "test", "max_samples": 4, "num_beams": 2, "max_new_tokens": 5}
 
 
 def keys(path):
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def options(*groups, **more):
+    """Keys as options of the command line, the last one of a name."""
+    given = merged(*groups, **more)
+    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in given.items()]
+
+
+def merged(*groups, **more):
+    return {key: value for group in (*groups, more) for key, value in group.items()}
 
 
 # tests/experiments/test_studies.py runs those of toy
@@ -36,17 +51,16 @@ SINGLE = [path for path in RUNS if path not in STUDIES]
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
-    """Options that point a run to a small corpus, and a teacher for those that need one."""
+    """Keys that point a run to a small corpus, and a teacher for those that need one."""
     folder = tmp_path_factory.mktemp("toy")
     corpus = generate_toy_corpus(
         folder / "corpus", ToyTask(num_words=12), sizes={"train": 60, "validation": 5, "test": 5}
     )
-    options = [f"--corpus={corpus}", "--source_lang=src", "--target_lang=tgt"]
+    place = {"corpus": str(corpus), "source_lang": "src", "target_lang": "tgt"}
+    place |= {"train_split": "train", "validation_split": "validation"}
     teacher = folder / "teacher"
-    splits = ["--train_split=train", "--validation_split=validation"]
-    command = ["train", *options, *splits, *SMALL, *QUIET, *PLAIN, f"--output_dir={teacher}"]
-    assert main(command) == 0
-    return [*options, *splits], teacher
+    assert main(["train", *options(place, SMALL, QUIET, PLAIN, output_dir=teacher)]) == 0
+    return place, teacher
 
 
 def test_all_configs_are_found():
@@ -56,29 +70,33 @@ def test_all_configs_are_found():
     assert len(RUNS) >= 18
 
 
+def started(path):
+    """What makes a training small; a start from a teacher decides the size itself."""
+    has_start = "init_from_teacher" in keys(ROOT / path)
+    return {key: value for key, value in SMALL.items() if key != "size" or not has_start}
+
+
 @pytest.mark.parametrize("path", SINGLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_runs(path, toy, tmp_path):
-    options, teacher = toy
+    place, teacher = toy
     output_dir = tmp_path / "run"
     if "strategy" in keys(path):
-        argv = ["distill", str(path), *options, *FEW_ROWS, f"--teacher={teacher}", f"--output_dir={output_dir}"]
+        argv = ["distill", str(path), *options(place, FEW_ROWS, teacher=teacher, output_dir=output_dir)]
         expected = ("manifest.json", "README.md")
     elif "iterations" in keys(path):
         own = {
-            "teacher": [*options, "--config_name=", *SMALL, *QUIET, *PLAIN],
-            "distill": [*options, *FEW_ROWS],
-            "student": [*SMALL, *QUIET, *PLAIN],
+            "teacher_options": merged(place, SMALL, QUIET, PLAIN, config_name=""),
+            "distill_options": merged(place, FEW_ROWS),
+            "student_options": merged(started(keys(path)["student_config"]), QUIET, PLAIN),
         }
-        argv = ["born-again", str(path), "--iterations=0", "--num_bootstrap=0", f"--output_dir={output_dir}"]
-        for name, settings in own.items():
-            argv += [f"--{name}_options", *(setting.removeprefix("--") for setting in settings)]
+        argv = ["born-again", str(path), *options(own, iterations=0, num_bootstrap=0, output_dir=output_dir)]
         expected = ("report.html", "born_again.json", "iteration_0/corpus/README.md", "iteration_0/student/README.md")
     else:
-        argv = ["train", str(path), *options, *SMALL, *QUIET, *PLAIN, f"--output_dir={output_dir}"]
-        argv += [f"--{key}={teacher}" for key in ("tokenizer", "init_from_teacher") if key in keys(path)]
-        argv += ["--config_name="]
+        more = {key: teacher for key in ("tokenizer", "init_from_teacher") if key in keys(path)}
         if "early_stopping_patience" in keys(path):  # by its validation curve, so it needs one
-            argv += ["--eval_strategy=steps", "--eval_steps=2"]
+            more |= {"eval_strategy": "steps", "eval_steps": 2}
+        small = options(place, started(path), QUIET, PLAIN, more, config_name="", output_dir=output_dir)
+        argv = ["train", str(path), *small]
         expected = ("metrics.json", "README.md")
     assert main(argv) == 0
     assert [name for name in expected if not (output_dir / name).is_file()] == []
@@ -94,7 +112,9 @@ def test_study_as_written_is_a_run(path):
         for models in (getattr(args, name, {}) for name in ("models", "teachers", "students")):
             for model in models.values():
                 model["bf16"] = False
-    args.check()
+    matrices = {study.name: study for study in (CAPACITY, DECODING, EXPERTS, INTERPOLATION)}
+    study = Matrix(args, matrices[path.stem]) if path.stem in matrices else Multimodality(args)
+    assert list(study.steps())
 
 
 @pytest.mark.parametrize("path", SINGLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -105,7 +125,11 @@ def test_config_as_written_is_a_run(path, monkeypatch):
     elif "iterations" in keys(path):
         (args,) = load_config((BornAgainArguments,), [str(path)])
         assert args.output_dir == f"runs/{path.parent.name}/{path.stem}"
-        assert set(args.settings()) == {"teacher", "distill", "student"}
+        plain = {"bf16": False}  # the machine of the tests may have no such precision
+        args = replace(
+            args, teacher_options=args.teacher_options | plain, student_options=args.student_options | plain
+        )
+        assert len(list(BornAgain(args).steps())) == 4 * (args.iterations + 1)
     else:
         model_args, _, training_args = load_config(
             (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), "--bf16=false"]

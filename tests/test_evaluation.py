@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,8 @@ def test_scores_and_files_of_a_teacher(copy_teacher, tiny_tokenizer, teacher_fol
     folder = Path(teacher_folder) / "eval-test"
     assert read_json(folder / "metrics.json") == metrics
     assert (folder / "translations.txt").read_text(encoding="utf-8") == "".join(f"{text}\n" for text in texts)
+    bleu = metrics["scores"]["bleu"]
+    assert len(bleu.pop("sentence_statistics")["reference_lengths"].split()) == len(sources)
     assert metrics["scores"] == {
         name: {"score": score.score, "signature": score.signature}
         for name, score in score_translations(texts, sources, target_lang="xx").items()
@@ -145,8 +148,7 @@ def test_sizes_below_one_are_errors(arguments, name):
 
 def test_metrics_of_choice_with_intervals_and_a_reason_where_there_is_no_score(teacher_folder, arguments, capsys):
     args, decoding = arguments(teacher_folder, num_bootstrap=20)
-    args.metrics = ["ribes", "beer", "chrf"]
-    metrics = evaluate(args, decoding)
+    metrics = evaluate(replace(args, metrics=["ribes", "beer", "chrf"]), decoding)
     assert list(metrics["scores"]) == ["ribes", "chrf"]
     assert "needs a trained model" in metrics["without_score"]["beer"]
     for score in metrics["scores"].values():

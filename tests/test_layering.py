@@ -13,7 +13,7 @@ import hf_nat
 ROOT = Path(hf_nat.__file__).parent
 # Lower layers first; packages on one line do not import each other.
 LAYERS = [
-    ("files",),
+    ("files", "allocator"),
     ("utils", "config", "languages"),
     ("models", "processes", "reporting"),
     ("data", "alignment"),

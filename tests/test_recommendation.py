@@ -78,7 +78,8 @@ def test_numbers_of_parameters_are_those_of_the_papers_runs() -> None:
     for path in (MULTI30K.parent / "wmt14").glob("*_real.yaml"):
         described = load_student(str(path))
         found[described.model_type, described.num_parameters] = path.name
-    assert {(row.model_type, row.num_parameters) for row in STUDENTS} == set(found)
+    papers = {row.model_type for row in STUDENTS}
+    assert {(row.model_type, row.num_parameters) for row in STUDENTS} == {key for key in found if key[0] in papers}
 
 
 @pytest.mark.parametrize("count", range(1, 8))

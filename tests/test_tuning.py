@@ -18,12 +18,14 @@ from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.models import (
     CMLMConfig,
     CMLMForConditionalGeneration,
+    DATransformerConfig,
+    DATransformerForConditionalGeneration,
     InsertionTransformerConfig,
     InsertionTransformerForConditionalGeneration,
     MoEMarianConfig,
     MoEMarianMTModel,
 )
-from hf_nat.steps import distill
+from hf_nat.steps import Tune, distill
 from hf_nat.tuning import TuneArguments, tune
 from hf_nat.utils import read_json, write_json
 
@@ -62,13 +64,27 @@ def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
 @pytest.fixture
 def run(corpus: str, folder: Path) -> Callable[..., dict]:
     def run(**options: object) -> dict:
-        options = {"model": folder, "corpus": corpus, "source_lang": "en", "target_lang": "xx"} | options
-        argv = []
-        for name, value in options.items():
-            argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
-        return tune(*load_config((TuneArguments, DecodingArguments), argv))
+        return tune(*arguments(folder, corpus, options))
 
     return run
+
+
+@pytest.fixture
+def run_step(corpus: str, folder: Path) -> Callable[..., dict]:
+    def run(**options: object) -> dict:
+        step = Tune(*arguments(folder, corpus, options))
+        step.run()
+        return step.report
+
+    return run
+
+
+def arguments(folder: Path, corpus: str, options: dict[str, object]) -> tuple[TuneArguments, DecodingArguments]:
+    options = {"model": folder, "corpus": corpus, "source_lang": "en", "target_lang": "xx"} | options
+    argv = []
+    for name, value in options.items():
+        argv += [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return load_config((TuneArguments, DecodingArguments), argv)
 
 
 @pytest.fixture
@@ -97,7 +113,9 @@ def test_scores_are_those_of_evaluate_and_the_best_value_is_set(run, folder, cor
     assert [result["value"] for result in report["results"]] == [0.0, 0.5, 3.0]
     for result in report["results"]:
         metrics = evaluate(
-            EvaluateArguments(str(folder), corpus, "en", "xx", split="validation"),
+            EvaluateArguments(
+                model=str(folder), corpus=corpus, source_lang="en", target_lang="xx", split="validation"
+            ),
             DecodingArguments(eos_penalty=result["value"]),
         )
         assert {name: result[name] for name in ("score", "signature")} == metrics["scores"]["chrf"]
@@ -109,7 +127,7 @@ def test_scores_are_those_of_evaluate_and_the_best_value_is_set(run, folder, cor
     assert read_json(folder / "generation_config.json") == after
     loaded = AutoModelForSeq2SeqLM.from_pretrained(folder)
     assert loaded.generation_config.eos_penalty == report["best"]
-    assert (report["num_sentences"], report["split"], report["decoding"]) == (5, "validation", {})
+    assert (report["num_sentences"], report["split"]) == (5, "validation")
 
 
 def test_default_values_are_those_of_the_eos_penalty(run, scores):
@@ -138,10 +156,20 @@ def test_killed_run_goes_on_and_measured_values_are_not_measured_again(run, scor
     assert default(folder, "eos_penalty") == report["best"] == 4
 
 
-@pytest.mark.parametrize("change", ["max_samples", "metric", "num_candidates", "max_iterations", "weights", "text"])
-def test_anything_else_is_measured_again(run, scores, folder, corpus, change):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("max_samples", "`corpus` must be the same in every run into"),
+        ("metric", "`metric` must be the same .* it was 'bleu', got 'chrf'"),
+        ("num_candidates", "`decoding.num_candidates` must be the same .* it was None, got 2"),
+        ("max_iterations", "`model.generation_config.json` must be the same"),
+        ("weights", "`model.model.safetensors` must be the same"),
+        ("text", "`corpus` must be the same"),
+    ],
+)
+def test_anything_else_is_not_mixed_with_what_was_measured(run_step, scores, folder, corpus, change, message):
     scores[0] = 5.0
-    run(values=(0,))
+    assert run_step(values=(0,))["best"] == 0
     options = {"max_samples": 2, "metric": "chrf", "num_candidates": 2}
     if change == "max_iterations":
         config = read_json(folder / "generation_config.json")
@@ -153,9 +181,14 @@ def test_anything_else_is_measured_again(run, scores, folder, corpus, change):
     elif change == "text":
         path = Path(corpus.format(split="validation"))
         path.write_text(path.read_text().replace("hello", "hallo"))
+    changes = {change: options[change]} if change in options else {}
+    remedy = "Delete tune-eos_penalty.json and .tune-eos_penalty.json there to measure all values anew."
+    with pytest.raises(ValueError, match=f"{message}.* {remedy}"):
+        run_step(values=(0,), **changes)
+    for name in ("tune-eos_penalty.json", ".tune-eos_penalty.json"):
+        (folder / name).unlink()
     scores[0] = 6.0
-    report = run(values=(0,), **{change: options[change]} if change in options else {})
-    assert [result["score"] for result in report["results"]] == [6.0]
+    assert [result["score"] for result in run_step(values=(0,), **changes)["results"]] == [6.0]
 
 
 def test_counts_are_tuned_as_integers(run, scores, folder):
@@ -238,9 +271,10 @@ def mixture(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast
 def test_best_expert_is_the_one_that_everything_decodes_with(run, mixture, corpus, tmp_path):
     report = run(model=mixture, num_beams=2)
     assert report == read_json(mixture / "tune-expert.json")
-    assert (report["knob"], report["decoding"]["num_beams"]) == ("expert", 2)
+    assert report["knob"] == "expert"
     assert json.dumps([result["value"] for result in report["results"]]) == "[0, 1, 2]"
-    evaluation = EvaluateArguments(str(mixture), corpus, "en", "xx", split="validation", metrics=["bleu"])
+    place = {"model": str(mixture), "corpus": corpus, "source_lang": "en", "target_lang": "xx", "split": "validation"}
+    evaluation = EvaluateArguments(**place, metrics=["bleu"])
     for result in report["results"]:
         metrics = evaluate(evaluation, DecodingArguments(num_beams=2, expert=result["value"]))
         assert result["score"] == metrics["scores"]["bleu"]["score"]
@@ -284,13 +318,15 @@ def test_best_expert_is_the_one_that_everything_decodes_with(run, mixture, corpu
         assert read_json(tmp_path / backend / "manifest.json")["decoding"]["expert"] == best
 
 
-def test_tuned_expert_is_tuned_again_and_not_measured_again(run, mixture, scores):
+def test_tuned_expert_is_tuned_again_and_not_measured_again(run_step, mixture, scores):
     scores |= {0: 1.0, 1: 3.0, 2: 3.0}
-    assert run(model=mixture, knob="expert")["best"] == 1
-    assert run(model=mixture, knob="expert", values=(2,))["best"] == 1
-    scores |= {0: 4.0, 1: 3.0, 2: 3.0}
-    assert run(model=mixture, knob="expert", num_beams=3)["best"] == 0
-    assert default(mixture, "expert") == 0
+    assert run_step(model=mixture, knob="expert")["best"] == 1
+    assert run_step(model=mixture, knob="expert", values=(2,))["best"] == 1
+    with pytest.raises(ValueError, match="`decoding.num_beams` must be the same .* it was None, got 3"):
+        run_step(model=mixture, knob="expert", num_beams=3)
+    assert default(mixture, "expert") == 1
+    write_json(mixture / "generation_config.json", read_json(mixture / "generation_config.json") | {"expert": 0})
+    assert run_step(model=mixture, knob="expert")["best"] == default(mixture, "expert") == 1
 
 
 @pytest.mark.parametrize(
@@ -305,3 +341,28 @@ def test_tuned_expert_is_tuned_again_and_not_measured_again(run, mixture, scores
 def test_bad_expert_is_an_error_before_anything_is_translated(run, mixture, scores, options, message):
     with pytest.raises(ValueError, match=message):
         run(model=mixture, **options)
+
+
+def test_length_penalty_of_a_graph_is_tuned(
+    tiny_tokenizer: PreTrainedTokenizerFast, corpus: str, tmp_path: Path
+) -> None:
+    special = {
+        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
+    }
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    torch.manual_seed(0)
+    config = DATransformerConfig(vocab_size=len(tiny_tokenizer), **special, **sizes)
+    DATransformerForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    arguments = TuneArguments(
+        model=str(tmp_path / "model"),
+        corpus=corpus,
+        source_lang="en",
+        target_lang="xx",
+        knob="viterbi_length_penalty",
+        values=[0.0, 2.0],
+    )
+    report = tune(arguments, DecodingArguments(graph_decoding="viterbi"))
+    assert [result["value"] for result in report["results"]] == [0.0, 2.0]
+    tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
+    assert tuned.generation_config.viterbi_length_penalty == report["best"]

@@ -16,6 +16,8 @@ from transformers.utils import logging
 from ..config import option
 from ..data.arguments import CorpusArguments
 from ..metrics import AmbiguousWord, ambiguous_words, num_chunks, reordering_chunks
+from ..metrics.bootstrap import Bootstrap
+from ..metrics.corpus_differences import corpus_differences
 from ..reporting import Table, plot_bars, plot_densities, plot_points, write_report
 from ..utils import check_record, environment, peak_memory_mb, read_record, write_json
 from .measures import AlignedCorpus, MeasureArguments, measure_corpus
@@ -83,9 +85,8 @@ class AnalyzeArguments(MeasureArguments):
     @property
     def links(self) -> dict[str, str | None]:
         """Files of links by the name of the corpus, None where the links are made."""
-        return dict(
-            zip(self.corpora, [self.real_links, *(self.distilled_links or [None] * len(self.distilled))], strict=True)
-        )
+        links: list[str | None] = [self.real_links, *self.distilled_links]
+        return dict(zip_longest(self.corpora, links))
 
     def distilled_folders(self) -> list[Path]:
         """Returns the distilled corpora that are folders of one corpus each: they keep their own measures."""
@@ -128,13 +129,15 @@ def analyze(args: AnalyzeArguments) -> dict[str, Any]:
     """
     folder = Path(args.output_dir)
     aligned: dict[str, AlignedCorpus] = {}
+    bootstraps: dict[str, dict[str, Bootstrap]] = {}
     measures, entropies, details = [], {}, []
     for name, corpus in args.corpora.items():
         logger.info(f"--- Measuring {corpus.corpus}")
         rows = args.load(name)
         aligned[name] = AlignedCorpus(name, rows, folder / "corpora" / name, args, args.links[name])
         real = None if name == "real" else aligned["real"]
-        measures.append(measure_corpus(aligned[name], real))
+        bootstraps[name] = aligned[name].bootstraps(real)
+        measures.append(measure_corpus(aligned[name], real, bootstraps[name]))
         entropies[name] = aligned[name].entropies()
         if real is not None:
             words = ambiguous_words(real.counts, aligned[name].counts, args.num_words, min_count=MIN_WORD_COUNT)
@@ -148,7 +151,7 @@ def analyze(args: AnalyzeArguments) -> dict[str, Any]:
     for corpus, measured in zip(list(args.corpora.values())[1:], measures[1:], strict=True):
         if Path(corpus.corpus) in folders:
             write_json(Path(corpus.corpus) / MEASURES_FILE, results | {"corpora": [measures[0], measured]})
-    results["corpora"] = measures
+    results |= {"corpora": measures, "differences": corpus_differences(bootstraps)}
     write_json(folder / MEASURES_FILE, results)
     _plot(folder, measures, entropies)
     write_report(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +23,13 @@ from ..metrics import (
     complexity,
     complexity_interval,
     faithfulness,
-    faithfulness_interval,
     fuzzy_reordering,
     sentence_entropies,
     training_bleu,
 )
+from ..metrics.bootstrap import Bootstrap
+from ..metrics.corpus_differences import CENTERED, corpus_bootstraps
+from ..metrics.sentence_statistics import sentence_statistics
 from ..utils import atomic_path
 
 
@@ -152,6 +154,40 @@ class AlignedCorpus:
         """Returns the mean conditional entropy per source token of each row in nats: `[rows]`, nan if empty."""
         return sentence_entropies(self.sources(), self.complexity.per_word)[1]
 
+    def references(self, real: AlignedCorpus) -> list[str] | None:
+        """Returns the real target of each row, None where they are unknown."""
+        if "real_target" in self.rows.column_names:
+            return self.rows["real_target"][:]
+        rows = self.real_rows(real)
+        return None if rows is None else real.target_texts(rows)
+
+    def bootstraps(self, real: AlignedCorpus | None = None) -> dict[str, Bootstrap]:
+        """Measures the corpus in samples of the rows of the real one, the same samples for every corpus.
+
+        Args:
+            real (`AlignedCorpus`, *optional*): the real corpus; None for the real corpus itself.
+
+        Returns:
+            `dict[str, Bootstrap]`: by measure, see `corpus_bootstraps`; none without samples, or where the rows of the
+            real corpus are unknown.
+        """
+        rows = None if real is None else self.real_rows(real)
+        if not self.args.num_bootstrap or (real is not None and rows is None):
+            return {}
+        references = None if real is None else self.references(real)
+        statistics = None
+        if references is not None:
+            _, statistics = sentence_statistics(self.target_texts(), references, target_lang=self.args.target_lang)
+        return corpus_bootstraps(
+            self.counts,
+            fuzzy_reordering(self.links()),
+            real=None if real is None else real.counts,
+            rows=rows,
+            bleu_statistics=statistics,
+            num_samples=self.args.num_bootstrap,
+            seed=self.args.seed,
+        )
+
 
 @contextmanager
 def _fitting_links(links_file: str, name: str) -> Iterator[None]:
@@ -174,58 +210,60 @@ def check_links(name: str, rows: Dataset, args: MeasureArguments, links_file: st
         OSError: if there is no such file.
         ValueError: naming file and line, or row.
     """
-    sides = (corpus_tokens(rows, lang, args.tokens) for lang in (args.source_lang, args.target_lang))
+    sources, targets = (corpus_tokens(rows, lang, args.tokens) for lang in (args.source_lang, args.target_lang))
     with _fitting_links(links_file, name):
-        LexicalCounts.from_corpus(*sides, parse_links(read_lines(links_file), links_file))
+        LexicalCounts.from_corpus(sources, targets, parse_links(read_lines(links_file), links_file))
 
 
-def measure_corpus(corpus: AlignedCorpus, real: AlignedCorpus | None = None) -> dict[str, Any]:
+def measure_corpus(
+    corpus: AlignedCorpus, real: AlignedCorpus | None = None, bootstraps: Mapping[str, Bootstrap] | None = None
+) -> dict[str, Any]:
     """Measures a corpus, and a distilled one against the real one.
 
     Args:
         corpus (`AlignedCorpus`): the corpus.
         real (`AlignedCorpus`, *optional*): the real corpus that `corpus` was distilled from.
+        bootstraps (`Mapping[str, Bootstrap]`, *optional*): what `corpus.bootstraps(real)` gave, where it is at hand.
 
     Returns:
-        `dict[str, Any]`: complexity C(d) and faithfulness F(d) in nats with 95 % intervals and F's parts, fuzzy
-        reordering score 0-1, training BLEU 0-100 with its signature, mean sentence entropy in nats per token, and
-        seconds. What there is no real corpus for is None; so is the interval of F where `AlignedCorpus.real_rows` does
-        not know the rows, and the training BLEU where there is no column `real_target` either. A corpus without some
-        rows of the real one, a filtered one for instance, is measured against the whole real corpus.
+        `dict[str, Any]`: complexity C(d) and faithfulness F(d) in nats with F's parts, fuzzy reordering score 0-1,
+        training BLEU 0-100 with its signature, each with its 95 % interval as `<measure>_interval`, mean sentence
+        entropy in nats per token, and seconds. What there is no real corpus for is None; so is an interval where
+        `AlignedCorpus.real_rows` does not know the rows, but for that of C, and the training BLEU where there is no
+        column `real_target` either. A corpus without some rows of the real one, a filtered one for instance, is
+        measured against the whole real corpus.
 
     Source: Zhou, Gu & Neubig 2020, sections 3.2 and 4.2, Figures 3 and 7.
     """
     started = time.perf_counter()
     args = corpus.args
-    bootstrap: dict[str, Any] = {"num_samples": args.num_bootstrap, "seed": args.seed}
-    entropies = corpus.entropies()
+    drawn = corpus.bootstraps(real) if bootstraps is None else bootstraps
+    intervals = {
+        f"{name}_interval": list(drawn[name].interval(centered=name in CENTERED)) if name in drawn else None
+        for name in ("complexity", "faithfulness", "reordering", "training_bleu")
+    }
+    if args.num_bootstrap and not drawn:
+        alone = complexity_interval(corpus.counts, num_samples=args.num_bootstrap, seed=args.seed)
+        intervals["complexity_interval"] = list(alone)
     measures: dict[str, Any] = {
         "name": corpus.name,
         "num_pairs": len(corpus.rows),
         "num_links": corpus.complexity.num_links,
         "num_source_types": corpus.complexity.num_types,
         "complexity": corpus.complexity.value,
-        "complexity_interval": complexity_interval(corpus.counts, **bootstrap) if args.num_bootstrap else None,
         "reordering": fuzzy_reordering(corpus.links()).value,
-        "sentence_entropy": float(np.nanmean(entropies)),
-        **dict.fromkeys(["faithfulness", "faithfulness_interval", "agreement", "unseen_mass"]),
-        **dict.fromkeys(["training_bleu", "training_bleu_signature"]),
+        "sentence_entropy": float(np.nanmean(corpus.entropies())),
+        **dict.fromkeys(["faithfulness", "agreement", "unseen_mass", "training_bleu", "training_bleu_signature"]),
+        **intervals,
     }
     if real is not None:
-        rows = corpus.real_rows(real)
         result = faithfulness(real.counts, corpus.counts)
         measures |= {
             "faithfulness": result.value,
             "agreement": result.agreement,
             "unseen_mass": result.unseen_mass,
         }
-        if args.num_bootstrap and rows is not None:
-            measures["faithfulness_interval"] = faithfulness_interval(
-                real.counts, corpus.counts, rows=rows, **bootstrap
-            )
-        has_targets = "real_target" in corpus.rows.column_names
-        if has_targets or rows is not None:
-            references = corpus.rows["real_target"][:] if has_targets else real.target_texts(rows)
+        if (references := corpus.references(real)) is not None:
             bleu = training_bleu(corpus.target_texts(), references, target_lang=args.target_lang)
             measures |= {"training_bleu": bleu.score, "training_bleu_signature": bleu.signature}
     measures["seconds"] = round(corpus.seconds + time.perf_counter() - started, 1)

@@ -13,6 +13,8 @@ import transformers
 
 from hf_nat_cli import COMMANDS, main, usage
 
+from ..allocator import keep_freed_memory
+
 
 __all__ = ["COMMANDS", "main", "run_command", "usage"]
 
@@ -24,6 +26,7 @@ def run_command(module: str, argv: Sequence[str]) -> None:
         module (`str`): name of the module.
         argv (`Sequence[str]`): what follows the command on its command line.
     """
+    keep_freed_memory()
     _set_up_logging()
     importlib.import_module(f"{__package__}.{module}").run(argv)
     if torch.distributed.is_initialized():

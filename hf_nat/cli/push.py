@@ -9,7 +9,7 @@ from ..hub.push import PushArguments, push
 
 
 def run(argv: Sequence[str]) -> None:
-    """Pushes a folder, or lists what would go with `--dry-run`."""
+    """Pushes a folder, or lists what would go with `--dry_run`."""
     (args,) = load_config((PushArguments,), argv, prog="hf-nat push")
     plan = push(args)
     print(plan.summary())

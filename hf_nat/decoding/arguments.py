@@ -86,6 +86,7 @@ class DecodingArguments(LoadingArguments):
     latent_temperature: float | None = option(None, "FlowSeq: standard deviation of the samples but the first")
     eos_penalty: float | None = option(None, "NAT model that inserts: what inserting nothing loses, in nats")
     max_length_ratio: float | None = option(None, "NAT model that inserts: target tokens per source token, at most")
+    ctc_beam_size: int | None = option(None, "CTC: hypotheses of the prefix beam search; 1 takes the best path")
     graph_decoding: str | None = option(None, "DA-Transformer: greedy, lookahead or viterbi")
     viterbi_length_penalty: float | None = option(
         None, "DA-Transformer: path scores / tokens ** viterbi_length_penalty"
@@ -136,7 +137,7 @@ class DecodingArguments(LoadingArguments):
         kwargs = {"max_batch_tokens": self.max_batch_tokens, **self.options(model)}
         if self.source_prefix is not None:
             kwargs["source_prefix"] = self.source_prefix
-        trust = {"trust_remote_code": self.trust_remote_code}
+        trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
         if reranker := kwargs.pop("reranker", None):
             kwargs["teacher"] = load_model(reranker, parameter="reranker", **trust)[0]
             cast(Any, model).require_teacher(kwargs["teacher"], "reranker")

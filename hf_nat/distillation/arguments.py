@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..config import option
-from ..data.arguments import CorpusArguments, first_rows
+from ..data.arguments import first_rows
 from ..decoding import LoadingArguments
 from .strategies import StrategyArguments
 
@@ -20,7 +20,7 @@ LONG_SOURCE = ("error", "real", "truncate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillArguments(CorpusArguments, StrategyArguments, LoadingArguments):
+class DistillArguments(StrategyArguments, LoadingArguments):
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
@@ -46,8 +46,7 @@ class DistillArguments(CorpusArguments, StrategyArguments, LoadingArguments):
     license: str | None = option(None, "license of the corpus, as the Hub spells it; goes into the manifest and card")
 
     def __post_init__(self) -> None:
-        CorpusArguments.__post_init__(self)
-        StrategyArguments.__post_init__(self)
+        super().__post_init__()
         if self.long_source not in LONG_SOURCE:
             raise ValueError(f"`long_source` must be one of {list(LONG_SOURCE)}, got {self.long_source!r}.")
         if self.backend not in BACKENDS:

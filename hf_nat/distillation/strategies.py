@@ -11,14 +11,16 @@ from typing import Any
 from transformers import LogitsProcessorList
 
 from ..config import option
+from ..data.arguments import CorpusArguments
 from ..decoding import require_between
+from ..languages import find_language
 from ..models.generation_nat import MAX_BEAMS
 from .sampling import RowSampler
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrategyArguments:
-    """By which strategy a teacher decodes.
+class StrategyArguments(CorpusArguments):
+    """By which strategy a teacher decodes the sources of a corpus.
 
     Raises:
         ValueError: if the strategy is unknown, a number out of its range, or a beam has fewer outputs than candidates.
@@ -34,6 +36,7 @@ class StrategyArguments:
     seed: int = option(1, "seed of a strategy that draws random numbers")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.strategy not in STRATEGIES:
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
         for name, limit in {"num_beams": MAX_BEAMS, "num_candidates": MAX_BEAMS}.items():
@@ -52,6 +55,11 @@ class StrategyArguments:
         """Whether the strategy draws random numbers."""
         return STRATEGIES[self.strategy](self)["do_sample"]
 
+    @property
+    def bleu_tokens(self) -> str:
+        """What sacrebleu calls the tokens of the target language."""
+        return find_language(self.target_lang).sacrebleu_tokenizer()
+
     def decoding_parameters(self) -> dict[str, Any]:
         """Returns what the outputs depend on, as the manifest records it."""
         expert = {} if self.expert is None else {"expert": self.expert}
@@ -66,7 +74,7 @@ class StrategyArguments:
         """
         parameters = self.decoding_parameters()
         if parameters.pop("choice", None) is not None:
-            parameters["choose"] = Nearest(real_targets)
+            parameters["choose"] = Nearest(real_targets, self.bleu_tokens)
         if parameters.pop("do_sample"):
             # One draw more than the output is long: a forced first token takes one, and has no choice.
             parameters["processors"] = RowSamplers(self.seed, start, self.max_new_tokens + 1, parameters.pop("top_k"))
@@ -79,15 +87,17 @@ class Nearest:
 
     Args:
         real_targets (`Sequence[str]`): real target of each row.
+        tokens (`str`): sacrebleu's name of the tokens that BLEU counts.
     """
 
     real_targets: Sequence[str]
+    tokens: str
 
     def __call__(self, row: int, candidates: Sequence[str]) -> int:
         """Returns the number of the candidate."""
         from sacrebleu.metrics import BLEU
 
-        bleu = BLEU(effective_order=True)
+        bleu = BLEU(tokenize=self.tokens, effective_order=True)
         scores = [bleu.sentence_score(text, [self.real_targets[row]]).score for text in candidates]
         return scores.index(max(scores))
 
@@ -123,11 +133,11 @@ def _beam(args: StrategyArguments) -> dict[str, Any]:
 
 
 def _interpolation(args: StrategyArguments) -> dict[str, Any]:
-    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU.
+    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU, over sacrebleu's tokens.
 
     Source: Kim & Rush 2016, section 3.3 (sequence-level interpolation); Zhou, Gu & Neubig 2020, section 5.3.
     """
-    choice = f"sentence BLEU, tok:13a, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
+    choice = f"sentence BLEU, tok:{args.bleu_tokens}, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
     return {**_beam(args), "num_return_sequences": args.num_candidates, "choice": choice}
 
 

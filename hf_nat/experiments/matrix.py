@@ -242,6 +242,7 @@ class Matrix(StudyStep):
             "measured": measured["settings"],
             "teachers": teachers,
             "corpora": measured["corpora"],
+            "differences": measured["differences"],
             "students": [],
             "environment": environment(),
         }

@@ -135,13 +135,13 @@ def teacher_decoding(args: DistillArguments) -> DecodingArguments:
 
 def scores_of_steps(steps: Mapping[str, Evaluate]) -> dict[str, Any]:
     """Runs the scoring of a model and returns its scores by split."""
-    return {name: _run(step)["scores"] for name, step in steps.items()}
+    return {name: _run(name, step)["scores"] for name, step in steps.items()}
 
 
 def model_results(train: Train, steps: Mapping[str, Evaluate]) -> dict[str, Any]:
     """Runs the scoring of a model and returns what the results of a study keep of it."""
     kept = ("scores", "num_sentences", "seconds", "iterations_mean", "decoding")
-    metrics = {name: _run(step) for name, step in steps.items()}
+    metrics = {name: _run(name, step) for name, step in steps.items()}
     tuned = [read_json(file) for file in sorted(train.folder.glob("tune-*.json"))]
     return {
         "num_parameters": read_json(train.folder / "run.json")["num_parameters"],
@@ -150,6 +150,11 @@ def model_results(train: Train, steps: Mapping[str, Evaluate]) -> dict[str, Any]
     }
 
 
-def _run(step: Evaluate) -> dict[str, Any]:
+def _run(split: str, step: Evaluate) -> dict[str, Any]:
+    """Scores a model; the statistics of single sentences are kept of test alone."""
     step.run()
-    return step.metrics
+    metrics = step.metrics
+    if split != "test":
+        for score in metrics["scores"].values():
+            score.pop("sentence_statistics", None)
+    return metrics

@@ -15,7 +15,7 @@ from .sentence_statistics import training_bleu_bootstrap
 
 
 # A sample holds fewer distinct sentences than the corpus, which moves measures of a lexicon: see `Bootstrap.interval`.
-_CENTERED = ("complexity", "faithfulness")
+CENTERED = ("complexity", "faithfulness")
 
 
 def corpus_bootstraps(
@@ -83,7 +83,7 @@ def corpus_differences(measures: Mapping[str, Mapping[str, Bootstrap]]) -> list[
                 difference = measures[first][name] - measures[second][name]
                 row[name] = {
                     "value": difference.value,
-                    "interval": list(difference.interval(centered=name in _CENTERED)),
+                    "interval": list(difference.interval(centered=name in CENTERED)),
                 }
         found.append(row)
     return found

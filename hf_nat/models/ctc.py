@@ -32,6 +32,7 @@ def is_feasible(labels: torch.Tensor, num_labels: torch.Tensor, num_frames: torc
     return num_labels + repeats.sum(dim=1) <= num_frames
 
 
+@torch.compiler.disable
 def ctc_log_likelihood(
     scores: torch.Tensor, labels: torch.Tensor, num_labels: torch.Tensor, num_frames: torch.Tensor
 ) -> torch.Tensor:
@@ -138,6 +139,7 @@ def _finals(variables: torch.Tensor, num_frames: torch.Tensor, ends: torch.Tenso
     return torch.cat([before, last.gather(1, ends.unsqueeze(1))], dim=1)
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def best_alignment(
     scores: torch.Tensor, labels: torch.Tensor, num_labels: torch.Tensor, num_frames: torch.Tensor

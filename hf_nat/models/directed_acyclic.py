@@ -14,6 +14,10 @@ from torch.autograd.function import once_differentiable
 from .losses import linear_cross_entropy, reduce_logits
 
 
+# Probability of a label at a vertex below which single precision loses its gradient among the others.
+_NEGLIGIBLE = 1e-7
+
+
 def is_feasible(num_labels: torch.Tensor, num_vertices: torch.Tensor) -> torch.Tensor:
     """Tells which targets fit into their graphs: two labels at least, and a vertex for each.
 
@@ -27,6 +31,7 @@ def is_feasible(num_labels: torch.Tensor, num_vertices: torch.Tensor) -> torch.T
     return (num_labels >= 2) & (num_labels <= num_vertices)
 
 
+@torch.compiler.disable
 def graph_log_likelihood(
     match: torch.Tensor, links: torch.Tensor, num_labels: torch.Tensor, num_vertices: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,6 +126,7 @@ def _posteriors(
     return posteriors, steps
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def best_path(
     match: torch.Tensor, links: torch.Tensor, num_labels: torch.Tensor, num_vertices: torch.Tensor
@@ -196,7 +202,8 @@ def linear_graph_loss(
     """Projects states to the vocabulary and computes the weighted sum of the graphs' losses, without keeping logits.
 
     The gradient of the log-likelihood is that of the cross-entropy to the labels that a vertex writes, as probable as
-    the target makes them. So the projection is computed twice: for the probabilities of the labels, and to learn them.
+    the target makes them. So the projection is computed twice: for the probabilities of the labels, and to learn them
+    at the vertices that matter, in a trained model a part of all.
 
     Args:
         hidden_states (`torch.FloatTensor` of shape `(B, L, D)`): states of the vertices.
@@ -217,19 +224,20 @@ def linear_graph_loss(
     match = label_log_probs(hidden_states, weight, is_vertex, labels)
     log_likelihood, posteriors = graph_log_likelihood(match, links, num_labels, num_vertices)
     log_likelihood = log_likelihood.masked_fill(weights.eq(0), 0.0)
-    targets = posteriors * weights.view(-1, 1, 1)
-    # One row a vertex, its labels side by side.
-    written = (targets.transpose(1, 2) > 0) & is_vertex.unsqueeze(2)
-    rows = torch.arange(int(num_vertices.sum()), device=labels.device)
-    rows = torch.zeros_like(is_vertex, dtype=torch.long).masked_scatter(is_vertex, rows)
+    # One row a vertex, its labels side by side. Vertices that no likely path visits are not projected again.
+    posteriors = posteriors.transpose(1, 2)
+    written = (posteriors > _NEGLIGIBLE) & weights.ne(0).view(-1, 1, 1)
+    learned = written.any(dim=2)
+    rows = (learned.flatten().cumsum(dim=0) - 1).view(learned.shape).unsqueeze(2).expand(written.shape)
+    targets = (posteriors * weights.view(-1, 1, 1))[written]
     words, _ = linear_cross_entropy(
-        hidden_states[is_vertex],
+        hidden_states[learned],
         weight,
         labels.unsqueeze(1).expand(written.shape)[written],
-        targets.transpose(1, 2)[written],
-        rows=rows.unsqueeze(2).expand(written.shape)[written],
+        targets,
+        rows=rows[written],
         label_smoothing=label_smoothing,
     )
     # `words` has the gradient of the words, the log-likelihood that of the links and, with the words, the value.
-    expected = (targets * match.masked_fill(targets.eq(0), 0.0)).sum()
+    expected = (targets * match.transpose(1, 2)[written]).sum()
     return words + (1 - label_smoothing) * (expected - (weights * log_likelihood).sum())

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.models.marian.modeling_marian import MarianAttention, MarianDecoderLayer
 
 from .configuration_flowseq import FlowSeqConfig
@@ -159,6 +161,26 @@ def _coupling_layer(config: FlowSeqConfig, width: int) -> MarianDecoderLayer:
     return layer
 
 
+def recompute(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function without random numbers; training computes again, in backward, what it would have to keep.
+
+    A flow has some hundred layers, whose intermediate values would take ten times the memory of a vanilla NAT. Under
+    DeepSpeed's ZeRO-3 they are kept: parameters that come and go look like others the second time.
+    """
+    if torch.is_grad_enabled() and not is_deepspeed_zero3_enabled():
+        return checkpoint(function, *args, use_reentrant=False, preserve_rng_state=False)
+    return function(*args)
+
+
+def _chain(layers: Sequence[nn.Module], z: torch.Tensor, grids: Sequence[Grid]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Applies layers in turn; see [`PriorFlow.forward`]."""
+    total = z.new_zeros(len(z))
+    for layer in layers:
+        z, log_det = layer(z, grids)
+        total = total + log_det
+    return z, total
+
+
 class FlowLevel(nn.Module):
     """The invertible layers of one level.
 
@@ -201,10 +223,19 @@ class FlowLevel(nn.Module):
     def forward(self, z: torch.Tensor, grids: Sequence[Grid]) -> tuple[torch.Tensor, torch.Tensor]:
         """See [`PriorFlow.forward`]."""
         total = z.new_zeros(len(z))
-        for layer in self.layers:
-            z, log_det = layer(z, grids)
+        for layers in self._segments():
+            z, log_det = recompute(_chain, layers, z, grids)
             total = total + log_det
         return z, total
+
+    def _segments(self) -> list[list[nn.Module]]:
+        """Cuts the layers before every [`ActNorm`]."""
+        segments: list[list[nn.Module]] = []
+        for layer in self.layers:
+            if isinstance(layer, ActNorm):
+                segments.append([])
+            segments[-1].append(layer)
+        return segments
 
     def inverse(self, z: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
         """See [`PriorFlow.inverse`]."""

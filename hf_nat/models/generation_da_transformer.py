@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits
+from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits, first_candidate_scores
 from .graph_decoding import follow, joint_viterbi, step_scores
 from .source_copy import SourceCopyMixin
 
@@ -37,9 +37,9 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
     """Generation for a model that predicts a graph of vertices: one round, no length predictor.
 
     `graph_decoding` says how a path is found: `greedy` takes the most probable step, `lookahead` the most probable
-    pair of step and token, `viterbi` the most probable pair of path and tokens; only there lengths compete, by
-    `viterbi_length_penalty`, and the best paths of `num_candidates` lengths can be had. `collapse_repeats` is what the
-    authors' code always does.
+    pair of step and token, `viterbi` the most probable pair of path and tokens, where `viterbi_length_penalty` decides
+    between lengths. Of several `num_candidates` the first is that path; the others are the best ones of `viterbi`,
+    each of another length. `collapse_repeats` is what the authors' code always does.
 
     Source: Huang et al. 2022 (greedy, lookahead); Shao et al. 2022 (arXiv:2210.05193; joint Viterbi).
     """
@@ -60,11 +60,6 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         if settings.graph_decoding not in GRAPH_DECODINGS:
             raise ValueError(
                 f"`graph_decoding` must be one of {', '.join(GRAPH_DECODINGS)}, got {settings.graph_decoding!r}."
-            )
-        if settings.num_candidates > 1 and settings.graph_decoding != "viterbi":
-            raise ValueError(
-                f"`num_candidates` must be 1 for `graph_decoding` {settings.graph_decoding!r}, got "
-                f"{settings.num_candidates}. Use 'viterbi'."
             )
         return settings
 
@@ -141,19 +136,20 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         The last vertex writes EOS, the others no special token.
         """
         config, is_vertex = self.config, state.tokens.ne(self.config.pad_token_id)
-        members = list(zip(state.members, state.encoder_hidden_states, strict=True))
-        hidden_states = [member.canvas_states(state, states) for member, states in members]
-        logits = average_logits(
-            [member.lm_head(states[is_vertex]) for (member, _), states in zip(members, hidden_states, strict=True)]
+        members, is_last = state.members, ~content_mask(is_vertex)[is_vertex]
+        hidden_states = [
+            member.canvas_states(state, states)
+            for member, states in zip(members, state.encoder_hidden_states, strict=True)
+        ]
+        links = [member.links(states, is_vertex) for member, states in zip(members, hidden_states, strict=True)]
+        at_vertices = [states[is_vertex] for states in hidden_states]
+        words, scores = self._best_tokens(members, at_vertices, self._special_token_ids())
+        ends = average_logits(
+            [member.lm_head(states[is_last]) for member, states in zip(members, at_vertices, strict=True)]
         )
-        links = [member.links(states, is_vertex) for (member, _), states in zip(members, hidden_states, strict=True)]
-        is_last = ~content_mask(is_vertex)[is_vertex]
-        forbidden = [token for token in self._special_token_ids() if token != config.eos_token_id]
-        logits = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf"))
-        ends = logits[:, config.eos_token_id].clone()
-        logits[~is_last, config.eos_token_id] = float("-inf")
-        best, words = logits.max(dim=1)
-        scores = torch.where(is_last, ends, best) - logits.logsumexp(dim=1)
+        others = [token for token in self._special_token_ids() if token != config.eos_token_id]
+        ends = ends.index_fill(1, torch.tensor(others, device=words.device), float("-inf"))
+        scores[is_last] = ends.log_softmax(dim=1)[:, config.eos_token_id]
         return (
             state.tokens.masked_scatter(is_vertex, words.masked_fill(is_last, config.eos_token_id)),
             state.scores.masked_scatter(is_vertex, scores),
@@ -163,21 +159,23 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
     def _paths(self, state: DATransformerState, word_scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
         """Finds paths `[B, K, L]` between the ends of graphs."""
         is_vertex, settings = state.tokens.ne(self.config.pad_token_id), state.settings
-        num_vertices = is_vertex.sum(dim=1)
-        if settings.graph_decoding == "viterbi":
+        num_vertices, num_candidates = is_vertex.sum(dim=1), settings.num_candidates
+        found = []
+        if settings.graph_decoding != "viterbi":
+            looks_ahead = settings.graph_decoding == "lookahead"
+            path = follow(links + word_scores.unsqueeze(1) if looks_ahead else links, num_vertices)
+            path &= content_mask(is_vertex)
+            path[:, 0] = False
+            found.append(path.unsqueeze(1))
+            num_candidates -= 1
+        if num_candidates:
             # Twice the source is enough for a translation.
             max_words = torch.minimum(2 * state.attention_mask.sum(dim=1), num_vertices - 2)
             max_words = max_words.clamp(max=settings.max_length - 1)
-            return joint_viterbi(
-                links, word_scores, num_vertices, max_words, settings.viterbi_length_penalty, settings.num_candidates
-            )
-        if settings.graph_decoding == "lookahead":
-            links = links + word_scores.unsqueeze(1)
-        path = follow(links, num_vertices) & content_mask(is_vertex)
-        path[:, 0] = False
-        return path.unsqueeze(1)
+            penalty = settings.viterbi_length_penalty
+            found.append(joint_viterbi(links, word_scores, num_vertices, max_words, penalty, num_candidates))
+        return torch.cat(found, dim=1)
 
     def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
         """Returns scores by which the first candidate, the best path, wins."""
-        num_candidates = state.settings.num_candidates  # type: ignore[attr-defined]
-        return -torch.arange(len(output.sequences), device=output.sequences.device).remainder(num_candidates).float()
+        return first_candidate_scores(output.sequences, state.settings.num_candidates)  # type: ignore[attr-defined]

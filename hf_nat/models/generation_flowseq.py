@@ -13,7 +13,7 @@ import torch
 from .canvas import content_mask
 from .flow_layers import standard_normal
 from .generation_length import LengthNATGenerationMixin
-from .generation_nat import NATGenerateOutput, NATState
+from .generation_nat import NATGenerateOutput, NATState, forbid
 from .noise import TargetNoise
 
 
@@ -119,15 +119,18 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
         eos, pad = self.config.eos_token_id, self.config.pad_token_id
         logits = self._logits(state, "word_logits")[:, : state.tokens.shape[1]]
         forbidden = [token_id for token_id in self._special_token_ids() if token_id != eos]
-        logits = logits.index_fill(2, torch.tensor(forbidden, device=logits.device), float("-inf"))
+        forbid(logits, forbidden)
         best, tokens = logits.max(dim=2)
         can_go_on = content_mask(state.tokens.ne(pad)) & tokens.ne(eos)
         num_content = can_go_on.long().cumprod(dim=1).sum(dim=1, keepdim=True)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
+        scores = state.scores
+        if state.with_scores:
+            scores = (best - logits.logsumexp(dim=2)).masked_fill(positions >= num_content, 0.0)
         return dataclasses.replace(
             state,
             tokens=tokens.masked_fill(positions == num_content, eos).masked_fill(positions > num_content, pad),
-            scores=(best - logits.logsumexp(dim=2)).masked_fill(positions >= num_content, 0.0),
+            scores=scores,
             finished=torch.ones_like(state.finished),
         )
 

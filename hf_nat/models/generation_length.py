@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from .canvas import content_mask, mask_canvas
+from .canvas import mask_canvas
 from .generation_nat import NATGenerationMixin, NATState, average_logits
 from .source_copy import SourceCopyMixin
 
@@ -50,15 +50,18 @@ class LengthNATGenerationMixin(NATGenerationMixin):
         )
         config = self.config
         tokens = mask_canvas(lengths.flatten(), config.mask_token_id, config.eos_token_id, config.pad_token_id)
-        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(length_beam)
+        if length_beam > 1:
+            rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(length_beam)
+            input_ids, attention_mask = input_ids[rows], attention_mask[rows]
+            encoder_hidden_states = tuple(states[rows] for states in encoder_hidden_states)
         return NATState(
-            input_ids=input_ids[rows],
-            attention_mask=attention_mask[rows],
+            input_ids=input_ids,
+            attention_mask=attention_mask,
             members=members,
-            encoder_hidden_states=tuple(states[rows] for states in encoder_hidden_states),
+            encoder_hidden_states=encoder_hidden_states,
             tokens=tokens,
             scores=torch.zeros(tokens.shape, device=tokens.device),
-            finished=~content_mask(tokens.ne(config.pad_token_id)).any(dim=1),
+            finished=lengths.flatten() <= 1,
             max_iterations=settings.max_iterations,
         )
 

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
 from .canvas import collapse_repeats, require_right_padding
+from .losses import chunk_rows
 from .teacher import start_token_id, text_vocab_size
 
 
@@ -44,6 +45,7 @@ class NATState:
         finished (`torch.BoolTensor` of shape `(R,)`): True where more rounds would change nothing.
         max_iterations (`int`): rounds allowed.
         synced (`bool`): every round calls the decoder equally often, whatever the rows need.
+        with_scores (`bool`): somebody will read the scores; where an architecture does not, they may stay 0.
         iteration (`int`): rounds executed.
         intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
             `tokens`, for the history.
@@ -58,6 +60,7 @@ class NATState:
     finished: torch.Tensor
     max_iterations: int
     synced: bool = False
+    with_scores: bool = True
     iteration: int = 0
     intermediate: tuple[torch.Tensor, ...] = ()
 
@@ -192,7 +195,6 @@ class NATGenerationMixin:
         """
         raise NotImplementedError(f"{type(self).__name__} must define `refine`.")
 
-    @torch.no_grad()
     def generate(
         self,
         inputs: torch.Tensor | None = None,
@@ -240,6 +242,28 @@ class NATGenerationMixin:
                 or ensemble do not fit.
         """
         settings = self._resolve_settings(generation_config, kwargs)
+        # Sharded parameters that are gathered in inference mode could not be trained any more.
+        is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        with torch.no_grad() if is_distributed else torch.inference_mode():
+            output = self._generate(
+                settings, inputs, input_ids, attention_mask, teacher, ensemble, bool(synced_gpus), streamer
+            )
+        if settings.return_dict_in_generate or settings.return_history:
+            return _usable(output)
+        return output.sequences.clone()
+
+    def _generate(
+        self,
+        settings: SimpleNamespace,
+        inputs: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        teacher: PreTrainedModel | None,
+        ensemble: Sequence[PreTrainedModel],
+        synced: bool,
+        streamer: BaseStreamer | None,
+    ) -> NATGenerateOutput:
+        """Does the work of `generate`, whose arguments these are."""
         sources = [source for source in (inputs, input_ids) if source is not None]
         if len(sources) != 1:
             raise ValueError(f"Exactly one of `inputs` and `input_ids` must be given, got {len(sources)}.")
@@ -251,14 +275,16 @@ class NATGenerationMixin:
             member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members
         )
         state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
-        state = dataclasses.replace(state, synced=bool(synced_gpus))
+        returns_dict = bool(settings.return_dict_in_generate or settings.return_history)
+        with_scores = returns_dict or len(state.tokens) > len(input_ids)
+        state = dataclasses.replace(state, synced=synced, with_scores=with_scores)
         output = self._run(state, settings, streamer)
-        if teacher is None:
-            scores = self._candidate_scores(state, output)
-        else:
+        if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
-        output = self._choose(output, scores.view(len(input_ids), -1))
-        return output if settings.return_dict_in_generate or settings.return_history else output.sequences
+            output = self._choose(output, scores.view(len(input_ids), -1))
+        elif len(state.tokens) > len(input_ids):
+            output = self._choose(output, self._candidate_scores(state, output).view(len(input_ids), -1))
+        return self._trim(output)
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         """Merges arguments, configuration and defaults, in this order, and checks the knobs."""
@@ -294,6 +320,8 @@ class NATGenerationMixin:
 
     def _members(self, ensemble: Sequence[PreTrainedModel]) -> tuple[Any, ...]:
         """Returns the model and the others of its ensemble."""
+        if not ensemble:
+            return (self,)
         self.require_ensemble(ensemble)
         return (self, *ensemble)
 
@@ -362,40 +390,50 @@ class NATGenerationMixin:
                 for canvas in canvases:
                     for row, tokens in zip(rows.tolist(), _unpad(canvas, pad), strict=True):
                         history[row].append(tokens)
-            is_last = iteration == settings.max_iterations
-            ended = torch.ones_like(state.finished) if is_last else state.finished & (not state.synced)
-            done.append((rows[ended], state.tokens[ended], state.scores[ended], iteration))
+            if iteration == settings.max_iterations:
+                done.append((rows, state.tokens, state.scores, iteration))
+                break
             state = dataclasses.replace(state, iteration=iteration, intermediate=())
-            live = (~ended).nonzero().squeeze(1)
+            if state.synced:
+                continue
+            # The one question to the device in a round: which rows go on.
+            live = (~state.finished).nonzero().squeeze(1)
             if len(live) < len(rows):
+                ended = state.finished.nonzero().squeeze(1)
+                done.append((rows[ended], state.tokens[ended], state.scores[ended], iteration))
                 rows, state = rows[live], state.select(live)
         if streamer is not None:
             streamer.end()
-        return self._gather(done, history, settings.collapse_repeats)
+        return self._gather(done, history, settings.collapse_repeats, state.with_scores)
 
     def _gather(
         self,
         done: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]],
         history: list[list[torch.Tensor]] | None,
         collapse: bool,
+        with_scores: bool,
     ) -> NATGenerateOutput:
-        """Puts finished rows back in their order and scores them."""
+        """Puts finished rows back in their order and scores them, unless nobody asks."""
         pad = self.config.pad_token_id
-        num_rows = sum(len(rows) for rows, *_ in done)
-        shape = (num_rows, max(tokens.shape[1] for _, tokens, *_ in done))
-        rows, tokens, scores, _ = done[0]
-        sequences, token_scores = tokens.new_full(shape, pad), scores.new_zeros(shape)
-        iterations = rows.new_zeros(num_rows)
-        for rows, tokens, scores, iteration in done:
-            sequences[rows, : tokens.shape[1]] = tokens
-            token_scores[rows, : tokens.shape[1]] = scores
-            iterations[rows] = iteration
+        rows, sequences, token_scores, iteration = done[0]
+        iterations = torch.full_like(rows, iteration)
+        if len(done) > 1:
+            num_rows = sum(len(rows) for rows, *_ in done)
+            shape = (num_rows, max(tokens.shape[1] for _, tokens, *_ in done))
+            sequences, token_scores = sequences.new_full(shape, pad), token_scores.new_zeros(shape)
+            iterations = rows.new_zeros(num_rows)
+            for rows, tokens, scores, iteration in done:
+                sequences[rows, : tokens.shape[1]] = tokens
+                token_scores[rows, : tokens.shape[1]] = scores
+                iterations[rows] = iteration
         if collapse:
             sequences, token_scores = collapse_repeats(sequences, token_scores, pad)
-        num_tokens = sequences.ne(pad).sum(dim=1) - 1
+        sequences_scores = token_scores[:, 0]
+        if with_scores:
+            sequences_scores = token_scores.sum(dim=1) / (sequences.ne(pad).sum(dim=1) - 1).clamp(min=1)
         return NATGenerateOutput(
             sequences=sequences,
-            sequences_scores=token_scores.sum(dim=1) / num_tokens.clamp(min=1),
+            sequences_scores=sequences_scores,
             token_scores=token_scores,
             iterations=iterations,
             history=history,
@@ -405,27 +443,54 @@ class NATGenerationMixin:
         """Keeps the candidate of each sentence with the best of the scores `[B, K]`, the first of equal ones."""
         num_sentences, num_candidates = scores.shape
         rows = torch.arange(num_sentences, device=scores.device) * num_candidates + scores.argmax(dim=1)
-        width = int(output.sequences[rows].ne(self.config.pad_token_id).sum(dim=1).max())
         return NATGenerateOutput(
-            sequences=output.sequences[rows, :width],
+            sequences=output.sequences[rows],
             sequences_scores=output.sequences_scores[rows],
-            token_scores=output.token_scores[rows, :width],
+            token_scores=output.token_scores[rows],
             iterations=output.iterations[rows],
             history=None if output.history is None else [output.history[row] for row in rows.tolist()],
         )
 
+    def _trim(self, output: NATGenerateOutput) -> NATGenerateOutput:
+        """Cuts off the columns in which every sentence has padding."""
+        width = int(output.sequences.ne(self.config.pad_token_id).any(dim=0).sum())
+        if width < output.sequences.shape[1]:
+            output.sequences, output.token_scores = output.sequences[:, :width], output.token_scores[:, :width]
+        return output
+
     def _predict(
-        self, logits: torch.Tensor, selected: torch.Tensor, tokens: torch.Tensor, scores: torch.Tensor
+        self,
+        logits: torch.Tensor,
+        selected: torch.Tensor,
+        tokens: torch.Tensor,
+        scores: torch.Tensor,
+        with_scores: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes the most probable content token, and its log-probability, at the selected positions.
 
-        Special tokens are no content: they get no probability. Logits are `[N, V]`, all others `[R, T]`.
+        Special tokens are no content: they get no probability, in place. Logits are `[N, V]`, all others `[R, T]`.
         """
-        special = torch.tensor(self._special_token_ids(), device=tokens.device)
-        logits = logits.index_fill(1, special, float("-inf"))
+        forbid(logits, self._special_token_ids())
         best, predicted = logits.max(dim=1)
-        log_probs = best - logits.logsumexp(dim=1)
-        return tokens.masked_scatter(selected, predicted), scores.masked_scatter(selected, log_probs)
+        if with_scores:
+            scores = scores.masked_scatter(selected, best - logits.logsumexp(dim=1))
+        return tokens.masked_scatter(selected, predicted), scores
+
+    def _best_tokens(
+        self, members: Sequence[Any], hidden_states: Sequence[torch.Tensor], forbidden: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Finds the most probable token at the states `[N, D]` of each member, and its log-probability: both `[N]`.
+
+        The forbidden ones get no probability. The logits of a few rows at a time are held.
+        """
+        tokens, log_probs = [], []
+        for chunks in zip(*(states.split(chunk_rows(self.lm_head.weight)) for states in hidden_states), strict=True):
+            logits = average_logits([member.lm_head(chunk) for member, chunk in zip(members, chunks, strict=True)])
+            forbid(logits, forbidden)
+            best, predicted = logits.max(dim=1)
+            tokens.append(predicted)
+            log_probs.append(best - logits.logsumexp(dim=1))
+        return torch.cat(tokens), torch.cat(log_probs)
 
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation."""
@@ -460,6 +525,22 @@ class NATGenerationMixin:
         return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
 
 
+def first_candidate_scores(sequences: torch.Tensor, num_candidates: int) -> torch.Tensor:
+    """Returns scores `(R,)` by which the first of the K candidates of a sentence wins; `sequences` are `(R, T)`."""
+    return -torch.arange(len(sequences), device=sequences.device).remainder(num_candidates).float()
+
+
+def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:
+    """Takes all probability from some tokens, in place and without a tensor of their ids.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(..., V)`): unnormalised scores.
+        token_ids (`Sequence[int]`): the tokens.
+    """
+    for token_id in token_ids:
+        logits[..., token_id] = float("-inf")
+
+
 def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
     """Averages the probabilities of an ensemble.
 
@@ -474,6 +555,13 @@ def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
         return logits[0].float()
     log_probs = torch.stack([scores.float().log_softmax(dim=-1) for scores in logits])
     return log_probs.logsumexp(dim=0) - math.log(len(logits))
+
+
+def _usable(output: NATGenerateOutput) -> NATGenerateOutput:
+    """Copies an output of inference mode to tensors that training may use."""
+    tensors = {name: value.clone() for name, value in output.items() if isinstance(value, torch.Tensor)}
+    history = output.history and [[canvas.clone() for canvas in canvases] for canvases in output.history]
+    return NATGenerateOutput(**tensors, history=history)
 
 
 def _unpad(canvas: torch.Tensor, pad_token_id: int) -> list[torch.Tensor]:

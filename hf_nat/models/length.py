@@ -106,6 +106,10 @@ class LengthPredictor(nn.Module):
         lengths = self.shortest(source_lengths).unsqueeze(1) + bins
         minimum = (1 + (source_lengths > 1).long()).clamp(max=max_length).unsqueeze(1)
         illegal = (lengths < minimum) | (lengths > max_length)
-        order = length_logits.float().masked_fill(illegal, float("-inf")).argsort(dim=1, descending=True, stable=True)
-        best = lengths.gather(1, order[:, :length_beam])
+        scores = length_logits.float().masked_fill(illegal, float("-inf"))
+        if length_beam == 1:  # Of equal ones `argmax` takes the first too, and sorts nothing.
+            order = scores.argmax(dim=1, keepdim=True)
+        else:
+            order = scores.argsort(dim=1, descending=True, stable=True)[:, :length_beam]
+        best = lengths.gather(1, order)
         return torch.maximum(best, minimum).clamp(max=max_length)

@@ -75,8 +75,8 @@ def cross_entropy(
     return (losses * weights).sum()
 
 
-def _chunk_rows(weight: torch.Tensor) -> int:
-    """Returns how many rows of logits of the projection `weight [V, D]` are held at a time."""
+def chunk_rows(weight: torch.Tensor) -> int:
+    """Returns how many rows of logits of an output projection `(V, D)` should be held at a time."""
     elements = _CHUNK_ELEMENTS.get(weight.device.type, _ACCELERATOR_CHUNK_ELEMENTS)
     return max(1, elements // len(weight))
 
@@ -96,7 +96,7 @@ def reduce_logits(
         `torch.Tensor` of shape `(N,)`: the values, without a gradient.
     """
     # One chunk at least: it gives the values their type.
-    chunks = hidden_states.split(_chunk_rows(weight)) or (hidden_states,)
+    chunks = hidden_states.split(chunk_rows(weight)) or (hidden_states,)
     return torch.cat([reduce(nn.functional.linear(chunk, weight).float()) for chunk in chunks])
 
 
@@ -161,7 +161,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         choose: Callable[[torch.Tensor, int], torch.Tensor] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         num_rows, num_tokens = len(hidden_states), len(weight)
-        size = _chunk_rows(weight)
+        size = chunk_rows(weight)
         needs_grad = any(ctx.needs_input_grad)
         # Weights near 1: their products with probabilities must not vanish in half precision.
         scale = weights.max().clamp(min=1e-30) if len(weights) else weights.new_ones(())

@@ -14,6 +14,7 @@ from transformers.utils import can_return_tuple
 from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, slot_states
 from .configuration_insertion_transformer import InsertionTransformerConfig
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
+from .generation_nat import forbid
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep
@@ -223,7 +224,8 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         """Chooses from logits `[N, V]` the token of each slot, EOS for none: log-probabilities and ids, both `[N]`."""
         eos = self.config.eos_token_id
         forbidden = sorted(set(self._special_token_ids()) - {eos})
-        log_probs = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf")).log_softmax(1)
+        forbid(logits, forbidden)
+        log_probs = logits.log_softmax(1)
         log_probs[:, eos] -= state.eos_penalty
         if state.iteration:
             scores, tokens = log_probs.max(dim=1)

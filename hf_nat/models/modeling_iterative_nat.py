@@ -17,7 +17,7 @@ from .canvas import content_mask
 from .configuration_iterative_nat import IterativeNATConfig
 from .corruption import corrupt, random_tokens
 from .generation_length import SourceCopyNATGenerationMixin
-from .generation_nat import NATState
+from .generation_nat import NATState, forbid
 from .length import LengthPredictor
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
@@ -168,8 +168,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
 
     def _choose_content(self, uniforms: torch.Tensor, logits: torch.Tensor, first: int) -> torch.Tensor:
         """Chooses content tokens from logits `[n, V]`, those of the positions from `first` on, uniforms `[N]`."""
-        for token_id in self._special_token_ids():
-            logits[:, token_id] = float("-inf")
+        forbid(logits, self._special_token_ids())
         if not self.config.sample_predictions:
             return logits.argmax(dim=1)
         return sample(logits, uniforms[first : first + len(logits)])
@@ -185,6 +184,6 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         """
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
         logits = self._logits(state, "word_logits", content)
-        tokens, scores = self._predict(logits, content, state.tokens, state.scores)
+        tokens, scores = self._predict(logits, content, state.tokens, state.scores, state.with_scores)
         finished = tokens.eq(state.tokens).all(dim=1)
         return dataclasses.replace(state, tokens=tokens, scores=scores, finished=finished)

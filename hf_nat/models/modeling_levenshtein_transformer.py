@@ -20,6 +20,7 @@ from transformers.utils import can_return_tuple
 from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, slot_states
 from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
+from .generation_nat import forbid
 from .levenshtein_edits import insertion_counts, kept_tokens
 from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
@@ -260,10 +261,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
         """Computes the losses, with states `[B, T, D]` of the word canvas, and the logits of the other two heads."""
         config, labels, missing, pad = self.config, roll_in.labels, roll_in.missing, self.config.pad_token_id
-        special = torch.tensor(self._special_token_ids(), device=labels.device)
 
         def choose(logits: torch.Tensor, first_row: int) -> torch.Tensor:
-            logits.index_fill_(1, special, float("-inf"))
+            forbid(logits, self._special_token_ids())
             if roll_in.uniforms is None:
                 return logits.argmax(dim=1)
             return sample(logits, roll_in.uniforms[first_row : first_row + len(logits)])

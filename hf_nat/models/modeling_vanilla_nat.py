@@ -158,5 +158,5 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         """
         masked = state.tokens.eq(self.config.mask_token_id)
         logits = self._logits(state, "word_logits", masked)
-        tokens, scores = self._predict(logits, masked, state.tokens, state.scores)
+        tokens, scores = self._predict(logits, masked, state.tokens, state.scores, state.with_scores)
         return dataclasses.replace(state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished))

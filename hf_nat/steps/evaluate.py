@@ -27,6 +27,9 @@ class Evaluate(Step):
     args: EvaluateArguments
     decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
+    def __post_init__(self) -> None:
+        _ = self.folder  # Without one, that is an error before the model is fetched.
+
     @property
     def folder(self) -> Path:
         return self.args.folder

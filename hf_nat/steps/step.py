@@ -52,6 +52,11 @@ class Step(ABC):
         """File of the record."""
         return self.folder / RECORD_FILE
 
+    @property
+    def remedy(self) -> str:
+        """What an error about the folder advises."""
+        return _REMEDY
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """Arguments that decide about the bytes, as JSON can hold them."""
@@ -67,9 +72,18 @@ class Step(ABC):
     def work(self) -> None:
         """Does the work, from where a killed run stopped; all processes call it."""
 
-    def strangers(self) -> list[str]:
-        """Names of files that are no one else's once the step has begun, and must not be there before."""
-        return sorted(path.name for path in self.folder.glob("*") if not path.name.startswith("."))
+    def contents(self) -> list[str]:
+        """Names of what is in the folder and bears on the step; before it has begun there must be none."""
+        return sorted(
+            path.name for path in self.folder.glob("*") if not path.name.startswith(".") and path != self.record_path
+        )
+
+    def made(self) -> list[str]:
+        """Names of what a run has made that binds: without any, the folder is free for another run of the step."""
+        return self.contents()
+
+    def discard(self) -> None:  # noqa: B027 - not every step leaves something
+        """Removes what a run left that made no result, on the main process."""
 
     def is_whole(self) -> bool:
         """Tells, of a finished step, whether everything that it made is still there."""
@@ -85,7 +99,7 @@ class Step(ABC):
             ValueError: naming the setting that differs, with both values and the remedy.
         """
         record = self._record()
-        if record is not None:
+        if record is not None and (record["finished"] or self.made()):
             self._compare(record, {"settings": self.settings()})
 
     def run(self) -> Path:
@@ -111,13 +125,16 @@ class Step(ABC):
                 return self.folder
             self.prepare()
             if state.is_main_process:
+                if not self.made():
+                    self.discard()
                 self._write_record(identity, finished=False)
             state.wait_for_everyone()
             try:
                 self.work()
             except Exception:
-                if state.is_main_process and not self._others():
-                    self.record_path.unlink()  # Nothing was made: what is wrong can be mended and run again here.
+                if state.is_main_process and not self.made():
+                    self.discard()  # What is wrong can be mended and run again here.
+                    self.record_path.unlink()
                 raise
             state.wait_for_everyone()
             if state.is_main_process:
@@ -136,10 +153,12 @@ class Step(ABC):
         return record["finished"] and self.is_whole()
 
     def _own_record(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Returns the record of this step, None in a new folder; anything else is an error."""
+        """Returns the record of this step, None in a free folder; anything else is an error."""
         record = self._record()
         if record is None:
             self._require_empty()
+        elif not record["finished"] and not self.made():
+            return None
         else:
             self._compare(record, identity)
         return record
@@ -150,13 +169,14 @@ class Step(ABC):
         try:
             record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
         except ValueError as error:
-            raise ValueError(f"`{self.record_path}` must be the JSON record of a step: {error}. {_REMEDY}") from error
+            raise ValueError(
+                f"`{self.record_path}` must be the JSON record of a step: {error}. {self.remedy}"
+            ) from error
         if record["step"] != self.name:
             raise ValueError(
-                f"`{self.record_path}` must be of a {self.name} step, got a {record['step']} step. {_REMEDY}"
+                f"`{self.record_path}` must be of a {self.name} step, got a {record['step']} step. {self.remedy}"
             )
-        # A run that failed before it made anything binds nobody.
-        return record if record["finished"] or self._others() else None
+        return record
 
     def _compare(self, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         for part, wanted in identity.items():
@@ -165,18 +185,15 @@ class Step(ABC):
                 if before.get(name) != now.get(name):
                     raise ValueError(
                         f"`{name}` must be the same in every run into {str(self.folder)!r}: it was "
-                        f"{before.get(name)!r}, got {now.get(name)!r}. {_REMEDY}"
+                        f"{before.get(name)!r}, got {now.get(name)!r}. {self.remedy}"
                     )
 
-    def _others(self) -> list[str]:
-        return [name for name in self.strangers() if name != self.record_path.name]
-
     def _require_empty(self) -> None:
-        if found := self._others():
+        if found := self.contents():
             raise ValueError(
                 f"`output_dir` must be new, empty, or hold the {self.record_path.name} of the same step, got "
                 f"{str(self.folder)!r} with {', '.join(found[:3])} and no {self.record_path.name}: something else, or "
-                f"made by a version before there were records. {_REMEDY}"
+                f"made by a version before there were records. {self.remedy}"
             )
 
     def _warn_of_versions(self, record: Mapping[str, Any]) -> None:

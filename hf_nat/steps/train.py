@@ -34,6 +34,9 @@ _NO_SETTINGS = {
 }
 _NO_PREFIXES = ("hub_", "push_to_hub", "trackio_", "dataloader_", "ddp_", "torch_compile", "fsdp", "accelerator_")
 
+# What a run writes before its first update; without an update it is made anew.
+_BEFORE_TRAINING = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "run.json")
+
 
 @dataclass(frozen=True)
 class Train(Step):
@@ -95,6 +98,13 @@ class Train(Step):
     def is_whole(self) -> bool:
         return (self.folder / "metrics.json").is_file() and (self.folder / SAFE_WEIGHTS_NAME).is_file()
 
+    def made(self) -> list[str]:
+        return [name for name in self.contents() if name not in _BEFORE_TRAINING]
+
+    def discard(self) -> None:
+        for name in _BEFORE_TRAINING:
+            (self.folder / name).unlink(missing_ok=True)
+
     def prepare(self) -> None:
         require_validation(self.data, self.training)
         checkpoint = self.training.resume_from_checkpoint
@@ -109,14 +119,7 @@ class Train(Step):
                 f"The validation rows of {self.data.corpus!r} are those that it trains on: their scores say nothing "
                 "about new text. Give another `validation_split`, a `validation_corpus` or a `validation_share`."
             )
-        # Better now than in an hour: a model that there is not, a row that it has no positions for.
-        positions = getattr(model_config(self.model), "max_position_embeddings", None)
-        for name in ("max_source_length", "max_target_length"):
-            if positions is not None and getattr(self.data, name) > positions:
-                raise ValueError(
-                    f"`{name}` must be <= the {positions} positions of the model, got {getattr(self.data, name)}. "
-                    "Lower it, or raise `max_position_embeddings` in `model_config`."
-                )
+        model_config(self.model)  # A model that there is not says so here.
 
     def work(self) -> None:
         train(self.model, self.data, self.training)

@@ -56,7 +56,11 @@ class Tune(Step):
     def _results(self) -> Path:
         return results_path(self.folder, self.knob)
 
-    def strangers(self) -> list[str]:
+    @property
+    def remedy(self) -> str:
+        return f"Delete {self._results.name} and {self.record_path.name} there to measure all values anew."
+
+    def contents(self) -> list[str]:
         return [self._results.name] if self._results.exists() else []
 
     def settings(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
     set_seed,
@@ -47,7 +48,7 @@ def train(
 
     Raises:
         ValueError: for an unknown model type or size, a corpus without usable rows, an evaluation without validation
-            rows, or a loss or weights that are not finite.
+            rows, a row that is longer than the model's positions, or a loss or weights that are not finite.
     """
     require_validation(data_args, training_args)
     output_dir = Path(str(training_args.output_dir))
@@ -59,6 +60,7 @@ def train(
     model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
     num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
+    _require_positions(model, train_set)
     trainer = NATSeq2SeqTrainer(
         model=model,
         args=training_args,
@@ -111,7 +113,7 @@ def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTraini
     if not validates and training_args.eval_strategy != "no":
         raise ValueError(
             "`eval_strategy` must be no without a `validation_split` and a `validation_share`, got "
-            f"{training_args.eval_strategy.value!r}. Give one of them, or leave `eval_strategy` out."
+            f"{str(training_args.eval_strategy)!r}. Give one of them, or leave `eval_strategy` out."
         )
 
 
@@ -165,6 +167,16 @@ def _data_sets(
         target_lang=data_args.target_lang,
     )
     return train_set, validation_set, text
+
+
+def _require_positions(model: PreTrainedModel, train_set: Dataset) -> None:
+    """Raises where a row is longer than the model's positions: better now than in an hour."""
+    positions, longest = getattr(model.config, "max_position_embeddings", None), max(train_set["length"][:])
+    if positions is not None and longest > positions:
+        raise ValueError(
+            f"Rows must be no longer than the {positions} positions of the model, got one of {longest} tokens. Lower "
+            "`max_source_length` and `max_target_length`, or raise `max_position_embeddings` in `model_config`."
+        )
 
 
 def _callbacks(training_args: NATSeq2SeqTrainingArguments) -> list[TrainerCallback]:

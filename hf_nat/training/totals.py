@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
 from .expert_usage import ExpertUsage
-
-
-if TYPE_CHECKING:
-    from .trainer import NATSeq2SeqTrainer
 
 
 class Totals:
     """Sums of one training run, over all its processes and over the kills that it survived.
 
     Args:
-        trainer (`NATSeq2SeqTrainer`): the trainer whose run it is.
+        trainer (`Trainer`): the trainer whose run it is.
 
     Attributes:
         evaluation_seconds (`float`): time spent on validation.
         snapshot (`dict[str, Any]`): what the next checkpoint stores.
     """
 
-    def __init__(self, trainer: NATSeq2SeqTrainer):
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer):
+        # Its sums are private; a resumed run has to set them.
+        self._trainer: Any = trainer
         self._num_target_tokens = self._zero(torch.long)
         self._components: defaultdict[str, Tensor] = defaultdict(self._zero)
         self._components_logged_at = 0
@@ -82,7 +79,7 @@ class Totals:
 
     def take_snapshot(self) -> None:
         """Collects what a resumed run has to know; all processes call it, at a checkpoint."""
-        trainer: Any = self._trainer
+        trainer = self._trainer
         self.snapshot = {
             "loss": self._mean(trainer._tr_loss),
             "loss_logged_at": trainer._globalstep_last_logged,
@@ -97,7 +94,7 @@ class Totals:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Goes on from a snapshot; of what is summed over the processes, the main one gets all."""
-        trainer: Any = self._trainer
+        trainer = self._trainer
         is_main = trainer.accelerator.is_main_process
         trainer._tr_loss.fill_(snapshot["loss"])
         trainer._globalstep_last_logged = snapshot["loss_logged_at"]

@@ -132,8 +132,10 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         """Returns this process's share of the validation batches, within `args.max_tokens` each.
 
         Every process gets as many as the others, so that none waits for the rest; `evaluation_loop` knows which are
-        repetitions.
+        repetitions. With `compute_metrics` the batches are the parent's.
         """
+        if self.compute_metrics is not None:
+            return super().get_eval_dataloader(eval_dataset)
         dataset = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
         batches = token_batches(dataset["length"], self.args.max_tokens)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
@@ -153,7 +155,14 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Computes the loss per target token of the whole split, whatever the batches and processes."""
+        """Computes the loss per target token of the whole split, whatever the batches and processes.
+
+        What `predict` and `compute_metrics` need, predictions and labels of all rows, the parent collects.
+        """
+        if self.compute_metrics is not None or description == "Prediction":
+            return super().evaluation_loop(
+                dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
+            )
         model = self._whole_model()
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         # Nats, target tokens, rows.

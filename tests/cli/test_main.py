@@ -72,7 +72,7 @@ sys.exit(hf_nat_cli.main(["--help"]))
     [
         (["train", "--max_tokens=many"], "`max_tokens` must be a whole number such as 100, got 'many'."),
         (["train", "--per_device_train_batch_size=8"], "`per_device_train_batch_size` has no effect here: "),
-        (["evaluate"], "`model`, `corpus`, `source_lang`, `target_lang` must be given"),
+        (["evaluate"], "`corpus`, `source_lang`, `target_lang`, `model` must be given"),
         (["train", "nowhere.yaml"], "There is no configuration file nowhere.yaml."),
     ],
 )
@@ -133,7 +133,7 @@ def test_trace_is_shown_where_no_file_can_be_written(failing, capsys, tmp_path, 
     ("command", "remedy"),
     [
         ("toy", "The same command starts again."),
-        ("train", "Add `--resume_from_checkpoint last` to go on from the last checkpoint."),
+        ("train", "The same command goes on where it stopped."),
         ("distill", "The same command goes on where it stopped."),
     ],
 )

@@ -111,8 +111,17 @@ def test_interpolation_keeps_the_candidate_nearest_to_the_real_target(
 
 
 def test_a_tie_goes_to_the_higher_model_score() -> None:
-    assert Nearest(["c d"])(0, ["a b", "b a"]) == 0
-    assert Nearest(["b a"])(0, ["a b", "b a"]) == 1
+    assert Nearest(["c d"], "13a")(0, ["a b", "b a"]) == 0
+    assert Nearest(["b a"], "13a")(0, ["a b", "b a"]) == 1
+
+
+def test_the_nearest_of_a_language_without_spaces_is_told_by_characters(
+    arguments: Callable[..., DistillArguments],
+) -> None:
+    args = arguments(strategy="interpolation", target_lang="zho_Hans")
+    assert args.decoding_parameters()["choice"].startswith("sentence BLEU, tok:zh, smooth:exp")
+    choose = args.translate_kwargs(0, ["今天天气很好。"])["choose"]
+    assert choose(0, ["他买了手机。", "今天天气不错。"]) == 1
 
 
 def test_manifest_records_what_the_outputs_depend_on(

@@ -18,6 +18,7 @@ from sacrebleu.metrics import BLEU
 from tokenizers import processors
 from torch import nn
 from transformers import (
+    AutoTokenizer,
     BartConfig,
     BartForConditionalGeneration,
     LogitsProcessorList,
@@ -41,6 +42,7 @@ from transformers import (
     T5Tokenizer,
 )
 
+from hf_nat import VanillaNATForConditionalGeneration
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import encode_sources, load_model, max_source_length, translate
 from hf_nat.distillation import DistillArguments
@@ -426,3 +428,11 @@ def test_a_prefix_is_for_the_teacher_alone(
     assert [row["translation"]["xx"] for row in rows] == [output.text for output in expected]
     assert [row["translation"]["en"] for row in rows] == sources
     assert json.loads((folder / "manifest.json").read_text())["decoding"]["source_prefix"] == "two dogs "
+
+
+def test_tokenizer_of_a_marian_teacher_loads_beside_a_student(sentences: list[str], tmp_path: Path) -> None:
+    built = FAMILIES["marian"](tmp_path, sentences)
+    VanillaNATForConditionalGeneration.from_teacher(built.model).save_pretrained(tmp_path / "student")
+    built.tokenizer.save_pretrained(tmp_path / "student")
+    found = AutoTokenizer.from_pretrained(tmp_path / "student")
+    assert found(sentences)["input_ids"] == built.tokenizer(sentences)["input_ids"]

@@ -29,6 +29,8 @@ def config(corpus: Path, tmp_path: Path) -> Callable[..., str]:
             "size": "nano",
             "model_config": {"d_model": 16, "max_position_embeddings": 64, **sides},
             "vocab_size": 120,
+            "max_source_length": 60,
+            "max_target_length": 60,
             "max_tokens": 200,
             "max_steps": 6,
             "warmup_steps": 2,

@@ -13,7 +13,7 @@ import pytest
 from hf_nat.cli.main import main
 from hf_nat.config import load_config
 from hf_nat.experiments.bilstm import METRICS
-from hf_nat.experiments.hmm import HMMArguments, hmm
+from hf_nat.experiments.hmm import HMM, HMMArguments
 from hf_nat.experiments.hmm_report import (
     DATA_SETS,
     DECODERS,
@@ -61,7 +61,7 @@ def units_of(folder: Path) -> dict[str, int]:
 def test_every_hmm_is_scored_in_every_setting_and_the_report_shows_it(
     arguments: Callable[..., HMMArguments], tmp_path: Path
 ) -> None:
-    report = hmm(arguments())
+    report = HMM(arguments()).run()
     folder = tmp_path / "hmm"
     results = read_json(folder / "hmm.json")["results"]
     assert [(result["a"], result["b"]) for result in results] == [(0.05, 0.05), (0.3, 0.2)]
@@ -88,17 +88,17 @@ def test_a_run_goes_on_where_it_stopped_and_takes_more_models(
     arguments: Callable[..., HMMArguments], tmp_path: Path
 ) -> None:
     folder = tmp_path / "hmm"
-    hmm(arguments())
+    HMM(arguments()).run()
     rows, units = rows_of(folder), units_of(folder)
     assert len(units) == 4
     lost = folder / "a0.3_b0.2/hmms_0000-0001.json"
     lost.unlink()
-    hmm(arguments(num_bootstrap=30))
+    HMM(arguments(num_bootstrap=30)).run()
     assert rows_of(folder) == rows
     assert [name for name, written in units_of(folder).items() if written != units[name]] == [
         "a0.3_b0.2/hmms_0000-0001.json"
     ]
-    hmm(arguments(num_hmms=4))
+    HMM(arguments(num_hmms=4)).run()
     assert [more[:2] for more in rows_of(folder)] == [fewer[:2] for fewer in rows]
     assert [[row["hmm"] for row in more] for more in rows_of(folder)] == [[0, 1, 2, 3]] * 2
 
@@ -106,9 +106,9 @@ def test_a_run_goes_on_where_it_stopped_and_takes_more_models(
 def test_numbers_of_a_model_depend_on_seed_and_setting_alone(
     arguments: Callable[..., HMMArguments], tmp_path: Path
 ) -> None:
-    hmm(arguments())
-    hmm(arguments(output_dir=str(tmp_path / "alone"), a=[0.3], b=[0.2], chunk_size=1))
-    hmm(arguments(output_dir=str(tmp_path / "other"), a=[0.3], b=[0.2], seed=2))
+    HMM(arguments()).run()
+    HMM(arguments(output_dir=str(tmp_path / "alone"), a=[0.3], b=[0.2], chunk_size=1)).run()
+    HMM(arguments(output_dir=str(tmp_path / "other"), a=[0.3], b=[0.2], seed=2)).run()
     rows, alone, other = (rows_of(tmp_path / name)[-1] for name in ("hmm", "alone", "other"))
     for row, same in zip(rows, alone, strict=True):
         assert row["label_agreement"] == same["label_agreement"]
@@ -121,9 +121,9 @@ def test_numbers_of_a_model_depend_on_seed_and_setting_alone(
 
 
 def test_other_settings_in_the_same_folder_are_an_error(arguments: Callable[..., HMMArguments]) -> None:
-    hmm(arguments(a=[0.3], b=[0.2], num_hmms=1))
+    HMM(arguments(a=[0.3], b=[0.2], num_hmms=1)).run()
     with pytest.raises(ValueError, match="`hidden_size` must be the same in every run into .* it was 4, got 5"):
-        hmm(arguments(a=[0.3], b=[0.2], num_hmms=1, hidden_size=5))
+        HMM(arguments(a=[0.3], b=[0.2], num_hmms=1, hidden_size=5)).run()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hf_nat.experiments.matrix import MatrixArguments, run_matrix
+from hf_nat.experiments.matrix import Matrix, MatrixArguments
 from hf_nat.experiments.matrix_report import (
     Study,
     capacity_table,
@@ -27,7 +27,7 @@ STUDY = Study("trial", "A trial", "nowhere", "What?", {"beam": {"C(d)": 1.9, "BL
 @pytest.fixture
 def matrix(config: Callable[..., str], tmp_path: Path) -> Callable[..., MatrixArguments]:
     """Builds the arguments of a run of two corpora and a student."""
-    student = config("student", model_type="vanilla_nat", save_steps=6)
+    student = config("student", model_type="vanilla_nat", size=None, model_config=None, save_steps=6)
     keys = {
         "output_dir": str(tmp_path / "study"),
         "distill_config": config("distill"),
@@ -45,7 +45,7 @@ def test_run_trains_all_on_all_and_a_second_call_does_nothing(
     matrix: Callable[..., MatrixArguments], tmp_path: Path
 ) -> None:
     args, folder = matrix(seeds=[1, 2]), tmp_path / "study"
-    assert run_matrix(args, STUDY) == folder / "report.html"
+    assert Matrix(args, STUDY).run() == folder / "report.html"
     results = read_json(folder / "trial.json")
     assert [row["name"] for row in results["corpora"]] == ["real", "greedy", "beam"]
     found = [(row["seed"], row["corpus"]) for row in results["students"]]
@@ -62,28 +62,28 @@ def test_run_trains_all_on_all_and_a_second_call_does_nothing(
     for table in (students_table(results), paper_table(STUDY, results), teachers_table(STUDY, results)):
         assert table.markdown() in page
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet")}
-    run_matrix(args, STUDY)
+    Matrix(args, STUDY).run()
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert read_json(folder / "trial.json") == results
-    run_matrix(matrix(seeds=[2, 3]), STUDY)
+    Matrix(matrix(seeds=[2, 3]), STUDY).run()
     more = read_json(folder / "trial.json")["students"]
     assert [row["seed"] for row in more] == [2, 2, 2, 3, 3, 3] and more[:3] == results["students"][3:]
     with pytest.raises(ValueError, match="num_bootstrap"):
-        run_matrix(matrix(num_bootstrap=6), STUDY)
+        Matrix(matrix(num_bootstrap=6), STUDY).run()
 
 
 def test_studies_share_a_teacher_and_a_corpus_by_their_folders(
     matrix: Callable[..., MatrixArguments], tmp_path: Path
 ) -> None:
     first = matrix()
-    teachers = {"shared": {**first.entries("teachers")["nano"], "output_dir": str(tmp_path / "study/teachers/nano")}}
+    teachers = {"shared": {**first.teachers["nano"], "output_dir": str(tmp_path / "study/teachers/nano")}}
     corpora = {"same": {"teacher": "shared", "output_dir": str(tmp_path / "study/corpora/greedy")}}
-    run_matrix(matrix(on_real=False, corpora={"greedy": {"teacher": "nano"}}), STUDY)
+    Matrix(matrix(on_real=False, corpora={"greedy": {"teacher": "nano"}}), STUDY).run()
     shard = next((tmp_path / "study/corpora/greedy/data").glob("train-*"))
     before = shard.stat().st_mtime_ns
-    students = {"weak": {**first.entries("students")["weak"], "init_from_teacher": "shared"}}
+    students = {"weak": {**first.students["weak"], "init_from_teacher": "shared"}}
     changes = {"teachers": teachers, "corpora": corpora, "students": students}
-    run_matrix(matrix(on_real=False, output_dir=str(tmp_path / "other"), **changes), STUDY)
+    Matrix(matrix(on_real=False, output_dir=str(tmp_path / "other"), **changes), STUDY).run()
     assert shard.stat().st_mtime_ns == before
     own, other = (read_json(tmp_path / name / "trial.json")["students"][0]["test"] for name in ("study", "other"))
     assert own["scores"] == other["scores"]
@@ -97,7 +97,7 @@ def test_studies_share_a_teacher_and_a_corpus_by_their_folders(
         ({"corpora": {"real": {"teacher": "nano"}}}, "its name not 'real'"),
         ({"corpora": {"beam": {"teacher": "big"}}}, r"`corpora.beam.teacher` must be one of \['nano'\]"),
         ({"seeds": []}, "`seeds` must have an entry"),
-        ({"corpora": {"beam": {"teacher": "nano", "beams": 3}}}, "Unknown option '--beams=3'"),
+        ({"corpora": {"beam": {"teacher": "nano", "beams": 3}}}, "Unknown key 'beams' in the overrides"),
         ({"metrics": ["bleu", "meteor"]}, "`language` must be one that METEOR"),
         ({"metrics": ["blue"]}, "blue"),
         ({"corpora": {"beam": {"teacher": "nano", "test_split": ""}}}, "`test_split` must be given"),
@@ -107,7 +107,7 @@ def test_a_wrong_entry_is_an_error_before_anything_is_trained(
     matrix: Callable[..., MatrixArguments], changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        run_matrix(matrix(**changes), STUDY)
+        Matrix(matrix(**changes), STUDY).run()
     assert not (tmp_path / "study").exists()
 
 

@@ -234,7 +234,7 @@ def test_cards_read_what_distillation_and_evaluation_write(model_folder: Path, t
     corpus = {"corpus": str(tmp_path / "{split}.{lang}"), "source_lang": "en", "target_lang": "de"}
     distilled = tmp_path / "distilled"
     teacher, tokenizer = load_model(model_folder, device="cpu")
-    distill(teacher, tokenizer, DistillArguments(str(model_folder), **corpus, output_dir=str(distilled)))
+    distill(teacher, tokenizer, DistillArguments(teacher=str(model_folder), **corpus, output_dir=str(distilled)))
     text = write_corpus_card(distilled).read_text(encoding="utf-8")
     assert "| default | en-de | train | teacher | 2 |" in text
     flags = read_json(distilled / "manifest.json")["flag_counts"]
@@ -242,7 +242,7 @@ def test_cards_read_what_distillation_and_evaluation_write(model_folder: Path, t
     assert "| Configuration | " + " | ".join(f"`{flag}`" for flag in flags) + " |\n" in text
     assert "\n| default | " + " | ".join(map(str, flags.values())) + " |\n" in text
 
-    metrics = evaluate(EvaluateArguments(str(model_folder), **corpus, split="validation"))
+    metrics = evaluate(EvaluateArguments(model=str(model_folder), **corpus, split="validation"))
     text = write_model_card(model_folder).read_text(encoding="utf-8")
     for name, metric in metrics["scores"].items():
         signature = metric["signature"].replace("|", "\\|")

@@ -7,7 +7,14 @@ from typing import Any
 import torch
 from transformers import MarianMTModel
 
-from hf_nat.models import ARCHITECTURES, LengthNATGenerationMixin, NATPreTrainedModel, marian_config, new_teacher
+from hf_nat.models import (
+    ARCHITECTURES,
+    GlancingConfig,
+    LengthNATGenerationMixin,
+    NATPreTrainedModel,
+    marian_config,
+    new_teacher,
+)
 
 
 PAD, BOS, EOS, UNK, MASK = range(5)
@@ -15,6 +22,7 @@ VOCAB_SIZE = 24
 MODEL_TYPES = sorted(ARCHITECTURES)
 # What holds for some architectures only.
 LENGTH_MODEL_TYPES = [name for name in MODEL_TYPES if issubclass(ARCHITECTURES[name][1], LengthNATGenerationMixin)]
+GLANCING_MODEL_TYPES = [name for name in MODEL_TYPES if issubclass(ARCHITECTURES[name][0], GlancingConfig)]
 CANVAS_READERS = [name for name in MODEL_TYPES if name != "flowseq"]  # FlowSeq reads latent variables
 PASSES_PER_ROUND = {"levenshtein_transformer": 3}  # else 1
 

@@ -7,20 +7,19 @@ from typing import Any
 
 import pytest
 import torch
-from nat_model_tester import MASK, tiny_batch, tiny_model
+from nat_model_tester import GLANCING_MODEL_TYPES, MASK, tiny_batch, tiny_model
 from torch.testing import assert_close
 from transformers import AutoModelForSeq2SeqLM
 
-from hf_nat.models import ARCHITECTURES, GlancingConfig, NATPreTrainedModel, VanillaNATConfig
+from hf_nat.models import NATPreTrainedModel, VanillaNATConfig
 from hf_nat.models.glancing import Glancing, reveal
 
 
-GLANCING_TYPES = sorted(name for name, (config, _) in ARCHITECTURES.items() if issubclass(config, GlancingConfig))
 # Reveals nothing in a tiny batch, or next to never, and yet needs a first pass.
 ALMOST_NONE = 1e-9
 
 
-@pytest.fixture(params=GLANCING_TYPES)
+@pytest.fixture(params=GLANCING_MODEL_TYPES)
 def model_type(request: pytest.FixtureRequest) -> str:
     return request.param
 

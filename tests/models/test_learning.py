@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from typing import Any
 
 import pytest
 import torch
 from nat_model_tester import (
     EOS,
+    GLANCING_MODEL_TYPES,
     LENGTH_MODEL_TYPES,
     MODEL_TYPES,
     PAD,
@@ -40,12 +42,12 @@ def random_batch(task: str, size: int, generator: torch.Generator) -> dict[str, 
     return {"input_ids": input_ids, "attention_mask": input_ids.ne(PAD).long(), "labels": labels}
 
 
-def train(model_type: str, task: str, device: str, autocast: bool = False) -> tuple:
+def train(model_type: str, task: str, device: str, autocast: bool = False, **fields: Any) -> tuple:
     """Trains from a random seed; a failure is repeated with HF_NAT_TEST_SEED set to the one it prints."""
     seed = int(os.environ.get("HF_NAT_TEST_SEED") or secrets.randbelow(2**31))
     print(f"HF_NAT_TEST_SEED={seed}")
     sizes = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_layers": 2, "decoder_layers": 2}
-    sizes |= FIELDS.get(model_type, {})
+    sizes |= FIELDS.get(model_type, {}) | fields
     num_steps = NUM_STEPS.get(model_type, 600)
     model = tiny_model(model_type, seed, init_std=0.08, **sizes).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, betas=(0.9, 0.98))
@@ -83,6 +85,15 @@ def test_architecture_learns(model_type: str, task: str) -> None:
         unit = getattr(model.config, "length_unit", 1)
         gold = held_out["labels"].ne(-100).sum(dim=1)
         assert torch.equal(predicted.squeeze(1), (gold + unit - 1) // unit * unit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", GLANCING_MODEL_TYPES)
+def test_architecture_learns_with_glancing(model_type: str) -> None:
+    schedule = {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 600}
+    model, held_out = train(model_type, "reverse", "cpu", **schedule)
+    assert model.glancing.num_batches == 600
+    assert exact_matches(model.generate(held_out["input_ids"]), held_out["labels"]) > 0.95
 
 
 @needs_gpu

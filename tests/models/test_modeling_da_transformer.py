@@ -131,16 +131,24 @@ def test_viterbi_by_length_penalty_and_candidates() -> None:
     assert not torch.equal(chosen, best)
 
 
-@pytest.mark.parametrize(
-    ("knobs", "message"),
-    [
-        ({"graph_decoding": "beam"}, "`graph_decoding` must be one of greedy, lookahead, viterbi, got 'beam'"),
-        ({"num_candidates": 2}, "`num_candidates` must be 1 for `graph_decoding` 'lookahead', got 2"),
-    ],
-)
-def test_bad_knob_is_an_error(knobs: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tiny_model("da_transformer").generate(torch.tensor([[5, EOS]]), **knobs)
+def test_candidates_beside_the_path_of_another_decoding() -> None:
+    model, source = tiny_model("da_transformer"), tiny_batch()["input_ids"]
+    followed = model.generate(source)
+    assert torch.equal(model.generate(source, num_candidates=3), followed)
+    settings = model._resolve_settings(None, {"num_candidates": 3})
+    mask = source.ne(PAD).long()
+    encoded = model.get_encoder()(source, mask).last_hidden_state
+    with torch.no_grad():
+        tokens = model.refine(model.init_state(source, mask, (model,), (encoded,), settings)).tokens.view(4, 3, -1)
+    by_length = model.generate(source, graph_decoding="viterbi")
+    assert torch.equal(tokens[:, 0, : followed.shape[1]], followed)
+    assert torch.equal(tokens[:, 1, : by_length.shape[1]], by_length)
+    assert not torch.equal(tokens[:, 1], tokens[:, 2])
+
+
+def test_unknown_decoding_is_an_error() -> None:
+    with pytest.raises(ValueError, match="`graph_decoding` must be one of greedy, lookahead, viterbi, got 'beam'"):
+        tiny_model("da_transformer").generate(torch.tensor([[5, EOS]]), graph_decoding="beam")
 
 
 @pytest.mark.parametrize("decoding", ["lookahead", "viterbi"])

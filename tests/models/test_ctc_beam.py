@@ -1,0 +1,129 @@
+"""Prefix beam search against enumeration and against a search over dictionaries."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import pytest
+import torch
+from nat_model_tester import PAD, assert_translations, tiny_batch, tiny_model, tiny_teacher
+from test_ctc import BLANK, PROBABILITIES, likelihoods
+from torch.testing import assert_close
+
+from hf_nat.models.ctc_beam import label_peaks, prefix_beam_search
+
+
+def random_log_probs(seed: int, frames: int = 5, labels: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(frames, labels, generator=generator, dtype=torch.float64).mul(2).log_softmax(1)
+
+
+def search(log_probs: torch.Tensor, beam_size: int) -> list[tuple[tuple[int, ...], float]]:
+    """Targets and log-likelihoods, those that exist."""
+    tokens, scores = prefix_beam_search(log_probs, torch.ones(1, len(log_probs), dtype=torch.bool), BLANK, beam_size)
+    rows = zip(tokens[0].tolist(), scores[0].tolist(), strict=True)
+    found = [(tuple(token for token in row if token != BLANK), score) for row, score in rows]
+    return [(target, score) for target, score in found if score > -math.inf]
+
+
+def search_with_dictionaries(log_probs: torch.Tensor, beam_size: int) -> dict[tuple[int, ...], float]:
+    beam = {(): (1.0, 0.0)}
+    for scores in log_probs.exp().tolist():
+        after: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for prefix, (blank, label) in beam.items():
+            after[prefix][0] += (blank + label) * scores[BLANK]
+            if prefix:
+                after[prefix][1] += label * scores[prefix[-1]]
+            for token, score in enumerate(scores):
+                if token != BLANK:
+                    repeats = bool(prefix) and token == prefix[-1]
+                    after[*prefix, token][1] += (blank if repeats else blank + label) * score
+        best = sorted(after.items(), key=lambda item: -sum(item[1]))[:beam_size]
+        beam = {prefix: (blank, label) for prefix, (blank, label) in best}
+    return {prefix: math.log(sum(parts)) for prefix, parts in beam.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unlimited_beam_finds_every_target_with_its_likelihood(seed: int) -> None:
+    log_probs = random_log_probs(seed, frames=4, labels=3)
+    expected = {
+        target: math.log(sum(math.exp(score) for score, _ in paths))
+        for target, paths in likelihoods(log_probs).items()
+    }
+    found = search(log_probs, beam_size=40)
+    assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+    assert len(found) == len(expected) and dict(found) == pytest.approx(expected)
+
+
+def test_known_values() -> None:
+    found = dict(search(PROBABILITIES.log(), beam_size=20))
+    assert math.exp(found[1, 2]) == pytest.approx(0.276) and math.exp(found[()]) == pytest.approx(0.048)
+    assert search(PROBABILITIES.log(), beam_size=20)[0][0] == (1,)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", range(6))
+def test_beam_is_that_of_a_search_over_dictionaries(seed: int, beam_size: int) -> None:
+    log_probs = random_log_probs(seed, frames=7)
+    assert dict(search(log_probs, beam_size)) == pytest.approx(search_with_dictionaries(log_probs, beam_size))
+
+
+def test_rows_of_a_batch_are_searched_alone() -> None:
+    lengths = [5, 2, 7, 1]
+    rows = [random_log_probs(seed, frames=length) for seed, length in enumerate(lengths)]
+    is_frame = torch.arange(7) < torch.tensor(lengths).unsqueeze(1)
+    tokens, scores = prefix_beam_search(torch.cat(rows), is_frame, BLANK, 4)
+    for row, log_probs in enumerate(rows):
+        alone = prefix_beam_search(log_probs, torch.ones(1, len(log_probs), dtype=torch.bool), BLANK, 4)
+        alive = alone[1][0].isfinite()
+        assert torch.equal(tokens[row, alive, : len(log_probs)], alone[0][0, alive])
+        assert tokens[row, alive, len(log_probs) :].eq(BLANK).all()
+        assert_close(scores[row], alone[1][0])
+
+
+def test_label_peaks_are_the_surest_frames_of_the_best_alignment() -> None:
+    log_probs = PROBABILITIES.log().unsqueeze(0)
+    targets, rows = torch.tensor([[1, 2, 0], [1, 0, 0]]), torch.tensor([0, 0])
+    peaks = label_peaks(log_probs, targets, torch.tensor([2, 1]), torch.tensor([3, 3]), rows, BLANK)
+    # Best alignments: blank 1 2, and blank 1 blank.
+    assert_close(peaks.exp(), torch.tensor([[0.5, 0.4, 1.0], [0.5, 1.0, 1.0]]).double())
+
+
+def test_model_translates_with_a_beam() -> None:
+    model, batch = tiny_model("ctc_nat"), tiny_batch()
+    calls: list[int] = []
+    model.get_decoder().register_forward_hook(
+        lambda _, inputs, kwargs, out: calls.append(len(out[0])), with_kwargs=True
+    )
+    best_path = model.generate(batch["input_ids"], return_dict_in_generate=True)
+    beam = model.generate(batch["input_ids"], ctc_beam_size=5, return_dict_in_generate=True)
+    assert calls == [4, 4]  # one decoder pass over each sentence, not over each candidate
+    assert_translations(beam.sequences)
+    assert not torch.equal(beam.sequences, best_path.sequences)
+    content = beam.sequences.ne(PAD) & beam.sequences.ne(2)
+    assert (beam.token_scores[content] < 0).all() and (beam.token_scores[~content] == 0).all()
+    for row in range(4):
+        alone = model.generate(**tiny_batch([row], extra_padding=2), ctc_beam_size=5, return_dict_in_generate=True)
+        width = alone.sequences.shape[1]
+        assert torch.equal(alone.sequences[0], beam.sequences[row, :width])
+        assert_close(alone.token_scores[0], beam.token_scores[row, :width], rtol=1e-4, atol=1e-5)
+    history = model.generate(batch["input_ids"], ctc_beam_size=5, return_history=True).history
+    assert [len(canvases) for canvases in history] == [2] * 4
+    chosen = model.generate(batch["input_ids"], ctc_beam_size=5, teacher=tiny_teacher())
+    assert_translations(chosen)
+    assert not torch.equal(chosen, beam.sequences)
+
+
+def test_model_finds_the_most_probable_translation() -> None:
+    model, source = tiny_model("ctc_nat"), torch.tensor([[5, 2]])
+    log_probs = model(source, labels=torch.tensor([[5, 2]])).logits[0, :4].detach().double()
+    log_probs[:, [PAD, 2, 4]] = float("-inf")
+    log_probs = log_probs.log_softmax(1)
+    order = [1, *(label for label in range(24) if label not in (0, 1, 2, 4))]  # the blank first
+    totals = {
+        target: math.log(sum(math.exp(score) for score, _ in paths))
+        for target, paths in likelihoods(log_probs[:, order]).items()
+    }
+    best = [order[label] for label in max(totals, key=totals.get)]
+    assert model.generate(source, ctc_beam_size=30).tolist() == [[*best, 2]]
