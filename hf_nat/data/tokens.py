@@ -76,7 +76,7 @@ def _words(texts: Iterable[str], lang: str | None) -> Iterator[list[str]]:
 
 
 def _pieces(texts: Iterable[str], path: str | Path) -> Iterator[list[str]]:
-    tokenizer, remaining = load_tokenizer(path), iter(texts)
+    tokenizer, remaining = load_tokenizer(path, parameter="tokens"), iter(texts)
     while batch := list(islice(remaining, 1000)):
         for token_ids in encode(tokenizer, batch)["input_ids"]:
             yield list(tokenizer.convert_ids_to_tokens(token_ids[:-1]))

@@ -26,9 +26,7 @@ def test_layers_are_chosen_in_their_order(num_layers, num_wanted, selection, exp
 
 @pytest.mark.parametrize("selection", ("first", "last"))
 def test_the_first_of_too_few_layers_are_an_error(selection):
-    with pytest.raises(
-        ValueError, match=f"must be spread for .*, got '{selection}' for 3 of 2"
-    ):
+    with pytest.raises(ValueError, match=f"must be spread for .*, got '{selection}' for 3 of 2"):
         selected_layers(2, 3, selection)
 
 
