@@ -12,7 +12,7 @@ from ..data.arguments import CorpusArguments, first_rows
 from .strategies import StrategyArguments
 
 
-BACKENDS = ("torch", "ct2")
+BACKENDS = ("auto", "torch", "ct2")
 # What CTranslate2 calls the precision of weights and arithmetic.
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
 LONG_SOURCE = ("error", "real", "truncate")
@@ -33,12 +33,16 @@ class DistillArguments(CorpusArguments, StrategyArguments):
     teacher_source_lang: str | None = option(None, "multilingual teacher: its code of the source language (eng_Latn)")
     teacher_target_lang: str | None = option(None, "multilingual teacher: its code of the target language (deu_Latn)")
     source_prefix: str | None = option(None, "text put before every source: T5's task, or `>>deu<<` for Marian")
-    backend: str = option("torch", "what decodes: torch, or ct2 (CTranslate2), faster for MarianMT teachers")
+    backend: str = option(
+        "auto", "what decodes: torch, ct2 (CTranslate2, for MarianMT teachers), or auto: ct2 where it can, else torch"
+    )
     compute_type: str = option("float32", f"ct2: precision, one of {', '.join(COMPUTE_TYPES)}")
     train_split: str = option("train", "split whose targets the teacher writes")
     validation_split: str | None = option("validation", "split to copy with its real targets; empty for none")
     test_split: str | None = option("test", "split to copy with its real targets; empty for none")
-    max_batch_tokens: int = option(4096, "source tokens per batch, padding counted; ct2 on a CPU is fastest with 512")
+    max_batch_tokens: int | None = option(
+        None, "source tokens per batch, padding counted; default: 4096; on a CPU 1024, by ct2 512"
+    )
     long_source: str = option(
         "truncate",
         "source longer than the teacher's positions: cut it (truncate), keep the real target (real), or error",
@@ -59,7 +63,7 @@ class DistillArguments(CorpusArguments, StrategyArguments):
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
                 "rows from one stream, so that a row's sample would depend on the others."
             )
-        allowed = COMPUTE_TYPES if self.backend == "ct2" else ("float32",)
+        allowed = ("float32",) if self.backend == "torch" else COMPUTE_TYPES
         if self.compute_type not in allowed:
             raise ValueError(
                 f"`compute_type` must be one of {list(allowed)} for the backend {self.backend!r}, got "
@@ -82,9 +86,12 @@ class DistillArguments(CorpusArguments, StrategyArguments):
         return {**splits, "train": first_rows(splits["train"], self.max_samples)}
 
     def settings(self) -> dict[str, Any]:
-        """Returns what the rows depend on beside teacher and corpus, as the manifest records it."""
+        """Returns what the rows depend on beside teacher and corpus, as the manifest records it.
+
+        What is left to the machine, `backend: auto` and `max_batch_tokens`, is chosen before.
+        """
         prefix = {} if self.source_prefix is None else {"source_prefix": self.source_prefix}
-        backend = {} if self.backend == "torch" else {"backend": self.backend, "compute_type": self.compute_type}
+        backend = {"backend": self.backend} | ({} if self.backend == "torch" else {"compute_type": self.compute_type})
         kept = ("strategy", "long_source", "max_batch_tokens", "shard_size", "seed")
         return {
             **self.languages,

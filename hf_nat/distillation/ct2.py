@@ -15,7 +15,7 @@ from ctranslate2.specs.common_spec import Activation
 from ctranslate2.specs.transformer_spec import TransformerSpec
 from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..decoding import Choose, Translation, encode_non_blank, max_new_tokens, to_texts, to_translations
+from ..decoding import Choose, Translation, encode_non_blank, max_new_tokens, output_limits, to_texts, to_translations
 from ..models.teacher import start_token_id
 
 
@@ -101,6 +101,8 @@ class CT2Teacher:
         length_penalty: float = 1.0,
         num_return_sequences: int = 1,
         choose: Choose | None = None,
+        max_length_a: float | None = None,
+        max_length_b: int = 0,
         **generate_kwargs: Any,
     ) -> list[Translation]:
         """Translates sentences, with their scores.
@@ -111,30 +113,44 @@ class CT2Teacher:
             length_penalty (`float`, *optional*, defaults to 1.0): scores are divided by length ** length_penalty.
             num_return_sequences (`int`, *optional*, defaults to 1): outputs of a sentence among which is chosen.
             choose (`Callable`, *optional*): as in `hf_nat.decoding.translate`.
+            max_length_a (`float`, *optional*): as there.
+            max_length_b (`int`, *optional*, defaults to 0): as there.
             **generate_kwargs: as there; only `max_new_tokens` has an effect.
         """
         sources = encode_non_blank(self._model, self._tokenizer, sentences)
-        limit = max_new_tokens(self._model, generate_kwargs)
-        results = self.translator.translate_batch(
-            [_names(ids) for ids in sources.input_ids],
-            beam_size=num_beams,
-            length_penalty=length_penalty,
-            num_hypotheses=num_return_sequences,
-            max_input_length=0,
-            max_decoding_length=limit,
-            min_decoding_length=0,
-            return_scores=True,
-            return_end_token=True,
-            **self._settings,
-        )
-        sequences, scores = [], []
-        for row, result in zip(sources.rows, results, strict=True):
-            candidates = [[int(name) for name in names] for names in result.hypotheses]
-            best = 0 if choose is None else choose(row, to_texts(self._tokenizer, candidates))
-            sequences.append(candidates[best])
-            # CTranslate2 has divided the sum over the tokens, EOS counted, by length ** length_penalty.
-            scores.append(result.scores[best] * len(candidates[best]) ** (length_penalty - 1))
-        return sources.in_order(to_translations(self._tokenizer, sequences, scores, limit=limit))
+        longest = max_new_tokens(self._model, generate_kwargs)
+        limits = output_limits([len(ids) for ids in sources.input_ids], longest, max_length_a, max_length_b)
+        # One call for each limit, which is one for all of a call; none waits for another.
+        by_limit = {limit: [i for i, own in enumerate(limits) if own == limit] for limit in sorted(set(limits))}
+        calls = [
+            self.translator.translate_batch(
+                [_names(sources.input_ids[i]) for i in chosen],
+                beam_size=num_beams,
+                length_penalty=length_penalty,
+                num_hypotheses=num_return_sequences,
+                max_input_length=0,
+                max_decoding_length=limit,
+                min_decoding_length=0,
+                return_scores=True,
+                return_end_token=True,
+                asynchronous=True,
+                **self._settings,
+            )
+            for limit, chosen in by_limit.items()
+        ]
+        outputs: dict[int, Translation] = {}
+        for (limit, chosen), results in zip(by_limit.items(), calls, strict=True):
+            sequences, scores = [], []
+            for i, pending in zip(chosen, results, strict=True):
+                result = pending.result()
+                candidates = [[int(name) for name in names] for names in result.hypotheses]
+                best = 0 if choose is None else choose(sources.rows[i], to_texts(self._tokenizer, candidates))
+                sequences.append(candidates[best])
+                # CTranslate2 has divided the sum over the tokens, EOS counted, by length ** length_penalty.
+                scores.append(result.scores[best] * len(candidates[best]) ** (length_penalty - 1))
+            translations = to_translations(self._tokenizer, sequences, scores, limit=limit)
+            outputs.update(zip(chosen, translations, strict=True))
+        return sources.in_order(outputs[i] for i in range(len(limits)))
 
 
 class _MarianConverter(Converter):

@@ -162,14 +162,14 @@ def test_backends_do_not_mix_in_one_folder(
     copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, arguments: Callable[..., DistillArguments]
 ) -> None:
     distill(copy_teacher, tiny_tokenizer, arguments())
-    with pytest.raises(ValueError, match=r"`decoding.backend` must be the same .* it was None, got 'ct2'"):
+    with pytest.raises(ValueError, match=r"`decoding.backend` must be the same .* it was 'torch', got 'ct2'"):
         distill(copy_teacher, tiny_tokenizer, arguments(backend="ct2"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backend": "onnx"}, r"`backend` must be one of \['torch', 'ct2'\], got 'onnx'"),
+        ({"backend": "onnx"}, r"`backend` must be one of \['auto', 'torch', 'ct2'\], got 'onnx'"),
         ({"backend": "ct2", "strategy": "sampling"}, "`backend` must be torch for the strategy 'sampling', got 'ct2'"),
         ({"backend": "ct2", "strategy": "top-k"}, "`backend` must be torch for the strategy 'top-k', got 'ct2'"),
         ({"backend": "ct2", "compute_type": "int4"}, "`compute_type` must be one of .* for the backend 'ct2'"),
