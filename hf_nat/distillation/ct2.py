@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from ctranslate2 import Translator
+from ctranslate2 import TranslationResult, Translator
 from ctranslate2.converters import Converter
 from ctranslate2.converters.transformers import BartLoader
 from ctranslate2.specs.common_spec import Activation
@@ -38,9 +38,10 @@ class CT2Teacher:
     """A MarianMT teacher, converted for CTranslate2 and loaded on the device of the model.
 
     Beam search, greedy search and the candidates of interpolation are those of transformers; where two hypotheses are
-    equally probable up to rounding, the other one may win. Scores too, but that tokens which the teacher's generation
-    config forbids have no share of the probability. `int8` rounds weights and activations to 8 bits: some outputs are
-    others. A process uses the threads that torch would.
+    equally probable up to rounding, the other one may win, as may another output that reaches the limit where the
+    teacher's generation config forces EOS on these. Scores too, but that tokens which this config forbids or forces
+    have no share of the probability. `int8` rounds weights and activations to 8 bits: some outputs are others. A
+    process uses the threads that torch would.
 
     Args:
         model (`PreTrainedModel`): a `MarianMTModel`, or a mixture of experts that is one.
@@ -78,6 +79,7 @@ class CT2Teacher:
                 f"got {model.config.activation_function!r}. Use `backend: torch`."
             )
         self._model, self._tokenizer = model, tokenizer
+        self._forces_eos = model.generation_config.forced_eos_token_id == model.config.eos_token_id
         self._settings = {"max_batch_size": max_batch_tokens, "batch_type": "tokens", **_settings(model)}
         on_cpu = model.device.type == "cpu"
         with TemporaryDirectory() as folder:
@@ -92,6 +94,24 @@ class CT2Teacher:
                 inter_threads=torch.get_num_threads() if on_cpu else 1,
                 intra_threads=1,
             )
+
+    def _candidates(
+        self, result: TranslationResult, limit: int, length_penalty: float, number: int
+    ) -> list[tuple[list[int], float]]:
+        """Returns the best outputs of a sentence and their scores, the sums over the tokens by length ** penalty.
+
+        Where the teacher's generation config forces EOS on an output at the limit, it gets one, at no loss; that EOS
+        counts in the length, which may make another output the best.
+        """
+        eos = self._model.config.eos_token_id
+        candidates = []
+        for names, score in zip(result.hypotheses, result.scores, strict=True):
+            ids = [int(name) for name in names]
+            if self._forces_eos and ids[-1] != eos:
+                ids = [*ids[: limit - 1], eos]
+                score *= (len(names) / len(ids)) ** length_penalty
+            candidates.append((ids, score))
+        return sorted(candidates, key=lambda candidate: -candidate[1])[:number]
 
     def translate(
         self,
@@ -127,9 +147,10 @@ class CT2Teacher:
                 [_names(sources.input_ids[i]) for i in chosen],
                 beam_size=num_beams,
                 length_penalty=length_penalty,
-                num_hypotheses=num_return_sequences,
+                num_hypotheses=num_beams if self._forces_eos else num_return_sequences,
                 max_input_length=0,
-                max_decoding_length=limit,
+                # The last token of an output that is cut may be a forced EOS, see `_candidates`.
+                max_decoding_length=max(1, limit - self._forces_eos),
                 min_decoding_length=0,
                 return_scores=True,
                 return_end_token=True,
@@ -142,12 +163,12 @@ class CT2Teacher:
         for (limit, chosen), results in zip(by_limit.items(), calls, strict=True):
             sequences, scores = [], []
             for i, pending in zip(chosen, results, strict=True):
-                result = pending.result()
-                candidates = [[int(name) for name in names] for names in result.hypotheses]
-                best = 0 if choose is None else choose(sources.rows[i], to_texts(self._tokenizer, candidates))
-                sequences.append(candidates[best])
-                # CTranslate2 has divided the sum over the tokens, EOS counted, by length ** length_penalty.
-                scores.append(result.scores[best] * len(candidates[best]) ** (length_penalty - 1))
+                candidates = self._candidates(pending.result(), limit, length_penalty, num_return_sequences)
+                texts = [] if choose is None else to_texts(self._tokenizer, [ids for ids, _ in candidates])
+                ids, score = candidates[0 if choose is None else choose(sources.rows[i], texts)]
+                sequences.append(ids)
+                # From a sum by length ** length_penalty to the mean over the tokens, EOS counted.
+                scores.append(score * len(ids) ** (length_penalty - 1))
             translations = to_translations(self._tokenizer, sequences, scores, limit=limit)
             outputs.update(zip(chosen, translations, strict=True))
         return sources.in_order(outputs[i] for i in range(len(limits)))
