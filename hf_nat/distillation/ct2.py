@@ -103,7 +103,7 @@ class CT2Teacher:
         Where the teacher's generation config forces EOS on an output at the limit, it gets one, at no loss; that EOS
         counts in the length, which may make another output the best.
         """
-        eos = self._model.config.eos_token_id
+        eos: Any = self._model.config.eos_token_id
         candidates = []
         for names, score in zip(result.hypotheses, result.scores, strict=True):
             ids = [int(name) for name in names]
