@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hf_nat.decoding import Translation
 
 from hf_nat.cli.main import main
+from hf_nat.decoding import Translation
 
 
 @pytest.fixture(autouse=True)
