@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from datasets import Dataset
 from hub.distilled_corpus import MANIFEST
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceTrainer
@@ -23,6 +24,7 @@ from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 from hf_nat import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.distillation.shards import corpus_features
+from hf_nat.experiments.registry import EXPERIMENTS
 from hf_nat.utils import sha256_file, write_json
 from hf_nat_cli import main
 
@@ -114,8 +116,6 @@ def _distilled(folder: Path, pairs: list[dict[str, str]]) -> None:
         for i, pair in enumerate(pairs)
     ]
     (folder / "data").mkdir(parents=True)
-    from datasets import Dataset
-
     for split in ("train", "validation", "test"):
         columns = {name: [row[name] for row in rows] for name in features}
         Dataset.from_dict(columns, features=features).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
@@ -177,7 +177,7 @@ Damage = Callable[[bytes], bytes | None]
 _DAMAGES: dict[str, Damage] = {
     "missing": lambda data: None,
     "empty": lambda data: b"",
-    "cut": lambda data: data[: len(data) // 2],
+    "cut": lambda data: data[: len(data) // 2 - 5],
     "binary": lambda data: bytes(range(256)) * 8,
 }
 _JSON: dict[str, Damage] = {**_DAMAGES, "list": lambda data: b"[1, 2]", "text": lambda data: b'"a"'}
@@ -233,7 +233,6 @@ _CONFIG = {
     "no type": _inside(model_type=_GONE),
     "text for a number": _inside(d_model="eight"),
     "other size": _inside(d_model=16),
-    "negative": _inside(encoder_layers=-1),
     "foreign code": _inside(model_type="evil", auto_map={"AutoConfig": "evil.Config"}),
 }
 _GENERATION = {
@@ -333,9 +332,7 @@ def _table() -> list[Case]:
     cases += _cases(
         "filter", "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer", "--max_length_ratio", "9"
     )
-    cases += _cases(
-        "recommend", "student/config.json", _without(_CONFIG, "other size", "negative"), "--student", "student"
-    )
+    cases += _cases("recommend", "student/config.json", _without(_CONFIG, "other size"), "--student", "student")
     for command in ("align", "evaluate", "train", "distill", "analyze"):
         split = "test" if command == "evaluate" else "train"
         cases += _cases(command, f"corpus/{split}.en", _without(_TEXT, "missing"))
@@ -425,6 +422,15 @@ def test_a_damaged_artefact_is_one_line(
 def test_a_folder_is_no_configuration(command, place, capsys):
     (place / "x.yaml").mkdir()
     assert "x.yaml" in _fails([command, "x.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize("damage", _YAML)
+@pytest.mark.parametrize("study", EXPERIMENTS)
+def test_a_damaged_file_of_a_study_is_one_line(study, damage, place, capsys):
+    data = _YAML[damage](b"output_dir: run\n")
+    if data is not None:
+        (place / "study.yaml").write_bytes(data)
+    assert "study.yaml" in _fails(["experiment", study, "study.yaml"], place, capsys)
 
 
 _SAVE = {"format": "pt"}
@@ -522,3 +528,97 @@ def test_a_tokenizer_of_another_model_is_told_with_both_sizes(sound, place, caps
         ["distill", "distill.yaml", "--teacher", "other"],
     ):
         assert "20 embeddings" in _fails(argv, place, capsys)
+
+
+_EVIL = """
+from pathlib import Path
+
+from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+
+with open({mark!r}, "a") as file:
+    file.write("x")
+
+
+class Config(MarianConfig):
+    model_type = "evil"
+
+
+class Model(MarianMTModel):
+    config_class = Config
+
+
+class Tokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.fixture
+def evil(sound: Path, place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copies the sound folder, and makes a model and a tokenizer that bring code; returns the file that it writes."""
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    mark = tmp_path_factory.mktemp("mark") / "mark"
+    for name in ("evil", "evil_tokenizer"):
+        shutil.copytree(place / "teacher", place / name)
+        (place / name / "evil.py").write_text(_EVIL.format(mark=str(mark)))
+    config = json.loads((place / "evil/config.json").read_text())
+    auto_map = {"AutoConfig": "evil.Config", "AutoModelForSeq2SeqLM": "evil.Model"}
+    write_json(place / "evil/config.json", config | {"model_type": "evil", "auto_map": auto_map})
+    path = place / "evil_tokenizer/tokenizer_config.json"
+    classes = {"tokenizer_class": "Tokenizer", "auto_map": {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}}
+    write_json(path, json.loads(path.read_text()) | classes)
+    return mark
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("translate", "--model", "evil"),
+        ("translate", "--model", "evil_tokenizer"),
+        ("translate", "--model", "student", "--length_beam", "2", "--reranker", "evil"),
+        ("translate", "--model", "student", "--ensemble", "evil"),
+        ("evaluate", "--model", "evil"),
+        ("tune", "--model", "evil"),
+        ("distill", "--teacher", "evil"),
+        ("distill", "--teacher", "evil_tokenizer"),
+        ("train", "--tokenizer", "evil_tokenizer"),
+        ("train", "--init_from", "evil", "--size", "null", "--model_config", "null"),
+        ("train", "--init_from_teacher", "evil", "--size", "null", "--model_config", "null"),
+        ("recommend", "--student", "evil"),
+        ("align", "--tokens", "evil_tokenizer"),
+        ("analyze", "--tokens", "evil_tokenizer"),
+    ],
+    ids="-".join,
+)
+def test_code_of_a_checkpoint_is_never_run_nor_asked_for(argv, evil, place, capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt="": pytest.fail(f"asked: {prompt}"))
+    command, *options = argv
+    line = _fails([command, f"{command}.yaml", *options], place, capsys)
+    assert "trust_remote_code" in line and not evil.exists()
+
+
+def test_code_that_is_trusted_is_run_and_recorded(evil, place):
+    assert main(["evaluate", "evaluate.yaml", "--model", "evil", "--trust_remote_code"]) == 0
+    assert evil.exists()
+    metrics = json.loads((place / "run/metrics.json").read_text())
+    assert metrics["remote_code"] == {"evil.py": sha256_file(place / "evil/evil.py")}
+    options = ["--teacher", "evil", "--trust_remote_code", "--output_dir", "distilled"]
+    assert main(["distill", "distill.yaml", *options]) == 0
+    manifest = json.loads((place / "distilled/manifest.json").read_text())
+    assert manifest["remote_code"] == metrics["remote_code"]
+
+
+class _Pickled:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_weights_are_never_unpickled(evil, place, capsys):
+    (place / "teacher/model.safetensors").unlink()
+    torch.save({"model.shared.weight": _Pickled(evil)}, place / "teacher/pytorch_model.bin")
+    assert "pytorch_model.bin" in _fails(["translate", "translate.yaml"], place, capsys)
+    assert not evil.exists()

@@ -363,6 +363,6 @@ def test_length_penalty_of_a_graph_is_tuned(
         values=[0.0, 2.0],
     )
     report = tune(arguments, DecodingArguments(graph_decoding="viterbi"))
-    assert report["decoding"]["graph_decoding"] == "viterbi"
+    assert [result["value"] for result in report["results"]] == [0.0, 2.0]
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
     assert tuned.generation_config.viterbi_length_penalty == report["best"]

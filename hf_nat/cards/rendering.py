@@ -13,7 +13,7 @@ import jinja2
 from transformers.utils import logging
 
 from ..languages import find_language
-from ..utils import atomic_path, read_json
+from ..utils import atomic_path, read_record
 
 
 logger = logging.get_logger(__name__)
@@ -63,12 +63,12 @@ def read_required(folder: Path, name: str, remedy: str) -> dict[str, Any]:
     """
     if not (folder / name).is_file():
         raise ValueError(f"`folder` must hold a {name}, got {str(folder)!r} without one. {remedy}, then try again.")
-    return read_json(folder / name)
+    return read_record(folder / name)
 
 
 def read_optional(folder: Path, name: str) -> dict[str, Any] | None:
     """Reads a JSON file if it is there."""
-    return read_json(folder / name) if (folder / name).is_file() else None
+    return read_record(folder / name) if (folder / name).is_file() else None
 
 
 def languages(holder: dict[str, Any]) -> list[str]:

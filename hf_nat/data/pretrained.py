@@ -123,6 +123,9 @@ def load_pretrained_tokenizer(
                     f"`{parameter}` must hold the files of its tokenizer, but `{path}` has no {files}."
                 ) from error
             raise
+        if tokenizer.init_kwargs.get("auto_map") and not trust_remote_code:
+            # transformers would take a class of its own, which may cut texts otherwise.
+            raise ValueError(f"its class is in Python files that came with it. {_CODE_REMEDY}")
         if set(tokenizer.get_vocab().values()) <= {*tokenizer.all_special_ids}:
             raise ValueError("there are no tokens but special ones: the file of the vocabulary is missing")
     return tokenizer
@@ -285,8 +288,8 @@ def _require_finite(model: PreTrainedModel) -> None:
         # One pass without a second tensor: NaN wins either way.
         if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
             raise ValueError(f"its weights must be finite, got NaN or infinity in `{name}`")
-    for name, tensor in model.named_buffers():
-        if tensor.is_floating_point() and tensor.isnan().any():
+    for name, buffer in model.named_buffers():
+        if buffer.is_floating_point() and buffer.isnan().any():
             raise ValueError(f"its weights must be finite, got NaN in `{name}`")
 
 
@@ -299,7 +302,8 @@ def _check_generation_config(model: PreTrainedModel) -> None:
         kinds = (int, float) if isinstance(default, float) else (type(default),)
         if value is not None and default is not None and type(value) not in kinds:
             raise ValueError(f"`{name}` must be of the type {kinds[-1].__name__}, got {value!r}")
-    rows = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
     for name in ("decoder_start_token_id", "forced_bos_token_id", "pad_token_id", "eos_token_id"):
         value = getattr(settings, name, None)
         if value is not None and not isinstance(value, list) and not (isinstance(value, int) and 0 <= value < rows):

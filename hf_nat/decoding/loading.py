@@ -47,7 +47,7 @@ def load_model(
         "parameter": parameter,
         "trust_remote_code": trust_remote_code,
     }
-    model = load_pretrained_model(path, dtype=dtype, **options)
+    model: Any = load_pretrained_model(path, dtype=dtype, **options)
     tokenizer = load_tokenizer(path, **options)
     require_vocabulary(model, tokenizer, parameter, path)
     return model.to(device or process_state().device).eval(), tokenizer

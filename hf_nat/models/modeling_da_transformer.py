@@ -14,6 +14,7 @@ from transformers.utils import can_return_tuple
 from .canvas import content_mask, prepend
 from .configuration_da_transformer import DATransformerConfig
 from .directed_acyclic import best_path, is_feasible, label_log_probs, linear_graph_loss
+from .fuzzy_alignment import linear_fuzzy_loss
 from .generation_da_transformer import DATransformerGenerationMixin
 from .glancing import Glancing, first_pass, reveal
 from .losses import reduce_logits, token_share, token_weights
@@ -82,7 +83,8 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
 
     A canvas is a graph of `graph_size_ratio` vertices for each source token: BOS, masks, EOS. Each vertex predicts a
     token and the next vertex; a translation is what the vertices of a path write, from BOS to EOS. The loss is the
-    negative log-likelihood of the target over all paths.
+    negative log-likelihood of the target over all paths. `from_pretrained(checkpoint, fuzzy_alignment=True)` goes on
+    with the bigrams that target and graph share.
 
     A target longer than its graph has no path. Such pairs are left out of the loss; `token_shares["infeasible"]` is
     their share of the target tokens.
@@ -137,7 +139,8 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
-            [`DATransformerOutput`]: `loss` with `labels`: the sum over the feasible sentences, per target token.
+            [`DATransformerOutput`]: `loss` with `labels`: the sum over the feasible sentences, per target token; with
+            `fuzzy_alignment` the mean over them, each counted as often as it has target tokens.
             `logits` and `links` of the vertices; in training with `labels` they are `None`.
 
         Raises:
@@ -172,18 +175,12 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             targets, num_labels = self._targets(labels)
             # Of a sentence as a whole.
             every = torch.ones_like(labels[:, :1], dtype=torch.bool)
-            weights = token_weights(every, labels, num_items_in_batch) / labels.ne(-100).sum(dim=1).clamp(min=1)
-            loss = linear_graph_loss(
-                outputs.last_hidden_state,
-                self.lm_head.weight,
-                links,
-                is_vertex,
-                targets,
-                num_labels,
-                weights,
-                self.config.label_smoothing,
-            )
-            components = {"word": loss}
+            graph = (outputs.last_hidden_state, self.lm_head.weight, links, is_vertex, targets, num_labels)
+            if self.config.fuzzy_alignment:
+                components = {"fuzzy": linear_fuzzy_loss(*graph, token_weights(every, labels, num_items_in_batch))}
+            else:
+                weights = token_weights(every, labels, num_items_in_batch) / labels.ne(-100).sum(dim=1).clamp(min=1)
+                components = {"word": linear_graph_loss(*graph, weights, self.config.label_smoothing)}
             infeasible = ~is_feasible(num_labels, is_vertex.sum(dim=1)).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return DATransformerOutput.build(

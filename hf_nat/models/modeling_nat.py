@@ -36,6 +36,7 @@ from .glancing import Glancing
 from .losses import linear_cross_entropy, token_weights
 from .source_copy import SourceCopy
 from .teacher import text_vocab_size
+from .warm_start import LayerSelection, copy_blocks
 
 
 @dataclass
@@ -188,6 +189,7 @@ class NATPreTrainedModel(PreTrainedModel):
         *,
         vocab_size: int | None = None,
         mask_token_id: int | None = None,
+        layer_selection: LayerSelection = "spread",
         **config_overrides: Any,
     ) -> Self:
         """Builds a student that starts from a teacher's embedding, encoder and decoder.
@@ -204,6 +206,8 @@ class NATPreTrainedModel(PreTrainedModel):
                 teacher's, without expert tokens, and one more where the mask token is new.
             mask_token_id (`int`, *optional*): id of the mask token. By default the teacher's own mask token, else a
                 new token behind the teacher's vocabulary.
+            layer_selection (`str`, *optional*, defaults to `"spread"`): which layers of the teacher a student of
+                another depth (`encoder_layers`, `decoder_layers`) starts from, see `selected_layers`.
             **config_overrides: fields of the student's configuration.
 
         Returns:
@@ -231,32 +235,8 @@ class NATPreTrainedModel(PreTrainedModel):
         inherited = {name: getattr(teacher.config, name) for name in own_fields if hasattr(teacher.config, name)}
         inherited.update(vocab_size=vocab_size, mask_token_id=mask_token_id, **config_overrides)
         student = cls(config_class(**inherited))
-        _copy_weights(student, teacher.state_dict(), teacher_vocab_size)
+        copy_blocks(student, teacher, teacher_vocab_size, layer_selection)
         return student
-
-
-@torch.no_grad()
-def _copy_weights(student: PreTrainedModel, teacher_weights: dict[str, torch.Tensor], vocab_size: int) -> None:
-    """Copies every weight under `model.`, of an embedding `vocab_size` rows; the student keeps those behind them."""
-    prefix = f"{student.base_model_prefix}."
-    differing = {name for name in student.state_dict().keys() ^ teacher_weights.keys() if name.startswith(prefix)}
-    if differing:
-        raise ValueError(
-            f"Teacher and student must have the same parameters under `{prefix}`, got a difference in "
-            f"{sorted(differing)[:3]}. Use a MarianMT teacher with a shared embedding and as many layers."
-        )
-    for name, parameter in student.named_parameters():
-        if name not in teacher_weights or not parameter.requires_grad:
-            continue
-        weight, target = teacher_weights[name], parameter.detach()
-        if name in ("model.shared.weight", "lm_head.weight"):
-            weight, target = weight[:vocab_size], target[:vocab_size]
-        if target.shape != weight.shape:
-            raise ValueError(
-                f"`{name}` must have the same shape in teacher and student, got {tuple(weight.shape)} and "
-                f"{tuple(parameter.shape)}. Leave the sizes out of `config_overrides`."
-            )
-        target.copy_(weight)
 
 
 def _embed(

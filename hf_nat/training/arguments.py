@@ -19,7 +19,6 @@ from transformers.utils import logging
 from ..config import option
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
-from ..models import TEACHER_CONFIGS
 
 
 logger = logging.get_logger(__name__)
@@ -44,7 +43,10 @@ class ModelArguments:
     model_type: str = option("marian", "marian or moe_marian (AT teachers) or the model_type of a NAT architecture")
     size: str | None = option(None, "preset of hf_nat.models.SIZES: nano, mini, tiny, small, base (the default), big")
     model_config: dict[str, Any] | None = option(None, "fields of the model's config that differ from the preset")
-    init_from_teacher: str | None = option(None, "AT model whose weights a NAT model starts from (blocks that match)")
+    init_from_teacher: str | None = option(None, "AT model from whose blocks a NAT model, or an AT student, starts")
+    layer_selection: Literal["spread", "first", "last"] = option(
+        "spread", "layers of that model that a model of another depth (`model_config`) starts from"
+    )
     init_from: str | None = option(None, "checkpoint of the same architecture to go on from, any seq2seq model")
 
     def __post_init__(self) -> None:
@@ -60,10 +62,10 @@ class ModelArguments:
                         f"`{name}` must be left out with `{start}`, whose model decides it, got "
                         f"{getattr(self, name)!r}."
                     )
-        if self.init_from_teacher and self.model_type in TEACHER_CONFIGS:
+        if self.init_from_teacher and self.model_type == "moe_marian":
             raise ValueError(
-                f"`init_from_teacher` must be left out for a teacher, got {self.init_from_teacher!r}. Use `init_from` "
-                "to go on training one."
+                f"`init_from_teacher` must be left out for a mixture of experts, got {self.init_from_teacher!r}. Use "
+                "`init_from` to go on training one."
             )
 
 

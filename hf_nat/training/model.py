@@ -16,6 +16,7 @@ from transformers import (
 
 from ..data.pretrained import load_pretrained_config, load_pretrained_model, require_vocabulary
 from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
+from ..models.warm_start import copy_blocks
 from .arguments import ModelArguments
 
 
@@ -50,8 +51,12 @@ def build_model(
     if args.init_from_teacher:
         teacher = load_pretrained_model(args.init_from_teacher, parameter="init_from_teacher")
         require_vocabulary(teacher, tokenizer, "init_from_teacher", args.init_from_teacher)
-        _, model_class = _architecture(args)
-        return model_class.from_teacher(teacher, **{**vocabulary, **(args.model_config or {})})
+        if args.model_type in TEACHER_CONFIGS:
+            at_student = new_teacher(_teacher_with(args, teacher.config))
+            copy_blocks(at_student, teacher, len(tokenizer), args.layer_selection)
+            return at_student
+        given = {**vocabulary, **(args.model_config or {})}
+        return _architecture(args)[1].from_teacher(teacher, layer_selection=args.layer_selection, **given)
     config: Any = model_config(args, vocabulary)
     return new_teacher(config) if args.model_type in TEACHER_CONFIGS else _architecture(args)[1](config)
 
@@ -70,6 +75,8 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
     if args.init_from:
         return load_pretrained_config(args.init_from, parameter="init_from")
     given = {**(vocabulary or {}), **(args.model_config or {})}
+    if args.model_type in TEACHER_CONFIGS and args.init_from_teacher:
+        return _teacher_with(args, load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher"))
     if args.model_type in TEACHER_CONFIGS:
         special = {"vocab_size": 8000, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
         return TEACHER_CONFIGS[args.model_type](args.size or DEFAULT_SIZE, **{**special, **given})
@@ -94,6 +101,18 @@ def _architecture(args: ModelArguments) -> Any:
             "Use `init_from` to go on training another seq2seq model."
         )
     return ARCHITECTURES[args.model_type]
+
+
+def _teacher_with(args: ModelArguments, config: PreTrainedConfig) -> Any:
+    """The configuration of an AT student: its teacher's, but for `model_config`."""
+    changes, known = args.model_config or {}, config.to_dict()
+    if config.model_type != args.model_type:
+        raise ValueError(
+            f"`init_from_teacher` must be a {args.model_type} model for an AT student, got a {config.model_type}."
+        )
+    if unknown := sorted(changes.keys() - known.keys()):
+        raise ValueError(f"`model_config` must hold fields of `{type(config).__name__}`, got {unknown[0]!r}.")
+    return type(config)(**{**known, **changes})
 
 
 def model_class(args: ModelArguments) -> type[PreTrainedModel]:

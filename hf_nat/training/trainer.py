@@ -233,7 +233,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             yield
         except (OSError, SafetensorError, RuntimeError) as error:
             # torch says neither more than this nor with an error of its own.
-            if isinstance(error, RuntimeError) and "write" not in str(error):
+            if isinstance(error, RuntimeError) and "writ" not in str(error):
                 raise
             raise OSError(
                 f"The model must be saved in {folder}, but it cannot be written: {' '.join(str(error).split())}. "

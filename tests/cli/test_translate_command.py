@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hf_nat.decoding import Translation
 
 from hf_nat.cli.main import main
+from hf_nat.decoding import Translation
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     decoder = SimpleNamespace(
         translate=lambda sentences, bar: [Translation(text[::-1], None, 0, False, None) for text in sentences]
     )
-    monkeypatch.setattr("hf_nat.decoding._Decoder", lambda *settings: decoder)
+    monkeypatch.setattr(sys.modules["hf_nat.decoding.translate"], "_Decoder", lambda *settings: decoder)
 
 
 def translate(*options: str) -> int:

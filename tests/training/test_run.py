@@ -232,7 +232,10 @@ def test_unknown_fields_of_a_model_are_refused(tiny_run, model_type):
             {"init_from": "a", "size": None, "model_config": {"dropout": 0.1}},
             "`model_config` must be left out with `init_from`",
         ),
-        ({"init_from_teacher": "a", "size": None}, "`init_from_teacher` must be left out for a teacher"),
+        (
+            {"init_from_teacher": "a", "size": None, "model_type": "moe_marian"},
+            "`init_from_teacher` must be left out for a mixture",
+        ),
         ({"output_dir": None}, "`output_dir` must be given"),
     ],
 )
@@ -287,6 +290,24 @@ def test_student_starts_from_its_teacher(tiny_run, tmp_path, model_type):
     vocab_size = len(AutoTokenizer.from_pretrained(tmp_path / "teacher"))
     assert student.config.vocab_size == vocab_size
     assert torch.equal(student.model.shared.weight, teacher.model.shared.weight[:vocab_size])
+
+
+def test_at_student_of_another_depth_starts_from_its_teacher(tiny_run, tmp_path):
+    tiny_run(tmp_path / "teacher", max_steps=1)
+    tiny_run(
+        tmp_path / "student",
+        model_config={"encoder_layers": 3, "decoder_layers": 1},
+        init_from_teacher=str(tmp_path / "teacher"),
+        tokenizer=str(tmp_path / "teacher"),
+        max_steps=1,  # of a warm-up that starts at 0
+        save_strategy="no",
+    )
+    student = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "student")
+    assert (student.config.encoder_layers, student.config.decoder_layers, student.config.d_model) == (3, 1, 16)
+    teacher = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "teacher").state_dict()
+    for layer in range(3):
+        name = "model.encoder.layers.{}.self_attn.q_proj.weight"
+        assert torch.equal(student.state_dict()[name.format(layer)], teacher[name.format(0)])
 
 
 def test_seed_decides_the_initial_weights(tiny_run, tmp_path):

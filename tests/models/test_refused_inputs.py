@@ -1,0 +1,55 @@
+"""What every NAT model refuses: padding on the left, a canvas of embeddings, knobs without bounds, a NAT re-ranker."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_nat import ARCHITECTURES
+
+
+@pytest.fixture(params=sorted(ARCHITECTURES))
+def model(request):
+    config_class, model_class = ARCHITECTURES[request.param]
+    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 32}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "mask_token_id": 4}
+    torch.manual_seed(0)
+    return model_class(config_class(vocab_size=20, **special, **sizes, **heads)).eval()
+
+
+SOURCE = torch.tensor([[0, 0, 5, 6, 2], [7, 8, 9, 5, 2]])
+LABELS = torch.tensor([[7, 2, -100], [8, 9, 2]])
+
+
+@pytest.mark.parametrize("give_mask", [False, True])
+def test_padding_on_the_left_is_no_other_loss(model, give_mask):
+    mask = {"attention_mask": SOURCE.ne(0).long()} if give_mask else {}
+    with pytest.raises(ValueError, match="`attention_mask` must be right-padded"):
+        model(input_ids=SOURCE, labels=LABELS, **mask)
+    with pytest.raises(ValueError, match="`attention_mask` must be right-padded"):
+        model.generate(SOURCE, **mask)
+
+
+def test_padding_on_the_right_is_as_before(model):
+    source = torch.tensor([[5, 6, 2, 0, 0], [7, 8, 9, 5, 2]])
+    for mask in (source.ne(0), source.ne(0).long()):
+        assert model(input_ids=source, attention_mask=mask, labels=LABELS).loss.isfinite()
+
+
+def test_a_canvas_of_embeddings_is_a_clear_error(model):
+    embeds = torch.zeros(2, 3, 16)
+    with pytest.raises(ValueError, match=f"`decoder_inputs_embeds` must be left out for {type(model).__name__}"):
+        model(input_ids=SOURCE.flip(0), attention_mask=torch.ones_like(SOURCE), decoder_inputs_embeds=embeds)
+
+
+def test_knobs_have_upper_bounds(model):
+    limits = {"max_iterations": 201} | dict.fromkeys(model.candidate_knobs, 65)
+    for knob, value in limits.items():
+        with pytest.raises(ValueError, match=f"`{knob}` must be <= {value - 1}, got {value}"):
+            model.generate(SOURCE[1:], **{knob: value})
+
+
+def test_a_model_of_its_kind_is_no_teacher(model):
+    with pytest.raises(ValueError, match="`teacher` must be autoregressive, got a "):
+        model.require_teacher(model)
