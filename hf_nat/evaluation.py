@@ -109,7 +109,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
         "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
-        **decoding.code_record(model, args.model),
+        **decoding.code_record(args.model),
         "num_processes": process_state().num_processes,
         "environment": environment(),
     }

@@ -8,9 +8,16 @@ import pytest
 import torch
 
 from hf_nat.config import load_config, resolve
-from hf_nat.data.pretrained import load_pretrained_model, load_pretrained_tokenizer, require_vocabulary
+from hf_nat.data.pretrained import (
+    hub_commit,
+    load_pretrained_model,
+    load_pretrained_tokenizer,
+    remote_code,
+    require_vocabulary,
+)
 from hf_nat.decoding import DecodingArguments, LoadingArguments, check_source_prefix, load_model, translate
 from hf_nat.distillation import DistillArguments
+from hf_nat.steps.fingerprints import model_fingerprint
 
 
 _PLACES = {"corpus": "c", "source_lang": "en", "target_lang": "de", "teacher": "t", "output_dir": "o"}
@@ -95,3 +102,24 @@ def test_more_embeddings_than_tokens_fit_and_fewer_do_not(copy_teacher, tiny_tok
         ValueError, match=f"`x` must have .* which has {size} tokens, .* `y` has {size - 1} embeddings"
     ):
         require_vocabulary(model, tiny_tokenizer, "x", "y")
+
+
+def test_files_from_the_hub_are_looked_at_too(copy_teacher, tiny_tokenizer, tmp_path, monkeypatch):
+    """A cache as the Hub's client leaves it; nothing is asked of the Hub."""
+    commit = "0" * 40
+    snapshot = tmp_path / f"models--some--model/snapshots/{commit}"
+    (tmp_path / "models--some--model/refs").mkdir(parents=True)
+    (tmp_path / "models--some--model/refs/main").write_text(commit)
+    copy_teacher.save_pretrained(snapshot)
+    tiny_tokenizer.save_pretrained(snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for revision in (None, commit):
+        _, tokenizer = load_model("some/model", device="cpu", revision=revision)
+        assert len(tokenizer) == len(tiny_tokenizer) and hub_commit("some/model", revision) == commit
+        assert model_fingerprint("some/model", revision) == remote_code("some/model", revision) == {"commit": commit}
+    (snapshot / "generation_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"generation_config.json` must be JSON"):
+        load_model("some/model", device="cpu")
+    with pytest.raises(OSError, match="`model` must be a folder here or a repository of the Hub, but there is no "):
+        load_model("some/other", device="cpu")

@@ -25,7 +25,7 @@ from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS
 from transformers.utils import cached_file as find_in_cache
 
 from ..utils import read_record, sha256_file
-from .locations import local_or_hub
+from .locations import local_or_hub, require_hub_id
 
 
 _WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -49,7 +49,7 @@ def load_pretrained_config(
         OSError: if there is no such folder or repository, or it has no `config.json`.
         ValueError: if that is damaged, of an unknown architecture, or asks for code that is not here.
     """
-    with _named(path, parameter, CONFIG_NAME, (CONFIG_NAME,)):
+    with _named(path, parameter, CONFIG_NAME, (CONFIG_NAME,), revision=revision):
         config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=trust_remote_code)
         # Names a kernel on the Hub, whose code transformers would load with the model.
         if "/" in str(getattr(config, "_attn_implementation", None)) and not trust_remote_code:
@@ -84,7 +84,7 @@ def load_pretrained_model(
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     config = load_pretrained_config(path, parameter=parameter, **options)
     names = f"{_weights_file(path)}` by its `{CONFIG_NAME}"
-    with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files):
+    with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files, revision=revision):
         model, found = AutoModelForSeq2SeqLM.from_pretrained(
             path, config=config, dtype=dtype or "auto", output_loading_info=True, **options
         )
@@ -111,16 +111,17 @@ def load_pretrained_tokenizer(
         OSError: if there is no such folder or repository, or a file is missing.
         ValueError: if a file is damaged or has no tokens, or the tokenizer asks for code that is not here.
     """
-    with _named(path, parameter, "tokenizer_config.json", (CONFIG_NAME, *_TOKENIZER_JSON), _check_vocabulary_files):
+    files = (CONFIG_NAME, *_TOKENIZER_JSON)
+    with _named(path, parameter, "tokenizer_config.json", files, _check_vocabulary_files, revision=revision):
         try:
             tokenizer = AutoTokenizer.from_pretrained(
                 path, padding_side="right", revision=revision or "main", trust_remote_code=trust_remote_code
             )
         except Exception as error:
             if os.path.isdir(path) and (missing := _missing_vocabulary(Path(path))):
-                files = " and no ".join(missing)
+                absent = " and no ".join(missing)
                 raise FileNotFoundError(
-                    f"`{parameter}` must hold the files of its tokenizer, but `{path}` has no {files}."
+                    f"`{parameter}` must hold the files of its tokenizer, but `{path}` has no {absent}."
                 ) from error
             raise
         if tokenizer.init_kwargs.get("auto_map") and not trust_remote_code:
@@ -157,15 +158,28 @@ def require_vocabulary(
         )
 
 
-def remote_code(model: PreTrainedModel, path: str | Path) -> dict[str, Any]:
+def hub_commit(path: str | Path, revision: str | None = None) -> str | None:
+    """Returns the commit that something was loaded from on the Hub, None where it was a folder.
+
+    transformers does not say it any more; the Hub's cache names the folders of its files by it.
+
+    Args:
+        path (`str` or `Path`): a folder, or a Hub id whose files were loaded before.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
+    """
+    snapshot = _snapshot(path, revision)
+    return None if snapshot is None else snapshot.name
+
+
+def remote_code(path: str | Path, revision: str | None = None) -> dict[str, Any]:
     """Says which Python files came with a model: their SHA-256 in a folder, or the commit on the Hub.
 
     Args:
-        model (`PreTrainedModel`): the model.
         path (`str` or `Path`): where it was loaded from.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
     """
     if not os.path.isdir(path):
-        return {"commit": getattr(model.config, "_commit_hash", None)}
+        return {"commit": hub_commit(path, revision)}
     return {file.name: sha256_file(file) for file in sorted(Path(path).glob("*.py"))}
 
 
@@ -176,6 +190,8 @@ def _named(
     name: str,
     json_files: tuple[str, ...] = (),
     check: Callable[[Path], None] | None = None,
+    *,
+    revision: str | None = None,
 ) -> Iterator[None]:
     """Guards the lines that load something: damaged files are named, and an error is one of input, on one line.
 
@@ -187,6 +203,7 @@ def _named(
         name (`str`): the file that is at fault where no other is found to be damaged.
         json_files (`tuple[str, ...]`, *optional*): files that must hold a JSON object, where they are.
         check (`Callable`, *optional*): looks at further files of a folder.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
     """
 
     def look(folder: Path) -> None:
@@ -202,12 +219,28 @@ def _named(
             look(Path(path))
         try:
             yield
-            if not os.path.exists(path) and (config := find_in_cache(path, CONFIG_NAME, local_files_only=True)):
-                look(Path(config).parent)
+            if folder := _snapshot(path, revision):
+                look(folder)
         except OSError:
             raise
         except Exception as error:
             raise ValueError(f"`{parameter}` cannot be loaded from `{Path(path) / name}`: {_reason(error)}") from error
+
+
+def _snapshot(path: str | Path, revision: str | None) -> Path | None:
+    """Returns the folder in the Hub's cache of what was loaded from there, None of what lies elsewhere."""
+    try:
+        require_hub_id(path, "path")
+    except FileNotFoundError:
+        return None
+    if os.path.exists(path):
+        return None
+    quiet = dict.fromkeys(("missing_entries", "connection_errors", "gated_repo"), False)
+    options = {f"_raise_exceptions_for_{name}": value for name, value in quiet.items()}
+    for name in (CONFIG_NAME, "tokenizer_config.json"):
+        if file := find_in_cache(path, name, revision=revision, local_files_only=True, **options):
+            return Path(file).parent
+    return None
 
 
 def _reason(error: Exception) -> str:

@@ -56,9 +56,9 @@ class LoadingArguments:
         set_languages(model, tokenizer, self.model_source_lang, self.model_target_lang)
         check_source_prefix(tokenizer, self.source_prefix)
 
-    def code_record(self, model: PreTrainedModel, path: str | Path) -> dict[str, Any]:
+    def code_record(self, path: str | Path, revision: str | None = None) -> dict[str, Any]:
         """Returns, where the code of a model is trusted, an entry of a record that says which code that was."""
-        return {"remote_code": remote_code(model, path)} if self.trust_remote_code else {}
+        return {"remote_code": remote_code(path, revision)} if self.trust_remote_code else {}
 
     @property
     def input_options(self) -> dict[str, str]:

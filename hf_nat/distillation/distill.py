@@ -58,7 +58,7 @@ def write_distilled_corpus(rewriter: Rewriter, splits: Mapping[str, Dataset], id
     if state.is_main_process:
         seconds = time.perf_counter() - started
         checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
-        write_manifest(output_dir, identity, shards, checksums, rewriter.teacher, args)
+        write_manifest(output_dir, identity, shards, checksums, args)
         remove_checksums(output_dir)
         remove_claims(output_dir)
         if pending:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..data.pretrained import hub_commit
 from ..utils import check_record, write_json
 from .arguments import DistillArguments
 from .checksums import CHECKSUM_DIR
@@ -68,7 +69,6 @@ def write_manifest(
     identity: Mapping[str, Any],
     shards: Sequence[Shard],
     checksums: Mapping[str, str],
-    teacher: PreTrainedModel,
     args: DistillArguments,
 ) -> None:
     """Writes manifest.json: the identity, the names, the count of each flag and the checksum of each shard.
@@ -79,7 +79,7 @@ def write_manifest(
     manifest = {
         **identity,
         "teacher": args.teacher,
-        "teacher_revision": getattr(teacher.config, "_commit_hash", None),
+        "teacher_revision": hub_commit(args.teacher, args.teacher_revision),
         "corpus": args.corpus,
         "config_name": args.config_name,
         "license": args.license,

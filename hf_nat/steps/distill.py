@@ -89,7 +89,7 @@ class Distill(Step):
         languages = self.args.languages
         return {
             **teacher_identity(*self._teacher),
-            **self.args.code_record(self._teacher[0], self.args.teacher),
+            **self.args.code_record(self.args.teacher, self.args.teacher_revision),
             "corpus_sha256": {split: corpus_fingerprint(rows, **languages) for split, rows in self._splits.items()},
             "counts": {split: len(rows) for split, rows in self._splits.items()},
         }

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..data.pretrained import load_pretrained_config
+from ..data.pretrained import hub_commit, load_pretrained_config
 from ..utils import read_json, sha256_file
 
 
@@ -66,10 +66,8 @@ def model_fingerprint(
     """
     folder = Path(model)
     if not folder.is_dir():
-        config = load_pretrained_config(
-            model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code
-        )
-        return {"commit": getattr(config, "_commit_hash", None)}
+        load_pretrained_config(model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code)
+        return {"commit": hub_commit(model, revision)}
     patterns = (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ()))
     paths = {path for pattern in patterns for path in folder.glob(pattern) if path.name not in _NO_WEIGHTS}
     files = {path.name: sha256_file(path) for path in sorted(paths)}
