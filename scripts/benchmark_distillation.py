@@ -47,7 +47,7 @@ NAIVE_BATCH_SIZE = 32
 MAX_NEW_TOKENS = 200
 CT2_BATCH_TOKENS = 512
 OURS: dict[str, dict[str, Any]] = {
-    "torch": {"max_batch_tokens": 4096},
+    "torch": {"backend": "torch"},
     "ct2": {"backend": "ct2", "max_batch_tokens": CT2_BATCH_TOKENS},
     "ct2 int8": {"backend": "ct2", "compute_type": "int8", "max_batch_tokens": CT2_BATCH_TOKENS},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 
 # Before anything imports the libraries that read them.
@@ -21,6 +22,13 @@ from hf_nat.data.tokenizer import train_tokenizer
 
 
 keep_freed_memory()  # As the commands do.
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker a core for the default tests; none for one file, and for tests that start processes of their own."""
+    is_default = config.option.markexpr == "not slow and not gpu"
+    is_one_file = [Path(argument.partition("::")[0]).suffix for argument in config.args] == [".py"]
+    return min(len(os.sched_getaffinity(0)), 8) if is_default and not is_one_file else 0
 
 
 @pytest.fixture(autouse=True)

@@ -51,7 +51,7 @@ def test_multi30k_page_holds_the_tables_of_born_again_teachers_and_experts():
     assert measures_table(read_json(RESULTS / "nano/measures.json")["corpora"]).markdown() in PAGE
 
 
-@pytest.mark.parametrize("folder", ["longer", "strategies", "nano/systems"])
+@pytest.mark.parametrize("folder", ["converged", "longer", "strategies", "nano/systems"])
 def test_multi30k_page_holds_the_tables_of_longer_training_and_of_strategies(folder):
     assert results_table(RESULTS / folder) in PAGE
 

@@ -322,7 +322,7 @@ def test_tuned_expert_is_tuned_again_and_not_measured_again(run_step, mixture, s
     scores |= {0: 1.0, 1: 3.0, 2: 3.0}
     assert run_step(model=mixture, knob="expert")["best"] == 1
     assert run_step(model=mixture, knob="expert", values=(2,))["best"] == 1
-    with pytest.raises(ValueError, match="`decoding.num_beams` must be the same .* it was None, got 3"):
+    with pytest.raises(ValueError, match="`decoding.num_beams` must be the same .* it was 1, got 3"):
         run_step(model=mixture, knob="expert", num_beams=3)
     assert default(mixture, "expert") == 1
     write_json(mixture / "generation_config.json", read_json(mixture / "generation_config.json") | {"expert": 0})

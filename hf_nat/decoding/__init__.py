@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .arguments import DecodingArguments, LoadingArguments, require_between
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
-from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, token_batches
+from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
 from .translate import max_new_tokens, translate, translate_stream
 from .translations import Choose, Translation, to_texts, to_translations
 
@@ -22,6 +22,7 @@ __all__ = [
     "load_model",
     "max_new_tokens",
     "max_source_length",
+    "output_limits",
     "require_between",
     "set_languages",
     "to_texts",

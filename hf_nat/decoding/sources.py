@@ -14,6 +14,8 @@ from .translations import Translation
 
 logger = logging.get_logger(__name__)
 
+_ROUNDED_TO = 8
+
 
 @dataclass(frozen=True)
 class EncodedSources:
@@ -74,20 +76,46 @@ def encode_non_blank(
     return EncodedSources(len(sentences), rows, input_ids, cut)
 
 
-def token_batches(lengths: Sequence[int], max_batch_tokens: int) -> list[list[int]]:
+def output_limits(
+    source_lengths: Sequence[int], max_new_tokens: int, max_length_a: float | None = None, max_length_b: int = 0
+) -> list[int]:
+    """Returns how long the output of each source may be: a * (source tokens) + b tokens, EOS counted.
+
+    Source tokens are rounded up to a multiple of 8, so that sentences of similar length share a limit and a batch.
+
+    Args:
+        source_lengths (`Sequence[int]`): tokens of each source, EOS counted.
+        max_new_tokens (`int`): longest output whatever the source.
+        max_length_a (`float`, *optional*): output tokens for each source token; by default the source sets no limit.
+        max_length_b (`int`, *optional*, defaults to 0): output tokens beside them.
+
+    Source: fairseq's `--max-len-a` and `--max-len-b`; the rounding is ours.
+    """
+    if max_length_a is None:
+        return [max_new_tokens] * len(source_lengths)
+    rounded = (-(-length // _ROUNDED_TO) * _ROUNDED_TO for length in source_lengths)
+    return [max(1, min(max_new_tokens, int(max_length_a * length) + max_length_b)) for length in rounded]
+
+
+def token_batches(
+    lengths: Sequence[int], max_batch_tokens: int, limits: Sequence[int] | None = None
+) -> list[list[int]]:
     """Groups sequences of similar length, the longest first, so that no padded batch exceeds a number of tokens.
 
     Args:
         lengths (`Sequence[int]`): tokens of each sequence.
         max_batch_tokens (`int`): largest product of a batch's size and its longest sequence; a sequence longer than
             this is a batch of its own.
+        limits (`Sequence[int]`, *optional*): a number for each sequence, the same for all of a batch.
 
     Returns:
         `list[list[int]]`: the indices of each batch, a function of the arguments alone.
     """
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_batch_tokens:
+        first = batches[-1][0] if batches else index
+        has_room = batches and (len(batches[-1]) + 1) * lengths[first] <= max_batch_tokens
+        if has_room and (limits is None or limits[index] == limits[first]):
             batches[-1].append(index)
         else:
             batches.append([index])

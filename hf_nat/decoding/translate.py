@@ -20,7 +20,7 @@ from ..models import NATPreTrainedModel
 from ..processes import process_state
 from ..utils import progress_bar
 from .scoring import mean_log_probs
-from .sources import encode_non_blank, token_batches
+from .sources import encode_non_blank, output_limits, token_batches
 from .translations import Choose, Translation, to_texts, to_translations
 
 
@@ -41,6 +41,8 @@ def translate(
     choose: Choose | None = None,
     processors: Processors | None = None,
     source_prefix: str | None = None,
+    max_length_a: float | None = None,
+    max_length_b: int = 0,
     **generate_kwargs: Any,
 ) -> list[Translation]:
     """Translates sentences in batches of similar length; the result is in the order of the input.
@@ -66,6 +68,9 @@ def translate(
         processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
             decodes them, for an autoregressive model.
         source_prefix (`str`, *optional*): text put before every sentence that is not blank.
+        max_length_a (`float`, *optional*): most output tokens of an autoregressive model for each source token, see
+            `output_limits`; by default `max_new_tokens` alone limits it.
+        max_length_b (`int`, *optional*, defaults to 0): output tokens beside them.
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
@@ -76,8 +81,9 @@ def translate(
     Raises:
         ValueError: if `max_batch_tokens` is below 1.
     """
+    length = (max_length_a, max_length_b)
     decoder = _Decoder(
-        model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs
+        model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs, length
     )
     state = process_state() if shared else None
     disable = not progress or (state is not None and not state.is_main_process)
@@ -138,6 +144,7 @@ class _Decoder:
     processors: Processors | None
     source_prefix: str | None
     generate_kwargs: dict[str, Any]
+    length: tuple[float | None, int] = (None, 0)
 
     def __post_init__(self) -> None:
         if self.max_batch_tokens < 1:
@@ -146,7 +153,11 @@ class _Decoder:
     def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
         sources = encode_non_blank(self.model, self.tokenizer, sentences, self.source_prefix)
-        batches = token_batches([len(ids) for ids in sources.input_ids], self.max_batch_tokens)
+        lengths = [len(ids) for ids in sources.input_ids]
+        num_forced = _num_forced_tokens(self.model, self.generate_kwargs)
+        longest = max_new_tokens(self.model, self.generate_kwargs, num_forced)
+        limits = output_limits(lengths, longest, *self.length)
+        batches = token_batches(lengths, self.max_batch_tokens, limits)
         if state is None:
             bar.update(len(sentences) - len(sources.rows))
         else:
@@ -154,7 +165,8 @@ class _Decoder:
             bar.reset(sum(map(len, batches)))
         results: list[tuple[int, Translation]] = []
         for batch in batches:
-            outputs = self._batch([sources.input_ids[i] for i in batch], [sources.rows[i] for i in batch])
+            numbers = [sources.rows[i] for i in batch]
+            outputs = self._batch([sources.input_ids[i] for i in batch], numbers, limits[batch[0]], num_forced)
             results += zip(batch, outputs, strict=True)
             bar.update(len(batch))
         if state is not None:
@@ -162,8 +174,10 @@ class _Decoder:
         return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
 
     @torch.inference_mode()
-    def _batch(self, input_rows: list[list[int]], numbers: list[int]) -> list[Translation]:
-        """Translates one batch, the sentences of these numbers."""
+    def _batch(
+        self, input_rows: list[list[int]], numbers: list[int], limit: int, num_forced: int
+    ) -> list[Translation]:
+        """Translates one batch, the sentences of these numbers, into at most `limit` tokens behind the forced ones."""
         model, tokenizer = self.model, self.tokenizer
         attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in input_rows], batch_first=True)
         input_ids = pad_sequence(
@@ -175,8 +189,6 @@ class _Decoder:
             output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
             scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
             return to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
-        num_forced = _num_forced_tokens(model, self.generate_kwargs)
-        limit = max_new_tokens(model, self.generate_kwargs, num_forced)
         # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
         settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
         if self.processors is not None:

@@ -13,7 +13,7 @@ from ..decoding import LoadingArguments
 from .strategies import StrategyArguments
 
 
-BACKENDS = ("torch", "ct2")
+BACKENDS = ("auto", "torch", "ct2")
 # What CTranslate2 calls the precision of weights and arithmetic.
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
 LONG_SOURCE = ("error", "real", "truncate")
@@ -31,12 +31,16 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
     teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
-    backend: str = option("torch", "what decodes: torch, or ct2 (CTranslate2), faster for MarianMT teachers")
+    backend: str = option(
+        "auto", "what decodes: torch, ct2 (CTranslate2, for MarianMT teachers), or auto: ct2 where it can, else torch"
+    )
     compute_type: str = option("float32", f"ct2: precision, one of {', '.join(COMPUTE_TYPES)}")
     train_split: str = option("train", "split whose targets the teacher writes")
     validation_split: str | None = option("validation", "split to copy with its real targets; empty for none")
     test_split: str | None = option("test", "split to copy with its real targets; empty for none")
-    max_batch_tokens: int = option(4096, "source tokens per batch, padding counted; ct2 on a CPU is fastest with 512")
+    max_batch_tokens: int | None = option(
+        None, "source tokens per batch, padding counted; default: 4096; on a CPU 1024, by ct2 512"
+    )
     long_source: str = option(
         "truncate",
         "source longer than the teacher's positions: cut it (truncate), keep the real target (real), or error",
@@ -56,7 +60,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
                 "rows from one stream, so that a row's sample would depend on the others."
             )
-        allowed = COMPUTE_TYPES if self.backend == "ct2" else ("float32",)
+        allowed = ("float32",) if self.backend == "torch" else COMPUTE_TYPES
         if self.compute_type not in allowed:
             raise ValueError(
                 f"`compute_type` must be one of {list(allowed)} for the backend {self.backend!r}, got "
@@ -79,8 +83,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         return {**splits, "train": first_rows(splits["train"], self.max_samples)}
 
     def settings(self) -> dict[str, Any]:
-        """Returns what the rows depend on beside teacher and corpus, as the manifest records it."""
-        backend = {} if self.backend == "torch" else {"backend": self.backend, "compute_type": self.compute_type}
+        """Returns what the rows depend on beside teacher and corpus, as the manifest records it.
+
+        What is left to the machine, `backend: auto` and `max_batch_tokens`, is chosen before.
+        """
+        backend = {"backend": self.backend} | ({} if self.backend == "torch" else {"compute_type": self.compute_type})
         kept = ("strategy", "long_source", "max_batch_tokens", "shard_size", "seed")
         return {
             **self.languages,

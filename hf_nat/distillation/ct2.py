@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from ctranslate2 import Translator
+from ctranslate2 import TranslationResult, Translator
 from ctranslate2.converters import Converter
 from ctranslate2.converters.transformers import BartLoader
 from ctranslate2.specs.common_spec import Activation
 from ctranslate2.specs.transformer_spec import TransformerSpec
 from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..decoding import Choose, Translation, encode_non_blank, max_new_tokens, to_texts, to_translations
+from ..decoding import Choose, Translation, encode_non_blank, max_new_tokens, output_limits, to_texts, to_translations
 from ..models.teacher import start_token_id
 
 
@@ -38,9 +38,10 @@ class CT2Teacher:
     """A MarianMT teacher, converted for CTranslate2 and loaded on the device of the model.
 
     Beam search, greedy search and the candidates of interpolation are those of transformers; where two hypotheses are
-    equally probable up to rounding, the other one may win. Scores too, but that tokens which the teacher's generation
-    config forbids have no share of the probability. `int8` rounds weights and activations to 8 bits: some outputs are
-    others. A process uses the threads that torch would.
+    equally probable up to rounding, the other one may win, as may another output that reaches the limit where the
+    teacher's generation config forces EOS on these. Scores too, but that tokens which this config forbids or forces
+    have no share of the probability. `int8` rounds weights and activations to 8 bits: some outputs are others. A
+    process uses the threads that torch would.
 
     Args:
         model (`PreTrainedModel`): a `MarianMTModel`, or a mixture of experts that is one.
@@ -78,6 +79,7 @@ class CT2Teacher:
                 f"got {model.config.activation_function!r}. Use `backend: torch`."
             )
         self._model, self._tokenizer = model, tokenizer
+        self._forces_eos = model.generation_config.forced_eos_token_id == model.config.eos_token_id
         self._settings = {"max_batch_size": max_batch_tokens, "batch_type": "tokens", **_settings(model)}
         on_cpu = model.device.type == "cpu"
         with TemporaryDirectory() as folder:
@@ -93,6 +95,24 @@ class CT2Teacher:
                 intra_threads=1,
             )
 
+    def _candidates(
+        self, result: TranslationResult, limit: int, length_penalty: float, number: int
+    ) -> list[tuple[list[int], float]]:
+        """Returns the best outputs of a sentence and their scores, the sums over the tokens by length ** penalty.
+
+        Where the teacher's generation config forces EOS on an output at the limit, it gets one, at no loss; that EOS
+        counts in the length, which may make another output the best.
+        """
+        eos: Any = self._model.config.eos_token_id
+        candidates = []
+        for names, score in zip(result.hypotheses, result.scores, strict=True):
+            ids = [int(name) for name in names]
+            if self._forces_eos and ids[-1] != eos:
+                ids = [*ids[: limit - 1], eos]
+                score *= (len(names) / len(ids)) ** length_penalty
+            candidates.append((ids, score))
+        return sorted(candidates, key=lambda candidate: -candidate[1])[:number]
+
     def translate(
         self,
         sentences: Sequence[str],
@@ -101,6 +121,8 @@ class CT2Teacher:
         length_penalty: float = 1.0,
         num_return_sequences: int = 1,
         choose: Choose | None = None,
+        max_length_a: float | None = None,
+        max_length_b: int = 0,
         **generate_kwargs: Any,
     ) -> list[Translation]:
         """Translates sentences, with their scores.
@@ -111,30 +133,45 @@ class CT2Teacher:
             length_penalty (`float`, *optional*, defaults to 1.0): scores are divided by length ** length_penalty.
             num_return_sequences (`int`, *optional*, defaults to 1): outputs of a sentence among which is chosen.
             choose (`Callable`, *optional*): as in `hf_nat.decoding.translate`.
+            max_length_a (`float`, *optional*): as there.
+            max_length_b (`int`, *optional*, defaults to 0): as there.
             **generate_kwargs: as there; only `max_new_tokens` has an effect.
         """
         sources = encode_non_blank(self._model, self._tokenizer, sentences)
-        limit = max_new_tokens(self._model, generate_kwargs)
-        results = self.translator.translate_batch(
-            [_names(ids) for ids in sources.input_ids],
-            beam_size=num_beams,
-            length_penalty=length_penalty,
-            num_hypotheses=num_return_sequences,
-            max_input_length=0,
-            max_decoding_length=limit,
-            min_decoding_length=0,
-            return_scores=True,
-            return_end_token=True,
-            **self._settings,
-        )
-        sequences, scores = [], []
-        for row, result in zip(sources.rows, results, strict=True):
-            candidates = [[int(name) for name in names] for names in result.hypotheses]
-            best = 0 if choose is None else choose(row, to_texts(self._tokenizer, candidates))
-            sequences.append(candidates[best])
-            # CTranslate2 has divided the sum over the tokens, EOS counted, by length ** length_penalty.
-            scores.append(result.scores[best] * len(candidates[best]) ** (length_penalty - 1))
-        return sources.in_order(to_translations(self._tokenizer, sequences, scores, limit=limit))
+        longest = max_new_tokens(self._model, generate_kwargs)
+        limits = output_limits([len(ids) for ids in sources.input_ids], longest, max_length_a, max_length_b)
+        # One call for each limit, which is one for all of a call; none waits for another.
+        by_limit = {limit: [i for i, own in enumerate(limits) if own == limit] for limit in sorted(set(limits))}
+        calls = [
+            self.translator.translate_batch(
+                [_names(sources.input_ids[i]) for i in chosen],
+                beam_size=num_beams,
+                length_penalty=length_penalty,
+                num_hypotheses=num_beams if self._forces_eos else num_return_sequences,
+                max_input_length=0,
+                # The last token of an output that is cut may be a forced EOS, see `_candidates`.
+                max_decoding_length=max(1, limit - self._forces_eos),
+                min_decoding_length=0,
+                return_scores=True,
+                return_end_token=True,
+                asynchronous=True,
+                **self._settings,
+            )
+            for limit, chosen in by_limit.items()
+        ]
+        outputs: dict[int, Translation] = {}
+        for (limit, chosen), results in zip(by_limit.items(), calls, strict=True):
+            sequences, scores = [], []
+            for i, pending in zip(chosen, results, strict=True):
+                candidates = self._candidates(pending.result(), limit, length_penalty, num_return_sequences)
+                texts = [] if choose is None else to_texts(self._tokenizer, [ids for ids, _ in candidates])
+                ids, score = candidates[0 if choose is None else choose(sources.rows[i], texts)]
+                sequences.append(ids)
+                # From a sum by length ** length_penalty to the mean over the tokens, EOS counted.
+                scores.append(score * len(ids) ** (length_penalty - 1))
+            translations = to_translations(self._tokenizer, sequences, scores, limit=limit)
+            outputs.update(zip(chosen, translations, strict=True))
+        return sources.in_order(outputs[i] for i in range(len(limits)))
 
 
 class _MarianConverter(Converter):

@@ -33,6 +33,8 @@ class StrategyArguments(CorpusArguments):
     top_k: int = option(10, "`top-k`: tokens that are drawn from")
     num_candidates: int = option(3, "`interpolation`: best outputs of the beam among which BLEU chooses")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
+    max_length_a: float = option(2.0, "longest output as well: max_length_a * (source tokens) + max_length_b tokens")
+    max_length_b: int = option(20, "see max_length_a; source tokens are rounded up to a multiple of 8")
     seed: int = option(1, "seed of a strategy that draws random numbers")
 
     def __post_init__(self) -> None:
@@ -41,10 +43,12 @@ class StrategyArguments(CorpusArguments):
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
         for name, limit in {"num_beams": MAX_BEAMS, "num_candidates": MAX_BEAMS}.items():
             require_between(name, getattr(self, name), 1, limit)
-        for name in ("top_k", "max_new_tokens"):
+        for name in ("top_k", "max_new_tokens", "max_length_b"):
             require_between(name, getattr(self, name), 1)
         if not isfinite(self.length_penalty):
             raise ValueError(f"`length_penalty` must be a finite number, got {self.length_penalty}.")
+        if not 0 <= self.max_length_a < float("inf"):
+            raise ValueError(f"`max_length_a` must be >= 0 and finite, got {self.max_length_a}.")
         if self.strategy == "interpolation" and self.num_candidates > self.num_beams:
             raise ValueError(
                 f"`num_candidates` must be <= `num_beams`, got {self.num_candidates} and {self.num_beams}."
@@ -63,7 +67,8 @@ class StrategyArguments(CorpusArguments):
     def decoding_parameters(self) -> dict[str, Any]:
         """Returns what the outputs depend on, as the manifest records it."""
         expert = {} if self.expert is None else {"expert": self.expert}
-        return {"max_new_tokens": self.max_new_tokens, **expert, **STRATEGIES[self.strategy](self)}
+        lengths = {name: getattr(self, name) for name in ("max_new_tokens", "max_length_a", "max_length_b")}
+        return {**lengths, **expert, **STRATEGIES[self.strategy](self)}
 
     def translate_kwargs(self, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
         """Returns the arguments of `translate` that decode consecutive rows of a corpus.

@@ -44,9 +44,9 @@ class TargetNoise:
         # Each draw has a seed of its own, lest the size of one shift the numbers of the next.
         seeds = [zlib.crc32(row, self._num_draws) for row in self._rows]
         self._num_draws += 1
-        return torch.stack([torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in seeds]).to(
-            device
-        )
+        # On the CPU, whose generator is the same on every machine, also where the default device is another one.
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        return torch.stack([torch.rand(size, generator=own, device="cpu") for own in generators]).to(device)
 
 
 def lowest(scores: torch.Tensor, eligible: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

@@ -133,15 +133,17 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
                 f"Every candidate must have a {MEASURES_FILE}, got none in {args.folders[missing[0]]!r}. Give the "
                 "real corpus as `corpus`, or run `hf-nat analyze --real CORPUS --distilled CANDIDATE ...`."
             )
-        distilled = [f"{name}={args.folders[name]}" for name in missing]
-        Analyze(
-            AnalyzeArguments(
-                real=args.corpus,
-                distilled=distilled,
-                output_dir=str(Path(args.output_dir) / "analysis"),
-                **_how_to_measure(args, [path for path in paths.values() if path.is_file()]),
-            )
-        ).run()
+        how = _how_to_measure(args, [path for path in paths.values() if path.is_file()])
+        for name in missing:
+            # Each on its own: the others may be other ones next time.
+            Analyze(
+                AnalyzeArguments(
+                    real=args.corpus,
+                    distilled=[f"{name}={args.folders[name]}"],
+                    output_dir=str(Path(args.output_dir) / "analysis" / name),
+                    **how,
+                )
+            ).run()
     measures = {name: read_measures(path) for name, path in paths.items()}
     for name, results in measures.items():
         kinds = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)

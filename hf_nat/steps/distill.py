@@ -14,10 +14,11 @@ from ..cards import write_corpus_card
 from ..data.pretrained import require_vocabulary
 from ..decoding import decoding_expert
 from ..distillation import DistillArguments, write_distilled_corpus
-from ..distillation.backends import load_backend
+from ..distillation.backends import choose_backend, load_backend, recorded_choice
 from ..distillation.distill import is_written
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import Rewriter
+from ..processes import main_process_decides
 from .fingerprints import corpus_fingerprint
 from .step import Step
 
@@ -52,16 +53,32 @@ class Distill(Step):
         return teacher.eval(), tokenizer
 
     @cached_property
+    def _chosen(self) -> DistillArguments:
+        """The arguments with what they leave to the machine: as the folder was begun, else as the main process is."""
+        record = self._record()
+        if record is not None:
+            return recorded_choice(self.args, record["settings"])
+        return main_process_decides(lambda: choose_backend(*self._teacher, self._with_expert(self.args)))
+
+    def _with_expert(self, args: DistillArguments) -> DistillArguments:
+        return replace(args, expert=decoding_expert(self._teacher[0], args.expert))
+
+    @cached_property
     def _resolved(self) -> DistillArguments:
-        """The arguments with the expert that decodes."""
-        return replace(self.args, expert=decoding_expert(self._teacher[0], self.args.expert))
+        """The arguments with the expert that decodes, and nothing left to the machine."""
+        return self._with_expert(self._chosen)
 
     @cached_property
     def _splits(self) -> dict[str, Dataset]:
         return self.args.load_splits()
 
     def settings(self) -> dict[str, Any]:
-        return self.args.settings()
+        # An expert that was not asked for is a matter of the teacher.
+        return replace(self._chosen, expert=self.args.expert).settings()
+
+    def run(self) -> Path:
+        _ = self._chosen  # All processes choose together, before one of them goes first.
+        return super().run()
 
     def inputs(self) -> dict[str, Any]:
         return self._inputs

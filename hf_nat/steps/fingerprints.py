@@ -21,6 +21,8 @@ _MODEL_FILES = (
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "*.spm", "*.model"),
 )
+# A mark that goes once a key is set: with it transformers reads only its own keys.
+_FROM_CONFIG = "_from_model_config"
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 
 
@@ -71,7 +73,7 @@ def model_fingerprint(
     files = {path.name: sha256_file(path) for path in sorted(paths)}
     if but_for is not None and "generation_config.json" in files:
         settings = read_json(folder / "generation_config.json")
-        kept = {key: value for key, value in settings.items() if key != but_for}
+        kept = {key: value for key, value in settings.items() if key not in (but_for, _FROM_CONFIG)}
         files["generation_config.json"] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
     return files
 

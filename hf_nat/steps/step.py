@@ -138,10 +138,9 @@ class Step(ABC):
                 raise
             state.wait_for_everyone()
             if state.is_main_process:
+                self.write_card()
                 self._write_record(identity, finished=True)
-        if state.is_main_process:
-            self.write_card()
-        state.wait_for_everyone()
+            state.wait_for_everyone()
         return self.folder
 
     def _is_finished(self, identity: Mapping[str, Any]) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel
 
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
+from ..processes import process_state
 from ..tuning import TuneArguments, chosen_knob, chosen_values, read_results, results_path, tune
 from ..utils import read_json
 from .evaluate import decoding_inputs, decoding_settings
@@ -62,6 +63,13 @@ class Tune(Step):
 
     def contents(self) -> list[str]:
         return [self._results.name] if self._results.exists() else []
+
+    def run(self) -> Path:
+        # Tuning sets one key of this file; without it the whole file would be new, and the model another one.
+        if process_state().is_main_process and not (self.folder / "generation_config.json").is_file():
+            cast(Any, self._model).generation_config.save_pretrained(self.folder)
+        process_state().wait_for_everyone()
+        return super().run()
 
     def settings(self) -> dict[str, Any]:
         return {"metric": self.args.metric, **self.args.languages, **decoding_settings(self.decoding)}

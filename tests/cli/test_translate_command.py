@@ -12,20 +12,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hf_nat.inference import Translation
 
 from hf_nat.cli.main import main
+from hf_nat.decoding import Translation
 
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that turns each sentence round, and knows what window it was asked for."""
     monkeypatch.setattr("hf_nat.decoding.DecodingArguments.load_model", lambda self, path: (None, None))
-    monkeypatch.setattr("hf_nat.inference.DecodingArguments.generate_kwargs", lambda self, model: {})
+    monkeypatch.setattr("hf_nat.decoding.DecodingArguments.generate_kwargs", lambda self, model: {})
     decoder = SimpleNamespace(
         translate=lambda sentences, bar: [Translation(text[::-1], None, 0, False, None) for text in sentences]
     )
-    monkeypatch.setattr("hf_nat.inference._Decoder", lambda *settings: decoder)
+    monkeypatch.setattr(sys.modules["hf_nat.decoding.translate"], "_Decoder", lambda *settings: decoder)
 
 
 def translate(*options: str) -> int:
@@ -95,7 +95,7 @@ def test_the_input_is_no_output(
     assert path.read_text() == "abc\n"
 
 
-@pytest.mark.parametrize("content", [None, b"ab\n\xff\n", gzip.compress(b"ab\n" * 100)[:-9]])
+@pytest.mark.parametrize("content", [None, b"ab\n\xff\n", gzip.compress(b"ab\n" * 100, mtime=0)[:-9]])
 def test_an_input_that_cannot_be_read_leaves_the_output(
     content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,7 +110,7 @@ def test_an_input_that_cannot_be_read_leaves_the_output(
 
 
 def test_packed_text_goes_in_and_out(tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_bytes(gzip.compress(b"abc\n\nde"))
+    (tmp_path / "in.txt").write_bytes(gzip.compress(b"abc\n\nde", mtime=0))
     assert translate(f"--input={tmp_path / 'in.txt'}", f"--output={tmp_path / 'out.gz'}") == 0
     assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == b"cba\n\ned\n"
 

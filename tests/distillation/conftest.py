@@ -70,6 +70,7 @@ def arguments(corpus: str, tmp_path: Path) -> Callable[..., DistillArguments]:
             "validation_split": "dev",
             "test_split": "eval",
             "max_new_tokens": 12,
+            "backend": "torch",
             "shard_size": 3,
         }
         return DistillArguments(output_dir=str(tmp_path / output_dir), **{**defaults, **changes})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from hf_nat.utils import read_json
 
 
 pytest.importorskip("ctranslate2")
+
+from hf_nat.distillation.ct2 import CT2Teacher
+
 
 # No tie that rounding could break: the two beams of one candidate differ by far more than 1e-4 nats.
 SEARCHES = [
@@ -87,6 +91,38 @@ def test_activations_embeddings_and_suppressed_tokens_of_published_teachers(
     teacher.generation_config.suppress_tokens = [tiny_tokenizer.unk_token_id]
     teacher.generation_config.renormalize_logits = True
     compare(teacher, score_tolerance=2e-3, strategy="beam", num_beams=4)  # What is forbidden has no share here.
+
+
+@pytest.mark.parametrize("limit", [1, 2, 12])
+@pytest.mark.parametrize("forced", [False, True])
+def test_eighty_rows_of_published_teachers_are_equal_also_where_they_are_cut(
+    tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str], forced: bool, limit: int
+) -> None:
+    """OPUS teachers force EOS as the last token of an output at the limit, which counts in its length."""
+    eos = tiny_tokenizer.eos_token_id
+    fields = {"activation_function": "swish", "scale_embedding": True, "forced_eos_token_id": eos if forced else None}
+    torch.manual_seed(3)
+    teacher = MarianMTModel(random_marian(tiny_tokenizer, **fields | {"max_position_embeddings": 64})).eval()
+    teacher.final_logits_bias.normal_()
+    with torch.no_grad():
+        teacher.final_logits_bias[0, eos] += 6  # Some outputs end, most do not.
+    teacher.generation_config.bad_words_ids = [[tiny_tokenizer.pad_token_id]]
+    teacher.generation_config.renormalize_logits = True
+    draw, words = random.Random(0), sorted({word for sentence in sentences for word in sentence.split()})
+    sources = [" ".join(draw.choices(words, k=draw.randint(1, 12))) for _ in range(80)]
+    options = {"num_beams": 5, "length_penalty": 1.0, "max_new_tokens": limit, "max_length_a": 0.5, "max_length_b": 4}
+    expected = translate(teacher, tiny_tokenizer, sources, early_stopping=True, with_scores=True, **options)
+    backend = CT2Teacher(teacher, tiny_tokenizer, compute_type="float32", max_batch_tokens=512)
+    found = backend.translate(sources, early_stopping=True, **options)
+    for output, wanted in zip(found, expected, strict=True):
+        assert (output.text, output.num_tokens, output.truncated) == (
+            wanted.text,
+            wanted.num_tokens,
+            wanted.truncated,
+        )
+        if not wanted.truncated:
+            assert output.score == pytest.approx(wanted.score, abs=2e-3)
+    assert sum(output.truncated for output in found) > 20
 
 
 def test_each_expert_of_a_mixture_speaks(
@@ -162,14 +198,14 @@ def test_backends_do_not_mix_in_one_folder(
     copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, arguments: Callable[..., DistillArguments]
 ) -> None:
     distill(copy_teacher, tiny_tokenizer, arguments())
-    with pytest.raises(ValueError, match=r"`decoding.backend` must be the same .* it was None, got 'ct2'"):
+    with pytest.raises(ValueError, match=r"`decoding.backend` must be the same .* it was 'torch', got 'ct2'"):
         distill(copy_teacher, tiny_tokenizer, arguments(backend="ct2"))
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backend": "onnx"}, r"`backend` must be one of \['torch', 'ct2'\], got 'onnx'"),
+        ({"backend": "onnx"}, r"`backend` must be one of \['auto', 'torch', 'ct2'\], got 'onnx'"),
         ({"backend": "ct2", "strategy": "sampling"}, "`backend` must be torch for the strategy 'sampling', got 'ct2'"),
         ({"backend": "ct2", "strategy": "top-k"}, "`backend` must be torch for the strategy 'top-k', got 'ct2'"),
         ({"backend": "ct2", "compute_type": "int4"}, "`compute_type` must be one of .* for the backend 'ct2'"),

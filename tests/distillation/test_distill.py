@@ -85,6 +85,9 @@ def test_manifest_tells_what_the_corpus_was_made_from(copy_teacher, tiny_tokeniz
         "length_penalty": 1.0,
         "early_stopping": True,
         "max_new_tokens": 12,
+        "max_length_a": 2.0,
+        "max_length_b": 20,
+        "backend": "torch",
     }
 
 

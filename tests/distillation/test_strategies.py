@@ -136,6 +136,9 @@ def test_manifest_records_what_the_outputs_depend_on(
         "num_beams": 1,
         "top_k": 7,
         "max_new_tokens": 12,
+        "max_length_a": 2.0,
+        "max_length_b": 20,
+        "backend": "torch",
     }
     interpolation = decoding("b", strategy="interpolation")
     assert interpolation["num_return_sequences"] == 3

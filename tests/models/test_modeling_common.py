@@ -448,3 +448,17 @@ def test_stock_trainer_trains_evaluates_and_generates(model: NATPreTrainedModel,
         assert 1 < training_loss < 16 and 1 < metrics["eval_loss"] < 16
     trainer.save_model()
     assert (tmp_path / f"modeling_{model.config.model_type}.py").exists()
+
+
+# What generation leaves to its caller
+
+
+def test_outputs_of_generate_are_tensors_that_training_may_use(model: NATPreTrainedModel) -> None:
+    source = tiny_batch()["input_ids"]
+    output = model.generate(source, return_history=True)
+    tensors = [value for value in output.values() if isinstance(value, torch.Tensor)]
+    tensors += [model.generate(source), *(canvas for canvases in output.history for canvas in canvases)]
+    assert not any(tensor.is_inference() for tensor in tensors)
+    assert torch.equal(model.generate(source), output.sequences)
+    with torch.inference_mode():
+        assert torch.equal(model.generate(source), output.sequences)

@@ -26,7 +26,7 @@ class Copy(Step):
         options (`Mapping[str, Any]`): further settings.
         fault (`str`): what goes wrong: in `prepare`, `early` or `late` in the work, or `hold`, which works until it is
             killed; "" for nothing.
-        made (`list[str]`): a note of every text that was written.
+        worked (`list[str]`): a note of every text that was written.
     """
 
     name = "copy"
@@ -35,7 +35,7 @@ class Copy(Step):
     times: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     fault: str = ""
-    made: list[str] = field(default_factory=list)
+    worked: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -59,7 +59,7 @@ class Copy(Step):
             raise ValueError("`fault` must not be 'early'.")
         if process_state().is_main_process:
             (self.folder / "out.txt").write_text(self.text * self.times)
-            self.made.append(self.text)
+            self.worked.append(self.text)
         if self.fault == "late":
             raise ValueError("`fault` must not be 'late'.")
         while self.fault == "hold":

@@ -92,7 +92,7 @@ def test_the_files_of_a_checkpoint_count_by_their_content(checkpoint: Path, tmp_
 def test_a_key_of_the_generation_config_may_not_count(checkpoint: Path) -> None:
     path = checkpoint / "generation_config.json"
     without, all_of_it = model_fingerprint(checkpoint, but_for="eos_penalty"), model_fingerprint(checkpoint)
-    write_json(path, {"eos_penalty": 3.0, "num_beams": 1})
+    write_json(path, {"eos_penalty": 3.0, "num_beams": 1, "_from_model_config": True})
     assert model_fingerprint(checkpoint, but_for="eos_penalty") == without
     assert model_fingerprint(checkpoint) != all_of_it
     write_json(path, {"num_beams": 1})

@@ -43,7 +43,7 @@ def test_a_step_works_once_and_leaves_a_record_and_a_card(tmp_path: Path) -> Non
     assert (step.folder / "README.md").read_text() == "a card"
     before = content(step.folder)
     assert step.run() == step.folder
-    assert step.made == ["a"] and content(step.folder) == before
+    assert step.worked == ["a"] and content(step.folder) == before
 
 
 def test_what_is_lost_is_made_again(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_what_is_lost_is_made_again(tmp_path: Path) -> None:
     before = content(tmp_path)
     (tmp_path / "out.txt").unlink()
     step.run()
-    assert step.made == ["a", "a"] and content(tmp_path) == before
+    assert step.worked == ["a", "a"] and content(tmp_path) == before
 
 
 def test_a_step_that_was_begun_goes_on(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_step_that_was_begun_goes_on(tmp_path: Path) -> None:
     assert read_json(tmp_path / RECORD_FILE)["finished"] is False
     step = Copy(tmp_path)
     step.run()
-    assert step.made == ["a"] and read_json(tmp_path / RECORD_FILE)["finished"] is True
+    assert step.worked == ["a"] and read_json(tmp_path / RECORD_FILE)["finished"] is True
 
 
 @pytest.mark.parametrize("fault", ["", "late"])
@@ -120,7 +120,7 @@ def test_a_damaged_record_is_one_error_that_names_the_file(damaged: bytes, metho
     ) as error:
         getattr(step, method)()
     assert "\n" not in str(error.value)
-    assert content(tmp_path) == before and step.made == ["a"]
+    assert content(tmp_path) == before and step.worked == ["a"]
 
 
 def test_a_folder_with_strangers_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_other_versions_are_said_and_no_more(tmp_path: Path, caplog: pytest.LogC
     assert len(caplog.messages) == 1 and "was begun with torch 1.0, this is " in caplog.messages[0]
     (tmp_path / "out.txt").unlink()
     step.run()
-    assert step.made == ["a", "a"]
+    assert step.worked == ["a", "a"]
     assert read_json(tmp_path / RECORD_FILE)["versions"]["torch"] != "1.0"
 
 
@@ -193,12 +193,12 @@ def test_a_folder_is_one_process_at_a_time_and_its_lock_dies_with_it(tmp_path: P
         who = f"process {holder.pid} on {re.escape(socket.gethostname())}"
         with pytest.raises(ValueError, match=f"`output_dir` must be free, got '.*run', in which {who} works. Wait"):
             step.run()
-        assert content(folder) == before and not step.made
+        assert content(folder) == before and not step.worked
     finally:
         holder.kill()
         holder.join()
     step.run()
-    assert step.made == ["a"] and read_json(folder / RECORD_FILE)["finished"] is True
+    assert step.worked == ["a"] and read_json(folder / RECORD_FILE)["finished"] is True
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
@@ -41,6 +43,17 @@ def run_keys(toy_corpus):
         }
 
     return keys
+
+
+@pytest.fixture(scope="session")
+def run_options(run_keys):
+    """The same keys as options of `hf-nat train`."""
+
+    def options(output_dir, **changes):
+        keys = {key: value for key, value in run_keys(output_dir, **changes).items() if value is not None}
+        return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in keys.items()]
+
+    return options
 
 
 @pytest.fixture

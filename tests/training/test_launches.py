@@ -50,8 +50,8 @@ def options(run_options, model_type, folder, **changes):
     fields = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64, "dropout": 0.0}
     if model_type == "flowseq":
         fields |= {"flow_steps": [1, 1], "init_steps": 3, "kl_annealing_steps": 4}
-    values = {"model_config": str(fields).replace("'", '"'), "use_cpu": "false", "save_steps": 3, "eval_steps": 3}
-    best = {"eval_strategy": "steps", "load_best_model_at_end": "true", "greater_is_better": "true"}
+    values = {"model_config": fields, "use_cpu": False, "save_steps": 3, "eval_steps": 3}
+    best = {"eval_strategy": "steps", "load_best_model_at_end": True, "greater_is_better": True}
     return run_options(folder, model_type=model_type, **values, **best, **changes)
 
 
@@ -197,7 +197,7 @@ def test_checkpoint_loads_and_carries_its_code(name, model_type, launched, refer
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="there FSDP works")
 def test_fsdp_on_a_cpu_is_refused_and_not_replaced(run_options, tmp_path):
     command = ["accelerate", "launch", "--config_file=configs/accelerate/fsdp.yaml", "--num_processes=2"]
-    command += ["--main_process_port=0", "-m", "hf_nat", "train", *run_options(tmp_path / "run", use_cpu="false")]
+    command += ["--main_process_port=0", "-m", "hf_nat", "train", *run_options(tmp_path / "run", use_cpu=False)]
     result = subprocess.run(command, env=ENVIRONMENT, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0
     assert "hf-nat train: FSDP must have an accelerator, got MULTI_CPU" in result.stderr

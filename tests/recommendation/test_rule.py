@@ -23,7 +23,7 @@ from hf_nat.recommendation import (
 from hf_nat.utils import read_json
 
 
-MULTI30K = Path(__file__).parents[1] / "configs/multi30k"
+MULTI30K = Path(__file__).parents[2] / "configs/multi30k"
 WEAK, MIDDLE, STRONG = (STUDENTS[index] for index in (0, 2, 5))
 
 

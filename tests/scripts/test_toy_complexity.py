@@ -9,7 +9,7 @@ from hf_nat.data import ToyTask
 from hf_nat.utils import read_json
 
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 main = runpy.run_path(str(ROOT / "scripts/toy_complexity.py"))["main"]
 
 

@@ -543,5 +543,5 @@ package.__path__ = [sys.argv[1]]
 sys.modules.update(hf_nat=package, torch=None, transformers=None)
 import hf_nat.config
 """
-    folder = Path(__file__).parents[1] / "hf_nat"
+    folder = Path(__file__).parents[2] / "hf_nat"
     subprocess.run([sys.executable, "-c", program, folder], check=True)

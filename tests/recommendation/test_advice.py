@@ -21,11 +21,11 @@ from hf_nat.cli.main import main
 from hf_nat.data import ToyTask, corpus_texts, generate_toy_corpus, train_tokenizer
 from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.shards import corpus_features
-from hf_nat.experiments import proxy, stages
 from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 from hf_nat.recommendation.advice import RecommendArguments, recommend_corpus
 from hf_nat.recommendation.proxies import _leaders
 from hf_nat.recommendation.student_model import load_student
+from hf_nat.steps import Evaluate, Train
 from hf_nat.utils import read_json, sha256_file, write_json
 
 
@@ -99,6 +99,8 @@ target_lang: tgt
 tokenizer: {folder}/tokenizer
 output_dir: {folder}/unused
 max_tokens: 400
+max_source_length: 60
+max_target_length: 60
 warmup_steps: 300
 eval_strategy: epoch
 save_strategy: epoch
@@ -185,7 +187,8 @@ def test_checkpoint_is_the_student_that_its_config_says(workshop: Path, tmp_path
     text = (workshop / "vanilla_nat.yaml").read_text(encoding="utf-8")
     for start in ("init_from", "init_from_teacher"):
         other = tmp_path / "other.yaml"
-        other.write_text(text.replace("model_config:", f"{start}: {tmp_path}\nnothing:").replace("nothing:", "#"))
+        own = text.replace("size: nano\n", "")
+        other.write_text(own.replace("model_config:", f"{start}: {tmp_path}\nnothing:").replace("nothing:", "#"))
         assert load_student(str(other)).num_parameters == size
 
 
@@ -194,20 +197,20 @@ def test_proxies_are_trained_scored_and_recorded(
 ) -> None:
     args = arguments("cmlm.yaml", proxy_updates=5, proxy_samples=50, proxy_seeds=[1, 2])
     trained: list[str] = []
-    train, evaluate_once = stages.train, proxy.evaluate_once
+    train, evaluate = Train.work, Evaluate.work
 
-    def watched(*groups: Any) -> Any:
-        trained.append(Path(groups[2].output_dir).parent.name)
-        return train(*groups)
+    def watched(step: Train) -> None:
+        trained.append(step.folder.parent.name)
+        train(step)
 
-    def interrupted(evaluation: Any) -> Any:
+    def interrupted(step: Evaluate) -> None:
         if len(trained) == 3:
             raise KeyboardInterrupt
-        return evaluate_once(evaluation)
+        evaluate(step)
 
-    monkeypatch.setattr(stages, "train", watched)
+    monkeypatch.setattr(Train, "work", watched)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(proxy, "evaluate_once", interrupted)
+        patched.setattr(Evaluate, "work", interrupted)
         recommend_corpus(args)
     assert trained == ["simple-seed1", "simple-seed2", "faithful-seed1"]
     results = recommend_corpus(args)
@@ -225,9 +228,11 @@ def test_proxies_are_trained_scored_and_recorded(
     assert len(trained) == 4
     assert "5 updates on the first 50 rows, seeds 1, 2" in (tmp_path / "report/report.md").read_text(encoding="utf-8")
 
-    with pytest.raises(ValueError, match="`num_updates` must be the same in every run .*: it was 5, got 6"):
+    with pytest.raises(
+        ValueError, match="`max_steps` must be the same in every run .*simple-seed1/model.*: it was 5, got 6"
+    ):
         recommend_corpus(arguments("cmlm.yaml", proxy_updates=6, proxy_samples=50))
-    with pytest.raises(ValueError, match="`student.model_type` must be the same .*: it was 'cmlm', got 'vanilla_nat'"):
+    with pytest.raises(ValueError, match="`model_type` must be the same .*: it was 'cmlm', got 'vanilla_nat'"):
         recommend_corpus(arguments(proxy_updates=5, proxy_samples=50))
 
 

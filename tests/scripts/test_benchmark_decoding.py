@@ -22,7 +22,7 @@ SENTENCES = ["a man reads", "a woman reads a long book in the park", "a dog", "t
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script as a module."""
-    path = Path(__file__).parents[1] / "scripts" / "benchmark_decoding.py"
+    path = Path(__file__).parents[2] / "scripts" / "benchmark_decoding.py"
     spec = importlib.util.spec_from_file_location("benchmark_decoding", path)
     assert spec is not None and spec.loader is not None
     module = sys.modules["benchmark_decoding"] = importlib.util.module_from_spec(spec)

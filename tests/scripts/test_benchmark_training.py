@@ -24,7 +24,7 @@ SMALL = ["--size", "nano", "--vocab_size", "50", "--max_tokens", "250", "--num_b
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script as a module."""
-    path = Path(__file__).parents[1] / "scripts" / "benchmark_training.py"
+    path = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"
     spec = importlib.util.spec_from_file_location("benchmark_training", path)
     assert spec is not None and spec.loader is not None
     module = sys.modules["benchmark_training"] = importlib.util.module_from_spec(spec)

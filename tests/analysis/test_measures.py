@@ -8,11 +8,13 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from hf_nat.alignment import align, format_links, symmetrize
-from hf_nat.analysis import ALIGNMENTS, AlignedCorpus, MeasureArguments, load_rows, measure_corpus
+from hf_nat.analysis import AlignedCorpus, AnalyzeArguments, MeasureArguments, measure_corpus
+from hf_nat.analysis.measures import ALIGNMENTS
 from hf_nat.cli.main import main
-from hf_nat.data import ToyTask, generate_toy_corpus
+from hf_nat.data import ToyTask, generate_toy_corpus, load_corpus
 from hf_nat.metrics import LexicalCounts, complexity, faithfulness, fuzzy_reordering
-from hf_nat.utils import read_json, write_json
+from hf_nat.steps import Analyze
+from hf_nat.utils import read_json
 
 
 LANGS = ["--source_lang=src", "--target_lang=tgt", "--tokens=space"]
@@ -47,6 +49,10 @@ def report(corpora: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     ]
     assert main(["analyze", *LANGS, *options]) == 0
     return folder
+
+
+def load_rows(corpus: str, args: MeasureArguments) -> Dataset:
+    return load_corpus(corpus, args.split, source_lang=args.source_lang, target_lang=args.target_lang)
 
 
 def words(path: Path) -> tuple[list[list[str]], list[list[str]]]:
@@ -107,49 +113,47 @@ def test_real_against_real_is_exactly_faithful(corpora: tuple[Path, Path], tmp_p
     assert again["training_bleu"] == pytest.approx(100)
 
 
-def test_files_are_made_again_only_where_they_would_differ(
-    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_files_of_a_killed_run_are_taken_over_and_the_measures_are_the_same(
+    corpora: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    made: list[str] = []
-    original = AlignedCorpus._tokenize_and_align
-    monkeypatch.setattr(
-        AlignedCorpus,
-        "_tokenize_and_align",
-        lambda self, file: (made.append(self.args.alignment), original(self, file)),
-    )
-
-    def measured(**changes: object) -> dict:
-        args = MeasureArguments("src", "tgt", **{"tokens": "space", "num_bootstrap": 0} | changes)
-        corpus = AlignedCorpus("real", load_rows(str(corpora[0]), args), tmp_path, args)
-        return measure_corpus(corpus) | {"seconds": 0}
+    def measured() -> dict:
+        args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", num_bootstrap=0)
+        return measure_corpus(AlignedCorpus("real", load_rows(str(corpora[0]), args), tmp_path, args)) | {"seconds": 0}
 
     first = measured()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.txt")}
+    assert {path.name for path in before} == {"source.txt", "target.txt", "links.txt"}
+    (tmp_path / "links.txt").unlink()
     assert measured() == first
-    assert made == ["forward"]
-    assert measured(alignment="intersect") != first
-    assert measured() == first
-    assert made == ["forward", "intersect", "forward"]
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.txt")}
+    assert {path.name for path in before if before[path] != after[path]} == {"links.txt"}
 
 
-def test_files_of_an_interrupted_run_are_not_taken_for_those_before(
-    corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_files_of_other_settings_are_refused_finished_or_not(
+    is_killed: bool, corpora: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def counts(alignment: str) -> int:
-        args = MeasureArguments("src", "tgt", tokens="space", alignment=alignment, num_bootstrap=0)
-        return AlignedCorpus("real", load_rows(str(corpora[0]), args), tmp_path, args).complexity.num_links
+    def step(**changes: object) -> Analyze:
+        keys = {"source_lang": "src", "target_lang": "tgt", "tokens": "space", "num_bootstrap": 0, **changes}
+        return Analyze(AnalyzeArguments(real=str(corpora[0]), output_dir=str(tmp_path / "report"), **keys))
 
-    first = counts("union")
-    make = AlignedCorpus._tokenize_and_align
+    if is_killed:
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(AlignedCorpus, "_align", interrupt)
+            step().run()
+        assert not list((tmp_path / "report").rglob("links.txt"))
+    else:
+        step().run()
+    message = "`alignment` must be the same in every run into .*report': it was 'forward', got 'intersect'"
+    with pytest.raises(ValueError, match=message):
+        step(alignment="intersect").run()
+    step().run()
+    num_links = step().results["corpora"][0]["num_links"]
+    assert num_links == sum(map(len, align(*words(corpora[0]))))
 
-    def interrupted(self: AlignedCorpus, links_file: str | None) -> None:
-        make(self, links_file)
-        raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
-        patched.setattr(AlignedCorpus, "_tokenize_and_align", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            counts("intersect")
-    assert counts("union") == first
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
@@ -163,7 +167,7 @@ def test_links_of_another_aligner_take_the_place_of_ours(
         links = symmetrize(list(align(sources, targets)), list(align(sources, targets, reverse=True)), alignment)
     file = tmp_path / "links.txt"
     file.write_text("".join(f"{format_links(row)}\n" for row in links), encoding="utf-8")
-    args = MeasureArguments("src", "tgt", tokens="space", alignment=alignment, num_bootstrap=0)
+    args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", alignment=alignment, num_bootstrap=0)
     measured = [
         measure_corpus(
             AlignedCorpus("real", load_rows(str(corpora[0]), args), tmp_path / f"corpus{given is None}", args, given)
@@ -174,7 +178,7 @@ def test_links_of_another_aligner_take_the_place_of_ours(
 
 
 def test_corpus_with_other_rows_has_measures_but_no_pairing(corpora: tuple[Path, Path], tmp_path: Path) -> None:
-    args = MeasureArguments("src", "tgt", tokens="space", num_bootstrap=5)
+    args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", num_bootstrap=5)
     rows = load_rows(str(corpora[0]), args)
     real = AlignedCorpus("real", rows, tmp_path / "real", args)
     part = AlignedCorpus("part", rows.select(range(100)), tmp_path / "part", args)
@@ -192,7 +196,7 @@ def traced(rows: Dataset, kept: list[int]) -> Dataset:
 
 
 def test_filtered_rows_are_paired_with_the_real_ones_by_their_id(corpora: tuple[Path, Path], tmp_path: Path) -> None:
-    args = MeasureArguments("src", "tgt", tokens="space", num_bootstrap=40)
+    args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", num_bootstrap=40)
     rows = load_rows(str(corpora[0]), args)
     real = AlignedCorpus("real", rows, tmp_path / "real", args)
     kept = list(range(1, SIZE, 3))
@@ -218,7 +222,7 @@ def test_filtered_rows_are_paired_with_the_real_ones_by_their_id(corpora: tuple[
 def test_rows_of_another_corpus_are_not_paired_even_where_the_lengths_agree(
     corpora: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    args = MeasureArguments("src", "tgt", tokens="space", num_bootstrap=5)
+    args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", num_bootstrap=5)
     rows = load_rows(str(corpora[0]), args)
     other = AlignedCorpus("other", rows.select(range(200)), tmp_path / "other", args)
     for number, kept in enumerate([list(range(200, 400)), list(range(1, 201))]):
@@ -230,7 +234,9 @@ def test_rows_of_another_corpus_are_not_paired_even_where_the_lengths_agree(
 
 
 def test_report_of_filtered_rows_shows_examples_of_the_right_rows(corpora: tuple[Path, Path], tmp_path: Path) -> None:
-    real, distilled = (load_rows(str(path), MeasureArguments("src", "tgt")) for path in corpora)
+    real, distilled = (
+        load_rows(str(path), MeasureArguments(source_lang="src", target_lang="tgt")) for path in corpora
+    )
     targets = [pair["tgt"] for pair in real["translation"]]
     traced_rows = distilled.map(lambda row: {"real_target": targets[row["id"]]})
     (tmp_path / "part/data").mkdir(parents=True)
@@ -250,7 +256,7 @@ def test_report_of_filtered_rows_shows_examples_of_the_right_rows(corpora: tuple
 def test_empty_rows_are_measured_over(tmp_path: Path) -> None:
     for lang, lines in (("src", "a b\n\na\n"), ("tgt", "x y\nx\n\n")):
         (tmp_path / f"train.{lang}").write_text(lines, encoding="utf-8")
-    args = MeasureArguments("src", "tgt", tokens="space", num_bootstrap=5)
+    args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", num_bootstrap=5)
     corpus = AlignedCorpus("real", load_rows(str(tmp_path / "{split}.{lang}"), args), tmp_path / "real", args)
     assert np.isnan(corpus.entropies()[1])
     assert measure_corpus(corpus)["num_pairs"] == 3
@@ -291,7 +297,6 @@ def test_options_that_break_a_rule(options: list[str], message: str, capsys: pyt
 
 
 def test_distilled_may_be_given_once_or_again_and_again(corpora: tuple[Path, Path], tmp_path: Path) -> None:
-    write_json(tmp_path / "ignored.json", {})
     options = [f"--real={corpora[0]}", f"--distilled=one={corpora[0]}", f"--distilled=two={corpora[1]}"]
     assert main(["analyze", *LANGS, "--num_bootstrap=0", *options, f"--output_dir={tmp_path}"]) == 0
     (corpora[0] / "measures.json").unlink()
