@@ -171,10 +171,8 @@ def read_measures(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"`corpora` of `{path}` must be the real corpus and the distilled one, got {len(results['corpora'])}."
         )
-    number = (int, float)
-    kinds = {"name": str, "num_pairs": int, "num_links": int, "num_source_types": int, "complexity": number}
     for row in results["corpora"]:
-        check_record(row, kinds, f"Each of `corpora` of `{path}`")
+        check_record(row, {}, f"Each of `corpora` of `{path}`")
     return results
 
 

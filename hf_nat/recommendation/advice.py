@@ -148,6 +148,9 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
     for name, results in measures.items():
         kinds = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)
         check_record(results["settings"], kinds | {"distilled_links": list}, f"`settings` of `{paths[name]}`")
+        numbers = dict.fromkeys(("num_pairs", "num_links", "num_source_types"), int) | {"complexity": (int, float)}
+        for row in results["corpora"]:
+            check_record(row, {"name": str, **numbers}, f"Each of `corpora` of `{paths[name]}`")
         _require_current(args.folders[name], results)
     return measures
 
