@@ -46,13 +46,12 @@ _LAZY = {
         "data": ("encode_corpus", "load_corpus", "load_tokenizer", "train_tokenizer"),
         "decoding": ("DecodingArguments", "Translation", "load_model", "translate", "translate_stream"),
         "distillation": ("DistillArguments", "FilterArguments"),
-        "evaluation": ("EvaluateArguments",),
+        "evaluation": ("EvaluateArguments", "TuneArguments"),
         "hub": ("PushArguments", "push"),
         "metrics": ("compare_systems", "score_translations"),
         "steps": ("Analyze", "Distill", "Evaluate", "Filter", "Train", "Tune", "distill"),
         "training.arguments": ("DataArguments", "ModelArguments", "NATSeq2SeqTrainingArguments"),
         "training.trainer": ("NATSeq2SeqTrainer",),
-        "tuning": ("TuneArguments",),
     }.items()
     for name in names
 }

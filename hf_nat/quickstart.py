@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from .allocator import keep_freed_memory
-from .config import resolve
+from .base.allocator import keep_freed_memory
+from .base.config import resolve
+from .base.utils import environment, write_json
 from .data.arguments import CorpusArguments
 from .data.corpora import read_lines
 from .data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
@@ -28,7 +29,6 @@ from .evaluation import EvaluateArguments
 from .metrics.complexity import corpus_complexity
 from .reporting import Table, plot_bars, write_report
 from .steps import Distill, Evaluate, Train
-from .utils import environment, write_json
 
 
 logger = logging.get_logger(__name__)

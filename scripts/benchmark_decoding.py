@@ -24,11 +24,11 @@ import torch
 import yaml
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from hf_nat.allocator import keep_freed_memory
+from hf_nat.base.allocator import keep_freed_memory
+from hf_nat.base.utils import environment, progress_bar, write_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import load_model
-from hf_nat.utils import environment, progress_bar, write_json
 
 
 WARM_UP_BATCHES = 3

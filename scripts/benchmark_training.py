@@ -34,12 +34,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
-from hf_nat.allocator import keep_freed_memory
+from hf_nat.base.allocator import keep_freed_memory
+from hf_nat.base.utils import environment, progress_bar, write_json
 from hf_nat.models import ARCHITECTURES, SIZES, marian_config, new_teacher, size_config
 from hf_nat.reporting import Table
 from hf_nat.training.sampler import TokenBatchSampler
 from hf_nat.training.trainer import CrossEntropyLoss
-from hf_nat.utils import environment, progress_bar, write_json
 
 
 PAD, BOS, EOS, _, MASK = range(5)

@@ -14,12 +14,12 @@ from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedModel
 
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import write_corpus_card, write_model_card
-from hf_nat.config import load_config
 from hf_nat.data.pretrained import load_pretrained_model
 from hf_nat.models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from hf_nat.utils import read_json, write_json
 
 
 ROOT = Path(__file__).resolve().parents[1]

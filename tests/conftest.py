@@ -17,7 +17,7 @@ import pytest
 import torch
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.allocator import keep_freed_memory
+from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.data.tokenizer import train_tokenizer
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-import hf_nat.allocator
-from hf_nat.allocator import SWITCH, keep_freed_memory
+import hf_nat.base.allocator
+from hf_nat.base.allocator import SWITCH, keep_freed_memory
 from hf_nat.cli import main as command
 from hf_nat.cli import toy
 
@@ -48,7 +48,7 @@ on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the set
 def run(**environment: str) -> tuple[bool, float]:
     """Returns whether the allocator was told, and the share of the written bytes whose pages were new."""
     result = subprocess.run(
-        [sys.executable, "-c", PROGRAM, hf_nat.allocator.__file__],
+        [sys.executable, "-c", PROGRAM, hf_nat.base.allocator.__file__],
         env={"PATH": "", **environment},
         stdout=subprocess.PIPE,
         text=True,

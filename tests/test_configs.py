@@ -8,8 +8,8 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
+from hf_nat.base.config import load_config
 from hf_nat.cli.main import main
-from hf_nat.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments
 from hf_nat.experiments.born_again import BornAgain, BornAgainArguments

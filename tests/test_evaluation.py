@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.config import load_config
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json
 from hf_nat.decoding import DecodingArguments, translate
 from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.metrics.translation import score_translations
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
-from hf_nat.utils import read_json
 
 
 @pytest.fixture

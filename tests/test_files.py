@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 import hf_nat
-from hf_nat.files import check_output_folder, open_output
+from hf_nat.base.files import check_output_folder, open_output
 
 
 def write(path: Path, text: str, **options) -> None:

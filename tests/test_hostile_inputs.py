@@ -22,10 +22,10 @@ from sentencepiece import SentencePieceTrainer
 from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
 from hf_nat import CMLMConfig, CMLMForConditionalGeneration
+from hf_nat.base.utils import sha256_file, write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.distillation.shards import corpus_features
 from hf_nat.experiments.registry import EXPERIMENTS
-from hf_nat.utils import sha256_file, write_json
 from hf_nat_cli import main
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import hf_nat.languages as languages
-from hf_nat.languages import Language, find_language, warn_of_unspaced_text
+import hf_nat.base.languages as languages
+from hf_nat.base.languages import Language, find_language, warn_of_unspaced_text
 
 
 CHINESE = "他买了一部iPhone 15手机。"

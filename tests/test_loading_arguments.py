@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from hf_nat.config import load_config, resolve
+from hf_nat.base.config import load_config, resolve
 from hf_nat.data.pretrained import (
     hub_commit,
     load_pretrained_model,

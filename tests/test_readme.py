@@ -123,7 +123,7 @@ def test_launched_commands_run_in_two_processes(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monkeypatch):
-    from hf_nat.utils import read_json
+    from hf_nat.base.utils import read_json
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")

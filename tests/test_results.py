@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hf_nat.analysis import measures_table
+from hf_nat.base.utils import read_json
 from hf_nat.experiments.born_again import scores_table
-from hf_nat.utils import read_json
 
 
 ROOT = Path(__file__).parents[1]

@@ -8,13 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokenizerFast
 
-import hf_nat.tuning
+import hf_nat.evaluation.tune
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import write_model_card
-from hf_nat.config import load_config
 from hf_nat.data.corpora import load_corpus
 from hf_nat.decoding import DecodingArguments, load_model, translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
+from hf_nat.evaluation.tune import TuneArguments, tune
 from hf_nat.models import (
     CMLMConfig,
     CMLMForConditionalGeneration,
@@ -26,8 +28,6 @@ from hf_nat.models import (
     MoEMarianMTModel,
 )
 from hf_nat.steps import Tune, distill
-from hf_nat.tuning import TuneArguments, tune
-from hf_nat.utils import read_json, write_json
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
         score = {"score": scores.pop(generate_kwargs[args.knob or "eos_penalty"]), "signature": "a signature"}
         return [""] * len(pairs), {"scores": {metric: score}, "seconds": 1.0, "iterations_mean": 2.0}
 
-    monkeypatch.setattr(hf_nat.tuning, "measure", measure)
+    monkeypatch.setattr(hf_nat.evaluation.tune, "measure", measure)
     return scores
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
-from ..utils import progress_bar
+from ..base.utils import progress_bar
 from .encoded_corpus import EncodedCorpus
 from .fast_align import NUM_ITERATIONS, UNLINKED, FastAlign
 from .scratch import Scratch, StoredArray

@@ -10,7 +10,7 @@ from itertools import zip_longest
 
 import numpy as np
 
-from ..utils import progress_bar
+from ..base.utils import progress_bar
 from .scratch import Scratch, StoredArray
 
 

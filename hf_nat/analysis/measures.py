@@ -14,7 +14,8 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
-from ..config import option
+from ..base.config import option
+from ..base.utils import atomic_path
 from ..data import corpus_tokens, tokenize
 from ..data.corpora import read_lines
 from ..metrics import (
@@ -30,7 +31,6 @@ from ..metrics import (
 from ..metrics.bootstrap import Bootstrap
 from ..metrics.corpus_differences import CENTERED, corpus_bootstraps
 from ..metrics.sentence_statistics import sentence_statistics
-from ..utils import atomic_path
 
 
 logger = logging.get_logger(__name__)

@@ -10,8 +10,8 @@ from huggingface_hub import EvalResult, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import logging
 
+from ..base.utils import read_json
 from ..models import ARCHITECTURES
-from ..utils import read_json
 from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
     is_hub_id,

@@ -12,8 +12,8 @@ from typing import Any, TypeGuard
 import jinja2
 from transformers.utils import logging
 
-from ..languages import find_language
-from ..utils import atomic_path, read_record
+from ..base.languages import find_language
+from ..base.utils import atomic_path, read_record
 
 
 logger = logging.get_logger(__name__)

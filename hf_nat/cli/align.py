@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..alignment import SYMMETRIZATIONS, align, format_links
-from ..config import load_config, option
+from ..base.config import load_config, option
+from ..base.files import open_output
 from ..data import corpus_tokens, load_corpus
 from ..data.locations import local_files
-from ..files import open_output
 
 
 @dataclass

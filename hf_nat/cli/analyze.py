@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..analysis import AnalyzeArguments, measures_table
-from ..config import load_config
+from ..base.config import load_config
 from ..steps import Analyze
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from ..config import load_config, option
+from ..base.config import load_config, option
 from ..decoding import DecodingArguments
 from ..demo.app import build_demo
 from ..hub.spaces import write_demo_space

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
+from ..base.processes import process_state
+from ..base.utils import read_json
 from ..distillation import DistillArguments
-from ..processes import process_state
 from ..steps import Distill
-from ..utils import read_json
 
 
 def run(argv: Sequence[str]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
+from ..base.processes import process_state
 from ..decoding import DecodingArguments
 from ..evaluation import EvaluateArguments
-from ..processes import process_state
 from ..steps import Evaluate
 
 

@@ -6,9 +6,9 @@ import argparse
 import inspect
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
+from ..base.processes import process_state
 from ..experiments.registry import EXPERIMENTS
-from ..processes import process_state
 
 
 def run(argv: Sequence[str]) -> None:

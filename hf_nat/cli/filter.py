@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
+from ..base.utils import read_json
 from ..distillation import FilterArguments
 from ..steps import Filter
-from ..utils import read_json
 
 
 def run(argv: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import transformers
 
 from hf_nat_cli import COMMANDS, main, usage
 
-from ..allocator import keep_freed_memory
+from ..base.allocator import keep_freed_memory
 
 
 __all__ = ["COMMANDS", "main", "run_command", "usage"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
 from ..hub.push import PushArguments, push
 
 

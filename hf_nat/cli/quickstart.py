@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import load_config
+from ..base.config import load_config
 from ..quickstart import quickstart
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import load_config
+from ..base.config import load_config
 from ..recommendation.advice import RecommendArguments, recommend_corpus, recommendation_table, verdict
 
 

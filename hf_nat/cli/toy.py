@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..config import load_config
+from ..base.config import load_config
 from ..data.toy import DEFAULT_SIZES, ToyTask, generate_toy_corpus
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
 from ..steps import Train
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.summary import training_summary

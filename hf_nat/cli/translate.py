@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..config import load_config, option
+from ..base.config import load_config, option
+from ..base.files import open_output
 from ..data.corpora import read_lines
 from ..decoding import DecodingArguments, translate_stream
-from ..files import open_output
 
 
 _WINDOW = 1000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..config import load_config
+from ..base.config import load_config
+from ..base.processes import process_state
 from ..decoding import DecodingArguments
-from ..processes import process_state
+from ..evaluation.tune import TuneArguments
 from ..steps import Tune
-from ..tuning import TuneArguments
 
 
 def run(argv: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import option
+from ..base.config import option
 from .corpora import load_corpus
 
 

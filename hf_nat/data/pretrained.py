@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import cached_file as find_in_cache
 
-from ..utils import read_record, sha256_file
+from ..base.utils import read_record, sha256_file
 from .locations import local_or_hub, require_hub_id
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset, Features, IterableDataset, Translation
 from datasets.exceptions import DatasetGenerationError
 
-from ..utils import sha256_file
+from ..base.utils import sha256_file
 from .columns import Pair, choose_pair, empty_split, row_features, take_translation
 from .locations import JSON_LINES
 from .text_files import read_lines, regular_files

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 
-from ..languages import find_language, warn_of_unspaced_text
-from ..utils import sha256_file
+from ..base.languages import find_language, warn_of_unspaced_text
+from ..base.utils import sha256_file
 from .encoding import encode
 from .tokenizer import load_tokenizer
 

@@ -22,8 +22,8 @@ from typing import Any
 from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
 
-from ..files import atomic_path, check_output_folder
-from ..utils import read_json, write_json
+from ..base.files import atomic_path, check_output_folder
+from ..base.utils import read_json, write_json
 
 
 SOURCE_LANG, TARGET_LANG = "src", "tgt"

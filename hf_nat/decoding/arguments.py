@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..config import option
+from ..base.config import option
 from ..data.pretrained import remote_code
 from ..models import NATPreTrainedModel
 from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS

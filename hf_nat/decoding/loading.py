@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.processes import process_state
 from ..data.pretrained import load_pretrained_model, require_vocabulary
 from ..data.tokenizer import load_tokenizer
-from ..processes import process_state
 from .sources import encode_sources
 
 

@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.processes import process_state
+from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
-from ..processes import process_state
-from ..utils import progress_bar
 from .scoring import mean_log_probs
 from .sources import encode_non_blank, output_limits, token_batches
 from .translations import Choose, Translation, to_texts, to_translations

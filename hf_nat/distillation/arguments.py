@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..config import option
+from ..base.config import option
 from ..data.arguments import first_rows
 from ..decoding import LoadingArguments
 from .strategies import StrategyArguments

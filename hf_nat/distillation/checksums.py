@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from ..utils import atomic_path, read_json
+from ..base.utils import atomic_path, read_json
 
 
 logger = logging.get_logger(__name__)

@@ -9,8 +9,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..processes import process_state
-from ..utils import environment, progress_bar, write_json
+from ..base.processes import process_state
+from ..base.utils import environment, progress_bar, write_json
 from .arguments import DistillArguments
 from .checksums import recorded_checksums, remove_checksums
 from .manifest import remove_leftovers, write_manifest

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..config import option
+from ..base.config import option
+from ..base.utils import atomic_folder, progress_bar, read_record, sha256_file, write_json
 from ..data import tokenize, tokenizer_checksum
-from ..utils import atomic_folder, progress_bar, read_record, sha256_file, write_json
 from .checksums import recorded_checksums
 from .flags import FLAGS
 from .manifest import check_manifest, shard_entries

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.utils import check_record, write_json
 from ..data.pretrained import hub_commit
-from ..utils import check_record, write_json
 from .arguments import DistillArguments
 from .checksums import CHECKSUM_DIR
 from .flags import FLAGS

@@ -22,7 +22,7 @@ from datasets import (
 )
 from transformers.utils import logging
 
-from ..utils import atomic_path, sha256_file
+from ..base.utils import atomic_path, sha256_file
 from .checksums import record_checksum
 
 

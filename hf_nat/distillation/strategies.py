@@ -10,10 +10,10 @@ from typing import Any
 
 from transformers import LogitsProcessorList
 
-from ..config import option
+from ..base.config import option
+from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
 from ..decoding import require_between
-from ..languages import find_language
 from ..models.generation_nat import MAX_BEAMS
 from .sampling import RowSampler
 

@@ -11,12 +11,12 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import AnalyzeArguments, measures_table
-from ..config import option
+from ..base.config import option
+from ..base.processes import process_state
+from ..base.utils import environment, read_json, write_json
 from ..distillation import DistillArguments
-from ..processes import process_state
 from ..reporting import Table, plot_bars, write_report
 from ..steps import Analyze, Distill, Step, Train
-from ..utils import environment, read_json, write_json
 from .plans import (
     evaluations,
     real_splits,

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..config import option
+from ..base.config import option
+from ..base.utils import read_json, write_json
 from ..reporting import Table, write_report
-from ..utils import read_json, write_json
 from .effects import CONFIRMED, VERDICTS, Effect, Row, verdict_of
 from .paper_claims import CLAIMS
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..config import option
+from ..base.config import option
+from ..base.processes import process_state
+from ..base.utils import progress_bar, read_json, write_json
 from ..metrics.lexicon import check_at_least_one
-from ..processes import process_state
-from ..utils import progress_bar, read_json, write_json
 from .bilstm import BiLSTMTaggers, accuracies, train_taggers
 from .hidden_markov import HiddenMarkovModels, posteriors, random_hmms, sample, viterbi
 from .hmm_report import DATA_SETS, DECODERS, summarize, write_hmm_report

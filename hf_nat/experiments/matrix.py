@@ -11,13 +11,13 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import AnalyzeArguments
-from ..config import option
+from ..base.config import option
+from ..base.processes import process_state
+from ..base.utils import environment, write_json
 from ..distillation import DistillArguments
 from ..evaluation import EvaluateArguments
 from ..metrics import score_translations
-from ..processes import process_state
 from ..steps import Analyze, Distill, Step, Train
-from ..utils import environment, write_json
 from .matrix_report import REAL, Study, write_matrix_report
 from .plans import (
     check_entries,

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import resolve
+from ..base.config import resolve
+from ..base.utils import read_json
 from ..decoding import DecodingArguments
 from ..distillation import DistillArguments
 from ..evaluation import EvaluateArguments
+from ..evaluation.tune import TuneArguments, default_knob
 from ..steps import Evaluate, Train, Tune
 from ..training.model import model_class
-from ..tuning import TuneArguments, default_knob
-from ..utils import read_json
 
 
 # By name, the keys of a teacher, corpus or student of a study.

@@ -12,6 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects, get_token, validate_repo_id
 from transformers.utils import logging
 
+from ..base.config import option
 from ..cards import write_model_card
 from ..cards.corpora import (
     CARD_SOURCES,
@@ -24,7 +25,6 @@ from ..cards.corpora import (
     read_configs,
 )
 from ..cards.rendering import is_unedited
-from ..config import option
 from .contents import WEIGHTS, RepoType, choose_files, folder_type, require_plain_files
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space

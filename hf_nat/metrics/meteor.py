@@ -13,7 +13,7 @@ from typing import Any
 
 from sacrebleu.metrics.base import Metric, Score, Signature
 
-from ..languages import find_language
+from ..base.languages import find_language
 from .meteor_aligner import BEAM_SIZE, align_words, count_chunks
 from .wordnet import WordNet
 

@@ -12,7 +12,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
-from ..languages import Language, find_language, warn_of_unspaced_text
+from ..base.languages import Language, find_language, warn_of_unspaced_text
 from .beer import BEER
 from .meteor import METEOR
 from .ribes import RIBES

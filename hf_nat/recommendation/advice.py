@@ -10,10 +10,10 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
-from ..config import option
+from ..base.config import option
+from ..base.utils import check_record, environment, read_record, write_json
 from ..reporting import Table, plot_points, write_report
 from ..steps import Analyze
-from ..utils import check_record, environment, read_record, write_json
 from .paper_students import place_student
 from .proxies import SIGNIFICANCE, train_proxies
 from .rule import CONFIDENCES, Candidate, Recommendation, recommend

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links
+from ..base.processes import process_state
+from ..base.utils import read_json, sha256_file
 from ..cards import write_corpus_card
 from ..data import tokenize, tokenizer_checksum
-from ..processes import process_state
-from ..utils import read_json, sha256_file
 from .fingerprints import corpus_fingerprint
 from .step import Step
 

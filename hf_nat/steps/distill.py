@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.processes import main_process_decides
 from ..cards import write_corpus_card
 from ..data.pretrained import require_vocabulary
 from ..decoding import decoding_expert
@@ -18,7 +19,6 @@ from ..distillation.backends import choose_backend, load_backend, recorded_choic
 from ..distillation.distill import is_written
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import Rewriter
-from ..processes import main_process_decides
 from .fingerprints import corpus_fingerprint
 from .step import Step
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base.utils import read_json, sha256_file
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import EvaluateArguments, evaluate
-from ..utils import read_json, sha256_file
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
 from .step import Step
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.utils import sha256_file
 from ..cards import write_corpus_card
 from ..distillation import FilterArguments, filter_corpus
 from ..distillation.filter import is_sound, read_manifest
-from ..utils import sha256_file
 from .step import Step
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..base.utils import read_json, sha256_file
 from ..data.pretrained import hub_commit, load_pretrained_config
-from ..utils import read_json, sha256_file
 
 
 # The files of a checkpoint that decide what it writes.

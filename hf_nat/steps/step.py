@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from filelock import FileLock, Timeout
 from transformers.utils import logging
 
-from ..processes import main_process_decides, process_state
-from ..utils import environment, read_record, write_json
+from ..base.processes import main_process_decides, process_state
+from ..base.utils import environment, read_record, write_json
 
 
 logger = logging.get_logger(__name__)

@@ -12,9 +12,9 @@ from typing import Any
 from transformers import Seq2SeqTrainingArguments
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
+from ..base.config import resolve
+from ..base.processes import process_state
 from ..cards import write_model_card
-from ..config import resolve
-from ..processes import process_state
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.model import model_config
 from ..training.run import require_validation, train

@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel
 
+from ..base.processes import process_state
+from ..base.utils import read_json
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
-from ..processes import process_state
-from ..tuning import TuneArguments, chosen_knob, chosen_values, read_results, results_path, tune
-from ..utils import read_json
+from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, read_results, results_path, tune
 from .evaluate import decoding_inputs, decoding_settings
 from .fingerprints import corpus_fingerprint, model_fingerprint
 from .step import Step
@@ -21,7 +21,7 @@ from .step import Step
 
 @dataclass(frozen=True)
 class Tune(Step):
-    """Sets the best value of a knob in a checkpoint; see `hf_nat.tuning.tune`.
+    """Sets the best value of a knob in a checkpoint; see `hf_nat.evaluation.tune.tune`.
 
     The values that are tried do not count: later ones join those that were measured.
 

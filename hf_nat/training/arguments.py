@@ -16,7 +16,7 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
-from ..config import option
+from ..base.config import option
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
 
@@ -158,7 +158,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             `report_to` names a tracker that is not installed.
     """
 
-    # Read by hf_nat.config. The fields stay: `auto` in a DeepSpeed file, for one, reads the size of a batch.
+    # Read by hf_nat.base.config. The fields stay: `auto` in a DeepSpeed file, for one, reads the size of a batch.
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = {
         "per_device_train_batch_size": _OWN_BATCHES,
         "per_device_eval_batch_size": _OWN_BATCHES,

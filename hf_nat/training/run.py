@@ -19,9 +19,9 @@ from transformers import (
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging
 
+from ..base.utils import atomic_folder, environment, write_json
 from ..data.encoding import encode_corpus
 from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
-from ..utils import atomic_folder, environment, write_json
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
 from .early_stopping import StopWithoutProgress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from ..utils import read_json
+from ..base.utils import read_json
 
 
 def training_summary(folder: str | Path) -> str:

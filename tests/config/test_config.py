@@ -11,7 +11,7 @@ import pytest
 from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import IntervalStrategy, SchedulerType
 
-from hf_nat.config import load_config, option, resolve
+from hf_nat.base.config import load_config, option, resolve
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 
 
@@ -541,7 +541,7 @@ import sys, types
 package = types.ModuleType("hf_nat")
 package.__path__ = [sys.argv[1]]
 sys.modules.update(hf_nat=package, torch=None, transformers=None)
-import hf_nat.config
+import hf_nat.base.config
 """
     folder = Path(__file__).parents[2] / "hf_nat"
     subprocess.run([sys.executable, "-c", program, folder], check=True)

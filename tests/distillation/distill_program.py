@@ -6,10 +6,10 @@ import sys
 
 from accelerate import PartialState
 
+from hf_nat.base.utils import read_json
 from hf_nat.decoding import load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.steps import distill
-from hf_nat.utils import read_json
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration, MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.base.utils import read_json
 from hf_nat.decoding import encode_sources, output_limits, token_batches
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.backends import load_backend
 from hf_nat.steps import distill
-from hf_nat.utils import read_json
 
 
 Arguments = Callable[..., DistillArguments]

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.base.utils import read_json, sha256_file
 from hf_nat.decoding import translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.checksums import CHECKSUM_DIR
 from hf_nat.steps import distill
-from hf_nat.utils import read_json, sha256_file
 
 
 SHARD = "train-00001-of-00004.parquet"

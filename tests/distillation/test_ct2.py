@@ -13,11 +13,11 @@ import torch
 from sacrebleu.metrics import CHRF
 from transformers import BartConfig, BartForConditionalGeneration, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.base.utils import read_json
 from hf_nat.decoding import translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.models import MoEMarianConfig, MoEMarianMTModel
 from hf_nat.steps import distill
-from hf_nat.utils import read_json
 
 
 pytest.importorskip("ctranslate2")

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import List, Translation, Value, load_dataset
 
+from hf_nat.base.utils import read_json, sha256_file
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import translate
 from hf_nat.steps import distill
-from hf_nat.utils import read_json, sha256_file
 
 
 def load(folder: Path, tmp_path: Path):

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.strategies import STRATEGIES
 from hf_nat.steps import distill
-from hf_nat.utils import read_json, write_json
 
 
 PROGRAM = Path(__file__).with_name("distill_program.py")

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from hf_nat.base.utils import read_json
 from hf_nat.cards import write_corpus_card
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.strategies import STRATEGIES
 from hf_nat.steps import distill
-from hf_nat.utils import read_json
 
 
 LONG_ROWS = (1, 4, 12)

@@ -9,13 +9,13 @@ import torch
 from sacrebleu.metrics import BLEU
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.base.utils import read_json
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.sampling import RowSampler
 from hf_nat.distillation.strategies import STRATEGIES, Nearest
 from hf_nat.steps import distill
-from hf_nat.utils import read_json
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_nat.utils import read_json
+from hf_nat.base.utils import read_json
 
 
 pytestmark = pytest.mark.slow

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat.base.utils import read_json
 from hf_nat.experiments.distillation_studies import CAPACITY, DECODING, EXPERTS, INTERPOLATION
 from hf_nat.experiments.matrix_report import write_matrix_report
 from hf_nat.experiments.multimodality_report import corpora_table, systems_table
-from hf_nat.utils import read_json
 
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json
 from hf_nat.cli.main import main
-from hf_nat.config import load_config
 from hf_nat.experiments.bilstm import METRICS
 from hf_nat.experiments.hmm import HMM, HMMArguments
 from hf_nat.experiments.hmm_report import (
@@ -22,7 +23,6 @@ from hf_nat.experiments.hmm_report import (
     wilson_interval,
     wins_table,
 )
-from hf_nat.utils import read_json
 
 
 ROOT = Path(__file__).parents[2]

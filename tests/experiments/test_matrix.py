@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hf_nat.base.utils import read_json
 from hf_nat.experiments.matrix import Matrix, MatrixArguments
 from hf_nat.experiments.matrix_report import (
     Study,
@@ -18,7 +19,6 @@ from hf_nat.experiments.matrix_report import (
     students_table,
     teachers_table,
 )
-from hf_nat.utils import read_json
 
 
 STUDY = Study("trial", "A trial", "nowhere", "What?", {"beam": {"C(d)": 1.9, "BLEU": 19.5}, "weak": {"BLEU": 11.4}})

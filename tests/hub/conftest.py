@@ -14,9 +14,9 @@ from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
+from hf_nat.base.utils import write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.models import ARCHITECTURES
-from hf_nat.utils import write_json
 
 
 @pytest.fixture

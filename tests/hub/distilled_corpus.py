@@ -6,8 +6,8 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from hf_nat.base.utils import sha256_file, write_json
 from hf_nat.distillation.shards import corpus_features
-from hf_nat.utils import sha256_file, write_json
 
 
 MANIFEST = {

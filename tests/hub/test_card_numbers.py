@@ -15,9 +15,9 @@ from hub_server import HubServer
 from huggingface_hub import DatasetCardData, ModelCardData, metadata_load
 
 import hf_nat
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.hub.push import PushArguments, push
-from hf_nat.utils import read_json, write_json
 
 
 TEMPLATES = Path(hf_nat.__file__).parents[1] / "hub_cards"

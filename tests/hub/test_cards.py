@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.decoding import load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.steps import distill
-from hf_nat.utils import read_json, write_json
 
 
 ROOT = Path(__file__).parents[2]

@@ -11,9 +11,9 @@ from datasets import Translation, load_dataset
 from datasets.exceptions import NonMatchingSplitsSizesError
 from huggingface_hub import DatasetCard
 
+from hf_nat.base.utils import read_json, sha256_file, write_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.hub.push import PushArguments, push
-from hf_nat.utils import read_json, sha256_file, write_json
 
 
 REPOSITORY = "datasets/owner/m30k"

@@ -9,7 +9,7 @@ import pytest
 from hub_server import TOKEN
 from transformers import MarianMTModel
 
-from hf_nat.config import load_config
+from hf_nat.base.config import load_config
 from hf_nat.hub.push import PushArguments, push
 
 

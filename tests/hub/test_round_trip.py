@@ -13,8 +13,8 @@ import pytest
 from datasets import Dataset
 from hub_server import TOKEN, Fault
 
+from hf_nat.base.utils import sha256_file
 from hf_nat.hub.push import PushArguments, push
-from hf_nat.utils import sha256_file
 
 
 pytestmark = pytest.mark.usefixtures("logged_in")

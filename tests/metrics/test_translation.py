@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import sacrebleu
 
-import hf_nat.languages as languages
+import hf_nat.base.languages as languages
 import hf_nat.metrics.translation as translation
 from hf_nat.metrics.meteor import METEOR
 from hf_nat.metrics.ribes import RIBES

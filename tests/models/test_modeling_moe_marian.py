@@ -23,7 +23,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-from hf_nat.config import load_config
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.decoding import DecodingArguments, load_model, translate
@@ -42,7 +43,6 @@ from hf_nat.training import expert_usage
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.training.expert_usage import ExpertUsage
 from hf_nat.training.run import train
-from hf_nat.utils import read_json
 
 
 K = 3

@@ -17,6 +17,7 @@ import torch
 from datasets import Dataset, load_dataset
 from transformers import AutoModelForSeq2SeqLM
 
+from hf_nat.base.utils import read_json, sha256_file, write_json
 from hf_nat.cli.main import main
 from hf_nat.data import ToyTask, corpus_texts, generate_toy_corpus, train_tokenizer
 from hf_nat.distillation.flags import FLAGS
@@ -26,7 +27,6 @@ from hf_nat.recommendation.advice import RecommendArguments, recommend_corpus
 from hf_nat.recommendation.proxies import _leaders
 from hf_nat.recommendation.student_model import load_student
 from hf_nat.steps import Evaluate, Train
-from hf_nat.utils import read_json, sha256_file, write_json
 
 
 TASK = ToyTask(num_words=12)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat.base.utils import read_json
 from hf_nat.recommendation import (
     CONFIDENCES,
     STUDENTS,
@@ -20,7 +21,6 @@ from hf_nat.recommendation import (
     place_student,
     recommend,
 )
-from hf_nat.utils import read_json
 
 
 MULTI30K = Path(__file__).parents[2] / "configs/multi30k"

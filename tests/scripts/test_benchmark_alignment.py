@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from hf_nat.alignment import align
-from hf_nat.utils import progress_bar, read_json, write_json
+from hf_nat.base.utils import progress_bar, read_json, write_json
 
 
 FORWARD, REVERSE, JOINT = SYSTEMS = ["hf_nat forward", "hf_nat reverse", "hf_nat grow-diag-final-and"]

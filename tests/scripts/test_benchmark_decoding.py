@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import BatchEncoding, GenerationConfig, MarianConfig, MarianMTModel
 
+from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.utils import read_json
 
 
 SENTENCES = ["a man reads", "a woman reads a long book in the park", "a dog", "the park"]

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.models import size_config
-from hf_nat.utils import read_json
 
 
 SMALL = ["--size", "nano", "--vocab_size", "50", "--max_tokens", "250", "--num_batches", "2", "--output", "o.json"]

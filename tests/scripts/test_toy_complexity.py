@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat.base.utils import read_json
 from hf_nat.data import ToyTask
-from hf_nat.utils import read_json
 
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from hf_nat.processes import process_state
+from hf_nat.base.processes import process_state
 from hf_nat.steps import Step
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from datasets import Dataset, NamedSplit
 
+from hf_nat.base.utils import write_json
 from hf_nat.steps.fingerprints import corpus_fingerprint, model_fingerprint, optional_model
-from hf_nat.utils import write_json
 
 
 PAIRS = [{"en": "a", "de": "b"}, {"en": "", "de": "c d"}]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from hf_nat.base.utils import read_json
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
-from hf_nat.utils import read_json
 
 
 pytestmark = pytest.mark.slow

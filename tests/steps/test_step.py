@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from copy_step import Copy, Move
 
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.steps import RECORD_FILE, check_steps
 from hf_nat.steps.step import fingerprint
-from hf_nat.utils import read_json, write_json
 
 
 PROGRAM = Path(__file__).with_name("copy_step.py")

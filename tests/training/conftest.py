@@ -2,9 +2,9 @@ import json
 
 import pytest
 
+from hf_nat.base.utils import read_json
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.steps import Train
-from hf_nat.utils import read_json
 
 
 @pytest.fixture(scope="session")

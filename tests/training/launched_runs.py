@@ -7,10 +7,10 @@ from accelerate.state import PartialState
 from accelerate.utils import DistributedType, parse_flag_from_env
 from torch.distributed.tensor import DTensor
 
-from hf_nat.config import load_config
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json
 from hf_nat.training import run
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from hf_nat.utils import read_json
 
 
 class CheckedTrainer(run.NATSeq2SeqTrainer):

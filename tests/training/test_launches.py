@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-from hf_nat.config import load_config
+from hf_nat.base.config import load_config
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.decoding import load_model
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.training.averaging import average_checkpoints
 from hf_nat.training.run import train
-from hf_nat.utils import read_json, write_json
 
 
 ROOT = Path(__file__).parents[2]

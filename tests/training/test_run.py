@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.data.toy import generate_toy_corpus
 from hf_nat.decoding import load_model, translate
 from hf_nat.steps import Train
 from hf_nat.training.averaging import average_checkpoints, list_checkpoints
-from hf_nat.utils import read_json, write_json
 
 
 STUDENTS = ("vanilla_nat", "levenshtein_transformer", "flowseq")

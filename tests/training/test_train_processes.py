@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from hf_nat.utils import read_json
+from hf_nat.base.utils import read_json
 
 
 pytestmark = pytest.mark.slow

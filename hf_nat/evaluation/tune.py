@@ -10,12 +10,12 @@ from typing import Any, cast
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
-from .config import option
-from .decoding import DecodingArguments
-from .evaluation import SplitArguments, load_pairs, measure
-from .metrics.translation import DEFAULT_METRICS
-from .processes import process_state
-from .utils import check_record, environment, read_json, read_record, write_json
+from ..base.config import option
+from ..base.processes import process_state
+from ..base.utils import check_record, environment, read_json, read_record, write_json
+from ..decoding import DecodingArguments
+from ..metrics.translation import DEFAULT_METRICS
+from .evaluate import SplitArguments, load_pairs, measure
 
 
 logger = logging.get_logger(__name__)

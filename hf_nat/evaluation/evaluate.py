@@ -11,13 +11,13 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .config import option
-from .data.arguments import CorpusArguments, first_rows
-from .decoding import DecodingArguments, translate
-from .metrics.sentence_statistics import bleu_record, sentence_statistics
-from .metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
-from .processes import process_state
-from .utils import atomic_path, environment, write_json
+from ..base.config import option
+from ..base.processes import process_state
+from ..base.utils import atomic_path, environment, write_json
+from ..data.arguments import CorpusArguments, first_rows
+from ..decoding import DecodingArguments, translate
+from ..metrics.sentence_statistics import bleu_record, sentence_statistics
+from ..metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 
 
 IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")

@@ -1,0 +1,1 @@
+"""The ground floor: typed arguments, files, JSON records, processes, languages, memory."""
