@@ -9,7 +9,6 @@ import yaml
 from transformers import AutoConfig
 
 from hf_nat.base.config import load_config
-from hf_nat.cli.main import main
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
 from hf_nat.distillation import DistillArguments
 from hf_nat.experiments.born_again import BornAgain, BornAgainArguments
@@ -19,6 +18,7 @@ from hf_nat.experiments.multimodality import Multimodality
 from hf_nat.experiments.registry import EXPERIMENTS
 from hf_nat.models import ARCHITECTURES
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from hf_nat_cli import main
 
 
 ROOT = Path(__file__).parents[1]

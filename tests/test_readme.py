@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_nat.cli.main import COMMANDS, main
+from hf_nat_cli import COMMANDS, main
 
 
 ROOT = Path(__file__).parents[1]

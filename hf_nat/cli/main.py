@@ -11,12 +11,7 @@ import datasets
 import torch
 import transformers
 
-from hf_nat_cli import COMMANDS, main, usage
-
 from ..base.allocator import keep_freed_memory
-
-
-__all__ = ["COMMANDS", "main", "run_command", "usage"]
 
 
 def run_command(module: str, argv: Sequence[str]) -> None:

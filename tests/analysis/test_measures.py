@@ -11,10 +11,10 @@ from hf_nat.alignment import align, format_links, symmetrize
 from hf_nat.analysis import AlignedCorpus, AnalyzeArguments, MeasureArguments, measure_corpus
 from hf_nat.analysis.measures import ALIGNMENTS
 from hf_nat.base.utils import read_json
-from hf_nat.cli.main import main
 from hf_nat.data import ToyTask, generate_toy_corpus, load_corpus
 from hf_nat.metrics import LexicalCounts, complexity, faithfulness, fuzzy_reordering
 from hf_nat.steps import Analyze
+from hf_nat_cli import main
 
 
 LANGS = ["--source_lang=src", "--target_lang=tgt", "--tokens=space"]

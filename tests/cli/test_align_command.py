@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from hf_nat.alignment import align, format_links
-from hf_nat.cli.main import main
 from hf_nat.data import generate_toy_corpus, load_corpus
+from hf_nat_cli import main
 
 
 @pytest.fixture(scope="module")

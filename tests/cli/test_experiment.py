@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hf_nat.cli.main import main
 from hf_nat.experiments.registry import EXPERIMENTS
+from hf_nat_cli import main
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

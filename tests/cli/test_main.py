@@ -8,9 +8,9 @@ import pytest
 
 import hf_nat.cli.toy
 import hf_nat_cli
-from hf_nat.cli.main import COMMANDS, main
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
+from hf_nat_cli import COMMANDS, main
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_nat.cli.main import main
 from hf_nat.decoding import Translation
+from hf_nat_cli import main
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@ import re
 
 import pytest
 
-from hf_nat.cli.main import main
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.models import InsertionTransformerConfig, InsertionTransformerForConditionalGeneration
+from hf_nat_cli import main
 
 
 @pytest.fixture

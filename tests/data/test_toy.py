@@ -9,9 +9,9 @@ import pytest
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
-from hf_nat.cli.main import main
 from hf_nat.data import Mode, ToyTask, generate_toy_corpus, load_corpus
 from hf_nat.data.toy import ORDERS
+from hf_nat_cli import main
 
 
 TASK = ToyTask()

@@ -19,7 +19,6 @@ import pytest
 from datasets import Dataset, load_dataset
 
 from hf_nat.base.utils import read_json, sha256_file, write_json
-from hf_nat.cli.main import main
 from hf_nat.data import load_corpus
 from hf_nat.distillation import FilterArguments
 from hf_nat.distillation import filter as filter_module
@@ -27,6 +26,7 @@ from hf_nat.distillation.filter import DEFAULT_DROP
 from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.shards import corpus_features, plan_shards
 from hf_nat.steps import Filter, distill
+from hf_nat_cli import main
 
 
 NUM_ROWS = 103

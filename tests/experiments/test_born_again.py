@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_nat.base.utils import read_json
-from hf_nat.cli.main import main
 from hf_nat.experiments.born_again import BornAgain, BornAgainArguments
+from hf_nat_cli import main
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from hf_nat.base.utils import read_json
-from hf_nat.cli.main import main
 from hf_nat.experiments.claims import claims_table, effect_lines, judge, source_line
 from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
 from hf_nat.experiments.paper_claims import CLAIMS
 from hf_nat.metrics import bleu_record, hierarchical_bootstrap, score_translations, sentence_statistics
+from hf_nat_cli import main
 
 
 ROOT = Path(__file__).parents[2]

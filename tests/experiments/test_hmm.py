@@ -12,7 +12,6 @@ import pytest
 
 from hf_nat.base.config import load_config
 from hf_nat.base.utils import read_json
-from hf_nat.cli.main import main
 from hf_nat.experiments.bilstm import METRICS
 from hf_nat.experiments.hmm import HMM, HMMArguments
 from hf_nat.experiments.hmm_report import (
@@ -23,6 +22,7 @@ from hf_nat.experiments.hmm_report import (
     wilson_interval,
     wins_table,
 )
+from hf_nat_cli import main
 
 
 ROOT = Path(__file__).parents[2]

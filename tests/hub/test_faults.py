@@ -11,9 +11,9 @@ import pytest
 from hub_server import TOKEN, Fault
 from huggingface_hub import constants
 
-from hf_nat.cli.main import main
 from hf_nat.hub.push import PushArguments, push
 from hf_nat.hub.retries import MAX_ATTEMPTS
+from hf_nat_cli import main
 
 
 LOST = 10**6

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_nat.cli.main import main
 from hf_nat.hub.push import PushArguments, push
+from hf_nat_cli import main
 
 
 def plan(folder: Path, **options):

@@ -15,9 +15,9 @@ from hub_server import TOKEN
 from huggingface_hub import RepoCard
 
 import hf_nat.metrics
-from hf_nat.cli.main import main
 from hf_nat.hub.push import PushArguments, push
 from hf_nat.hub.spaces import write_demo_space, write_evaluate_space
+from hf_nat_cli import main
 
 
 MODULES = sorted(

@@ -18,7 +18,6 @@ from datasets import Dataset, load_dataset
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_nat.base.utils import read_json, sha256_file, write_json
-from hf_nat.cli.main import main
 from hf_nat.data import ToyTask, corpus_texts, generate_toy_corpus, train_tokenizer
 from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.shards import corpus_features
@@ -27,6 +26,7 @@ from hf_nat.recommendation.advice import RecommendArguments, recommend_corpus
 from hf_nat.recommendation.proxies import _leaders
 from hf_nat.recommendation.student_model import load_student
 from hf_nat.steps import Evaluate, Train
+from hf_nat_cli import main
 
 
 TASK = ToyTask(num_words=12)
