@@ -79,16 +79,21 @@ def test_links_lead_somewhere():
         assert not section or section in [heading.lower().replace(" ", "-") for heading in headings]
 
 
-def test_path_from_corpus_to_student_and_the_code_blocks(tmp_path, monkeypatch, capsys):
+def test_the_blocks_run_in_the_order_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    path = [line for line in commands() if "hf-nat" in line]
-    assert len(path) >= 7
-    for line in path:
-        run_hf_nat(line, monkeypatch)
+    num_commands = 0
+    for language, block in re.findall(r"```(bash|python)\n(.*?)```", README, flags=re.S):
+        if language == "python":
+            code = re.sub(r'"max_steps": \d+', '"max_steps": 3, "use_cpu": True', block)
+            exec(compile(code, "README.md", "exec"), {})
+            continue
+        for line in block.splitlines():
+            if "hf-nat" in line:
+                run_hf_nat(line, monkeypatch)
+                num_commands += 1
+    assert num_commands >= 15
     assert "Dry run: nothing was sent." in capsys.readouterr().out
-    for code in blocks("python"):
-        exec(compile(re.sub(r'"max_steps": \d+', '"max_steps": 3, "use_cpu": True', code), "README.md", "exec"), {})
 
 
 def test_checkpoint_block_runs_where_the_package_is_missing(tmp_path, monkeypatch):
