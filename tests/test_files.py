@@ -27,7 +27,7 @@ def run(program: str, *arguments: object, stdout: IO[str] | None = None) -> subp
     """Runs lines that call `open_output` in a process of their own, without the seconds that the package takes."""
     start = "import os, random, resource, signal, sys\nfrom files import open_output\n"
     command = [sys.executable, "-c", start + program, *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(Path(hf_nat.__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(hf_nat.__file__).parent / "base")}
     return subprocess.run(command, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True)
 
 

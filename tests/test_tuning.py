@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,6 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokenizerFast
 
-import hf_nat.evaluation.tune
 from hf_nat.base.config import load_config
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import write_model_card
@@ -97,7 +97,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
         score = {"score": scores.pop(generate_kwargs[args.knob or "eos_penalty"]), "signature": "a signature"}
         return [""] * len(pairs), {"scores": {metric: score}, "seconds": 1.0, "iterations_mean": 2.0}
 
-    monkeypatch.setattr(hf_nat.evaluation.tune, "measure", measure)
+    monkeypatch.setattr(sys.modules["hf_nat.evaluation.tune"], "measure", measure)
     return scores
 
 
@@ -161,7 +161,7 @@ def test_killed_run_goes_on_and_measured_values_are_not_measured_again(run, scor
     [
         ("max_samples", "`corpus` must be the same in every run into"),
         ("metric", "`metric` must be the same .* it was 'bleu', got 'chrf'"),
-        ("num_candidates", "`decoding.num_candidates` must be the same .* it was None, got 2"),
+        ("num_candidates", "`decoding.num_candidates` must be the same .* it was unset, got 2"),
         ("max_iterations", "`model.generation_config.json` must be the same"),
         ("weights", "`model.model.safetensors` must be the same"),
         ("text", "`corpus` must be the same"),

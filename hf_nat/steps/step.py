@@ -182,9 +182,10 @@ class Step(ABC):
             before, now = dict(_flat(record[part])), dict(_flat(_plain(wanted)))
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
+                    was, found = (repr(values[name]) if name in values else "unset" for values in (before, now))
                     raise ValueError(
-                        f"`{name}` must be the same in every run into {str(self.folder)!r}: it was "
-                        f"{before.get(name)!r}, got {now.get(name)!r}. {self.remedy}"
+                        f"`{name}` must be the same in every run into {str(self.folder)!r}: it was {was}, got "
+                        f"{found}. {self.remedy}"
                     )
 
     def _require_empty(self) -> None:

@@ -34,6 +34,11 @@ _NO_SETTINGS = {
 }
 _NO_PREFIXES = ("hub_", "push_to_hub", "trackio_", "dataloader_", "ddp_", "torch_compile", "fsdp", "accelerator_")
 
+# Keys of the parent that are compared by their value, even where it is the default.
+_ALWAYS = {
+    *("seed", "num_train_epochs", "max_steps", "learning_rate", "warmup_steps", "lr_scheduler_type", "optim"),
+    *("gradient_accumulation_steps", "eval_strategy", "eval_steps", "save_strategy", "save_steps", "bf16", "fp16"),
+}
 # What a run writes before its first update; without an update it is made anew.
 _BEFORE_TRAINING = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "run.json")
 
@@ -63,9 +68,9 @@ class Train(Step):
         return Path(str(self.training.output_dir))
 
     def settings(self) -> dict[str, Any]:
-        # Of the parent's many keys those that were changed: a new one in another version is then no difference.
+        # Of the parent's many other keys those that were changed: a new one in another version is then no difference.
         parent = {field.name: field.default for field in dataclasses.fields(Seq2SeqTrainingArguments)}
-        own = {field.name for field in dataclasses.fields(self.training)} - parent.keys()
+        own = {field.name for field in dataclasses.fields(self.training)} - parent.keys() | _ALWAYS
         training = {
             field.name: getattr(self.training, field.name)
             for field in dataclasses.fields(self.training)

@@ -32,7 +32,7 @@ def test_both_backends_flag_the_same_rows(prefix, backend, copy_teacher, tiny_to
         pytest.importorskip("ctranslate2")
     args = DistillArguments(
         corpus="x", source_lang="en", target_lang="de", teacher="x", output_dir="x", strategy="greedy",
-        backend=backend, source_prefix=prefix,
+        backend=backend, source_prefix=prefix, max_batch_tokens=512,
     )  # fmt: skip
     rewriter = Rewriter(load_backend(copy_teacher, tiny_tokenizer, args), copy_teacher, tiny_tokenizer, args)
     sources = [*BLANKS, "hello"]

@@ -161,11 +161,11 @@ def test_a_damaged_shard_is_reported_and_made_again(copy_teacher, tiny_tokenizer
     ("change", "message"),
     [
         ({"num_beams": 4}, "`decoding.num_beams` .* it was 5, got 4"),
-        ({"strategy": "greedy"}, "`decoding.early_stopping` .* it was True, got None"),
+        ({"strategy": "greedy"}, "`decoding.early_stopping` .* it was True, got unset"),
         ({"seed": 2}, "`seed` .* it was 1, got 2"),
         ({"shard_size": 4}, "`shard_size` .* it was 3, got 4"),
         ({"max_samples": 5}, "`corpus_sha256.train` .* it was '"),
-        ({"test_split": None}, "`corpus_sha256.test` .* got None"),
+        ({"test_split": None}, "`corpus_sha256.test` .* got unset"),
     ],
 )
 def test_a_changed_setting_is_an_error_with_both_values(
@@ -186,7 +186,7 @@ def test_a_changed_teacher_tokenizer_or_corpus_is_an_error(copy_teacher, tiny_to
         distill(other, tiny_tokenizer, arguments())
     other = copy.deepcopy(copy_teacher)
     other.generation_config.no_repeat_ngram_size = 2
-    with pytest.raises(ValueError, match="`teacher_generation_config.no_repeat_ngram_size` .* it was None, got 2"):
+    with pytest.raises(ValueError, match="`teacher_generation_config.no_repeat_ngram_size` .* it was unset, got 2"):
         distill(other, tiny_tokenizer, arguments())
     with pytest.raises(ValueError, match="`tokenizer_sha256` must be the same"):
         distill(copy_teacher, train_tokenizer(sources[::2], 60), arguments())

@@ -100,6 +100,7 @@ def calls(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[tuple[
     return made
 
 
+@pytest.mark.slow  # processes that each load all libraries
 def test_a_real_run_counts_the_links_of_the_aligner(real: tuple[dict[str, Any], str]) -> None:
     result, _ = real
     assert result["corpus"] == {"num_pairs": 40, "left_out": 2, "num_tokens": 2 * sum(map(len, SOURCES))}
@@ -112,6 +113,7 @@ def test_a_real_run_counts_the_links_of_the_aligner(real: tuple[dict[str, Any], 
         assert turn[name]["in_common"] == {kind: 1.0}
 
 
+@pytest.mark.slow  # processes that each load all libraries
 def test_a_real_run_tells_time_memory_and_surroundings(real: tuple[dict[str, Any], str]) -> None:
     result, _ = real
     assert result["environment"]["torch_threads"] == result["settings"]["threads"] == 1
@@ -127,6 +129,7 @@ def test_a_real_run_tells_time_memory_and_surroundings(real: tuple[dict[str, Any
         assert 0 < measured["peak_mb"] < 150
 
 
+@pytest.mark.slow  # processes that each load all libraries
 def test_a_real_run_prints_the_tables(benchmark: ModuleType, real: tuple[dict[str, Any], str]) -> None:
     result, printed = real
     assert printed == f"{benchmark.markdown_table(result)}\n\n{benchmark.scaling_table(result)}\n"
