@@ -41,6 +41,8 @@ class AnalyzeArguments(MeasureArguments):
 
     real: str = field(metadata={"help": "the real corpus: Hub id, folder, file, or text pattern"})
     config_name: str | None = option(None, "configuration of the real corpus")
+    source_column: str | None = option(None, "column of the source in the real corpus, as in hf-nat train")
+    target_column: str | None = option(None, "column of the target in the real corpus")
     real_split: str | None = option(None, "split of the real corpus; default: `split`")
     distilled: list[str] = field(
         default_factory=list,
@@ -70,11 +72,11 @@ class AnalyzeArguments(MeasureArguments):
     def corpora(self) -> dict[str, CorpusArguments]:
         """The corpora by name, the real one first."""
         texts = named_corpora([f"real={self.real}", *self.distilled])
-        given = {name: (text, self.config_name) if name == "real" else _parse(text) for name, text in texts.items()}
+        own = {name: getattr(self, name) for name in ("config_name", "source_column", "target_column")}
         languages = {"source_lang": self.source_lang, "target_lang": self.target_lang}
         return {
-            name: CorpusArguments(corpus=corpus, config_name=config_name, **languages)
-            for name, (corpus, config_name) in given.items()
+            name: CorpusArguments(**({"corpus": text, **own} if name == "real" else _parse(text)), **languages)
+            for name, text in texts.items()
         }
 
     def load(self, name: str) -> Dataset:
@@ -94,10 +96,10 @@ class AnalyzeArguments(MeasureArguments):
         return [Path(one.corpus) for one in distilled if Path(one.corpus).is_dir() and one.config_name is None]
 
 
-def _parse(text: str) -> tuple[str, str | None]:
+def _parse(text: str) -> dict[str, str | None]:
     """Splits `CORPUS#CONFIG`."""
     corpus, _, config_name = text.partition("#")
-    return (text, None) if Path(text).exists() else (corpus, config_name or None)
+    return {"corpus": text} if Path(text).exists() else {"corpus": corpus, "config_name": config_name or None}
 
 
 def named_corpora(corpora: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,9 @@ from ..base.config import option
 from .corpora import load_corpus
 
 
+_WHERE_IN_IT = ("config_name", "source_column", "target_column")
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorpusArguments:
     """Where parallel text is, and in which languages.
@@ -23,6 +26,8 @@ class CorpusArguments:
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})
     config_name: str | None = option(None, "configuration of a Hub corpus, or of a folder with several")
+    source_column: str | None = option(None, "column of the source; default: `translation`, the language or `source`")
+    target_column: str | None = option(None, "column of the target")
 
     def __post_init__(self) -> None:
         if self.source_lang == self.target_lang:
@@ -30,7 +35,7 @@ class CorpusArguments:
 
     def load(self, split: str, **kwargs: Any) -> Any:
         """Loads a split, as `load_corpus` does, with its further arguments."""
-        return load_corpus(self.corpus, split, **self.languages, config_name=self.config_name, **kwargs)
+        return load_corpus(self.corpus, split, **self.inside, **kwargs)
 
     @property
     def languages(self) -> dict[str, Any]:
@@ -40,7 +45,17 @@ class CorpusArguments:
     @property
     def place(self) -> dict[str, Any]:
         """The keys of this class alone, for other arguments that read the same corpus."""
-        return {"corpus": self.corpus, "config_name": self.config_name, **self.languages}
+        return {"corpus": self.corpus, **self.inside}
+
+    @property
+    def inside(self) -> dict[str, Any]:
+        """The keys that say where in the corpus its pairs are."""
+        return {name: getattr(self, name) for name in _WHERE_IN_IT} | self.languages
+
+    @property
+    def in_hub_layout(self) -> dict[str, Any]:
+        """The keys for another corpus of these languages, a folder as our own steps write it, but `corpus`."""
+        return dict.fromkeys(_WHERE_IN_IT) | self.languages
 
 
 def first_rows(rows: Any, count: int | None) -> Any:

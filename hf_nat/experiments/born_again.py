@@ -81,10 +81,9 @@ class Iteration:
         return Analyze(
             AnalyzeArguments(
                 real=real.corpus,
-                config_name=real.config_name,
                 real_split=real.train_split,
                 distilled=[f"iteration {self.number}={real.output_dir}"],
-                **real.languages,
+                **real.inside,
                 tokens=args.tokens,
                 num_bootstrap=args.num_bootstrap,
                 output_dir=str(folder / f"measures/iteration_{self.number}"),

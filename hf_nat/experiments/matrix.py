@@ -219,9 +219,8 @@ class Matrix(StudyStep):
         return Analyze(
             AnalyzeArguments(
                 real=given.corpus,
-                config_name=given.config_name,
                 distilled=distilled,
-                **given.languages,
+                **given.inside,
                 real_split=given.train_split,
                 tokens=self.args.tokens,
                 num_bootstrap=self.args.num_bootstrap,

@@ -109,8 +109,8 @@ class Multimodality(StudyStep):
         places: dict[str, Any] = {
             "teacher": str(self.folder / "teacher"),
             "corpus": str(self.corpus_dir(RANDOM)),
+            **self.real.in_hub_layout,
             "target_lang": MULTI_TARGET_LANG,
-            "config_name": None,
             "train_split": "train",
             "validation_split": "validation",
             "test_split": "test",

@@ -57,8 +57,8 @@ def train_distilled(args: DistillArguments, corpus: Path, tokenizer: Path | None
         corpus (`Path`): folder of the corpus, as a distillation writes it.
         tokenizer (`Path`, *optional*): folder of the tokenizer; by default the run trains its own.
     """
-    splits = {"config_name": None, "train_split": "train", "validation_split": "validation"}
-    return {"corpus": str(corpus), **splits, **args.languages, **_tokenizer(tokenizer)}
+    splits = {"train_split": "train", "validation_split": "validation"}
+    return {"corpus": str(corpus), **splits, **args.in_hub_layout, **_tokenizer(tokenizer)}
 
 
 def train_real(args: DistillArguments, tokenizer: Path | None) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def train_proxies(
             model, own = trainings[name, seed].run(), folder / f"{name}-seed{seed}/eval-{_SPLIT}"
             scoring = EvaluateArguments(
                 model=str(model),
-                **{**data.place, "corpus": corpus, "config_name": None},
+                **data.in_hub_layout,
+                corpus=corpus,
                 split=_SPLIT,
                 metrics=["bleu"],
                 output_dir=str(own),
@@ -81,11 +82,12 @@ def train_proxies(
 
 def _training(student: str, folder: Path, corpus: str, num_updates: int, num_samples: int, seed: int) -> Train:
     """Plans one proxy: the student's training, but for its length, its rows and what it logs and saves."""
-    warmup = Train.from_config(student).training.warmup_steps
+    given = Train.from_config(student)
+    warmup = given.training.warmup_steps
     return Train.from_config(
         student,
+        **given.data.in_hub_layout,
         corpus=corpus,
-        config_name=None,
         train_split="train",
         validation_split=_SPLIT,
         max_train_samples=num_samples,

@@ -15,7 +15,18 @@ from .fingerprints import corpus_fingerprint
 from .step import Step
 
 
-_PLACES = ("real", "config_name", "split", "real_split", "distilled", "real_links", "distilled_links", "output_dir")
+_PLACES = (
+    "real",
+    "config_name",
+    "source_column",
+    "target_column",
+    "split",
+    "real_split",
+    "distilled",
+    "real_links",
+    "distilled_links",
+    "output_dir",
+)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,17 @@ logger = logging.get_logger(__name__)
 
 # Keys of a run that do not bear on its bytes: places, names, logs, the Hub. What has other names lies in `inputs`.
 _NO_SETTINGS = {
-    *("output_dir", "corpus", "config_name", "tokenizer", "init_from_teacher", "init_from", "resume_from_checkpoint"),
+    *(
+        "output_dir",
+        "corpus",
+        "config_name",
+        "source_column",
+        "target_column",
+        "tokenizer",
+        "init_from_teacher",
+        "init_from",
+        "resume_from_checkpoint",
+    ),
     *("run_name", "project", "report_to", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("logging_dir", "logging_first_step", "logging_steps", "logging_strategy", "logging_nan_inf_filter"),
     *("include_num_input_tokens_seen", "skip_memory_metrics", "dataloader_pin_memory", "deepspeed", "debug"),

@@ -15,6 +15,7 @@ from datasets import Dataset, Translation
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from hf_nat.data import load_corpus
+from hf_nat.data.arguments import CorpusArguments
 from hf_nat.data.corpora import _load_from_hub, _Wanted, same_rows_for_every_split
 from hf_nat.data.locations import local_or_hub
 
@@ -293,3 +294,14 @@ def test_a_name_of_either_kind_tells_both_readings(name: str, tmp_path: Path, mo
 def test_what_goes_wrong_in_a_folder_that_exists_is_told_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="^disk$"), local_or_hub(tmp_path, "model"):
         raise OSError("disk")
+
+
+def test_columns_are_keys_of_every_command_that_reads_a_corpus(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("number,english,german\n1,a house,ein Haus\n2,a car,ein Auto\n")
+    columns = {"source_column": "english", "target_column": "german"}
+    args = CorpusArguments(corpus=str(path), source_lang="en", target_lang="de", **columns)
+    assert args.load("train")["translation"][0] == {"en": "a house", "de": "ein Haus"}
+    assert CorpusArguments(**args.place) == args
+    elsewhere = CorpusArguments(corpus="folder", **args.in_hub_layout)
+    assert (elsewhere.source_column, elsewhere.target_column, elsewhere.source_lang) == (None, None, "en")
