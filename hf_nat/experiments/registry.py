@@ -49,5 +49,6 @@ EXPERIMENTS = {
     "experts": Experiment(MatrixArguments, experts),
     "interpolation": Experiment(MatrixArguments, interpolation),
     "hmm": Experiment(HMMArguments, hmm),
-    "report": Experiment(ClaimsArguments, claims),
+    "claims": Experiment(ClaimsArguments, claims),
 }
+EXPERIMENTS["report"] = EXPERIMENTS["claims"]  # the name that it had before
