@@ -25,7 +25,7 @@ setup(
         "hf_nat": ["py.typed", "metrics/evaluate_modules/*/*.py"],
         "hf_nat.demo": ["templates/*.jinja"],
         "hf_nat.hub_cards": ["*.jinja", "*.bib"],
-        "hf_nat.reporting": ["templates/*.jinja"],
+        "hf_nat.base.reporting": ["templates/*.jinja"],
     },
     entry_points={"console_scripts": ["hf-nat = hf_nat_cli:main"]},
     install_requires=[

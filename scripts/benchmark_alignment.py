@@ -47,10 +47,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from hf_nat.alignment import align, format_links, parse_links, symmetrize
+from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, progress_bar, read_json, write_json
 from hf_nat.data import corpus_tokens, load_corpus, tokenize
 from hf_nat.data.corpora import read_lines
-from hf_nat.reporting import Table
 
 
 JOINT = "grow-diag-final-and"

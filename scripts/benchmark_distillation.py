@@ -35,11 +35,11 @@ import torch
 from datasets import Dataset
 
 from hf_nat.base.allocator import keep_freed_memory
+from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.decoding import encode_sources, load_model
 from hf_nat.distillation import DistillArguments
-from hf_nat.reporting import Table
 from hf_nat.steps import distill
 
 

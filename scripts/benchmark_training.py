@@ -35,9 +35,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from hf_nat.base.allocator import keep_freed_memory
+from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, progress_bar, write_json
 from hf_nat.models import ARCHITECTURES, SIZES, marian_config, new_teacher, size_config
-from hf_nat.reporting import Table
 from hf_nat.training.sampler import TokenBatchSampler
 from hf_nat.training.trainer import CrossEntropyLoss
 

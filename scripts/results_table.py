@@ -15,8 +15,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from hf_nat.base.reporting import Table
 from hf_nat.base.utils import read_json
-from hf_nat.reporting import Table
 
 
 def results_table(folder: Path, benchmark: Path | None = None) -> str:

@@ -17,10 +17,10 @@ from statistics import mean
 from typing import Any
 
 from hf_nat.alignment import align
+from hf_nat.base.reporting import Table, plot_curves
 from hf_nat.base.utils import environment, write_json
 from hf_nat.data import ToyTask
 from hf_nat.metrics import corpus_complexity
-from hf_nat.reporting import Table, plot_curves
 
 
 def estimate(task: ToyTask, size: int, seed: int) -> dict[str, Any]:

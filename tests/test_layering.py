@@ -14,14 +14,14 @@ ROOT = Path(hf_nat.__file__).parent
 # Lower layers first; packages on one line do not import each other.
 LAYERS = [
     ("base",),
-    ("models", "reporting"),
+    ("models",),
     ("data", "alignment"),
     ("metrics",),
     ("decoding",),
     ("distillation", "training", "evaluation", "analysis"),
     ("cards", "demo"),
     ("steps",),
-    ("hub", "recommendation", "quickstart"),
+    ("hub", "recommendation"),
     ("experiments",),
     ("cli",),
 ]

@@ -14,12 +14,12 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..base.config import option
+from ..base.reporting import Table, plot_bars, plot_densities, plot_points, write_report
 from ..base.utils import check_record, environment, peak_memory_mb, read_record, write_json
 from ..data.arguments import CorpusArguments
 from ..metrics import AmbiguousWord, ambiguous_words, num_chunks, reordering_chunks
 from ..metrics.bootstrap import Bootstrap
 from ..metrics.corpus_differences import corpus_differences
-from ..reporting import Table, plot_bars, plot_densities, plot_points, write_report
 from .measures import AlignedCorpus, MeasureArguments, measure_corpus
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from ..base.config import load_config
 from ..base.processes import process_state
 from ..base.utils import read_json
-from ..distillation import DistillArguments
-from ..steps import Distill
+from ..steps import Distill, DistillArguments
 
 
 def run(argv: Sequence[str]) -> None:

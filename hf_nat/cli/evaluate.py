@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from ..base.config import load_config
 from ..base.processes import process_state
-from ..decoding import DecodingArguments
-from ..evaluation import EvaluateArguments
-from ..steps import Evaluate
+from ..steps import DecodingArguments, Evaluate, EvaluateArguments
 
 
 def run(argv: Sequence[str]) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ..base.config import load_config
 from ..base.utils import read_json
-from ..distillation import FilterArguments
-from ..steps import Filter
+from ..steps import Filter, FilterArguments
 
 
 def run(argv: Sequence[str]) -> None:

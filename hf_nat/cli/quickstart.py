@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base.config import load_config
-from ..quickstart import quickstart
+from ..experiments.quickstart import quickstart
 
 
 @dataclass

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.config import load_config
-from ..steps import Train
-from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from ..training.summary import training_summary
+from ..steps import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments, Train
 
 
 def run(argv: Sequence[str]) -> None:
@@ -15,4 +13,4 @@ def run(argv: Sequence[str]) -> None:
     step = Train(*load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), argv, prog="hf-nat train"))
     step.run()
     if step.training.process_index == 0:
-        print(training_summary(step.folder))
+        print(step.summary())

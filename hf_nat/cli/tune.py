@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from ..base.config import load_config
 from ..base.processes import process_state
-from ..decoding import DecodingArguments
-from ..evaluation.tune import TuneArguments
-from ..steps import Tune
+from ..steps import DecodingArguments, Tune, TuneArguments
 
 
 def run(argv: Sequence[str]) -> None:

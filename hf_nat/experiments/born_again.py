@@ -13,10 +13,9 @@ from transformers.utils import logging
 from ..analysis import AnalyzeArguments, measures_table
 from ..base.config import option
 from ..base.processes import process_state
+from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, read_json, write_json
-from ..distillation import DistillArguments
-from ..reporting import Table, plot_bars, write_report
-from ..steps import Analyze, Distill, Step, Train
+from ..steps import Analyze, Distill, DistillArguments, Step, Train
 from .plans import (
     evaluations,
     real_splits,

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base.config import option
+from ..base.reporting import Table, write_report
 from ..base.utils import read_json, write_json
-from ..reporting import Table, write_report
 from .effects import CONFIRMED, VERDICTS, Effect, Row, verdict_of
 from .paper_claims import CLAIMS
 

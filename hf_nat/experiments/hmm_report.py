@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..base.reporting import Table, plot_bars, plot_points, write_report
 from ..base.utils import environment, write_json
 from ..metrics.bootstrap import bootstrap
-from ..reporting import Table, plot_bars, plot_points, write_report
 from .bilstm import METRICS
 
 

@@ -14,10 +14,8 @@ from ..analysis import AnalyzeArguments
 from ..base.config import option
 from ..base.processes import process_state
 from ..base.utils import environment, write_json
-from ..distillation import DistillArguments
-from ..evaluation import EvaluateArguments
 from ..metrics import score_translations
-from ..steps import Analyze, Distill, Step, Train
+from ..steps import Analyze, Distill, DistillArguments, EvaluateArguments, Step, Train
 from .matrix_report import REAL, Study, write_matrix_report
 from .plans import (
     check_entries,

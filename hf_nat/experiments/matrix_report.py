@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from ..analysis import measures_table
-from ..reporting import Table, plot_bars, write_report
+from ..base.reporting import Table, plot_bars, write_report
 
 
 REAL = "real"

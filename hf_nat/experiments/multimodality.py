@@ -20,9 +20,8 @@ from ..base.utils import atomic_path, environment, read_json, write_json
 from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize
 from ..data.multi_target import MULTI_TARGET_LANG
 from ..decoding import load_model, translate
-from ..distillation import DistillArguments
 from ..metrics import LanguagePosterior, concentration
-from ..steps import Distill, Step, Train
+from ..steps import Distill, DistillArguments, Step, Train
 from ..steps.fingerprints import corpus_fingerprint
 from .multimodality_report import write_multimodality_report
 from .plans import check_entries, own_keys, real_splits, resolve_distillation, teacher_decoding, train_distilled

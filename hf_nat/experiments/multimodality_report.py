@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..reporting import Table, plot_bars, plot_simplex, write_report
+from ..base.reporting import Table, plot_bars, plot_simplex, write_report
 
 
 Results = Mapping[str, Any]

@@ -8,12 +8,7 @@ from typing import Any
 
 from ..base.config import resolve
 from ..base.utils import read_json
-from ..decoding import DecodingArguments
-from ..distillation import DistillArguments
-from ..evaluation import EvaluateArguments
-from ..evaluation.tune import TuneArguments, default_knob
-from ..steps import Evaluate, Train, Tune
-from ..training.model import model_class
+from ..steps import DecodingArguments, DistillArguments, Evaluate, EvaluateArguments, Train, Tune, TuneArguments
 
 
 # By name, the keys of a teacher, corpus or student of a study.
@@ -121,7 +116,7 @@ def tuning(train: Train, args: DistillArguments, decoding: DecodingArguments | N
         args (`DistillArguments`): the distillation on whose real validation split it is tuned.
         decoding (`DecodingArguments`, *optional*): how the model decodes otherwise.
     """
-    if default_knob(model_class(train.model)) is None:
+    if not Tune.has_default_knob(train.model_class):
         return None
     split = real_splits(args)["validation"]
     return Tune(TuneArguments(model=str(train.folder), split=split, **args.place), decoding or DecodingArguments())

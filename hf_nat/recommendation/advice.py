@@ -11,8 +11,8 @@ from transformers.utils import logging
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
 from ..base.config import option
+from ..base.reporting import Table, plot_points, write_report
 from ..base.utils import check_record, environment, read_record, write_json
-from ..reporting import Table, plot_points, write_report
 from ..steps import Analyze
 from .paper_students import place_student
 from .proxies import SIGNIFICANCE, train_proxies

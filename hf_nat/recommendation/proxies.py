@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..data.corpora import read_lines
-from ..evaluation import EvaluateArguments, load_pairs
 from ..metrics import compare_systems
-from ..steps import Evaluate, Train, check_steps
+from ..steps import Evaluate, EvaluateArguments, Train, check_steps
 from .rule import Proxies
 
 
@@ -73,7 +72,7 @@ def train_proxies(
             step.run()
             scores[name].append(step.metrics["scores"]["bleu"]["score"])
             systems[seed][name] = list(read_lines(str(own / "translations.txt")))
-        targets = [pair[data.target_lang] for pair in load_pairs(scoring)]
+        targets = [pair[data.target_lang] for pair in scoring.load_rows()["translation"]]
         if references not in (None, targets):
             raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")
         references = targets

@@ -9,7 +9,6 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedConfig
 
 from ..data.pretrained import load_pretrained_config
 from ..steps import Train
-from ..training.model import model_config
 
 
 @dataclass(frozen=True)
@@ -54,4 +53,4 @@ def load_student(student: str) -> StudentModel:
 def _config_of_yaml(path: str) -> PreTrainedConfig:
     """The configuration of the model that a training would build, but for its vocabulary."""
     # The precision of the training says nothing about the student, and may need another machine.
-    return model_config(Train.from_config(path, bf16=False, fp16=False).model)
+    return Train.from_config(path, bf16=False, fp16=False).config

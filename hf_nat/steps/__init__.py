@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from .analyze import Analyze
-from .distill import Distill, distill
-from .evaluate import Evaluate
-from .filter import Filter
+from .analyze import Analyze, AnalyzeArguments
+from .distill import Distill, DistillArguments, distill
+from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
+from .filter import Filter, FilterArguments
 from .step import RECORD_FILE, Step, check_steps
-from .train import Train
-from .tune import Tune
+from .train import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments, Train
+from .tune import Tune, TuneArguments
 
 
 __all__ = [
     "RECORD_FILE",
     "Analyze",
+    "AnalyzeArguments",
+    "DataArguments",
+    "DecodingArguments",
     "Distill",
+    "DistillArguments",
     "Evaluate",
+    "EvaluateArguments",
     "Filter",
+    "FilterArguments",
+    "ModelArguments",
+    "NATSeq2SeqTrainingArguments",
     "Step",
     "Train",
     "Tune",
+    "TuneArguments",
     "check_steps",
     "distill",
 ]

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links
+from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, measures_table
 from ..base.processes import process_state
+from ..base.reporting import Table
 from ..base.utils import read_json, sha256_file
 from ..cards import write_corpus_card
 from ..data import tokenize, tokenizer_checksum
@@ -78,6 +79,10 @@ class Analyze(Step):
         for corpus in self.args.distilled_folders():
             if (corpus / "manifest.json").is_file():
                 write_corpus_card(corpus)
+
+    def table(self) -> Table:
+        """Makes the table of the measures, a row for each corpus."""
+        return measures_table(self.results["corpora"])
 
     @property
     def results(self) -> dict[str, Any]:

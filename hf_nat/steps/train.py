@@ -9,15 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import Seq2SeqTrainingArguments
+from transformers import PreTrainedConfig, PreTrainedModel, Seq2SeqTrainingArguments
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..base.config import resolve
 from ..base.processes import process_state
 from ..cards import write_model_card
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from ..training.model import model_config
+from ..training.model import model_class, model_config
 from ..training.run import require_validation, train
+from ..training.summary import training_summary
 from .fingerprints import corpus_fingerprint, optional_model
 from .step import Step
 
@@ -134,10 +135,24 @@ class Train(Step):
                 f"The validation rows of {self.data.corpus!r} are those that it trains on: their scores say nothing "
                 "about new text. Give another `validation_split`, a `validation_corpus` or a `validation_share`."
             )
-        model_config(self.model)  # A model that there is not says so here.
+        _ = self.config  # A model that there is not says so here.
 
     def work(self) -> None:
         train(self.model, self.data, self.training)
+
+    def summary(self) -> str:
+        """Renders what the finished step measured, a name and a value on each line."""
+        return training_summary(self.folder)
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The configuration of the model, but for its vocabulary; no weights are made."""
+        return model_config(self.model)
+
+    @property
+    def model_class(self) -> type[PreTrainedModel]:
+        """The class of the model."""
+        return model_class(self.model)
 
     def write_card(self) -> None:
         write_model_card(self.folder)

@@ -13,7 +13,7 @@ from ..base.processes import process_state
 from ..base.utils import read_json
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
-from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, read_results, results_path, tune
+from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, default_knob, read_results, results_path, tune
 from .evaluate import decoding_inputs, decoding_settings
 from .fingerprints import corpus_fingerprint, model_fingerprint
 from .step import Step
@@ -33,6 +33,11 @@ class Tune(Step):
     name = "tune"
     args: TuneArguments
     decoding: DecodingArguments = field(default_factory=DecodingArguments)
+
+    @staticmethod
+    def has_default_knob(model_class: type[PreTrainedModel]) -> bool:
+        """Tells whether models of a class have a knob that should be tuned: an EOS penalty or an expert."""
+        return default_knob(model_class) is not None
 
     @property
     def folder(self) -> Path:

@@ -17,12 +17,12 @@ import pytest
 import yaml
 from datasets import load_dataset
 
+from hf_nat.base.reporting import plot_simplex
 from hf_nat.base.utils import read_json
 from hf_nat.data import tokenize
 from hf_nat.data.toy import Mode, ToyTask, generate_toy_corpus
 from hf_nat.experiments.multimodality import Multimodality, MultimodalityArguments, _to_words
 from hf_nat.experiments.multimodality_report import corpora_table, systems_table
-from hf_nat.reporting import plot_simplex
 
 
 LANGS = ["l0", "l1", "l2"]

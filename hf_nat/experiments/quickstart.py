@@ -17,18 +17,15 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from .base.allocator import keep_freed_memory
-from .base.config import resolve
-from .base.utils import environment, write_json
-from .data.arguments import CorpusArguments
-from .data.corpora import read_lines
-from .data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
-from .decoding import DecodingArguments
-from .distillation import DistillArguments
-from .evaluation import EvaluateArguments
-from .metrics.complexity import corpus_complexity
-from .reporting import Table, plot_bars, write_report
-from .steps import Distill, Evaluate, Train
+from ..base.allocator import keep_freed_memory
+from ..base.config import resolve
+from ..base.reporting import Table, plot_bars, write_report
+from ..base.utils import environment, write_json
+from ..data.arguments import CorpusArguments
+from ..data.corpora import read_lines
+from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
+from ..metrics.complexity import corpus_complexity
+from ..steps import DecodingArguments, Distill, DistillArguments, Evaluate, EvaluateArguments, Train
 
 
 logger = logging.get_logger(__name__)
