@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..base.config import load_config
+from ..base.processes import process_state
 from ..steps import Analyze, AnalyzeArguments
 
 
@@ -12,5 +13,6 @@ def run(argv: Sequence[str]) -> None:
     """Measures corpora, and brings the cards of distilled ones up to date."""
     step = Analyze(*load_config((AnalyzeArguments,), argv, prog="hf-nat analyze"))
     step.run()
-    print(step.table().markdown())
-    print(f"Report: {step.folder / 'report.html'}")
+    if process_state().is_main_process:
+        print(step.table().markdown())
+        print(f"Report: {step.folder / 'report.html'}")

@@ -168,9 +168,12 @@ def read_manifest(corpus: Path) -> dict[str, Any]:
 
 def is_sound(folder: Path) -> bool:
     """Tells whether every shard of a corpus folder has the checksum that its manifest records."""
-    shards = read_manifest(folder)["shards"].items() if (folder / "manifest.json").is_file() else None
-    return shards is not None and all(
-        (folder / name).is_file() and sha256_file(folder / name) == checksum for name, checksum in shards
+    try:
+        shards = read_manifest(folder)["shards"]
+    except ValueError:
+        return False
+    return all(
+        (folder / name).is_file() and sha256_file(folder / name) == checksum for name, checksum in shards.items()
     )
 
 

@@ -148,7 +148,7 @@ class BornAgain(StudyStep):
             }
             student = Train.from_config(args.student_config, **options)
             if student.model.init_from_teacher:
-                student = Train.from_config(args.student_config, **options, init_from_teacher=str(first))
+                student = Train.from_config(args.student_config, **{**options, "init_from_teacher": str(first)})
         return Iteration(number, teacher, distillation, student)
 
     def steps(self) -> Iterator[Step]:

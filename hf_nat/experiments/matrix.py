@@ -195,7 +195,7 @@ class Matrix(StudyStep):
         if own.get("init_from_teacher") in self.teachers:
             own["init_from_teacher"] = str(self.teachers[own["init_from_teacher"]].folder)
         folder = self.folder / "students" / corpus / f"{name}_seed{seed}"
-        train = Train.from_config(entry["config"], **{**own, **places}, seed=seed, output_dir=str(folder))
+        train = Train.from_config(entry["config"], **{**own, **places, "seed": seed, "output_dir": str(folder)})
         return Learner(name, corpus, train, distillation)
 
     def steps(self) -> Iterator[Step]:

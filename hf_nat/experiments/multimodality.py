@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -17,12 +17,12 @@ from ..analysis import AlignedCorpus, MeasureArguments, measure_corpus
 from ..base.config import option
 from ..base.processes import process_state
 from ..base.utils import atomic_path, environment, read_json, write_json
-from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize
+from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize, tokenizer_checksum
 from ..data.multi_target import MULTI_TARGET_LANG
 from ..decoding import load_model, translate
 from ..metrics import LanguagePosterior, concentration
 from ..steps import Distill, DistillArguments, Step, Train
-from ..steps.fingerprints import corpus_fingerprint
+from ..steps.fingerprints import corpus_fingerprint, model_fingerprint
 from .multimodality_report import write_multimodality_report
 from .plans import check_entries, own_keys, real_splits, resolve_distillation, teacher_decoding, train_distilled
 from .study import StudyStep
@@ -140,7 +140,7 @@ class Multimodality(StudyStep):
         if own.get("init_from_teacher") == "teacher":
             own["init_from_teacher"] = teacher
         places = train_distilled(self.distillation, self.corpus_dir(corpus), tokenizer)
-        return Train.from_config(keys["config"], **{**own, **places}, output_dir=str(folder))
+        return Train.from_config(keys["config"], **{**own, **places, "output_dir": str(folder)})
 
     def steps(self) -> Iterator[Step]:
         yield from self.trainings.values()
@@ -240,7 +240,8 @@ def _outputs(study: Multimodality, name: str, model: Path) -> list[str]:
     """Translates the validation and test sources."""
     path = study.folder / "outputs" / f"{name.replace(', ', '_').replace(' ', '_')}.json"
     state = process_state()
-    if not path.is_file():
+    made_from = model_fingerprint(model)
+    if _stored(path, made_from) is None:
         logger.info(f"--- Outputs of {name}")
         distill_args = study.distillation
         sources = list(_texts(_rows(study, RANDOM, ("validation", "test")), distill_args.source_lang))
@@ -248,9 +249,15 @@ def _outputs(study: Multimodality, name: str, model: Path) -> list[str]:
         kwargs = teacher_decoding(distill_args).generate_kwargs(loaded) if name == "AT" else {}
         found = translate(loaded, tokenizer, sources, progress=True, shared=True, **kwargs)
         if state.is_main_process:
-            write_json(path, [translation.text for translation in found])
+            write_json(path, {"made_from": made_from, "outputs": [translation.text for translation in found]})
     state.wait_for_everyone()
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(path)["outputs"]
+
+
+def _stored(path: Path, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """Returns what a file holds, None where it is not there or was made from something else."""
+    stored = read_json(path) if path.is_file() else None
+    return stored if isinstance(stored, dict) and stored.get("made_from") == made_from else None
 
 
 def _posterior(study: Multimodality) -> LanguagePosterior:
@@ -290,7 +297,12 @@ def _measures(study: Multimodality, posterior: LanguagePosterior) -> Iterator[di
         for kind, tokens in (("words", "space"), ("pieces", pieces)):
             path = study.folder / "measures" / f"{name.replace(' ', '_')}_{kind}"
             result = path.with_suffix(".json")
-            if not result.is_file():
+            made_from = {
+                "corpus": corpus_fingerprint(rows, source_lang, MULTI_TARGET_LANG, columns=["language"]),
+                "tokenizer": tokenizer_checksum(tokens),
+            }
+            if _stored(result, made_from) is None:
+                shutil.rmtree(path, ignore_errors=True)  # Tokens and links of a killed run, perhaps of another corpus.
                 logger.info(f"--- Measuring {name} in {kind}")
                 pairs = rows.select_columns(["translation", "language"])
                 if kind == "words":
@@ -304,7 +316,8 @@ def _measures(study: Multimodality, posterior: LanguagePosterior) -> Iterator[di
                     num_bootstrap=args.num_bootstrap,
                     seed=args.seed,
                 )
-                write_json(result, measure_corpus(AlignedCorpus(name, pairs, path, measure_args)))
+                measures = measure_corpus(AlignedCorpus(name, pairs, path, measure_args))
+                write_json(result, {"made_from": made_from, **measures})
             measured[kind] = read_json(result)
         yield measured
 

@@ -59,7 +59,8 @@ def train_distilled(args: DistillArguments, corpus: Path, tokenizer: Path | None
 def train_real(args: DistillArguments, tokenizer: Path | None) -> dict[str, Any]:
     """Returns the keys that point a training run to the real corpus of a distillation; see `train_distilled`."""
     splits = {"train_split": args.train_split, "validation_split": args.validation_split}
-    return {**args.place, **splits, **_tokenizer(tokenizer)}
+    rows = {} if args.max_samples is None else {"max_train_samples": args.max_samples}
+    return {**args.place, **splits, **rows, **_tokenizer(tokenizer)}
 
 
 def _tokenizer(folder: Path | None) -> dict[str, str]:

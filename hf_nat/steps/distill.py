@@ -56,8 +56,11 @@ class Distill(Step):
     def _chosen(self) -> DistillArguments:
         """The arguments with what they leave to the machine: as the folder was begun, else as the main process is."""
         record = self._record()
-        if record is not None:
-            return recorded_choice(self.args, record["settings"])
+        if record is not None and (record["finished"] or self.made()):
+            try:
+                return recorded_choice(self.args, record["settings"])
+            except ValueError:
+                pass  # The arguments differ in more than that, which the comparison names.
         return main_process_decides(lambda: choose_backend(*self._teacher, self._with_expert(self.args)))
 
     def _with_expert(self, args: DistillArguments) -> DistillArguments:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.processes import process_state
 from ..base.utils import sha256_file
 from ..cards import write_corpus_card
 from ..distillation import FilterArguments, filter_corpus
@@ -40,7 +41,8 @@ class Filter(Step):
         return is_sound(self.folder)
 
     def work(self) -> None:
-        filter_corpus(self.args)
+        if process_state().is_main_process:
+            filter_corpus(self.args)
 
     def write_card(self) -> None:
         write_corpus_card(self.folder)

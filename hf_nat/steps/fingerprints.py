@@ -15,19 +15,19 @@ from ..base.utils import read_json, sha256_file
 from ..data.pretrained import hub_commit, load_pretrained_config
 
 
-# The files of a checkpoint that decide what it writes.
-_MODEL_FILES = (
-    *("config.json", "generation_config.json", "*.safetensors", "*.bin"),
+# The files of a checkpoint that decide what it writes, those of its tokens first.
+_TOKENIZER_FILES = (
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "*.spm", "*.model"),
 )
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", *_TOKENIZER_FILES)
 # A mark that goes once a key is set: with it transformers reads only its own keys.
 _FROM_CONFIG = "_from_model_config"
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
 
 
 def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, columns: Sequence[str] = ()) -> str:
-    """Returns the commit of a split that was downloaded from the Hub, else the SHA-256 of its sentence pairs.
+    """Returns the commit, part and ends of a split that was downloaded from the Hub, else the SHA-256 of its pairs.
 
     Args:
         rows (`Dataset`): corpus with the `translation` feature.
@@ -37,8 +37,11 @@ def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, column
     """
     for url in rows.info.download_checksums or {}:
         if commit := re.match(r"hf://datasets/(.+@[0-9a-f]{40})/", url):
-            # Which rows of it: a split may be a slice, and the first rows may have been chosen.
-            return f"{commit[1]}:{rows.split}:{len(rows)}"
+            # Which rows of it: a part of the dataset or a slice may have been chosen, and other columns as the text.
+            ends = [rows[i]["translation"] for i in (0, -1)] if len(rows) else []
+            place = f"{commit[1]}:{rows.info.config_name}:{rows.split}:{len(rows)}"
+            texts = json.dumps([(pair[source_lang], pair[target_lang]) for pair in ends])
+            return f"{place}:{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
     digest = hashlib.sha256()
     present = [name for name in columns if name in rows.column_names]
     for batch in rows.select_columns(["translation", *present]).iter(batch_size=10_000):
@@ -68,9 +71,7 @@ def model_fingerprint(
     if not folder.is_dir():
         load_pretrained_config(model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code)
         return {"commit": hub_commit(model, revision)}
-    patterns = (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ()))
-    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.name not in _NO_WEIGHTS}
-    files = {path.name: sha256_file(path) for path in sorted(paths)}
+    files = _checksums(folder, (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ())))
     if but_for is not None and "generation_config.json" in files:
         settings = read_json(folder / "generation_config.json")
         kept = {key: value for key, value in settings.items() if key not in (but_for, _FROM_CONFIG)}
@@ -81,3 +82,16 @@ def model_fingerprint(
 def optional_model(model: str | None, **options: Any) -> dict[str, Any] | None:
     """Returns `model_fingerprint`, None where there is no model."""
     return None if model is None else model_fingerprint(model, **options)
+
+
+def tokenizer_fingerprint(tokenizer: str | Path) -> dict[str, Any]:
+    """Returns what the tokens of a checkpoint depend on: the SHA-256 of its tokenizer's files, or its Hub commit."""
+    folder = Path(tokenizer)
+    if not folder.is_dir():
+        return model_fingerprint(tokenizer, parameter="tokenizer")
+    return _checksums(folder, _TOKENIZER_FILES)
+
+
+def _checksums(folder: Path, patterns: Sequence[str]) -> dict[str, Any]:
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.name not in _NO_WEIGHTS}
+    return {path.name: sha256_file(path) for path in sorted(paths)}

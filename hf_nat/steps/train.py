@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -19,7 +20,7 @@ from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTraini
 from ..training.model import model_class, model_config
 from ..training.run import require_validation, train
 from ..training.summary import training_summary
-from .fingerprints import corpus_fingerprint, optional_model
+from .fingerprints import corpus_fingerprint, optional_model, tokenizer_fingerprint
 from .step import Step
 
 
@@ -41,6 +42,7 @@ _NO_SETTINGS = {
     *("run_name", "project", "report_to", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("logging_dir", "logging_first_step", "logging_steps", "logging_strategy", "logging_nan_inf_filter"),
     *("include_num_input_tokens_seen", "skip_memory_metrics", "dataloader_pin_memory", "deepspeed", "debug"),
+    "use_cpu",
     *("train_split", "validation_split", "validation_corpus"),
 }
 _NO_PREFIXES = ("hub_", "push_to_hub", "trackio_", "dataloader_", "ddp_", "torch_compile", "fsdp", "accelerator_")
@@ -52,6 +54,9 @@ _ALWAYS = {
 }
 # What a run writes before its first update; without an update it is made anew.
 _BEFORE_TRAINING = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "run.json")
+# What every finished run holds.
+_RESULTS = ("metrics.json", SAFE_WEIGHTS_NAME, "config.json", "tokenizer_config.json")
+_TRACKED = "runs"  # Folder of TensorBoard.
 
 
 @dataclass(frozen=True)
@@ -105,21 +110,31 @@ class Train(Step):
                 name: None if rows is None else corpus_fingerprint(rows, **self.data.languages)
                 for name, rows in splits
             },
-            "tokenizer": optional_model(self.data.tokenizer, parameter="tokenizer"),
+            # A tokenizer is made of all rows, not of the first ones alone.
+            "tokenizer_corpus": corpus_fingerprint(self.data.load_train(), **self.data.languages)
+            if self.data.max_train_samples is not None and self._trains_tokenizer
+            else None,
+            "tokenizer": None if self.data.tokenizer is None else tokenizer_fingerprint(self.data.tokenizer),
             "init_from_teacher": optional_model(self.model.init_from_teacher, parameter="init_from_teacher"),
             "init_from": optional_model(self.model.init_from, parameter="init_from"),
+            "checkpoint": optional_model(self.training.foreign_checkpoint, parameter="resume_from_checkpoint"),
             "num_processes": process_state().num_processes,
         }
 
+    @property
+    def _trains_tokenizer(self) -> bool:
+        return not (self.data.tokenizer or self.model.init_from or self.model.init_from_teacher)
+
     def is_whole(self) -> bool:
-        return (self.folder / "metrics.json").is_file() and (self.folder / SAFE_WEIGHTS_NAME).is_file()
+        return all((self.folder / name).is_file() for name in _RESULTS)
 
     def made(self) -> list[str]:
-        return [name for name in self.contents() if name not in _BEFORE_TRAINING]
+        return [name for name in self.contents() if name not in (*_BEFORE_TRAINING, _TRACKED)]
 
     def discard(self) -> None:
         for name in _BEFORE_TRAINING:
             (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / _TRACKED, ignore_errors=True)
 
     def prepare(self) -> None:
         require_validation(self.data, self.training)

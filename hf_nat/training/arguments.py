@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -304,6 +305,14 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         # Without an accelerator there is nothing to pin memory for, and torch says so at every pass.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
 
+    @property
+    def foreign_checkpoint(self) -> str | None:
+        """`resume_from_checkpoint`, where it is outside the output folder: an input of the run as others are."""
+        wanted = self.resume_from_checkpoint
+        if wanted is None or wanted == "last" or Path(wanted).resolve().parent == Path(str(self.output_dir)).resolve():
+            return None
+        return wanted
+
     def _check_numbers(self) -> None:
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"`learning_rate` must be a number > 0, got {self.learning_rate}. Use 5e-4, for example.")
@@ -324,6 +333,16 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(
                 f"`average_checkpoints` must come with a `save_strategy`, got {self.average_checkpoints} and 'no'. "
                 "Use `save_strategy: epoch`, or `average_checkpoints: 0`."
+            )
+        if self.save_total_limit is not None and self.average_checkpoints > self.save_total_limit:
+            raise ValueError(
+                f"`average_checkpoints` must be <= `save_total_limit`, got {self.average_checkpoints} and "
+                f"{self.save_total_limit}: older checkpoints are deleted. Raise `save_total_limit`."
+            )
+        if self.average_checkpoints and self.average_by == "best" and self.eval_strategy == "no":
+            raise ValueError(
+                "`average_by: best` must come with an `eval_strategy`, got 'no'. Use `average_by: last`, or "
+                "`eval_strategy: epoch`."
             )
 
     def _check_early_stopping(self, patience: int) -> None:

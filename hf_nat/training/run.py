@@ -54,7 +54,7 @@ def train(
     output_dir = Path(str(training_args.output_dir))
     # Before the model is built: the Trainer sets the seed too, but only once it is given one.
     set_seed(training_args.seed)
-    tokenizer = _tokenizer(data_args, training_args)
+    tokenizer = _tokenizer(model_args, data_args, training_args)
     # ZeRO-3 cuts the model into pieces later; a teacher to start from must be whole.
     unset_hf_deepspeed_config()
     model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
@@ -85,6 +85,7 @@ def train(
     trainer.train(resume_from_checkpoint=_checkpoint_to_resume(training_args))
     if training_args.average_checkpoints:
         _load_average(trainer, training_args)
+    trainer.require_finite_weights()
     scores = {} if validation_set is None else trainer.evaluate()
     trainer.save_model()
     trainer.save_state()
@@ -108,12 +109,18 @@ def train(
 
 
 def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments) -> None:
-    """Raises ValueError if a run evaluates and there is nothing to validate on."""
+    """Raises ValueError if a run evaluates without rows to do it on, or chooses by a score that it does not take."""
     validates = data_args.validation_split or data_args.validation_share is not None
     if not validates and training_args.eval_strategy != "no":
         raise ValueError(
             "`eval_strategy` must be no without a `validation_split` and a `validation_share`, got "
             f"{str(training_args.eval_strategy)!r}. Give one of them, or leave `eval_strategy` out."
+        )
+    metric = (training_args.metric_for_best_model or "").removeprefix("eval_")
+    if metric == "bleu" and not training_args.bleu_on_eval:
+        raise ValueError(
+            f"`metric_for_best_model: {training_args.metric_for_best_model}` must come with `bleu_on_eval: true`, got "
+            "false. Set it, or use `metric_for_best_model: loss`."
         )
 
 
@@ -129,10 +136,16 @@ def _validation_scores(scores: Mapping[str, float], signature: str | None) -> di
     }
 
 
-def _tokenizer(data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer, or trains a joint one on the training split (main process first) and keeps it."""
-    if data_args.tokenizer:
-        return load_tokenizer(data_args.tokenizer)
+def _tokenizer(
+    model_args: ModelArguments, data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments
+) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer, else that of the model to start from.
+
+    Without either it trains a joint one on the training split (main process first) and keeps it.
+    """
+    given = data_args.tokenizer or model_args.init_from or model_args.init_from_teacher
+    if given:
+        return load_tokenizer(given)
     folder = Path(str(training_args.output_dir))
     with training_args.main_process_first(desc="training the tokenizer"):
         if not (folder / "tokenizer.json").is_file():
@@ -194,12 +207,16 @@ def _callbacks(training_args: NATSeq2SeqTrainingArguments) -> list[TrainerCallba
 
 
 def _checkpoint_to_resume(training_args: NATSeq2SeqTrainingArguments) -> str | None:
-    """The checkpoint to go on from: the one that is named, else the last complete one of the folder, if there is."""
+    """The checkpoint to go on from: one of this folder that is named, else its last complete one, else the named one.
+
+    Where only models are saved the folder has none: the optimizer would begin anew in the middle of a run.
+    """
+    named = training_args.foreign_checkpoint
     wanted = training_args.resume_from_checkpoint
-    if wanted is not None and wanted != "last":
+    if wanted not in (None, "last") and named is None:
         return wanted
-    complete = list_checkpoints(str(training_args.output_dir))
-    return str(complete[-1]) if complete else None
+    complete = [] if training_args.save_only_model else list_checkpoints(str(training_args.output_dir))
+    return str(complete[-1]) if complete else named
 
 
 def _load_average(trainer: NATSeq2SeqTrainer, training_args: NATSeq2SeqTrainingArguments) -> None:

@@ -211,11 +211,15 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             raise self._not_finite("loss", str(loss.item()))
         return loss
 
-    def _save_checkpoint(self, model, trial):
-        """Saves a checkpoint as the parent does, unless its weights are lost."""
-        for name, parameter in model.named_parameters():
+    def require_finite_weights(self) -> None:
+        """Raises ValueError where a weight of the model is not finite, naming it."""
+        for name, parameter in self.model.named_parameters():  # type: ignore[union-attr]
             if not parameter.isfinite().all():
                 raise self._not_finite("weights", f"a value that is not in `{name}`")
+
+    def _save_checkpoint(self, model, trial):
+        """Saves a checkpoint as the parent does, unless its weights are lost."""
+        self.require_finite_weights()
         folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         is_new = not folder.exists()
         try:

@@ -523,6 +523,11 @@ def test_values_of_training_arrive_as_written(tmp_path):
         ({"num_train_epochs": math.nan}, "`num_train_epochs` must be > 0"),
         ({"num_train_epochs": -1.0, "max_steps": 0}, "`num_train_epochs` must be > 0"),
         ({"average_checkpoints": -1}, "`average_checkpoints` must be >= 0, got -1"),
+        (
+            {"average_checkpoints": 3, "save_total_limit": 2},
+            "`average_checkpoints` must be <= `save_total_limit`, got 3 and 2",
+        ),
+        ({"average_checkpoints": 3, "average_by": "best"}, "`average_by: best` must come with an `eval_strategy`"),
         ({"average_checkpoints": 3, "save_strategy": "no"}, "`average_checkpoints` must come with a `save_strategy`"),
     ],
 )

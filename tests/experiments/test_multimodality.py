@@ -18,7 +18,7 @@ import yaml
 from datasets import load_dataset
 
 from hf_nat.base.reporting import plot_simplex
-from hf_nat.base.utils import read_json
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.data import tokenize
 from hf_nat.data.toy import Mode, ToyTask, generate_toy_corpus
 from hf_nat.experiments.multimodality import Multimodality, MultimodalityArguments, _to_words
@@ -76,7 +76,7 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     assert systems["real targets"]["concentration"] > 0.75
     targets = [pair["multi"] for pair in concatenated["translation"]]
     known = {token for tokens in tokenize(targets, str(folder / "teacher")) for token in tokens}
-    written = tokenize(read_json(folder / "outputs/AT.json"), str(folder / "teacher"))
+    written = tokenize(read_json(folder / "outputs/AT.json")["outputs"], str(folder / "teacher"))
     is_unknown = [token not in known for tokens in written for token in tokens]
     assert systems["AT"]["unknown_share"] == pytest.approx(np.mean(is_unknown))
     assert systems["real targets"]["unknown_share"] == 0
@@ -94,6 +94,8 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     assert all((folder / f"{name}.png").is_file() for name in ("simplex", "complexity"))
     made = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet")}
     (folder / "multimodality.json").unlink()
+    # Outputs of another model are not taken over.
+    write_json(folder / "outputs/AT.json", {"made_from": {}, "outputs": ["x"] * 15})
     Multimodality(args).run()
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert read_json(folder / "multimodality.json") == results

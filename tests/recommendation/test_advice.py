@@ -169,7 +169,8 @@ def test_order_of_candidates_changes_nothing(
     folders = [str(workshop / "simple"), str(workshop / "faithful")]
     found = [recommend_corpus(arguments(candidates=order)) for order in (folders, folders[::-1])]
     assert found[0]["recommendation"] == found[1]["recommendation"]
-    assert found[0]["real"] == found[1]["real"]
+    real = [{name: value for name, value in one["real"].items() if name != "seconds"} for one in found]
+    assert real[0] == real[1]
 
 
 def test_student_whose_place_is_open_gets_no_advice(arguments: Callable[..., RecommendArguments]) -> None:

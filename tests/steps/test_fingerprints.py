@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from datasets import Dataset, NamedSplit
 
 from hf_nat.base.utils import write_json
-from hf_nat.steps.fingerprints import corpus_fingerprint, model_fingerprint, optional_model
+from hf_nat.steps.fingerprints import corpus_fingerprint, model_fingerprint, optional_model, tokenizer_fingerprint
 
 
 PAIRS = [{"en": "a", "de": "b"}, {"en": "", "de": "c d"}]
@@ -49,18 +50,28 @@ def test_columns_count_where_they_are_asked_for_and_there() -> None:
     assert len({of(one, columns=["id"]), of(two, columns=["id"]), of(one)}) == 3
 
 
-def test_a_corpus_of_the_hub_is_its_commit_split_and_number_of_rows() -> None:
+def test_a_corpus_of_the_hub_is_its_commit_part_split_and_ends() -> None:
     commit = "0123456789abcdef" * 2 + "01234567"
 
-    def downloaded(commit: str, split: str = "train", pairs: list[dict[str, str]] = PAIRS) -> Dataset:
+    def downloaded(
+        commit: str, split: str = "train", pairs: list[dict[str, str]] = PAIRS, part: str = "de-en"
+    ) -> Dataset:
         corpus = rows(pairs)
+        corpus._info.config_name = part
         corpus._info.download_checksums = {f"hf://datasets/owner/name@{commit}/data/train-00000.parquet": {}}
         corpus._split = NamedSplit(split)
         return corpus
 
-    assert of(downloaded(commit)) == f"owner/name@{commit}:train:2"
-    others = [downloaded(commit[::-1]), downloaded(commit, "test"), downloaded(commit, pairs=PAIRS[:1])]
-    assert len({of(other) for other in others} | {of(downloaded(commit))}) == 4
+    assert of(downloaded(commit)).startswith(f"owner/name@{commit}:de-en:train:2:")
+    others = [
+        downloaded(commit[::-1]),
+        downloaded(commit, "test"),
+        downloaded(commit, pairs=PAIRS[:1]),
+        downloaded(commit, pairs=[PAIRS[0], {"en": "", "de": "another column"}]),
+        downloaded(commit, part="de-fr"),
+    ]
+    assert len({of(other) for other in [*others, downloaded(commit)]}) == 6
+    assert of(downloaded(commit, pairs=[])) == f"owner/name@{commit}:de-en:train:0:{sha256(b'[]').hexdigest()[:16]}"
     # A branch says nothing about the content: then the pairs count.
     assert of(downloaded("main")) == of(rows())
 
@@ -87,6 +98,16 @@ def test_the_files_of_a_checkpoint_count_by_their_content(checkpoint: Path, tmp_
     (moved / "model.safetensors").write_text("model.safetensorz")
     assert {name for name in same if model_fingerprint(moved)[name] != same[name]} == {"model.safetensors"}
     assert optional_model(None) is None
+
+
+def test_of_a_tokenizer_its_own_files_count(checkpoint: Path) -> None:
+    same = tokenizer_fingerprint(checkpoint)
+    assert same.keys() == {"tokenizer.json"}
+    (checkpoint / "model.safetensors").write_text("trained on")
+    write_json(checkpoint / "generation_config.json", {"num_beams": 5})
+    assert tokenizer_fingerprint(checkpoint) == same
+    (checkpoint / "tokenizer.json").write_text("another")
+    assert tokenizer_fingerprint(checkpoint) != same
 
 
 def test_a_key_of_the_generation_config_may_not_count(checkpoint: Path) -> None:

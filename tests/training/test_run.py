@@ -189,6 +189,51 @@ def test_last_without_a_checkpoint_starts_from_scratch(tiny_run):
     assert tiny_run(max_steps=2, resume_from_checkpoint="last")["num_updates"] == 2
 
 
+def test_where_only_models_are_saved_a_killed_run_starts_anew(tiny_run, tmp_path):
+    whole = tiny_run(tmp_path / "whole", save_only_model=True)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    kill_after(6, tmp_path / "run")
+    again = tiny_run(save_only_model=True)
+    assert again["num_updates"] == whole["num_updates"] == 12
+    assert made(tmp_path / "run")[0] == made(tmp_path / "whole")[0]
+
+
+def test_checkpoint_of_another_run_is_an_input(tiny_run, tmp_path):
+    tiny_run(tmp_path / "other", max_steps=6)
+    start = {"resume_from_checkpoint": str(tmp_path / "other/checkpoint-6")}
+    assert tiny_run(**start, max_steps=18)["num_updates"] == 18
+    before = made(tmp_path / "run")[0]
+    kill_after(12, tmp_path / "run")
+    # Its own checkpoint comes before the one that it began with, which would write this one anew.
+    written = (tmp_path / "run/checkpoint-12/model.safetensors").stat().st_mtime_ns
+    assert tiny_run(**start, max_steps=18)["num_updates"] == 18
+    assert (tmp_path / "run/checkpoint-12/model.safetensors").stat().st_mtime_ns == written
+    assert made(tmp_path / "run")[0] == before
+    with pytest.raises(ValueError, match=r"`checkpoint.*` must be the same in every run"):
+        tiny_run(max_steps=18)
+
+
+def test_model_that_a_run_starts_from_brings_its_tokenizer(tiny_run, tmp_path):
+    tiny_run(tmp_path / "teacher", max_steps=1)
+    for start in ("init_from", "init_from_teacher"):
+        model_type = "marian" if start == "init_from" else "cmlm"
+        folder = tmp_path / start
+        tiny_run(
+            folder,
+            **{start: str(tmp_path / "teacher")},
+            model_type=model_type,
+            model_config={},
+            max_steps=1,
+            vocab_size=90,
+        )
+        assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "teacher/tokenizer.json").read_bytes()
+
+
+def test_score_that_chooses_must_be_taken(tiny_run):
+    with pytest.raises(ValueError, match="`metric_for_best_model: bleu` must come with `bleu_on_eval: true`"):
+        tiny_run(metric_for_best_model="bleu", bleu_on_eval=False)
+
+
 def test_foreign_and_damaged_checkpoints_are_left_alone(tiny_run, tmp_path):
     tiny_run()
     folder = tmp_path / "run"
