@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 
 SWITCH = "HF_NAT_MALLOC"
@@ -46,11 +46,53 @@ def keep_freed_memory(environment: Mapping[str, str] = os.environ) -> bool:
     return all(mallopt(*setting) == 1 for setting in (_MMAP_THRESHOLD, _TRIM_THRESHOLD, _TOP_PAD))
 
 
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc: hblkhd are the bytes of mapped blocks, uordblks those of the others."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
 def _is_glibc() -> bool:
     """Tells whether the process's `malloc` is that of glibc."""
     try:
         program, library = ctypes.CDLL(None), ctypes.CDLL("libc.so.6")
-        own, glibcs = (ctypes.cast(found.malloc, ctypes.c_void_p).value for found in (program, library))
-        return own == glibcs and hasattr(library, "gnu_get_libc_version")
+        # The program's may be a jump in itself, as in the Python of Debian; then blocks and libraries tell to where.
+        return _malloc(program) == _malloc(library) or (
+            _counts_blocks(program, library) and all(_malloc(one) == _malloc(library) for one in _loaded())
+        )
     except (OSError, AttributeError, TypeError):  # another system: no such library, symbol or handle
         return False
+
+
+def _malloc(library: ctypes.CDLL) -> int | None:
+    return ctypes.cast(library.malloc, ctypes.c_void_p).value
+
+
+def _loaded() -> Iterator[ctypes.CDLL]:
+    """Yields the libraries of the process but for the loader, whose `malloc` is for itself."""
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+        paths = {fields[5].rstrip("\n") for line in maps if len(fields := line.split(maxsplit=5)) == 6}
+    for path in sorted(paths):
+        if ".so" in os.path.basename(path) and not os.path.basename(path).startswith("ld-"):
+            yield ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+
+
+def _counts_blocks(program: ctypes.CDLL, library: ctypes.CDLL) -> bool:
+    """Tells whether a block that the program asks for is one in glibc's books; none of its pages is touched."""
+    library.mallinfo2.restype, program.malloc.restype, size = _MallInfo, ctypes.c_void_p, 2**26
+
+    def used() -> int:
+        books = library.mallinfo2()
+        return books.hblkhd + books.uordblks
+
+    before = used()
+    block = program.malloc(ctypes.c_size_t(size))
+    after = used()
+    program.free(ctypes.c_void_p(block))
+    return after - before >= size
