@@ -75,12 +75,14 @@ def _malloc(library: ctypes.CDLL) -> int | None:
 
 
 def _loaded() -> Iterator[ctypes.CDLL]:
-    """Yields the libraries of the process but for the loader, whose `malloc` is for itself."""
+    """Yields the libraries of the process that have or use a `malloc`, but for the loader, whose one is for itself."""
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
         paths = {fields[5].rstrip("\n") for line in maps if len(fields := line.split(maxsplit=5)) == 6}
     for path in sorted(paths):
         if ".so" in os.path.basename(path) and not os.path.basename(path).startswith("ld-"):
-            yield ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+            library = ctypes.CDLL(path, mode=os.RTLD_NOLOAD)
+            if hasattr(library, "malloc"):
+                yield library
 
 
 def _counts_blocks(program: ctypes.CDLL, library: ctypes.CDLL) -> bool:
