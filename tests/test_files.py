@@ -176,6 +176,7 @@ def test_an_output_is_no_input(way: str, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_one_terminal_or_device_may_be_both() -> None:
     write(Path("/dev/null"), "x", inputs=["/dev/null"])
+    assert Path("/dev/null").is_char_device(), "a device is written to, not replaced by a file"
 
 
 def test_a_folder_is_no_output(tmp_path: Path) -> None:

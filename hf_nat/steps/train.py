@@ -112,7 +112,7 @@ class Train(Step):
             },
             # A tokenizer is made of all rows, not of the first ones alone.
             "tokenizer_corpus": corpus_fingerprint(self.data.load_train(), **self.data.languages)
-            if self.data.max_train_samples is not None and self._trains_tokenizer
+            if self.data.max_train_samples is not None and not (self.data.tokenizer or self.model.start)
             else None,
             "tokenizer": None if self.data.tokenizer is None else tokenizer_fingerprint(self.data.tokenizer),
             "init_from_teacher": optional_model(self.model.init_from_teacher, parameter="init_from_teacher"),
@@ -120,10 +120,6 @@ class Train(Step):
             "checkpoint": optional_model(self.training.foreign_checkpoint, parameter="resume_from_checkpoint"),
             "num_processes": process_state().num_processes,
         }
-
-    @property
-    def _trains_tokenizer(self) -> bool:
-        return not (self.data.tokenizer or self.model.init_from or self.model.init_from_teacher)
 
     def is_whole(self) -> bool:
         return all((self.folder / name).is_file() for name in _RESULTS)

@@ -69,6 +69,11 @@ class ModelArguments:
                 "`init_from` to go on training one."
             )
 
+    @property
+    def start(self) -> str | None:
+        """The checkpoint whose weights, and whose tokenizer where no other is given, the run starts from."""
+        return self.init_from or self.init_from_teacher
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataArguments(CorpusArguments):

@@ -143,7 +143,7 @@ def _tokenizer(
 
     Without either it trains a joint one on the training split (main process first) and keeps it.
     """
-    given = data_args.tokenizer or model_args.init_from or model_args.init_from_teacher
+    given = data_args.tokenizer or model_args.start
     if given:
         return load_tokenizer(given)
     folder = Path(str(training_args.output_dir))

@@ -537,7 +537,8 @@ def test_training_arguments_that_cannot_train_are_refused(settings, rule, tmp_pa
 
 
 def test_a_number_of_updates_needs_no_epochs(tmp_path):
-    NATSeq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True, max_steps=1, num_train_epochs=0.0)
+    args = NATSeq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True, max_steps=1, num_train_epochs=0.0)
+    assert (args.max_steps, args.num_train_epochs) == (1, 0.0)
 
 
 def test_configuration_alone_needs_neither_torch_nor_transformers():

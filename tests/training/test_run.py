@@ -252,6 +252,14 @@ def test_a_loss_that_is_not_finite_ends_the_run(tiny_run, tmp_path, learning_rat
         assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
 
 
+def test_weights_that_the_last_update_loses_are_not_saved(tiny_run, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"The weights must be finite, got .* after update 1\. There is no checkpoint"
+    ):
+        tiny_run(learning_rate=1e39, warmup_steps=0, max_steps=1, save_strategy="no")
+    assert not (tmp_path / "run/model.safetensors").exists()
+
+
 def test_rows_beyond_the_positions_are_refused_before_training(tiny_run, tmp_path):
     config = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 6}
     with pytest.raises(ValueError, match=r"no longer than the 6 positions of the model, got one of \d+ tokens"):
