@@ -13,8 +13,10 @@ from hf_nat.base.config import load_config
 from hf_nat.base.utils import read_json
 from hf_nat.decoding import DecodingArguments, translate
 from hf_nat.evaluation import EvaluateArguments, evaluate
+from hf_nat.evaluation.errors import translation_errors
 from hf_nat.metrics.translation import score_translations
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
+from hf_nat.steps import Evaluate
 
 
 @pytest.fixture
@@ -82,6 +84,8 @@ def test_scores_and_files_of_a_teacher(copy_teacher, tiny_tokenizer, teacher_fol
     assert (metrics["model"], metrics["split"], metrics["num_sentences"]) == (teacher_folder, "test", 6)
     assert metrics["decoding"] == {"num_beams": 1, "max_batch_tokens": 4096}
     assert metrics["iterations_mean"] is None
+    assert metrics["num_parameters"] == copy_teacher.num_parameters()
+    assert metrics["error_rates"] == translation_errors(sources, sources, texts, source_lang="en", target_lang="xx")
     assert metrics["sentences_per_second"] == pytest.approx(6 / metrics["seconds"], rel=0.1)
 
 
@@ -98,6 +102,16 @@ def test_beam_search_is_recorded_and_used(
     )
     assert beam != greedy
     assert (output_dir / "translations.txt").read_text().splitlines() == beam
+
+
+def test_the_training_corpus_tells_unknown_and_dropped_words(teacher_folder, arguments, corpus, tmp_path):
+    step = Evaluate(*arguments(teacher_folder, training_corpus=corpus, training_split="test"))
+    step.run()
+    rates = step.metrics["error_rates"]
+    assert rates["references"]["unknown_words"] == rates["references"]["dropped_words"] == 0
+    assert {"unknown_words", "dropped_words"} <= set(rates["translations"])
+    without = Evaluate(*arguments(teacher_folder))
+    assert step.inputs()["training_corpus"] != without.inputs()["training_corpus"] is None
 
 
 def test_rounds_of_a_nat_model_are_counted(student_folder, arguments):

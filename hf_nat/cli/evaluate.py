@@ -21,5 +21,7 @@ def run(argv: Sequence[str]) -> None:
         print(f"{name:<10} {score['score']:6.2f}{interval}  {score['signature']}")
     for name, reason in metrics["without_score"].items():
         print(f"{name:<10}    n/a  {reason}")
+    for name, rate in metrics["error_rates"]["translations"].items():
+        print(f"{name:<14} {rate:6.2f}  (references {metrics['error_rates']['references'][name]:.2f})")
     rounds = "" if metrics["iterations_mean"] is None else f", {metrics['iterations_mean']:.2f} rounds"
     print(f"{metrics['num_sentences']} sentences, {metrics['sentences_per_second']:.1f} sentences/s{rounds}")

@@ -14,10 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..base.config import option
 from ..base.processes import process_state
 from ..base.utils import atomic_path, environment, write_json
+from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, translate
 from ..metrics.sentence_statistics import bleu_record, sentence_statistics
 from ..metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
+from .errors import translation_errors
 
 
 IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "target_lang")
@@ -54,6 +56,8 @@ class EvaluateArguments(SplitArguments):
     )
     num_bootstrap: int = option(0, "samples of the bootstrap that gives the interval of each score; 0 for none")
     beer_model: str | None = option(None, "folder of a trained BEER model, for the metric `beer`")
+    training_corpus: str | None = option(None, "what the model learned from: gives rates of unknown and dropped words")
+    training_split: str = option("train", "split of it")
 
     output_dir: str | None = option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
 
@@ -74,6 +78,12 @@ class EvaluateArguments(SplitArguments):
         if not Path(self.model).is_dir():
             raise ValueError(f"`output_dir` must be given for a model that is no local folder, got {self.model!r}.")
         return Path(self.model) / f"eval-{self.split}"
+
+    def load_training_rows(self) -> Dataset | None:
+        """Loads what the model learned from, None where it is not given."""
+        if self.training_corpus is None:
+            return None
+        return load_corpus(self.training_corpus, self.training_split, **self.languages)
 
     @property
     def scoring(self) -> dict[str, Any]:
@@ -104,17 +114,22 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     decoding = decoding or DecodingArguments()
     model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
-    texts, measurements = measure(model, tokenizer, load_pairs(args), args, args.scoring, **generate_kwargs)
+    training_rows = args.load_training_rows()
+    pairs = load_pairs(args)
+    texts, measurements = measure(model, tokenizer, pairs, args, args.scoring, **generate_kwargs)
+    if not process_state().is_main_process:
+        return measurements
+    sides = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
+        "error_rates": translation_errors(*sides, texts, training_rows=training_rows, **args.languages),
+        "num_parameters": model.num_parameters(),
         "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
         **decoding.code_record(args.model),
         "num_processes": process_state().num_processes,
         "environment": environment(),
     }
-    if not process_state().is_main_process:
-        return metrics
     with atomic_path(folder / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)

@@ -44,9 +44,11 @@ class Evaluate(Step):
 
     def inputs(self) -> dict[str, Any]:
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
+        rows = self.args.load_training_rows()
         return {
             "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
+            "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
             **decoding_inputs(self.decoding),
         }
