@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from datasets import Dataset
@@ -94,6 +96,7 @@ def train(
         "num_parameters": num_parameters,
         **_validation_scores(scores, trainer.bleu_signature),
         **trainer.totals.summary(),
+        **history(trainer.state.log_history),
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "num_train_pairs": len(train_set),
@@ -122,6 +125,29 @@ def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTraini
             f"`metric_for_best_model: {training_args.metric_for_best_model}` must come with `bleu_on_eval: true`, got "
             "false. Set it, or use `metric_for_best_model: loss`."
         )
+
+
+def history(logs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Returns what metrics.json holds of the course of a run.
+
+    Args:
+        logs (`Sequence[Mapping[str, float]]`): `log_history` of `trainer_state.json`.
+
+    Returns:
+        `dict[str, Any]`: `validation`, epoch, loss (nats per target token) and BLEU of each evaluation, and each
+        `share_...` of the target tokens (such as those of infeasible pairs, 0-1), its mean over the last epoch.
+    """
+    points: dict[float, dict[str, float]] = {}
+    # What follows the summary of the training is the evaluation of the weights that are kept; it stands apart.
+    for log in takewhile(lambda log: "train_runtime" not in log, logs):
+        point = points.setdefault(log["step"], {"epoch": log["epoch"]})
+        point |= {name: log[name] for name in ("eval_loss", "eval_bleu") if name in log}
+    last = [log for log in logs if log["epoch"] > logs[-1]["epoch"] - 1]
+    names = dict.fromkeys(name for log in last for name in log if name.startswith("share_"))
+    return {
+        "validation": [point for point in points.values() if len(point) > 1],
+        **{name: mean(log[name] for log in last if name in log) for name in names},
+    }
 
 
 def _validation_scores(scores: Mapping[str, float], signature: str | None) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def losses(run_dir):
 
 @pytest.mark.parametrize("model_type", ("marian", "ctc_nat", *STUDENTS))
 def test_run_leaves_a_loadable_folder_with_its_numbers(tiny_run, tmp_path, model_type):
-    metrics = tiny_run(model_type=model_type)
+    metrics = tiny_run(model_type=model_type, eval_strategy="steps", eval_steps=6)
     folder = tmp_path / "run"
     model, tokenizer = load_model(folder)
     assert model.config.model_type == model_type
@@ -35,6 +35,11 @@ def test_run_leaves_a_loadable_folder_with_its_numbers(tiny_run, tmp_path, model
     assert metrics["num_updates"] == 12
     assert 0 <= metrics["eval_bleu"] <= 100
     assert "tok:moses" in metrics["eval_bleu_signature"]
+    evaluations = [log for log in read_json(folder / "trainer_state.json")["log_history"] if "eval_bleu" in log]
+    curve = [(point["epoch"], point["eval_bleu"]) for point in metrics["validation"]]
+    # The last evaluation is of the weights that were kept.
+    assert curve == [(log["epoch"], log["eval_bleu"]) for log in evaluations[:-1]] != []
+    assert ("share_infeasible" in metrics) == (model_type == "ctc_nat")
     arguments = read_json(folder / "run.json")["arguments"]
     assert (arguments["model_type"], arguments["max_tokens"], arguments["seed"]) == (model_type, 200, 42)
     assert len(translate(model, tokenizer, ["a b", ""])) == 2
