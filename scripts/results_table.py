@@ -3,8 +3,10 @@
     python scripts/results_table.py configs/multi30k/results/systems [configs/multi30k/results/benchmark/cpu.json]
 
 Every `<run>.json` in the folder is a metrics.json that `hf-nat evaluate` wrote; `<run>_seed<n>.json` is the same run
-from another seed. A row is the mean over the seeds, with half the distance of the best from the worst. A benchmark of
-`scripts/benchmark_decoding.py` with systems of the same names adds their speed.
+from another seed. A row is the mean over the seeds, with half the distance of the best from the worst.
+`training/<model>.json` is a metrics.json of `hf-nat train`; a run is `<model>` or `<model>__<decoding>`. It adds
+the epochs and the share of the target tokens that could not be learned. A benchmark of `scripts/benchmark_decoding.py`
+with systems of the same names adds their speed.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +43,60 @@ def results_table(folder: Path, benchmark: Path | None = None) -> str:
     for name, found in signatures.items():
         if len(found) > 1:
             raise ValueError(f"All runs must be scored alike, got {sorted(found)} for {name}. Evaluate them again.")
-    speeds = _speeds(benchmark)
-    rows = [
-        [
-            run,
-            str(len(seeds)),
-            *(_mean([metrics["scores"][name]["score"] for metrics in seeds]) for name in names),
-            "" if seeds[0]["iterations_mean"] is None else _mean([metrics["iterations_mean"] for metrics in seeds]),
-            *(speed.get(run, "") for speed in speeds.values()),
-        ]
-        for run, seeds in sorted(runs.items())
-    ]
+    columns: dict[str, dict[str, str]] = {
+        "seeds": {run: str(len(seeds)) for run, seeds in runs.items()},
+        **{
+            name: {run: _mean([metrics["scores"][name]["score"] for metrics in seeds]) for run, seeds in runs.items()}
+            for name in names
+        },
+        "rounds": {run: _mean([metrics["iterations_mean"] for metrics in seeds]) for run, seeds in runs.items()},
+        **_errors(runs),
+        **_training(folder / "training", runs),
+        **_speeds(benchmark),
+    }
+    columns = {name: column for name, column in columns.items() if any(column.get(run) for run in runs)}
+    rows = [[run, *(column.get(run, "") for column in columns.values())] for run in sorted(runs)]
     lines = [f"- {name}: `{found.pop()}`" for name, found in signatures.items()]
-    return "\n".join([Table(["run", "seeds", *names, "rounds", *speeds], rows).markdown(), "", *lines])
+    return "\n".join([Table(["run", *columns], rows).markdown(), "", *lines])
 
 
-def _mean(values: list[float]) -> str:
-    """Prints the mean, and half the range where there are several values."""
-    mean = f"{sum(values) / len(values):.2f}"
-    return mean if len(values) == 1 else f"{mean} ± {(max(values) - min(values)) / 2:.2f}"
+def _errors(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, str]]:
+    """Prints the error rates of the translations in percent, and the parameters in millions."""
+    rates = {
+        run: [metrics["error_rates"]["translations"] for metrics in seeds]
+        for run, seeds in runs.items()
+        if all("error_rates" in metrics for metrics in seeds)
+    }
+    names = dict.fromkeys(name for seeds in rates.values() for rate in seeds for name in rate)
+    columns = {
+        name.replace("_", " "): {run: _mean([rate.get(name) for rate in seeds]) for run, seeds in rates.items()}
+        for name in names
+    }
+    sizes = {run: seeds[0]["num_parameters"] / 1e6 for run, seeds in runs.items() if "num_parameters" in seeds[0]}
+    return {**columns, "parameters, M": {run: f"{size:.2f}" for run, size in sizes.items()}}
+
+
+def _training(folder: Path, runs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Prints for how many epochs the model of a run was trained, and what it could not learn, in percent."""
+    columns: dict[str, dict[str, str]] = {"epochs": {}, "infeasible": {}}
+    for run in runs:
+        paths = [path for path in folder.glob("*.json") if re.sub(r"_seed\d+$", "", path.stem) == run.split("__")[0]]
+        metrics = [read_json(path) for path in sorted(paths)]
+        if metrics:
+            columns["epochs"][run] = _mean([found["epochs"] for found in metrics], decimals=0)
+            columns["infeasible"][run] = _mean(
+                [100 * found["share_infeasible"] if "share_infeasible" in found else None for found in metrics]
+            )
+    return columns
+
+
+def _mean(values: Sequence[float | None], decimals: int = 2) -> str:
+    """Prints the mean, and half the range where there are several values; nothing where one is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return ""
+    mean = f"{sum(known) / len(known):.{decimals}f}"
+    return mean if len(known) == 1 else f"{mean} ± {(max(known) - min(known)) / 2:.{decimals}f}"
 
 
 def _speeds(benchmark: Path | None) -> dict[str, dict[str, str]]:

@@ -119,11 +119,12 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     texts, measurements = measure(model, tokenizer, pairs, args, args.scoring, **generate_kwargs)
     if not process_state().is_main_process:
         return measurements
-    sides = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
+    sources, references = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
+    errors = translation_errors(sources, references, texts, training_rows=training_rows, **args.languages)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
-        "error_rates": translation_errors(*sides, texts, training_rows=training_rows, **args.languages),
+        "error_rates": errors,
         "num_parameters": model.num_parameters(),
         "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
         **decoding.code_record(args.model),
