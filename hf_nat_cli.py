@@ -22,6 +22,7 @@ COMMANDS = {
     "translate": ("translate", "translate a file or standard input"),
     "evaluate": ("evaluate", "translate a test split and score it"),
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),
+    "calibrate": ("calibrate", "learn on a validation split how good a translation with a certain score is"),
     "align": ("align", "align the words of a parallel corpus"),
     "analyze": ("analyze", "measure what distillation did to a corpus"),
     "recommend": ("recommend", "rank distilled corpora for a student"),

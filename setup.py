@@ -38,6 +38,7 @@ setup(
         "huggingface_hub>=2.4",
         "sacrebleu>=2.6",
         "sacremoses>=0.2",
+        "scipy>=1.17",
         "snowballstemmer>=3.1",
         "matplotlib>=3.11",
         "pillow>=12.3",

@@ -135,6 +135,7 @@ _CONFIGS = {
     "translate.yaml": "model: teacher\ninput: corpus/test.en\noutput: out.txt\n",
     "evaluate.yaml": "model: teacher\ncorpus: corpus/{split}.{lang}\noutput_dir: run\nmetrics: bleu\n" + _COMMON,
     "tune.yaml": "model: student\ncorpus: corpus/{split}.{lang}\nknob: length_beam\nvalues: [1, 2]\n" + _COMMON,
+    "calibrate.yaml": "model: student\ncorpus: corpus/{split}.{lang}\n" + _COMMON,
     "align.yaml": "corpus: corpus/{split}.{lang}\noutput_file: out.txt\n" + _COMMON,
     "analyze.yaml": "real: corpus/{split}.{lang}\ndistilled: distilled=corpus/distilled\noutput_dir: run\n"
     "num_bootstrap: 0\ntokens: space\n" + _COMMON,
@@ -166,8 +167,8 @@ def finished(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(sound, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for command in ("evaluate", "filter", "analyze", "tune"):
-            out = ["--output_dir", f"run-{command}"] if command != "tune" else []
+        for command in ("evaluate", "filter", "analyze", "tune", "calibrate"):
+            out = ["--output_dir", f"run-{command}"] if command not in ("tune", "calibrate") else []
             assert main([command, f"{command}.yaml", *out]) == 0, command
     return folder
 
@@ -290,6 +291,15 @@ _TUNED = {
     "no value": _inside(results=[{"score": 1.0}]),
     "no best": _inside(best=_GONE),
 }
+_CONFIDENCE = {
+    **_without(_JSON, "missing"),
+    "no scores": _inside(scores=_GONE),
+    "no knots": _inside(scores=[], confidences=[]),
+    "text for a number": _inside(scores=["low"], confidences=[0.5]),
+    "unequal": _inside(scores=[-1.0, -0.5], confidences=[0.5]),
+    "falling": _inside(scores=[-1.0, -0.5], confidences=[0.5, 0.4]),
+    "text for decoding": _inside(decoding="greedy"),
+}
 _LINKS = {
     **_without(_DAMAGES, "cut"),
     "words": lambda data: b"a b c\n" * 72,
@@ -354,6 +364,9 @@ def _table() -> list[Case]:
         cases += _cases(command, f"run-{command}/step.json", _STEP, "--output_dir", f"run-{command}", **finished)
     cases += _cases("tune", "student/.tune-length_beam.json", _STEP, **finished)
     cases += _cases("tune", "student/tune-length_beam.json", _TUNED, **finished)
+    cases += _cases("calibrate", "student/.calibrate.json", _STEP, **finished)
+    confidence = ("--model", "student", "--confidence_output", "confidence.txt")
+    cases += _cases("translate", "student/confidence.json", _CONFIDENCE, *confidence, **finished)
     links = ("--real_links", "links.txt", "--distilled_links", "links.txt")
     cases += _cases("analyze", "links.txt", _LINKS, *links)
     cases += _cases("push", "student/config.json", _without(_JSON, "missing"))

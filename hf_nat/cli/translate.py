@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from ..base.config import load_config, option
 from ..base.files import open_output
 from ..data.corpora import read_lines
 from ..decoding import DecodingArguments, translate_stream
+from ..evaluation.confidence import confidence, require_calibration
 
 
 _WINDOW = 1000
@@ -27,6 +29,9 @@ class TranslateArguments:
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
     input: str = option("-", "text file (plain or .gz), one sentence a line; - is standard input")
     output: str = option("-", "text file (packed as .gz), one translation a line; - is standard output")
+    confidence_output: str | None = option(
+        None, "text file, one number a line: the quality to expect, 0-1; the model needs `hf-nat calibrate` before"
+    )
     window: int | None = option(
         None, f"sentences read, sorted by length and translated at a time; default: {_WINDOW}, 1 at a terminal"
     )
@@ -43,17 +48,25 @@ def run(argv: Sequence[str]) -> None:
         os.stat(args.input)  # A missing file is told before the model is loaded.
     is_dialogue = args.input == "-" and sys.stdin.isatty()
     window = args.window or (1 if is_dialogue else _WINDOW)
-    with open_output(args.output, inputs=[args.input]) as output:
+    with ExitStack() as files:
+        output = files.enter_context(open_output(args.output, inputs=[args.input]))
         model, tokenizer = decoding.load_model(args.model)
+        confidences, calibration = None, None
+        if args.confidence_output is not None:
+            calibration = require_calibration(args.model, decoding, model)
+            confidences = files.enter_context(open_output(args.confidence_output, inputs=[args.input, args.output]))
         translations = translate_stream(
             model,
             tokenizer,
             read_lines(args.input),
             window=window,
             progress=not is_dialogue,
+            with_scores=calibration is not None,
             **decoding.generate_kwargs(model),
         )
         for number, translation in enumerate(translations, start=1):
             output.write(f"{translation.text}\n")
+            if calibration is not None and confidences is not None:
+                confidences.write(f"{confidence(calibration, translation):.3f}\n")
             if number % window == 0:
                 output.flush()  # Who wrote a window waits for it.

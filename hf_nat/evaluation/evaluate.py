@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option
 from ..base.processes import process_state
+from ..base.reporting import plot_reliability
 from ..base.utils import atomic_path, environment, write_json
 from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
-from ..decoding import DecodingArguments, translate
+from ..decoding import DecodingArguments, Translation, translate
 from ..metrics.sentence_statistics import bleu_record, sentence_statistics
 from ..metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
+from .confidence import measure_calibration, read_calibration
 from .errors import translation_errors
 
 
@@ -116,15 +118,22 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     generate_kwargs = decoding.generate_kwargs(model)
     training_rows = args.load_training_rows()
     pairs = load_pairs(args)
-    texts, measurements = measure(model, tokenizer, pairs, args, args.scoring, **generate_kwargs)
+    calibration = read_calibration(args.model, decoding, model)
+    with_scores = calibration is not None
+    translations, measurements = measure(
+        model, tokenizer, pairs, args, args.scoring, with_scores=with_scores, **generate_kwargs
+    )
     if not process_state().is_main_process:
         return measurements
     sources, references = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
+    texts = [translation.text for translation in translations]
     errors = translation_errors(sources, references, texts, training_rows=training_rows, **args.languages)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
         "error_rates": errors,
+        "reliability": calibration
+        and asdict(measure_calibration(calibration, translations, references, args.target_lang)),
         "num_parameters": model.num_parameters(),
         "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
         **decoding.code_record(args.model),
@@ -133,6 +142,8 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     }
     with atomic_path(folder / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    if metrics["reliability"] is not None:
+        plot_reliability(folder / "reliability.png", metrics["reliability"])
     write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -144,7 +155,7 @@ def measure(
     args: SplitArguments,
     scoring: Mapping[str, Any] | None = None,
     **generate_kwargs: Any,
-) -> tuple[list[str], dict[str, Any]]:
+) -> tuple[list[Translation], dict[str, Any]]:
     """Translates the sources of pairs, shared out over all processes, and scores the translations against the targets.
 
     Args:
@@ -156,7 +167,7 @@ def measure(
         **generate_kwargs: see `translate`.
 
     Returns:
-        `tuple[list[str], dict[str, Any]]`: translations, and the measurements that metrics.json holds.
+        `tuple[list[Translation], dict[str, Any]]`: translations, and the measurements that metrics.json holds.
     """
     started = time.perf_counter()
     sources = [pair[args.source_lang] for pair in pairs]
@@ -171,7 +182,7 @@ def measure(
         _, statistics = sentence_statistics(texts, references, target_lang=args.target_lang)
         entries["bleu"]["sentence_statistics"] = bleu_record(statistics)
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
-    return texts, {
+    return translations, {
         "num_sentences": len(pairs),
         "num_truncated": sum(translation.truncated for translation in translations),
         "scores": entries,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .analyze import Analyze, AnalyzeArguments
+from .calibrate import Calibrate, CalibrateArguments
 from .distill import Distill, DistillArguments, distill
 from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
 from .filter import Filter, FilterArguments
@@ -15,6 +16,8 @@ __all__ = [
     "RECORD_FILE",
     "Analyze",
     "AnalyzeArguments",
+    "Calibrate",
+    "CalibrateArguments",
     "DataArguments",
     "DecodingArguments",
     "Distill",

@@ -9,7 +9,7 @@ from typing import Any
 from ..base.utils import read_json, sha256_file
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
-from ..evaluation import EvaluateArguments, evaluate
+from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
 from .step import Step
 
@@ -45,10 +45,12 @@ class Evaluate(Step):
     def inputs(self) -> dict[str, Any]:
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
         rows = self.args.load_training_rows()
+        confidence = Path(self.args.model) / CONFIDENCE_FILE
         return {
             "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
+            "confidence": sha256_file(confidence) if confidence.is_file() else None,
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
             **decoding_inputs(self.decoding),
         }

@@ -8,9 +8,19 @@ from .report import (
     plot_curves,
     plot_densities,
     plot_points,
+    plot_reliability,
     plot_simplex,
     write_report,
 )
 
 
-__all__ = ["Table", "plot_bars", "plot_curves", "plot_densities", "plot_points", "plot_simplex", "write_report"]
+__all__ = [
+    "Table",
+    "plot_bars",
+    "plot_curves",
+    "plot_densities",
+    "plot_points",
+    "plot_reliability",
+    "plot_simplex",
+    "write_report",
+]

@@ -170,6 +170,22 @@ def plot_densities(path: Path, samples: Mapping[str, np.ndarray], x_label: str) 
     return path
 
 
+def plot_reliability(path: Path, bins: Mapping[str, Any]) -> Path:
+    """Draws the quality that was measured over the confidence, and the line on which both are the same.
+
+    Args:
+        path (`Path`): PNG file to write.
+        bins (`Mapping[str, Any]`): `confidences` and `qualities`, 0-1, and `counts` of the bins; `error`.
+    """
+    sizes = 300 * np.sqrt(np.array(bins["counts"]) / sum(bins["counts"]))
+    with _figure(path, 1, 4.2, 4) as (axis,):
+        axis.plot([0, 1], [0, 1], "--", color="#adb5bd", zorder=1)
+        axis.scatter(bins["confidences"], bins["qualities"], sizes, color="#0b7285", zorder=2)
+        axis.set(xlabel="confidence", ylabel="measured quality", xlim=(0, 1), ylim=(0, 1))
+        axis.set_title(f"expected calibration error {bins['error']:.3f}", fontsize=11)
+    return path
+
+
 def plot_curves(
     path: Path, x: Sequence[float], curves: Mapping[str, Sequence[float]], x_label: str, y_label: str
 ) -> Path:

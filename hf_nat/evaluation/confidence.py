@@ -1,0 +1,91 @@
+"""The confidence in a translation: a model's score turned into the quality that such translations have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..base.utils import read_record
+from ..decoding import DecodingArguments, Translation
+from ..metrics.calibration import Calibration, Reliability, reliability
+from ..metrics.translation import score_translations
+
+
+CONFIDENCE_FILE = "confidence.json"
+# What confidence is the expectation of, divided by 100.
+QUALITY = "chrf"
+
+
+def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any) -> Calibration | None:
+    """Reads the curve of a model's folder; None where it has none, or one of another way of decoding.
+
+    Args:
+        model (`str` or `Path`): the folder.
+        decoding (`DecodingArguments`): how the model decodes now.
+        loaded: the model.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    path = Path(model) / CONFIDENCE_FILE
+    if not path.is_file():
+        return None
+    record = read_record(path, {"scores": list, "confidences": list, "decoding": dict})
+    if record["decoding"] != decoding.options(loaded):
+        return None
+    columns = [record["scores"], record["confidences"]]
+    is_curve = len(columns[0]) == len(columns[1]) > 0 and all(
+        isinstance(value, (int, float)) for column in columns for value in column
+    )
+    if not is_curve or any(column != sorted(column) for column in columns):
+        raise ValueError(
+            f"`scores` and `confidences` of `{path}` must be equally many rising numbers, at least 1. Delete the file "
+            "and run `hf-nat calibrate` again."
+        )
+    return Calibration(*map(tuple, columns))
+
+
+def require_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any) -> Calibration:
+    """Reads the curve of a model's folder, as `read_calibration`.
+
+    Raises:
+        ValueError: if it has none for this way of decoding, or the file is damaged.
+    """
+    calibration = read_calibration(model, decoding, loaded)
+    if calibration is None:
+        raise ValueError(
+            f"`model` must hold a {CONFIDENCE_FILE} that was made with the same options of decoding, got none in "
+            f"{str(model)!r}. Run `hf-nat calibrate --model {model}` with them first."
+        )
+    return calibration
+
+
+def confidence(calibration: Calibration, translation: Translation) -> float:
+    """Returns the quality, 0-1, to expect of a translation; 1 for the blank translation of a blank source."""
+    return 1.0 if translation.score is None else float(calibration.confidence([translation.score])[0])
+
+
+def scored_qualities(
+    translations: Sequence[Translation], references: Sequence[str], target_lang: str
+) -> tuple[list[float], list[float]]:
+    """Returns score and quality, 0-1, of each sentence that a model translated: those with blank sources left out.
+
+    Raises:
+        ValueError: if all are blank.
+    """
+    known = [row for row, translation in enumerate(translations) if translation.score is not None]
+    if not known:
+        raise ValueError("The split must hold at least 1 sentence that is not blank, got 0.")
+    texts, kept = ([side[row] for row in known] for side in ([t.text for t in translations], references))
+    scored = score_translations(texts, kept, target_lang=target_lang, metrics=[QUALITY], segment_scores=True)
+    scores = [score for translation in translations if (score := translation.score) is not None]
+    return scores, [segment / 100 for segment in scored[QUALITY].segments or ()]
+
+
+def measure_calibration(
+    calibration: Calibration, translations: Sequence[Translation], references: Sequence[str], target_lang: str
+) -> Reliability:
+    """Measures on other sentences how far the confidences of their translations are from the truth."""
+    scores, qualities = scored_qualities(translations, references, target_lang)
+    return reliability(calibration.confidence(scores).tolist(), qualities)

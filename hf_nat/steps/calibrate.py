@@ -1,0 +1,72 @@
+"""The step that learns how good a translation is whose model gave it a certain score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base.utils import read_record
+from ..cards import write_model_card
+from ..decoding import DecodingArguments
+from ..evaluation import CONFIDENCE_FILE, CalibrateArguments, calibrate
+from .evaluate import decoding_inputs, decoding_settings
+from .fingerprints import corpus_fingerprint, model_fingerprint
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Calibrate(Step):
+    """Writes the curve from score to quality into a checkpoint; see `hf_nat.evaluation.calibrate`.
+
+    Args:
+        args (`CalibrateArguments`): model, corpus and split.
+        decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
+    """
+
+    name = "calibrate"
+    args: CalibrateArguments
+    decoding: DecodingArguments = field(default_factory=DecodingArguments)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.model)
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / ".calibrate.json"
+
+    @property
+    def remedy(self) -> str:
+        return f"Delete {CONFIDENCE_FILE} and {self.record_path.name} there to measure anew."
+
+    def contents(self) -> list[str]:
+        return [CONFIDENCE_FILE] if (self.folder / CONFIDENCE_FILE).exists() else []
+
+    def settings(self) -> dict[str, Any]:
+        return {**self.args.languages, **decoding_settings(self.decoding)}
+
+    def inputs(self) -> dict[str, Any]:
+        if not self.folder.is_dir():
+            raise ValueError(
+                f"`model` must be a local folder, which the curve is written to, got {self.args.model!r}."
+            )
+        return {
+            "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
+            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
+            **decoding_inputs(self.decoding),
+        }
+
+    def is_whole(self) -> bool:
+        return (self.folder / CONFIDENCE_FILE).is_file()
+
+    def work(self) -> None:
+        calibrate(self.args, self.decoding)
+
+    def write_card(self) -> None:
+        write_model_card(self.folder)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What `confidence.json` of the finished step holds."""
+        return read_record(self.folder / CONFIDENCE_FILE, {"confidences": list, "quality": str, "num_sentences": int})

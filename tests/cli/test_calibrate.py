@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from hf_nat.base.utils import read_json
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.metrics.calibration import Calibration
+from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
+from hf_nat_cli import main
+
+
+TEXTS = ["ab ba", "abba baab", "", "ba", "ab ab ba", "baab"]
+
+
+@pytest.fixture
+def options(tmp_path):
+    torch.manual_seed(0)
+    tokenizer = train_tokenizer(TEXTS, vocab_size=12)
+    config = VanillaNATConfig(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=32,
+    )
+    folder = tmp_path / "model"
+    VanillaNATForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for split in ("validation", "test"):
+        rows = [{"translation": {"src": text, "tgt": text[::-1]}} for text in TEXTS]
+        (tmp_path / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return [f"--model={folder}", f"--corpus={tmp_path}/{{split}}.jsonl", "--source_lang=src", "--target_lang=tgt"]
+
+
+def test_confidence_is_learned_once_used_and_measured(options, tmp_path, capsys):
+    model = tmp_path / "model"
+    (tmp_path / "in.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    translate = ["translate", options[0], f"--input={tmp_path}/in.txt", f"--output={tmp_path}/out.txt"]
+    translate += [f"--confidence_output={tmp_path}/confidence.txt"]
+    assert main(translate) == 2
+    assert "`model` must hold a confidence.json" in capsys.readouterr().err
+    assert not (tmp_path / "out.txt").exists()
+
+    assert main(["evaluate", *options]) == 0
+    assert read_json(model / "eval-test/metrics.json")["reliability"] is None
+    assert main(["calibrate", *options]) == 0
+    assert "6 sentences" in capsys.readouterr().out
+    record = read_json(model / "confidence.json")
+    assert record["quality"].startswith("chrF2|")
+    before = (model / "confidence.json").stat().st_mtime_ns
+    assert main(["calibrate", *options]) == 0
+    assert (model / "confidence.json").stat().st_mtime_ns == before
+
+    assert main(translate) == 0
+    confidences = [float(line) for line in (tmp_path / "confidence.txt").read_text().splitlines()]
+    assert len(confidences) == len(TEXTS)
+    assert confidences[2] == 1  # the blank line
+    known = record["confidences"]
+    assert all(min(known) - 1e-3 <= value <= max(known) + 1e-3 for value in confidences[:2] + confidences[3:])
+
+    # The test split is the validation split: the error on it is the one that the record has.
+    assert main(["evaluate", *options, f"--output_dir={tmp_path}/eval"]) == 0
+    reliability = read_json(tmp_path / "eval/metrics.json")["reliability"]
+    assert reliability["error"] == pytest.approx(record["calibration_error"])
+    assert sum(reliability["counts"]) == len(TEXTS) - 1
+    assert (tmp_path / "eval/reliability.png").stat().st_size > 0
+
+
+def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsys):
+    assert main(["calibrate", *options, "--length_beam=3"]) == 0
+    capsys.readouterr()
+    (tmp_path / "in.txt").write_text("ab\n")
+    translate = ["translate", options[0], f"--input={tmp_path}/in.txt", f"--confidence_output={tmp_path}/c.txt"]
+    assert main(translate) == 2
+    assert "the same options of decoding" in capsys.readouterr().err
+    assert main([*translate, "--length_beam=3"]) == 0
+
+
+def test_a_curve_is_fitted_to_the_sentences_that_were_translated(options, tmp_path):
+    assert main(["calibrate", *options]) == 0
+    record = read_json(tmp_path / "model/confidence.json")
+    fitted = Calibration(tuple(record["scores"]), tuple(record["confidences"]))
+    assert list(fitted.scores) == sorted(fitted.scores)
+    assert 0 <= fitted.confidences[0] <= fitted.confidences[-1] <= 1
