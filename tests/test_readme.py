@@ -31,6 +31,7 @@ LESS = {
     "analyze": ["--num_bootstrap=5"],
     "evaluate": ["--max_samples=5"],
     "tune": ["--max_samples=5"],
+    "calibrate": ["--max_samples=5"],
 }
 
 
