@@ -58,6 +58,7 @@ def calibrate(args: CalibrateArguments, decoding: DecodingArguments | None = Non
         "split": args.split,
         "num_sentences": len(pairs),
         "decoding": decoding.options(model),
+        **decoding.code_record(args.model),
         "environment": environment(),
     }
     if process_state().is_main_process:
