@@ -146,6 +146,11 @@ with open_output(sys.argv[1]) as output:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_of_what_is_written_is_none_of_standard_output() -> None:
+    with pytest.raises(OSError, match="^the Hub does not give it$"), open_output("-"):
+        raise OSError("the Hub does not give it")
+
+
 def test_standard_output_that_is_full_is_named_once() -> None:
     program = "with open_output('-') as output: output.write('x')"
     with open("/dev/full", "w") as full:

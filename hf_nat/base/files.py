@@ -140,7 +140,8 @@ def _standard_output() -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
     except OSError as error:
-        if error.filename is not None:
+        # Writing fails with a number and without a name; other errors are of what was to be written.
+        if error.errno is None or error.filename is not None:
             raise
         # Nobody reads, or the disk is full: without this Python would try again at its end, and complain again.
         with suppress(OSError, ValueError), open(os.devnull, "w") as nothing:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -204,7 +207,8 @@ def parquet_columns(files: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: if a file is damaged, or `translation` differs too much.
     """
-    schemas = [read_schema(file) for file in files]
+    with ThreadPoolExecutor() as pool:
+        schemas = list(pool.map(read_schema, files))
     if not schemas:
         return {}
     first, everywhere = schemas[0], set.intersection(*(set(schema.names) for schema in schemas))
@@ -221,8 +225,9 @@ def parquet_columns(files: Sequence[str]) -> dict[str, Any]:
 
 
 def read_schema(file: str) -> pa.Schema:
-    """Returns the schema of a parquet file; raises ValueError if it is damaged."""
+    """Returns the schema of a parquet file, here or behind a URL; raises ValueError if it is damaged."""
     try:
-        return pq.read_schema(file)
+        with fsspec.open(file) if "://" in file else nullcontext(file) as source:
+            return pq.read_schema(source)
     except pa.ArrowInvalid as error:
         raise ValueError(f"`{file}` must be a parquet file, but it is damaged: {error}") from error

@@ -13,6 +13,8 @@ from typing import Any
 
 from datasets import (
     Dataset,
+    DatasetBuilder,
+    DownloadManager,
     IterableDataset,
     get_dataset_config_names,
     get_dataset_split_names,
@@ -22,7 +24,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
-from .columns import Pair, choose_pair, empty_split, parquet_columns, read_schema, to_translation
+from .columns import Pair, empty_split, parquet_columns, read_schema, to_translation
 from .locations import (
     TEXT_TABLES,
     find_file,
@@ -175,42 +177,43 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
         if config_name is not None and config_name not in configs:
             raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
         if os.path.isdir(folder):
-            return _load_folder(folder, wanted, config_name)
+            # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last
+            # part of its path and serves the cache of another one, or of the same before it was rewritten.
+            return _load_parts(load_dataset_builder(folder, config_name), wanted)
         _require_split(wanted, get_dataset_split_names(corpus, config_name, revision=revision))
         return _load_from_hub(wanted, config_name, revision)
 
 
 def _load_from_hub(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
+    builder = load_dataset_builder(wanted.corpus, config_name, revision=revision)
+    if wanted.streaming and builder.name in ("json", "parquet"):
+        return _load_parts(builder, wanted)
     options: dict[str, Any] = {"split": wanted.split, "revision": revision, "streaming": wanted.streaming}
     try:
         return wanted.checked(load_dataset(wanted.corpus, config_name, **options))
     except DatasetGenerationError:
-        if load_dataset_builder(wanted.corpus, config_name, revision=revision).name != "parquet":
-            raise
-        # Its files differ in columns, of which those of the sentences may be the same.
-        split = re.split(r"[\[+]", wanted.split)[0]
-        first = load_dataset(wanted.corpus, config_name, split=split, revision=revision, streaming=True)
-        used = list(choose_pair(next(iter(first)), wanted.languages, wanted.columns, wanted.name) or ["translation"])
-        logger.warning(f"Of {wanted.name} only the columns {used} are read, as its files differ in others.")
-        return wanted.checked(load_dataset(wanted.corpus, config_name, columns=used, **options))
+        logger.info(f"The files of {wanted.name} differ in columns or types: each is looked at.")
+        return _load_parts(builder, wanted)
 
 
-def _load_folder(folder: str, wanted: _Wanted, config_name: str | None) -> Dataset | IterableDataset:
-    # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last part
-    # of its path and serves the cache of another one, or of the same before it was rewritten.
-    builder = load_dataset_builder(folder, config_name)
-    data_files: dict[str, list[str]] = {name: list(files) for name, files in builder.config.data_files.items()}
-    _require_split(wanted, list(data_files))
-    own = data_files.get(wanted.split, [])
-    if own and all(file.endswith(TEXT_TABLES) for file in own):
-        return wanted.tables(own)
-    options: dict[str, Any] = {}
-    if builder.name == "parquet":
-        options = parquet_columns([file for files in data_files.values() for file in files])
-        if options and own:
-            # Other splits may well have other columns.
-            data_files, options = {wanted.split: own}, parquet_columns(own)
-    escaped = {name: [glob.escape(file) for file in files] for name, files in data_files.items()}
+def _load_parts(builder: DatasetBuilder, wanted: _Wanted) -> Dataset | IterableDataset:
+    """Loads a split by its files, which may differ in what they hold beside the sentences.
+
+    Those of the Hub are downloaded; parquet files of a stream are only asked for their columns.
+    """
+    all_files: dict[str, list[str]] = {name: list(files) for name, files in builder.config.data_files.items()}
+    _require_split(wanted, list(all_files))
+    # Other splits may well have other columns.
+    data_files = {name: all_files[name] for name in sorted(_split_names(wanted.split))}
+    files = [file for part in data_files.values() for file in part]
+    is_text = list(data_files) == [wanted.split] and all(file.endswith(TEXT_TABLES) for file in files)
+    if any("://" in file for file in files) and (is_text or not wanted.streaming):
+        data_files = {name: DownloadManager().download(part) for name, part in data_files.items()}
+        files = [file for part in data_files.values() for file in part]
+    if is_text:
+        return wanted.tables(files)
+    options = parquet_columns(files) if builder.name == "parquet" else {}
+    escaped = {name: [glob.escape(file) for file in part] for name, part in data_files.items()}
     return wanted.checked(
         load_dataset(builder.name, data_files=escaped, split=wanted.split, streaming=wanted.streaming, **options)
     )
@@ -229,8 +232,12 @@ def _without_brackets(corpus: str) -> str:
     return str(folder)
 
 
+def _split_names(split: str) -> set[str]:
+    """Returns the splits that make one, which may also be a slice or a sum: `train[:1000]+validation`."""
+    return set(re.sub(r"\[[^]]*\]", "", split).split("+"))
+
+
 def _require_split(wanted: _Wanted, splits: list[str]) -> None:
-    # A split may also be a slice or a sum in the notation of `datasets`: "train[:1000]+validation".
-    unknown = set(re.sub(r"\[[^]]*\]", "", wanted.split).split("+")) - set(splits)
+    unknown = _split_names(wanted.split) - set(splits)
     if unknown:
         raise unknown_split(min(unknown), wanted.corpus, splits)

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from .network import offline_without_network
+
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 JSON_LINES = (".jsonl", ".jsonl.gz")
@@ -21,7 +23,8 @@ def local_or_hub(name: str | Path, parameter: str) -> Iterator[None]:
     """Guards the lines that load something from a folder here or from the Hub.
 
     What looks like a path that does not exist is an error at once: the Hub is not asked for it. If the Hub has no such
-    repository, or cannot be reached, the error tells both readings of the name.
+    repository, or cannot be reached, the error tells both readings of the name; without network one request finds out,
+    and what is in the Hub's cache is loaded from there.
 
     Args:
         name (`str` or `Path`): a path, or the id of a repository.
@@ -31,19 +34,19 @@ def local_or_hub(name: str | Path, parameter: str) -> Iterator[None]:
         FileNotFoundError: if the name is a path without anything there.
         OSError: if nothing lies there and the Hub does not give it.
     """
-    here = os.path.exists(name)
-    if not here:
-        require_hub_id(name, parameter)
-    try:
+    if os.path.exists(name):
         yield
-    except OSError as error:
-        if here:
-            raise
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise OSError(
-            f"`{parameter}` must be a folder here or a repository of the Hub, but there is no "
-            f"`{os.path.abspath(name)}`, and the Hub does not give `{name}`: {reason}."
-        ) from error
+        return
+    require_hub_id(name, parameter)
+    with offline_without_network() as fault:
+        try:
+            yield
+        except OSError as error:
+            reason = fault or str(error).strip().split("\n")[0].rstrip(".")
+            raise OSError(
+                f"`{parameter}` must be a folder here or a repository of the Hub, but there is no "
+                f"`{os.path.abspath(name)}`, and the Hub does not give `{name}`: {reason}."
+            ) from error
 
 
 def require_hub_id(name: str | Path, parameter: str) -> None:

@@ -36,8 +36,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     )
     compute_type: str = option("float32", f"ct2: precision, one of {', '.join(COMPUTE_TYPES)}")
     train_split: str = option("train", "split whose targets the teacher writes")
-    validation_split: str | None = option("validation", "split to copy with its real targets; empty for none")
-    test_split: str | None = option("test", "split to copy with its real targets; empty for none")
+    validation_split: str | None = option("validation", "split to copy with its real targets; null for none")
+    test_split: str | None = option("test", "split to copy with its real targets; null for none")
     max_batch_tokens: int | None = option(
         None, "source tokens per batch, padding counted; default: 4096; on a CPU 1024, by ct2 512"
     )

@@ -14,11 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import parse_ratelimit_headers
 from transformers.utils import logging
 
-
-try:
-    from httpx2 import TransportError
-except ImportError:  # huggingface_hub before 2.0
-    from httpx import TransportError  # type: ignore[no-redef, assignment, unused-ignore]
+from ..data.network import TransportError
 
 
 logger = logging.get_logger(__name__)

@@ -20,8 +20,21 @@ def content_mask(target_mask: torch.Tensor) -> torch.Tensor:
     return target_mask & following
 
 
+def source_positions(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Counts the positions of a source from its first token, so that padding before it moves nothing.
+
+    Args:
+        attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at tokens.
+
+    Returns:
+        `torch.LongTensor` of shape `(B, S)`: positions, 0 at what comes before the first token.
+    """
+    first = attention_mask.ne(0).int().argmax(dim=1, keepdim=True)
+    return (torch.arange(attention_mask.shape[1], device=attention_mask.device) - first).clamp(min=0)
+
+
 def require_right_padding(attention_mask: torch.Tensor) -> None:
-    """Raises an error if there is padding before a token: positions count from the left.
+    """Raises an error if there is padding before a token, which other models take for a part of the source.
 
     Args:
         attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at tokens.

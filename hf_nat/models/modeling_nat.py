@@ -30,7 +30,7 @@ from transformers.utils import TransformersKwargs, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .canvas import require_right_padding
+from .canvas import source_positions
 from .configuration_nat import NATConfig
 from .glancing import Glancing
 from .losses import linear_cross_entropy, token_weights
@@ -93,16 +93,19 @@ class NATSeq2SeqLMOutput(ModelOutput):
 class LearnedPositionalEmbedding(nn.Embedding):
     """Learned positions, called as Marian's sinusoidal ones are."""
 
-    def forward(self, shape: torch.Size) -> torch.Tensor:  # type: ignore[override]
+    def forward(self, shape: torch.Size, *, position_ids: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
         """Looks up the positions of `(B, L)` tokens.
 
         Args:
             shape (`torch.Size`): batch size and number of tokens.
+            position_ids (`torch.LongTensor` of shape `(B, L)`, *optional*): positions, by default from 0 in each row.
 
         Returns:
-            `torch.FloatTensor` of shape `(L, D)`: position embeddings.
+            `torch.FloatTensor` of shape `(L, D)`, or `(B, L, D)` with `position_ids`: position embeddings.
         """
-        return super().forward(torch.arange(shape[1], device=self.weight.device))
+        if position_ids is None:
+            position_ids = torch.arange(shape[1], device=self.weight.device)
+        return super().forward(position_ids)
 
 
 def positional_embedding(config: NATConfig) -> nn.Embedding:
@@ -112,7 +115,7 @@ def positional_embedding(config: NATConfig) -> nn.Embedding:
         config ([`NATConfig`]): the model's configuration.
 
     Returns:
-        `nn.Embedding`: a module from the shape `(B, L)` to embeddings of shape `(L, D)`.
+        `nn.Embedding`: a module from the shape `(B, L)` to embeddings of shape `(L, D)`, or of `position_ids`.
     """
     learned = config.position_embedding_type == "learned"
     kind = LearnedPositionalEmbedding if learned else MarianSinusoidalPositionalEmbedding
@@ -240,7 +243,10 @@ class NATPreTrainedModel(PreTrainedModel):
 
 
 def _embed(
-    stack: "NATEncoder | NATDecoder", input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
+    stack: "NATEncoder | NATDecoder",
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    position_ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Scales token embeddings, adds positions and applies dropout: [B, L] or [B, L, D] to [B, L, D]."""
     if (input_ids is None) == (inputs_embeds is None):
@@ -255,7 +261,8 @@ def _embed(
             f"got {length}. Truncate it."
         )
     scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
-    hidden_states = inputs_embeds * scale + stack.embed_positions(inputs_embeds.shape[:2])
+    positions = stack.embed_positions(inputs_embeds.shape[:2], position_ids=position_ids)
+    hidden_states = inputs_embeds * scale + positions
     return nn.functional.dropout(hidden_states, p=config.dropout, training=stack.training)
 
 
@@ -281,8 +288,10 @@ class NATEncoder(NATPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
-        """Encodes the source; `inputs_embeds` are token embeddings before scaling."""
-        hidden_states = _embed(self, input_ids, inputs_embeds)
+        """Encodes the source, padded on either side; `inputs_embeds` are token embeddings before scaling."""
+        has_padding = attention_mask is not None and attention_mask.dim() == 2
+        positions = source_positions(attention_mask) if has_padding else None
+        hidden_states = _embed(self, input_ids, inputs_embeds, positions)
         self_attention_mask = create_bidirectional_mask(
             config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
         )
@@ -373,14 +382,11 @@ class NATModel(NATPreTrainedModel):
         """Returns the attention mask, by default 1 at every token but padding (at every embedding).
 
         Raises:
-            ValueError: if nothing is given, or there is padding before a token. On an accelerator, where looking would
-                stop the queue, that is not seen.
+            ValueError: if nothing is given.
         """
         if attention_mask is None and input_ids is not None:
             attention_mask = input_ids.ne(self.config.pad_token_id).long()
         if attention_mask is not None:
-            if attention_mask.device.type == "cpu" and not torch.compiler.is_compiling():
-                require_right_padding(attention_mask)
             return attention_mask
         if inputs_embeds is not None:
             return torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)

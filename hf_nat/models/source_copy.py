@@ -10,6 +10,8 @@ from torch import nn
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 
+from .canvas import source_positions
+
 
 # Width of the `interpolate` weights and first temperature of the `soft` ones, both from the original codes.
 _INTERPOLATE_WIDTH = 0.3
@@ -119,12 +121,13 @@ class SourceCopy(nn.Module):
             source_embeds (`torch.FloatTensor` of shape `(B, S, D)`): token embeddings without positions.
             source_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
             target_mask (`torch.LongTensor` of shape `(B, T)`): 1 at target positions.
-            embed_positions (`nn.Module`): from a shape `(B, L)` to position embeddings `(L, D)`.
+            embed_positions (`nn.Module`): from a shape `(B, L)` to position embeddings `(L, D)`, or `(B, L, D)` of
+                `position_ids`.
 
         Returns:
             `torch.FloatTensor` of shape `(B, T, D)`: embeddings without positions.
         """
-        width = target_mask.shape[1]
+        width, positions = target_mask.shape[1], source_positions(source_mask)
         source_lengths, target_lengths = source_mask.sum(dim=1), target_mask.sum(dim=1)
         if self.mode in ("uniform", "uniform_shifted"):
             if self.mode == "uniform":
@@ -132,23 +135,24 @@ class SourceCopy(nn.Module):
             else:
                 # The same spread, one position later, in a target that is one token longer.
                 rows = uniform_indices(source_lengths, target_lengths + 1, width + 1)[:, 1:]
+            # Padding before the source moves its rows.
+            rows = rows + source_mask.ne(0).int().argmax(dim=1, keepdim=True)
             return source_embeds.gather(1, rows.unsqueeze(2).expand(-1, -1, source_embeds.shape[2]))
         if self.mode == "attention":
             queries = self.q_proj(embed_positions(target_mask.shape))
-            keys = self.k_proj(source_embeds + embed_positions(source_mask.shape))
+            keys = self.k_proj(source_embeds + embed_positions(source_mask.shape, position_ids=positions))
             weights = queries @ keys.transpose(1, 2) / keys.shape[2] ** 0.5
         else:
-            weights = self._distance_weights(source_lengths, target_lengths, source_embeds.shape[1], width)
+            weights = self._distance_weights(source_lengths, target_lengths, positions, width)
         weights = weights.float().masked_fill(source_mask.unsqueeze(1) == 0, float("-inf")).softmax(dim=2)
         return weights.to(source_embeds.dtype) @ source_embeds
 
     def _distance_weights(
-        self, source_lengths: torch.Tensor, target_lengths: torch.Tensor, num_source: int, num_target: int
+        self, source_lengths: torch.Tensor, target_lengths: torch.Tensor, positions: torch.Tensor, num_target: int
     ) -> torch.Tensor:
-        """Returns unnormalised log-weights `[B, T, S]` that fall with the distance of the positions."""
-        device = source_lengths.device
-        sources = torch.arange(num_source, device=device).view(1, 1, -1)
-        targets = torch.arange(num_target, device=device).view(1, -1, 1)
+        """Returns unnormalised log-weights `[B, T, S]` that fall with the distance of the positions `[B, S]`."""
+        sources = positions.unsqueeze(1)
+        targets = torch.arange(num_target, device=positions.device).view(1, -1, 1)
         if self.mode == "soft":
             return -(sources - targets).abs() / self.temperature
         ratio = (source_lengths / target_lengths).view(-1, 1, 1)

@@ -84,7 +84,7 @@ class DataArguments(CorpusArguments):
     """
 
     train_split: str = option("train", "split to train on")
-    validation_split: str | None = option("validation", "split to validate on; always real targets; empty for none")
+    validation_split: str | None = option("validation", "split to validate on; always real targets; null for none")
     validation_corpus: str | None = option(None, "corpus of the validation split, where it is another one")
     validation_share: float | None = option(
         None, "instead of the split: share of the training rows, between 0 and 1, that is validated on, not trained on"
@@ -293,6 +293,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError("`output_dir` must be given, got none: a model is trained into a folder of its own.")
         if self.disable_tqdm is None:
             self.disable_tqdm = not sys.stderr.isatty()
+        self.report_to = self.report_to or "none"
         # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.
         self.use_cpu = self.use_cpu or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
         super().__post_init__()

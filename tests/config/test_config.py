@@ -361,17 +361,17 @@ def test_files_are_found_in_the_home_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("null", ["null", "~", ""])
-def test_null_leaves_the_default(null, tmp_path):
-    path = write(tmp_path, f"title: {null}\nsteps: {null}\nsizes: {null}\n")
+def test_null_is_none_where_there_is_one_else_the_default(null, tmp_path):
+    path = write(tmp_path, f"title: {null}\nsteps: {null}\nsizes: {null}\nlimit: {null}\n")
     (numbers, texts, _) = load_config(ALL, [path])
-    assert (numbers, texts) == (Numbers(), Texts())
-    earlier = write(tmp_path, "steps: 3\n", "earlier.yaml")
-    assert load_config((Numbers, Texts), [earlier, path])[0].steps == 5
+    assert (numbers, texts) == (Numbers(limit=None), Texts(title=None))
+    earlier = write(tmp_path, "title: x\nsteps: 3\nlimit: 3\n", "earlier.yaml")
+    assert load_config((Numbers, Texts), [earlier, path]) == (numbers, texts)
 
 
 def test_null_on_the_command_line_is_one_and_an_empty_word_a_text(tmp_path):
     path = write(tmp_path, "title: x\n")
-    assert load_config((Texts,), [path, "--title", "null"])[0].title == "none given"
+    assert load_config((Texts,), [path, "--title", "null"])[0].title is None
     assert load_config((Texts,), [path, "--title="])[0].title == ""
 
 

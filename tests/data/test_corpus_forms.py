@@ -158,16 +158,18 @@ def test_parts_with_other_columns_load_with_those_they_share(form: str, streamin
     assert list(rows) == [{**pair, "number": n, "nothing": t} for n, t in ((1.0, None), (2.5, "text"), (3.0, None))]
 
 
-@pytest.mark.parametrize("split", ["train", "train[1:]"])
-def test_parts_of_a_repository_load_with_the_sentences(
-    split: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for index, others in enumerate(({"number": 1}, {"text": "x"}, {"number": "one"})):
-        write_table(tmp_path / f"data/train-{index}.parquet", [{"en": "x", "de": "y", **others}])
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_parts_of_a_repository_load_with_what_they_share(form: str, streaming: bool, tmp_path: Path) -> None:
+    for index, others in enumerate(({"n": 1, "mixed": 1}, {"n": 2.5, "mixed": "x"}, {"n": None, "mixed": 0.5})):
+        write_table(tmp_path / f"data/train-{index}.{form}", [{"en": "x", "de": "y", **others}])
+    write_table(tmp_path / f"data/test-0.{form}", [{"en": "x", "de": "y"}])
     # `load_dataset` takes a folder as it takes a repository of the Hub.
-    rows = _load_from_hub(_Wanted(str(tmp_path), split, ("en", "de"), None, False), None, None)
-    assert list(rows) == [{"translation": {"en": "x", "de": "y"}}] * (3 if split == "train" else 2)
-    assert "only the columns ['en', 'de'] are read" in caplog.text
+    for split, numbers in {"train": [1, 2.5, None], "train[1:]": [2.5, None]}.items():
+        if split == "train" or (form == "parquet" and not streaming):
+            rows = list(_load_from_hub(_Wanted(str(tmp_path), split, ("en", "de"), None, streaming), None, None))
+            assert texts(rows) == [("x", "y")] * len(numbers) and [row["n"] for row in rows] == numbers
+            assert streaming or form == "jsonl" or "mixed" not in rows[0]
 
 
 def test_a_slice_of_rows_that_do_not_fit_is_one_line(tmp_path: Path) -> None:

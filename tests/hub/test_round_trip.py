@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from hub_server import TOKEN, Fault
+from hub_server import TOKEN, Fault, Repository
 
 from hf_nat.base.utils import sha256_file
 from hf_nat.hub.push import PushArguments, push
@@ -46,6 +46,15 @@ stream = load_dataset(sys.argv[1], "beam", split="train", streaming=True)
 print(next(iter(stream))["translation"]["en"])
 stream = load_corpus(sys.argv[1], source_lang="de", target_lang="en", config_name="beam", streaming=True)
 print(next(iter(stream))["translation"]["de"])
+"""
+READ_PARTS = """
+import json
+import sys
+from hf_nat.data import load_corpus
+for name in sys.argv[1:]:
+    for streaming in (True, False):
+        rows = load_corpus(name, source_lang="en", target_lang="de", streaming=streaming)
+        print(json.dumps([[row["translation"]["en"], row.get("n"), row.get("mixed")] for row in rows]))
 """
 
 
@@ -113,3 +122,23 @@ def test_streaming_asks_for_ranges_of_the_split_it_needs(hub, tmp_path: Path, co
     # Beside the first shard `datasets` may open the next one ahead of need, but none of another split.
     assert "train-00000-of-00002.parquet" in names and all(name.startswith("train-") for name in names)
     assert all(request.status == 206 and request.range is not None for request in requests)
+
+
+def test_parts_that_differ_in_columns_come_as_a_stream_and_as_a_whole(hub, tmp_path: Path) -> None:
+    rows = [{"n": 1, "mixed": 1}, {"n": 2.5, "mixed": "x"}, {"n": None, "more": [1]}]
+    rows = [{"en": f"a{number}", "de": f"b{number}", **row} for number, row in enumerate(rows)]
+    tables: dict[str, list[bytes]] = {"jsonl": [json.dumps(row).encode() + b"\n" for row in rows], "parquet": []}
+    for row in rows:
+        Dataset.from_list([row]).to_parquet(tmp_path / "part")
+        tables["parquet"].append((tmp_path / "part").read_bytes())
+    for form, parts in tables.items():
+        name = f"datasets/owner/{form}"
+        hub.repositories[name] = Repository(private=True, sdk=None, branches={})
+        hub.commits[""] = {}
+        hub.commit(name, "main", {f"data/train-{i}.{form}": part for i, part in enumerate(parts)}, "parts")
+    printed = download(hub, tmp_path / "cache", READ_PARTS, "owner/jsonl", "owner/parquet")
+    numbers, nothing = [1, 2.5, None], [None, None, None]
+    expected = [(numbers, [1, "x", None]), (numbers, nothing), (numbers, nothing), (numbers, nothing)]
+    assert [json.loads(line) for line in printed] == [
+        [[f"a{i}", *values] for i, values in enumerate(zip(*columns, strict=True))] for columns in expected
+    ]

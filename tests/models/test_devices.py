@@ -145,6 +145,20 @@ def test_decoding_waits_for_the_device_only_where_it_must() -> None:
     assert sorted(reads.places | lists.places) == sorted(ALLOWED_READS)
 
 
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_padding_on_the_left_is_found_without_waiting(model_type: str) -> None:
+    batch = tiny_batch()
+    left = {name: batch[name].flip(1) for name in ("input_ids", "attention_mask")}
+    places = []
+    for inputs in (batch, batch | left):
+        torch.manual_seed(3)
+        with HostReads() as reads, Lists() as lists:
+            tiny_model(model_type).train()(**inputs)
+        places.append(reads.places | lists.places)
+    assert places[0] == places[1]
+    assert not [name for name in places[1] if name.startswith(("canvas.source_positions", "modeling_nat.source_mask"))]
+
+
 def test_the_aligner_makes_every_tensor_on_its_device() -> None:
     corpus = [["a", "dog", "runs"], ["a", "cat"], ["dogs", "run", "home"]] * 4
     expected = [list(links) for links in align(corpus, corpus[::-1], device="cpu")]

@@ -81,3 +81,13 @@ def test_padding_and_other_rows_change_nothing(mode: str) -> None:
     for row, (source, target) in enumerate(zip(sources, targets, strict=True)):
         alone = module(embeds[row : row + 1, :source], mask(source), mask(target), positions)
         assert_close(alone[0], copied[row, :target])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_padding_before_the_source_moves_nothing(mode: str) -> None:
+    torch.manual_seed(0)
+    module, positions, rows = copy_module(mode), LearnedPositionalEmbedding(10, 6), torch.randn(3, 5, 6)
+    lengths, targets = (5, 2, 1), mask(7, 3, 4)
+    expected = module(rows, mask(*lengths), targets, positions)
+    moved = torch.stack([row.roll(5 - length, 0) for row, length in zip(rows, lengths, strict=True)])
+    assert torch.allclose(module(moved, mask(*lengths).flip(1), targets, positions), expected, atol=1e-6)

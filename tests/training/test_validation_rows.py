@@ -71,8 +71,9 @@ def test_a_share_must_leave_rows_on_both_sides(corpus):
         arguments(corpus, validation_share=0.01).load_splits()
 
 
-def test_a_run_without_validation_rows_has_no_evaluation(tiny_run, tmp_path):
-    metrics = tiny_run(validation_split="", max_steps=2)
+@pytest.mark.parametrize("none", ["", None])
+def test_a_run_without_validation_rows_has_no_evaluation(none, tiny_run, tmp_path):
+    metrics = tiny_run(validation_split=none, report_to=none, max_steps=2)
     assert not [name for name in metrics if name.startswith("eval_")] and metrics["num_updates"] == 2
     assert "validation loss" not in training_summary(tmp_path / "run")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from .command_line import PLACE, help_text, read_options
 from .keys import Key, keys_of, nearest
-from .values import Mismatch, Scalar, expand_home, expected, is_null, shown, takes, typed
+from .values import Mismatch, Scalar, expand_home, expected, is_null, shown, typed
 from .yaml_file import read_yaml
 
 
@@ -27,9 +27,10 @@ def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str |
     """Fills dataclasses from `[CONFIG.yaml ...] [--key value ...]`; the last value given for a key wins.
 
     A value is read by the type of its field: where that is `str`, the text that was written is the value (`no`,
-    `1.10`, `0123456`). A null leaves the default. A scalar for a list is a list of one. A path may start with `~/`.
-    In a mapping without types, numbers and truth values follow the core schema of YAML 1.2. The words of a command
-    line are read as plain scalars of YAML, those for a mapping as YAML or JSON, and several words are a list.
+    `1.10`, `0123456`). A null is None where the type allows it, else it stands for the default. A scalar for a list is
+    a list of one. A path may start with `~/`. In a mapping without types, numbers and truth values follow the core
+    schema of YAML 1.2. The words of a command line are read as plain scalars of YAML, those for a mapping as YAML or
+    JSON, and several words are a list.
 
     Args:
         dataclass_types (`Sequence[type]`): the dataclasses whose fields are the allowed keys. `keys_of` says what they
@@ -68,7 +69,7 @@ def resolve(
         *files (`str` or `Path`): YAML files; of a key that several give, the last one wins.
         overrides (`Mapping[str, Any]`, *optional*): values of Python that take the place of those of the files, also
             of a list that is extended otherwise. A path may be a `Path` and an Enum its text; a text is never read as
-            a number. None is the value where the type allows it, else it stands for the default.
+            a number.
 
     Returns:
         One instance per dataclass, in their order.
@@ -80,13 +81,9 @@ def resolve(
     run = _Run(dataclass_types)
     run.read_files(files)
     for name, value in (overrides or {}).items():
-        key = run.key(name, "the overrides")
-        name = key.name
+        name = run.key(name, "the overrides").name
         run.values.pop(name, None)
-        if value is None and takes(key.annotation, type(None)):
-            run.values[name] = None
-        else:
-            run.give(name, value, "Overrides")
+        run.give(name, value, "Overrides")
     return run.fill("")
 
 
@@ -121,18 +118,20 @@ class _Run:
         return self.keys[known]
 
     def give(self, name: str, value: Any, place: str) -> None:
-        """Sets a key to a value that is typed, or back to its default by a null."""
+        """Sets a key to a value that is typed; a null is None, or the default where the type does not allow it."""
         key = self.keys[name]
         if key.remedy is not None:
             raise ValueError(f"{place}: `{name}` has no effect here: {key.remedy}.")
         if is_null(value):
             self.values.pop(name, None)
+            if key.takes(type(None)):
+                self.values[name] = None
             return
         try:
             result = typed(value, key.annotation)
         except Mismatch:
             raise ValueError(_mismatch(key, value, place)) from None
-        if key.extends and name in self.values:
+        if key.extends and self.values.get(name):
             result = [*self.values[name], *result]
         self.values[name] = result
 
