@@ -50,6 +50,7 @@ setup(
         "deepspeed": ["deepspeed>=0.19"],
         "ct2": ["ctranslate2>=4.8"],
         "demo": ["gradio>=6.31"],
+        "serve": ["fastapi>=0.165", "uvicorn>=0.54", "prometheus_client>=0.26"],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",
@@ -61,6 +62,9 @@ setup(
             "bitsandbytes>=0.50",
             "parameterized>=0.9",
             "ctranslate2>=4.8",
+            "fastapi>=0.165",
+            "uvicorn>=0.54",
+            "prometheus_client>=0.26",
         ],
     },
 )
