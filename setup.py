@@ -23,7 +23,7 @@ setup(
     package_dir={"hf_nat.hub_cards": "hub_cards"},
     package_data={
         "hf_nat": ["py.typed", "metrics/evaluate_modules/*/*.py"],
-        "hf_nat.demo": ["templates/*.jinja"],
+        "hf_nat.demo": ["templates/*.jinja", "templates/*.mjs"],
         "hf_nat.hub_cards": ["*.jinja", "*.bib"],
         "hf_nat.base.reporting": ["templates/*.jinja"],
     },
