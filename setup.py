@@ -23,7 +23,7 @@ setup(
     package_dir={"hf_nat.hub_cards": "hub_cards"},
     package_data={
         "hf_nat": ["py.typed", "metrics/evaluate_modules/*/*.py"],
-        "hf_nat.demo": ["templates/*.jinja"],
+        "hf_nat.demo": ["templates/*.jinja", "templates/*.mjs"],
         "hf_nat.hub_cards": ["*.jinja", "*.bib"],
         "hf_nat.base.reporting": ["templates/*.jinja"],
     },
@@ -51,6 +51,7 @@ setup(
         "deepspeed": ["deepspeed>=0.19"],
         "ct2": ["ctranslate2>=4.8"],
         "demo": ["gradio>=6.31"],
+        "serve": ["fastapi>=0.165", "uvicorn>=0.54", "prometheus_client>=0.26"],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",
@@ -62,6 +63,9 @@ setup(
             "bitsandbytes>=0.50",
             "parameterized>=0.9",
             "ctranslate2>=4.8",
+            "fastapi>=0.165",
+            "uvicorn>=0.54",
+            "prometheus_client>=0.26",
         ],
     },
 )

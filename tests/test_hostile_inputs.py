@@ -144,6 +144,7 @@ _CONFIGS = {
     "toy.yaml": "output_dir: run\ntrain: 5\nvalidation: 2\ntest: 2\n",
     "quickstart.yaml": "config_dir: configs\noutput_dir: run\n",
     "born-again.yaml": "teacher: teacher\noutput_dir: run\n",
+    "serve.yaml": "model: teacher\nport: 0\n",
     "demo.yaml": "model: student\nspace_dir: run\n",
 }
 
@@ -324,6 +325,7 @@ def _table() -> list[Case]:
     for name in ("source.spm", "target.spm"):
         cases += _cases("translate", f"marian/{name}", _DAMAGES, *marian)
     cases += _cases("translate", "marian/vocab.json", _JSON, *marian)
+    cases += _cases("serve", "teacher/model.safetensors", _DAMAGES)
     cases += _cases("translate", "corpus/test.en", _without(_DAMAGES, "empty", "cut"))
     reranker = ("--model", "student", "--length_beam", "2", "--reranker", "teacher")
     for command in ("evaluate", "tune", "distill"):
@@ -483,6 +485,7 @@ def test_a_folder_is_no_file(name, sound, place, capsys):
         ("translate", "--model", "student", "--length_beam", "2", "--reranker", "runs/no/such"),
         ("translate", "--model", "student", "--ensemble", "runs/no/such"),
         ("evaluate", "--model", "runs/no/such"),
+        ("serve", "--model", "runs/no/such"),
         ("tune", "--model", "runs/no/such"),
         ("distill", "--teacher", "runs/no/such"),
         ("train", "--tokenizer", "runs/no/such"),

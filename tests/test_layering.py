@@ -19,7 +19,7 @@ LAYERS = [
     ("metrics",),
     ("decoding",),
     ("distillation", "training", "evaluation", "analysis"),
-    ("cards", "demo"),
+    ("cards", "demo", "serving"),
     ("steps",),
     ("hub", "recommendation"),
     ("experiments",),

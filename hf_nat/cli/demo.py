@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from ..base.config import load_config, option
 from ..decoding import DecodingArguments
 from ..demo.app import build_demo
-from ..hub.spaces import write_demo_space
+from ..demo.browser import is_exported
+from ..hub.spaces import write_browser_space, write_demo_space
 
 
 @dataclass
 class DemoArguments:
     """Which models the page shows, and where it is."""
 
-    model: str = field(metadata={"help": "NAT model: checkpoint folder or Hub id"})
+    model: str = field(metadata={"help": "NAT model: checkpoint folder or Hub id, or an exported folder"})
     teacher: str | None = option(None, "autoregressive model that decodes beside it: folder or Hub id")
     examples: list[str] = field(default_factory=list, metadata={"help": "sentences to choose from"})
     host: str = option("127.0.0.1", "address that the page listens on; 0.0.0.0 for all of this machine")
@@ -28,12 +30,27 @@ class DemoArguments:
 def run(argv: Sequence[str]) -> None:
     """Serves the page until it is interrupted, or writes it as a Space."""
     args, decoding = load_config((DemoArguments, DecodingArguments), argv, prog="hf-nat demo")
-    if args.space_dir is None:
-        demo = build_demo(args.model, args.teacher, decoding=decoding, examples=args.examples)
-        demo.launch(server_name=args.host, server_port=args.port, share=args.share)
-        return
     defaults = DecodingArguments()
     changed = {key.name: getattr(decoding, key.name) for key in fields(decoding)}
     changed = {name: value for name, value in changed.items() if value != getattr(defaults, name)}
-    write_demo_space(Path(args.space_dir), args.model, args.teacher, changed, args.examples)
+    if is_exported(Path(args.model)):
+        _write_browser_space(args, changed)
+    elif args.space_dir is None:
+        demo = build_demo(args.model, args.teacher, decoding=decoding, examples=args.examples)
+        demo.launch(server_name=args.host, server_port=args.port, share=args.share)
+        return
+    else:
+        write_demo_space(Path(args.space_dir), args.model, args.teacher, changed, args.examples)
     print(f"{args.space_dir} holds a Space: hf-nat push --folder {args.space_dir} --repo_id OWNER/NAME")
+
+
+def _write_browser_space(args: DemoArguments, changed: dict[str, Any]) -> None:
+    """Writes the page of an exported model, which decodes as it was exported."""
+    if args.space_dir is None:
+        raise ValueError(
+            f"`space_dir` must be given for an exported model, got none with {args.model!r}. Its page runs in a "
+            "browser: any server of files can show it, such as `python -m http.server -d SPACE_DIR`."
+        )
+    for name, value in [*([("teacher", args.teacher)] if args.teacher else []), *changed.items()]:
+        raise ValueError(f"`{name}` must be left out for an exported model, got {value!r}. Set it when you export.")
+    write_browser_space(Path(args.space_dir), Path(args.model), args.examples)

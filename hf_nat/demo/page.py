@@ -34,13 +34,21 @@ def render_traces(student: Trace, teacher: Trace | None = None, *, replay_second
     if replay_seconds < 0:
         raise ValueError(f"`replay_seconds` must be >= 0, got {replay_seconds}.")
     slowest = max(trace.seconds for trace in (student, teacher) if trace is not None)
-    environment = jinja2.Environment(
+    return (
+        environment()
+        .get_template("traces.html.jinja")
+        .render(
+            student=student, teacher=teacher, labels=_LABELS, slowdown=replay_seconds / slowest if slowest else 0.0
+        )
+    )
+
+
+def environment() -> jinja2.Environment:
+    """The templates of this package, what is filled in escaped."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("hf_nat.demo"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template("traces.html.jinja").render(
-        student=student, teacher=teacher, labels=_LABELS, slowdown=replay_seconds / slowest if slowest else 0.0
     )

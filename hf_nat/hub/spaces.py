@@ -1,4 +1,4 @@
-"""Spaces of the Hub: the demonstration of a model, and the `evaluate` modules. Each carries this package."""
+"""Spaces of the Hub: demonstrations and `evaluate` modules, which carry this package, and pages of exported models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import SpaceCardData
 
 from ..cards.rendering import is_hub_id, render
+from ..demo.browser import write_page
 from .contents import choose_files
 
 
@@ -52,6 +53,29 @@ def write_demo_space(
     (folder / "README.md").write_text(render("demo_card.md.jinja", metadata=card, **places), encoding="utf-8")
 
 
+def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> None:
+    """Writes the static Space of an exported model, which runs in the browser of whoever opens it.
+
+    Args:
+        folder (`Path`): new folder.
+        model (`Path`): an exported one-pass model.
+        examples (`Sequence[str]`): sentences to choose from.
+
+    Raises:
+        ValueError: if the folder holds something, or the model is not exported as one graph.
+    """
+    _require_new(folder)
+    write_page(folder, model, examples)
+    card = SpaceCardData(
+        title="Translate in the browser",
+        sdk="static",
+        app_file="index.html",
+        license="apache-2.0",
+        tags=["translation", "non-autoregressive", "onnx"],
+    )
+    (folder / "README.md").write_text(render("browser_card.md.jinja", metadata=card), encoding="utf-8")
+
+
 def is_evaluate_module(folder: Path) -> bool:
     """Tells the folder of an `evaluate` module by its one file, which has the folder's name."""
     return (folder / f"{folder.name}.py").is_file()
@@ -86,10 +110,14 @@ def _card(title: str, tags: list[str]) -> SpaceCardData:
     )
 
 
-def _write_package(folder: Path) -> None:
-    """Copies this package into a new folder, with what it needs as the Space's requirements."""
+def _require_new(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"A Space needs a new folder, got {str(folder)!r}, which holds something. Choose another.")
+
+
+def _write_package(folder: Path) -> None:
+    """Copies this package into a new folder, with what it needs as the Space's requirements."""
+    _require_new(folder)
     shutil.copytree(_PACKAGE, folder / "hf_nat", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     requirements = importlib.metadata.requires("hf_nat") or []
     needed = [requirement for requirement in requirements if not re.search(r";.*\bextra\b", requirement)]

@@ -1,0 +1,51 @@
+"""`hf-nat serve`."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..base.config import load_config, option
+from ..decoding import DecodingArguments, Translation, translate
+from ..serving import ServingArguments
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class ServeArguments:
+    """Which model is served, and where."""
+
+    model: str = field(metadata={"help": "checkpoint folder or Hub id"})
+    host: str = option("127.0.0.1", "address that the server listens on; 0.0.0.0 for all of this machine")
+    port: int = option(8000, "its port; 0 takes a free one")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Serves until it is interrupted."""
+    args, serving, decoding = load_config(
+        (ServeArguments, ServingArguments, DecodingArguments), argv, prog="hf-nat serve"
+    )
+    try:
+        from ..serving.app import build_app
+        from ..serving.server import Server, bind
+    except ImportError as error:
+        raise ImportError(f"The server needs FastAPI and others ({error}): pip install 'hf_nat[serve]'.") from error
+    with bind(args.host, args.port) as bound:
+        address, port = bound.getsockname()[:2]
+        if not ipaddress.ip_address(address).is_loopback:
+            logger.warning(f"{address} can be reached from other machines, and the server asks nobody who they are.")
+        model, tokenizer = decoding.load_model(args.model)
+        settings = {"with_scores": serving.with_scores, **decoding.generate_kwargs(model)}
+
+        def translated(sentences: list[str]) -> list[Translation]:
+            return translate(model, tokenizer, sentences, **settings)
+
+        translated(["a"])  # The first call of a model is slower than all others.
+        app = build_app(translated, serving, model=args.model)
+        place = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+        message = f"{args.model} is served on {place}/translate, see {place}/docs; Ctrl-C stops it."
+        Server(app, serving, lambda: print(message, flush=True)).run(sockets=[bound])

@@ -1,0 +1,64 @@
+"""What the server reads and writes, as its schema shows them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from ..decoding import Translation
+
+
+def _whole_text(text: str) -> str:
+    """Refuses what JSON can write and no encoding can: one half of a pair of surrogates."""
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"{ord(text[error.start]):04x}"
+            raise PydanticCustomError(
+                "surrogate", "Text must be Unicode, got half of a pair of surrogates: \\u{half}", {"half": half}
+            ) from None
+    return text
+
+
+class TranslationRequest(BaseModel):
+    """Sentences to translate."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
+
+    sentences: Annotated[
+        list[Annotated[str, AfterValidator(_whole_text)]],
+        FailFast(),
+        Field(description="one sentence each; a blank one stays blank"),
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        """Refuses unknown keys at the first: pydantic's own list of them takes seconds where a request is full."""
+        unknown = [key for key in data if key not in cls.model_fields][:1] if isinstance(data, dict) else []
+        if unknown:
+            raise PydanticCustomError("unknown_key", "There is no key {key}", {"key": f"{unknown[0]!r:.100}"})
+        return data
+
+
+class TranslationResponse(BaseModel):
+    """Their translations, in the order of the request."""
+
+    translations: list[Translation]
+
+
+class Problem(BaseModel):
+    """Why there is no translation."""
+
+    detail: str
+
+
+class Health(BaseModel):
+    """How the server is."""
+
+    status: str = Field(description="ok, or stopping")
+    model: str = Field(description="what translates")
+    waiting_sentences: int = Field(description="sentences in the queue")
