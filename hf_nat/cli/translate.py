@@ -7,11 +7,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from transformers.utils import logging
+
 from ..base.config import load_config, option
 from ..base.files import open_output
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, translate_stream
+from ..decoding import DecodingArguments, DraftCounts, translate_stream
 
+
+logger = logging.get_logger(__name__)
 
 _WINDOW = 1000
 
@@ -53,7 +57,11 @@ def run(argv: Sequence[str]) -> None:
             progress=not is_dialogue,
             **decoding.generate_kwargs(model),
         )
+        counts = DraftCounts()
         for number, translation in enumerate(translations, start=1):
+            counts.add([translation])
             output.write(f"{translation.text}\n")
             if number % window == 0:
                 output.flush()  # Who wrote a window waits for it.
+    if (means := counts.means()) is not None:
+        logger.info(f"Drafts: {DraftCounts.phrase(means)}.")
