@@ -44,7 +44,7 @@ _LAZY = {
     for module, names in {
         "analysis": ("AnalyzeArguments",),
         "data": ("encode_corpus", "load_corpus", "load_tokenizer", "train_tokenizer"),
-        "decoding": ("DecodingArguments", "Translation", "load_model", "translate", "translate_stream"),
+        "decoding": ("DecodingArguments", "Draft", "Translation", "load_model", "translate", "translate_stream"),
         "distillation": ("DistillArguments", "FilterArguments"),
         "evaluation": ("EvaluateArguments", "TuneArguments"),
         "hub": ("PushArguments", "push"),
@@ -84,6 +84,7 @@ __all__ = [
     "DecodingArguments",
     "Distill",
     "DistillArguments",
+    "Draft",
     "Evaluate",
     "EvaluateArguments",
     "Filter",

@@ -140,6 +140,28 @@ def test_an_ensemble_is_loaded_and_recorded(student_folder, arguments, tmp_path)
     assert texts[0] == texts[1]  # a model and itself
 
 
+def test_drafts_leave_the_scores_and_are_counted(teacher_folder, student_folder, arguments, tmp_path):
+    plain = evaluate(*arguments(teacher_folder, output_dir=tmp_path / "plain"))
+    options = {"draft": student_folder, "draft_length": 7, "max_iterations": 2}
+    drafted = evaluate(*arguments(teacher_folder, output_dir=tmp_path / "drafted", **options))
+    texts = [(tmp_path / name / "translations.txt").read_text() for name in ("plain", "drafted")]
+    assert texts[0] == texts[1] and drafted["scores"] == plain["scores"]
+    assert drafted["decoding"] == {"num_beams": 1, "max_batch_tokens": 4096, **options}
+    assert drafted["iterations_mean"] is None and "drafting" not in plain
+    assert drafted["drafting"]["teacher_calls_mean"] > 1
+    assert drafted["drafting"]["accepted_length_mean"] >= 0
+
+
+def test_a_draft_is_an_input_of_the_step(teacher_folder, student_folder, arguments, tmp_path):
+    steps = [
+        Evaluate(*arguments(teacher_folder, output_dir=tmp_path / "x", draft=draft))
+        for draft in (None, student_folder)
+    ]
+    assert "draft" not in steps[0].inputs()
+    assert steps[1].inputs()["draft"]["model.safetensors"]
+    assert steps[0].settings() == steps[1].settings()
+
+
 def test_options_of_the_other_kind_of_model_are_errors(teacher_folder, student_folder, arguments):
     with pytest.raises(ValueError, match="`num_beams` must be 1 for a NAT model, got 5. Use `length_beam`"):
         evaluate(*arguments(student_folder, num_beams=5))

@@ -339,6 +339,7 @@ def _table() -> list[Case]:
             )
     cases += _cases("train", "tokenizer/tokenizer.json", _TOKENIZER)
     cases += _cases("translate", "teacher/model.safetensors", _DAMAGES, *reranker)
+    cases += _cases("translate", "student/model.safetensors", _DAMAGES, "--draft", "student")
     for command in ("align", "analyze"):
         cases += _cases(command, "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer")
     cases += _cases(
@@ -484,6 +485,8 @@ def test_a_folder_is_no_file(name, sound, place, capsys):
         ("translate", "--model", "teacher/config.json"),
         ("translate", "--model", "student", "--length_beam", "2", "--reranker", "runs/no/such"),
         ("translate", "--model", "student", "--ensemble", "runs/no/such"),
+        ("translate", "--draft", "runs/no/such"),
+        ("evaluate", "--draft", "runs/no/such"),
         ("evaluate", "--model", "runs/no/such"),
         ("serve", "--model", "runs/no/such"),
         ("tune", "--model", "runs/no/such"),
@@ -513,6 +516,16 @@ def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, plac
         (("--model", "student", "--length_beam", "2", "--reranker", "student"), "`reranker` must be autoregressive"),
         (("--model", "student", "--length_beam", "2", "--reranker", "other"), "`reranker` must share"),
         (("--model", "student", "--ensemble", "other"), "`ensemble` must agree"),
+        (("--draft", "teacher"), "`draft` must be a NAT model"),
+        (("--model", "other", "--draft", "student"), "`model` must share the student's vocabulary"),
+        (("--model", "student", "--draft", "student"), "`draft` must be left out for a NAT model"),
+        (("--draft", "student", "--num_beams", "2"), "`num_beams` must be 1 with `draft`"),
+        (("--draft", "student", "--draft_length", "0"), "`draft_length` must be >= 1, got 0"),
+        (("--draft", "student", "--draft_tau", "-1"), "`draft_tau` must be >= 0, got -1"),
+        (("--draft", "student", "--draft_tau", ".nan"), "`draft_tau` must be a finite number"),
+        (("--draft", "student", "--reranker", "teacher"), "`reranker` must be left out"),
+        (("--draft", "student", "--eos_penalty", "1"), "must be called with arguments out of"),
+        (("--draft_beta", "3"), "`draft_beta` must be left out without `draft`"),
         (("--num_beams", "65"), "`num_beams` must be <= 64, got 65"),
         (("--model", "student", "--max_iterations", "201"), "`max_iterations` must be <= 200, got 201"),
         (("--model", "student", "--length_beam", "0"), "`length_beam` must be >= 1, got 0"),
@@ -592,6 +605,7 @@ def evil(sound: Path, place: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         ("translate", "--model", "evil_tokenizer"),
         ("translate", "--model", "student", "--length_beam", "2", "--reranker", "evil"),
         ("translate", "--model", "student", "--ensemble", "evil"),
+        ("translate", "--draft", "evil"),
         ("evaluate", "--model", "evil"),
         ("tune", "--model", "evil"),
         ("distill", "--teacher", "evil"),

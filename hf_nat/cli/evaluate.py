@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..base.config import load_config
 from ..base.processes import process_state
+from ..decoding import DraftCounts
 from ..steps import DecodingArguments, Evaluate, EvaluateArguments
 
 
@@ -24,4 +25,6 @@ def run(argv: Sequence[str]) -> None:
     for name, rate in metrics["error_rates"]["translations"].items():
         print(f"{name:<14} {rate:6.2f}  (references {metrics['error_rates']['references'][name]:.2f})")
     rounds = "" if metrics["iterations_mean"] is None else f", {metrics['iterations_mean']:.2f} rounds"
+    if "drafting" in metrics:
+        rounds = f", {DraftCounts.phrase(metrics['drafting'])}"
     print(f"{metrics['num_sentences']} sentences, {metrics['sentences_per_second']:.1f} sentences/s{rounds}")

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from transformers.utils import logging
+
 from ..base.config import load_config, option
 from ..base.files import open_output
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, translate_stream
+from ..decoding import DecodingArguments, DraftCounts, translate_stream
 from ..evaluation.confidence import confidence, require_calibration
 
+
+logger = logging.get_logger(__name__)
 
 _WINDOW = 1000
 
@@ -64,9 +68,13 @@ def run(argv: Sequence[str]) -> None:
             with_scores=calibration is not None,
             **decoding.generate_kwargs(model),
         )
+        counts = DraftCounts()
         for number, translation in enumerate(translations, start=1):
+            counts.add([translation])
             output.write(f"{translation.text}\n")
             if calibration is not None and confidences is not None:
                 confidences.write(f"{confidence(calibration, translation):.3f}\n")
             if number % window == 0:
                 output.flush()  # Who wrote a window waits for it.
+    if (means := counts.means()) is not None:
+        logger.info(f"Drafts: {DraftCounts.phrase(means)}.")

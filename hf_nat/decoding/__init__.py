@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .arguments import DecodingArguments, LoadingArguments, require_between
+from .drafting import Draft, DraftCounts
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
 from .translate import max_new_tokens, translate, translate_stream
@@ -12,6 +13,8 @@ from .translations import Choose, Translation, to_texts, to_translations
 __all__ = [
     "Choose",
     "DecodingArguments",
+    "Draft",
+    "DraftCounts",
     "EncodedSources",
     "LoadingArguments",
     "Translation",

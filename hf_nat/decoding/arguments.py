@@ -13,7 +13,12 @@ from ..base.config import option
 from ..data.pretrained import remote_code
 from ..models import NATPreTrainedModel
 from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
+from .drafting import Draft
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+
+
+_DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
+_AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,17 +98,38 @@ class DecodingArguments(LoadingArguments):
     )
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
     reranker: str | None = option(None, "NAT model: AT model that chooses among the candidates, a folder or Hub id")
+    draft: str | None = option(
+        None, "AT model: NAT model whose drafts it verifies, a folder or Hub id; the output stays the greedy one"
+    )
+    draft_length: int | None = option(None, "draft: most tokens that one call of the AT model verifies; default: 25")
+    draft_beta: int | None = option(
+        None, "draft: accept a token among the AT model's so many best; default: 1, its own choice alone"
+    )
+    draft_tau: float | None = option(
+        None, "draft: and within so many nats of the best, where draft_beta is not 1; default: 1.0"
+    )
     ensemble: list[str] | None = option(None, "NAT model: further models whose probabilities are averaged with it")
 
     def __post_init__(self) -> None:
         limits = {"max_batch_tokens": None, "max_iterations": MAX_ITERATIONS}
         limits |= dict.fromkeys(("num_beams", "length_beam", "num_candidates", "num_samples"), MAX_BEAMS)
+        limits |= dict.fromkeys(("draft_length", "draft_beta"))
         for name, limit in limits.items():
             require_between(name, getattr(self, name), 1, limit)
-        for name in ("length_penalty", "latent_temperature", "eos_penalty", "max_length_ratio"):
+        require_between("draft_tau", self.draft_tau, 0)
+        for name in ("draft_tau", "length_penalty", "latent_temperature", "eos_penalty", "max_length_ratio"):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise ValueError(f"`{name}` must be a finite number, got {value}.")
+        if self.draft is None:
+            for name, value in self._given(*_DRAFT_OPTIONS).items():
+                raise ValueError(f"`{name}` must be left out without `draft`, got {value}. Give `draft` a NAT model.")
+        elif self.num_beams > 1:
+            raise ValueError(f"`num_beams` must be 1 with `draft`, got {self.num_beams}. Greedy output is verified.")
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Returns those of some options that are set."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def options(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the options that bear on `model` as a run records them, unset ones left out.
@@ -112,24 +138,33 @@ class DecodingArguments(LoadingArguments):
             ValueError: if an option of the other kind of model is set, or there is no such expert.
         """
         expert = decoding_expert(model, self.expert)
-        at_options = {"max_batch_tokens", "num_beams", "length_penalty", "expert"}
-        others = at_options | {field.name for field in fields(LoadingArguments)}
-        nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
-        given = {key: value for key, value in nat_options.items() if value is not None}
+        draft, given = self._given("draft", *_DRAFT_OPTIONS), self._nat_options
         if isinstance(model, NATPreTrainedModel):
             if self.num_beams != 1:
                 knobs = " or ".join(f"`{knob}`" for knob in cast(Any, model).candidate_knobs)
                 raise ValueError(f"`num_beams` must be 1 for a NAT model, got {self.num_beams}. Use {knobs}.")
+            if draft:
+                raise ValueError(
+                    f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
+                )
             return given
         for key, value in given.items():
+            if draft and key not in ("reranker", "ensemble"):
+                continue  # The student's.
             raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
         beam: dict[str, Any] = {"num_beams": 1}
         if self.num_beams > 1:
             beam = {"num_beams": self.num_beams, "length_penalty": self.length_penalty, "early_stopping": True}
-        return beam | ({} if expert is None else {"expert": expert})
+        return beam | ({} if expert is None else {"expert": expert}) | draft | given
+
+    @property
+    def _nat_options(self) -> dict[str, Any]:
+        """The options of a NAT model that are set."""
+        others = {*_AT_OPTIONS, *_DRAFT_OPTIONS, *(field.name for field in fields(LoadingArguments))}
+        return self._given(*(field.name for field in fields(self) if field.name not in others))
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
-        """Returns the arguments of `translate` for `model`; a re-ranking teacher and an ensemble are loaded.
+        """Returns the arguments of `translate` for `model`; the other models that take part are loaded.
 
         Raises:
             ValueError: as `options`, and if one of those models cannot work with `model`.
@@ -146,10 +181,16 @@ class DecodingArguments(LoadingArguments):
             cast(Any, model).require_ensemble(kwargs["ensemble"])
         if not isinstance(model, NATPreTrainedModel):
             kwargs["do_sample"] = False
+        if draft := kwargs.pop("draft", None):
+            settings = {key.removeprefix("draft_"): kwargs.pop(key) for key in _DRAFT_OPTIONS if key in kwargs}
+            knobs = {key: kwargs.pop(key) for key in self._nat_options}
+            student = load_model(draft, parameter="draft", **trust)[0]
+            kwargs["draft"] = Draft(student, generate_kwargs=knobs, **settings)
+            kwargs["draft"].require_teacher(model)
         return kwargs
 
 
-def require_between(name: str, value: int | None, least: int, most: int | None = None) -> None:
+def require_between(name: str, value: float | None, least: float, most: float | None = None) -> None:
     """Raises ValueError unless a number, where it is given, lies between two bounds, these included."""
     if value is not None and value < least:
         raise ValueError(f"`{name}` must be >= {least}, got {value}.")

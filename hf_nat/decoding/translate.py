@@ -19,6 +19,7 @@ from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokeniz
 from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
+from .drafting import Draft
 from .scoring import mean_log_probs
 from .sources import encode_non_blank, output_limits, token_batches
 from .translations import Choose, Translation, to_texts, to_translations
@@ -43,6 +44,7 @@ def translate(
     source_prefix: str | None = None,
     max_length_a: float | None = None,
     max_length_b: int = 0,
+    draft: Draft | None = None,
     **generate_kwargs: Any,
 ) -> list[Translation]:
     """Translates sentences in batches of similar length; the result is in the order of the input.
@@ -71,6 +73,8 @@ def translate(
         max_length_a (`float`, *optional*): most output tokens of an autoregressive model for each source token, see
             `output_limits`; by default `max_new_tokens` alone limits it.
         max_length_b (`int`, *optional*, defaults to 0): output tokens beside them.
+        draft ([`Draft`], *optional*): the student whose drafts an autoregressive model verifies, instead of writing
+            greedily token by token.
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
@@ -79,11 +83,12 @@ def translate(
         `list[Translation]`: one per sentence.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1.
+        ValueError: if `max_batch_tokens` is below 1, or `draft` does not fit the model.
     """
     length = (max_length_a, max_length_b)
     decoder = _Decoder(
-        model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs, length
+        *(model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs),
+        *(length, draft),
     )
     state = process_state() if shared else None
     disable = not progress or (state is not None and not state.is_main_process)
@@ -101,6 +106,7 @@ def translate_stream(
     with_scores: bool = False,
     progress: bool = False,
     source_prefix: str | None = None,
+    draft: Draft | None = None,
     **generate_kwargs: Any,
 ) -> Iterator[Translation]:
     """Translates a stream in its order, holding `window` sentences in memory at a time.
@@ -114,19 +120,23 @@ def translate_stream(
         with_scores (`bool`, *optional*, defaults to `False`): as in `translate`.
         progress (`bool`, *optional*, defaults to `False`): as in `translate`.
         source_prefix (`str`, *optional*): as in `translate`.
+        draft ([`Draft`], *optional*): as in `translate`.
         generate_kwargs: as in `translate`.
 
     Returns:
         `Iterator[Translation]`: one per line.
 
     Raises:
-        ValueError: if `window` or `max_batch_tokens` is below 1.
+        ValueError: if `window` or `max_batch_tokens` is below 1, or `draft` does not fit the model.
     """
     if window < 1:
         raise ValueError(f"`window` must be >= 1, got {window}.")
     total = len(lines) if isinstance(lines, Sized) else None
     remaining = iter(lines)
-    decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, source_prefix, generate_kwargs)
+    decoder = _Decoder(
+        *(model, tokenizer, max_batch_tokens, with_scores, None, None, source_prefix, generate_kwargs),
+        *((None, 0), draft),
+    )
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
             yield from decoder.translate(chunk, bar)
@@ -145,10 +155,13 @@ class _Decoder:
     source_prefix: str | None
     generate_kwargs: dict[str, Any]
     length: tuple[float | None, int] = (None, 0)
+    draft: Draft | None = None
 
     def __post_init__(self) -> None:
         if self.max_batch_tokens < 1:
             raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
+        if self.draft is not None:
+            self.draft.require_teacher(self.model)
 
     def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
@@ -193,14 +206,20 @@ class _Decoder:
         settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
         if self.processors is not None:
             settings["logits_processor"] = self.processors(numbers)
-        decoded = generate(**inputs, **settings)
+        counts = {}
+        if self.draft is None:
+            decoded = generate(**inputs, **settings)
+        else:
+            output = generate(**inputs, **settings, custom_generate=self.draft, return_dict_in_generate=True)
+            decoded = output.sequences
+            counts = {name: output[name].tolist() for name in ("teacher_calls", "accepted_tokens")}
         num_given = 1 + num_forced  # the decoder's start token and what was forced on it
         if len(decoded) > len(input_rows):
             decoded = decoded[self._chosen(decoded[:, num_given:], numbers)]
         scores = None
         if self.with_scores:
             scores = mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id, num_given, self.max_batch_tokens)
-        return to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit)
+        return to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit, **counts)
 
     def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[int]:
         """Returns the row of `sequences` [B * K, T] that is kept for each of B sentences."""

@@ -22,6 +22,8 @@ class Translation:
         truncated (`bool`): the source was cut to the model's positions, or an autoregressive output reached its
             length limit.
         iterations (`int`, *optional*): decoder rounds of a NAT model.
+        teacher_calls (`int`, *optional*): decoder calls of an autoregressive model that verified a draft.
+        accepted_tokens (`int`, *optional*): tokens of the draft that it accepted, EOS counted.
     """
 
     text: str
@@ -29,6 +31,8 @@ class Translation:
     num_tokens: int
     truncated: bool
     iterations: int | None
+    teacher_calls: int | None = None
+    accepted_tokens: int | None = None
 
 
 # From the number of a sentence and the texts of its outputs, the best first, to the index of the one that is kept.
@@ -47,7 +51,7 @@ def to_translations(
     scores: Sequence[float] | None = None,
     *,
     limit: int | None = None,
-    iterations: Sequence[int] | None = None,
+    **counts: Sequence[int],
 ) -> list[Translation]:
     """Makes translations of token ids.
 
@@ -56,7 +60,7 @@ def to_translations(
         sequences (`list[list[int]]`): content, EOS, then anything; a row without EOS was cut.
         scores (`Sequence[float]`, *optional*): mean log-probability of each row, nats.
         limit (`int`, *optional*): tokens with EOS at which a row is marked as cut, though it ended there.
-        iterations (`Sequence[int]`, *optional*): decoder rounds of each row.
+        **counts: for each row what is counted of its decoding: `iterations`; `teacher_calls` and `accepted_tokens`.
     """
     eos = tokenizer.eos_token_id
     num_tokens = [ids.index(eos) if eos in ids else len(ids) for ids in sequences]
@@ -66,7 +70,7 @@ def to_translations(
             score=None if scores is None else scores[row],
             num_tokens=num_tokens[row],
             truncated=num_tokens[row] == len(sequences[row]) or num_tokens[row] + 1 == limit,
-            iterations=None if iterations is None else iterations[row],
+            **{"iterations": None, **{name: values[row] for name, values in counts.items()}},
         )
         for row, text in enumerate(to_texts(tokenizer, sequences))
     ]

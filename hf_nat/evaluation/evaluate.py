@@ -17,7 +17,7 @@ from ..base.reporting import plot_reliability
 from ..base.utils import atomic_path, environment, write_json
 from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
-from ..decoding import DecodingArguments, Translation, translate
+from ..decoding import DecodingArguments, DraftCounts, Translation, translate
 from ..metrics.sentence_statistics import bleu_record, sentence_statistics
 from ..metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
 from .confidence import measure_calibration, read_calibration
@@ -106,7 +106,8 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     Returns:
         `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100; BLEU with
         the statistics of each sentence), sentences per second
-        (loading left out), mean number of rounds of a NAT model, and what they were measured with.
+        (loading left out), mean number of rounds of a NAT model, how far drafts went (see `DraftCounts`), and what
+        they were measured with.
 
     Raises:
         ValueError: if a decoding option does not belong to the kind of model, or `output_dir` is missing for a model
@@ -181,6 +182,7 @@ def measure(
         # What a paired test over sentences and seeds needs of this system, long after its translations are gone.
         _, statistics = sentence_statistics(texts, references, target_lang=args.target_lang)
         entries["bleu"]["sentence_statistics"] = bleu_record(statistics)
+    drafting = DraftCounts().add(translations).means()
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     return translations, {
         "num_sentences": len(pairs),
@@ -190,6 +192,7 @@ def measure(
         "seconds": round(seconds, 3),
         "sentences_per_second": round(len(pairs) / seconds, 3),
         "iterations_mean": sum(rounds) / len(rounds) if rounds else None,
+        **({} if drafting is None else {"drafting": drafting}),
     }
 
 

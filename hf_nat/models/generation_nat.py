@@ -126,6 +126,8 @@ class NATGenerationMixin:
     )
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
+    # Its decoder predicts the masks of a canvas from any tokens between them.
+    fills_masks: ClassVar[bool] = False
 
     config: Any
     model: Any

@@ -30,6 +30,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         EOS is never masked, since the length fixes it, and the mask token is never predicted.
     """
 
+    fills_masks = True
+
     config: CMLMConfig
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
