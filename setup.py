@@ -50,6 +50,8 @@ setup(
         "deepspeed": ["deepspeed>=0.19"],
         "ct2": ["ctranslate2>=4.8"],
         "demo": ["gradio>=6.31"],
+        "lm": ["kenlm>=0.3"],
+        "oaxe": ["scipy>=1.17"],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",
@@ -60,6 +62,7 @@ setup(
             "nltk>=3.10.4",
             "bitsandbytes>=0.50",
             "parameterized>=0.9",
+            "scipy>=1.17",
             "ctranslate2>=4.8",
         ],
     },

@@ -46,7 +46,7 @@ class ShallowFusion:
     def end(
         self, prefixes: torch.Tensor, lengths: torch.Tensor, exists: torch.Tensor, eos_token_id: int
     ) -> torch.Tensor:
-        """Returns what prefixes gain `(R, W)` by EOS, those that exist `(R, W)`; see `__call__` for other arguments."""
+        """Returns what prefixes gain `(R, W)` by EOS, those that exist `(R, W)`; for the others see `__call__`."""
         ends = torch.where(exists, eos_token_id, -1).unsqueeze(2)
         return self._weighted(prefixes, lengths, ends).squeeze(2)
 
