@@ -160,7 +160,7 @@ class DecodingArguments(LoadingArguments):
             kwargs["ensemble"] = [load_model(member, parameter="ensemble", **trust)[0] for member in ensemble]
             cast(Any, model).require_ensemble(kwargs["ensemble"])
         if language_model := kwargs.pop("language_model", None):
-            tokenizer = load_tokenizer(model.name_or_path, **trust)
+            tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
             kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
         if not isinstance(model, NATPreTrainedModel):
             kwargs["do_sample"] = False

@@ -46,7 +46,7 @@ class NGramLanguageModel:
             raise ValueError(
                 f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {error}."
             ) from error
-        self._pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
         ordinary = [piece for piece in self._pieces if piece not in tokenizer.all_special_tokens]
         if not any(piece in self._model for piece in ordinary):
             raise ValueError(

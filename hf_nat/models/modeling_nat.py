@@ -50,7 +50,8 @@ class NATSeq2SeqLMOutput(ModelOutput):
         loss_components (`dict[str, torch.Tensor]`, *optional*): weighted parts of the loss; they sum to it, detached.
         token_shares (`dict[str, torch.Tensor]`, *optional*): shares of the target tokens, of an update where the loss
             is: `infeasible`, of sentences that are left out of the loss because the target does not fit; with
-            glancing `correct`, positions that the first pass gets right, and `glanced`, those revealed to the second.
+            glancing `correct`, positions that the first pass gets right, and `glanced`, those revealed to the second;
+            with order-agnostic training `left_out`, words that are too improbable in any order.
         encoder_last_hidden_state (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): final encoder states.
         encoder_hidden_states (`tuple`, *optional*): encoder states of every layer.
         encoder_attentions (`tuple`, *optional*): encoder attention weights of every layer.
@@ -171,9 +172,15 @@ class NATPreTrainedModel(PreTrainedModel):
         selected: torch.Tensor,
         labels: torch.Tensor,
         num_items_in_batch: int | torch.Tensor | None,
+        kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Cross-entropy per target token of the labels `[B, T]` at the selected positions of states `[B, T, D]`."""
+        """Cross-entropy per target token of the labels `[B, T]` at the selected positions of states `[B, T, D]`.
+
+        Where `kept` `[B, T]` is False a selected position adds 0; the others do not count for more.
+        """
         weights = token_weights(selected, labels, num_items_in_batch)
+        if kept is not None:
+            weights = weights * kept[selected]
         return linear_cross_entropy(
             hidden_states[selected],
             self.lm_head.weight,
