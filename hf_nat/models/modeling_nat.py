@@ -127,6 +127,9 @@ class NATPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["MarianEncoderLayer", "MarianDecoderLayer"]
+    # A checkpoint may go on with glancing, or without it.
+    _keys_to_ignore_on_load_missing = [r"glancing\.num_batches"]
+    _keys_to_ignore_on_load_unexpected = [r"glancing\.num_batches"]
     # Its cross-attention takes the padding of the source for that of the canvas where the two differ in length.
     _supports_flash_attn = False
     _supports_sdpa = True
