@@ -52,6 +52,7 @@ setup(
         "ct2": ["ctranslate2>=4.8"],
         "demo": ["gradio>=6.31"],
         "serve": ["fastapi>=0.165", "uvicorn>=0.54", "prometheus_client>=0.26"],
+        "lm": ["kenlm>=0.3"],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",

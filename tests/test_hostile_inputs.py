@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,6 +65,12 @@ def _models(folder: Path) -> None:
     tokenizer.save_pretrained(folder / "student")
     tokenizer.save_pretrained(folder / "tokenizer")
     _sentence_pieces(folder / "marian")
+
+
+def _language_model(path: Path) -> None:
+    lines = ["\\data\\", "ngram 1=4", "ngram 2=1", "", "\\1-grams:", "-1\t<unk>\t0", "-99\t<s>\t0", "-1\t</s>\t0"]
+    lines += ["-1\t▁a\t0", "", "\\2-grams:", "-1\t<s> ▁a", "", "\\end\\", ""]
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def _sentence_pieces(folder: Path) -> None:
@@ -156,6 +163,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     _models(folder)
     _corpora(folder / "corpus")
+    _language_model(folder / "lm.arpa")
     for name, text in _CONFIGS.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
@@ -301,6 +309,7 @@ _CONFIDENCE = {
     "falling": _inside(scores=[-1.0, -0.5], confidences=[0.5, 0.4]),
     "text for decoding": _inside(decoding="greedy"),
 }
+_ARPA = {**_DAMAGES, "text": lambda data: b"a dog runs\n", "words": lambda data: data.replace("▁".encode(), b"#")}
 _LINKS = {
     **_without(_DAMAGES, "cut"),
     "words": lambda data: b"a b c\n" * 72,
@@ -340,6 +349,10 @@ def _table() -> list[Case]:
     cases += _cases("train", "tokenizer/tokenizer.json", _TOKENIZER)
     cases += _cases("translate", "teacher/model.safetensors", _DAMAGES, *reranker)
     cases += _cases("translate", "student/model.safetensors", _DAMAGES, "--draft", "student")
+    if find_spec("kenlm"):
+        language_model = ("--model", "student", "--language_model", "lm.arpa")
+        for command in ("translate", "evaluate"):
+            cases += _cases(command, "lm.arpa", _ARPA, *language_model)
     for command in ("align", "analyze"):
         cases += _cases(command, "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer")
     cases += _cases(
@@ -487,6 +500,8 @@ def test_a_folder_is_no_file(name, sound, place, capsys):
         ("translate", "--model", "student", "--ensemble", "runs/no/such"),
         ("translate", "--draft", "runs/no/such"),
         ("evaluate", "--draft", "runs/no/such"),
+        ("translate", "--model", "student", "--language_model", "runs/no/such"),
+        ("evaluate", "--model", "student", "--language_model", "runs/no/such"),
         ("evaluate", "--model", "runs/no/such"),
         ("serve", "--model", "runs/no/such"),
         ("tune", "--model", "runs/no/such"),
@@ -527,6 +542,10 @@ def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, plac
         (("--draft", "student", "--eos_penalty", "1"), "must be called with arguments out of"),
         (("--draft_beta", "3"), "`draft_beta` must be left out without `draft`"),
         (("--num_beams", "65"), "`num_beams` must be <= 64, got 65"),
+        (("--graph_beam_size", "65"), "`graph_beam_size` must be <= 64, got 65"),
+        (("--ctc_beam_size", "0"), "`ctc_beam_size` must be >= 1, got 0"),
+        (("--lm_weight", ".inf"), "`lm_weight` must be a finite number, got inf"),
+        (("--language_model", "corpus/test.en"), "`language_model` must be left out for an autoregressive model"),
         (("--model", "student", "--max_iterations", "201"), "`max_iterations` must be <= 200, got 201"),
         (("--model", "student", "--length_beam", "0"), "`length_beam` must be >= 1, got 0"),
         (("--length_penalty", ".nan"), "`length_penalty` must be a finite number"),

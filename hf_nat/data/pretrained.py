@@ -63,6 +63,7 @@ def load_pretrained_model(
     parameter: str = "model",
     revision: str | None = None,
     dtype: str | torch.dtype | None = None,
+    config: PreTrainedConfig | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Loads a seq2seq model whose weights are all there and finite.
@@ -74,6 +75,7 @@ def load_pretrained_model(
         parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         dtype (`str` or `torch.dtype`, *optional*): by default that of the saved weights.
+        config (`PreTrainedConfig`, *optional*): configuration in place of the saved one, for the same weights.
         trust_remote_code (`bool`, *optional*, defaults to `False`): see `load_pretrained_config`.
 
     Raises:
@@ -82,7 +84,7 @@ def load_pretrained_model(
             for code that is not here.
     """
     options: dict[str, Any] = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
-    config = load_pretrained_config(path, parameter=parameter, **options)
+    config = config or load_pretrained_config(path, parameter=parameter, **options)
     names = f"{_weights_file(path)}` by its `{CONFIG_NAME}"
     with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files, revision=revision):
         model, found = AutoModelForSeq2SeqLM.from_pretrained(

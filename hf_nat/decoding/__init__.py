@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .arguments import DecodingArguments, LoadingArguments, require_between
 from .drafting import Draft, DraftCounts
+from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
 from .translate import max_new_tokens, translate, translate_stream
@@ -17,6 +18,7 @@ __all__ = [
     "DraftCounts",
     "EncodedSources",
     "LoadingArguments",
+    "NGramLanguageModel",
     "Translation",
     "check_source_prefix",
     "decoding_expert",

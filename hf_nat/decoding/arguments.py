@@ -11,9 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option
 from ..data.pretrained import remote_code
+from ..data.tokenizer import load_tokenizer
 from ..models import NATPreTrainedModel
 from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
+from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 
 
@@ -92,10 +94,19 @@ class DecodingArguments(LoadingArguments):
     eos_penalty: float | None = option(None, "NAT model that inserts: what inserting nothing loses, in nats")
     max_length_ratio: float | None = option(None, "NAT model that inserts: target tokens per source token, at most")
     ctc_beam_size: int | None = option(None, "CTC: hypotheses of the prefix beam search; 1 takes the best path")
-    graph_decoding: str | None = option(None, "DA-Transformer: greedy, lookahead or viterbi")
+    ctc_length_bonus: float | None = option(None, "CTC: what each token adds to a hypothesis of the beam, in nats")
+    graph_decoding: str | None = option(None, "DA-Transformer: greedy, lookahead, viterbi or beam")
     viterbi_length_penalty: float | None = option(
         None, "DA-Transformer: path scores / tokens ** viterbi_length_penalty"
     )
+    graph_beam_size: int | None = option(None, "DA-Transformer, beam: hypotheses of a length")
+    graph_beam_length_penalty: float | None = option(
+        None, "DA-Transformer, beam: scores / tokens ** graph_beam_length_penalty, EOS counted"
+    )
+    language_model: str | None = option(
+        None, "CTC or DA-Transformer with a beam: n-gram model of the tokenizer's pieces, a file of KenLM"
+    )
+    lm_weight: float | None = option(None, "the same: factor of the language model's log-probabilities")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
     reranker: str | None = option(None, "NAT model: AT model that chooses among the candidates, a folder or Hub id")
     draft: str | None = option(
@@ -112,12 +123,15 @@ class DecodingArguments(LoadingArguments):
 
     def __post_init__(self) -> None:
         limits = {"max_batch_tokens": None, "max_iterations": MAX_ITERATIONS}
-        limits |= dict.fromkeys(("num_beams", "length_beam", "num_candidates", "num_samples"), MAX_BEAMS)
+        beams = ("num_beams", "length_beam", "num_candidates", "num_samples", "ctc_beam_size", "graph_beam_size")
+        limits |= dict.fromkeys(beams, MAX_BEAMS)
         limits |= dict.fromkeys(("draft_length", "draft_beta"))
         for name, limit in limits.items():
             require_between(name, getattr(self, name), 1, limit)
         require_between("draft_tau", self.draft_tau, 0)
-        for name in ("draft_tau", "length_penalty", "latent_temperature", "eos_penalty", "max_length_ratio"):
+        penalties = ("length_penalty", "eos_penalty", "viterbi_length_penalty", "graph_beam_length_penalty")
+        others = ("latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight", "draft_tau")
+        for name in (*penalties, *others):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise ValueError(f"`{name}` must be a finite number, got {value}.")
@@ -167,6 +181,8 @@ class DecodingArguments(LoadingArguments):
         """Returns the arguments of `translate` for `model`; the other models that take part are loaded.
 
         Raises:
+            ImportError: if there is a language model, and KenLM is missing.
+            OSError: if a file is missing.
             ValueError: as `options`, and if one of those models cannot work with `model`.
         """
         kwargs = {"max_batch_tokens": self.max_batch_tokens, **self.options(model)}
@@ -179,6 +195,9 @@ class DecodingArguments(LoadingArguments):
         if ensemble := kwargs.pop("ensemble", None):
             kwargs["ensemble"] = [load_model(member, parameter="ensemble", **trust)[0] for member in ensemble]
             cast(Any, model).require_ensemble(kwargs["ensemble"])
+        if language_model := kwargs.pop("language_model", None):
+            tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
+            kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
         if not isinstance(model, NATPreTrainedModel):
             kwargs["do_sample"] = False
         if draft := kwargs.pop("draft", None):

@@ -13,12 +13,11 @@ from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .configuration_moe_marian import MoEMarianConfig
 from .configuration_nat import GlancingConfig, LengthNATConfig, NATConfig
 from .configuration_vanilla_nat import VanillaNATConfig
-from .generation_ctc import CTCState
-from .generation_da_transformer import DATransformerState
 from .generation_flowseq import FlowSeqState
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
 from .generation_length import LengthNATGenerationMixin
 from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
+from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
 from .modeling_cmlm import CMLMForConditionalGeneration
 from .modeling_ctc_nat import CTCNATForConditionalGeneration
 from .modeling_da_transformer import DATransformerForConditionalGeneration, DATransformerOutput
@@ -72,11 +71,9 @@ __all__ = [
     "CMLMForConditionalGeneration",
     "CTCNATConfig",
     "CTCNATForConditionalGeneration",
-    "CTCState",
     "DATransformerConfig",
     "DATransformerForConditionalGeneration",
     "DATransformerOutput",
-    "DATransformerState",
     "FlowSeqConfig",
     "FlowSeqForConditionalGeneration",
     "FlowSeqState",
@@ -103,6 +100,8 @@ __all__ = [
     "NATSeq2SeqLMOutput",
     "NATState",
     "NATTranslationPipeline",
+    "UpsampledNATGenerationMixin",
+    "UpsampledState",
     "VanillaNATConfig",
     "VanillaNATForConditionalGeneration",
     "marian_config",

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 import torch
 
 from .ctc import best_alignment
+from .shallow_fusion import ShallowFusion
 
 
 @torch.no_grad()
 def prefix_beam_search(
-    log_probs: torch.Tensor, is_frame: torch.Tensor, blank: int, beam_size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+    log_probs: torch.Tensor,
+    is_frame: torch.Tensor,
+    blank: int,
+    beam_size: int,
+    *,
+    fusion: ShallowFusion | None = None,
+    eos_token_id: int = -1,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Finds the most probable targets, each over those of its alignments that the beam has followed.
+
+    With `fusion` a target Y has the score log P(Y) + weight * log P_LM(Y) + length_bonus * |Y|. Of the labels that a
+    target may grow by, it is asked for the `beam_size` + 1 most probable ones.
 
     Args:
         log_probs (`torch.FloatTensor` of shape `(N, V)`): log-probabilities at the frames, row by row; minus infinity
@@ -23,12 +33,15 @@ def prefix_beam_search(
         is_frame (`torch.BoolTensor` of shape `(R, F)`): True at the frames, which come first in a row.
         blank (`int`): id of the blank.
         beam_size (`int`): hypotheses that are kept (W).
+        fusion ([`ShallowFusion`], *optional*): takes part, also in the choice of the hypotheses.
+        eos_token_id (`int`, *optional*): id of EOS, for the language model.
 
     Returns:
-        `tuple` of targets, best first and blanks behind them (`torch.LongTensor` of shape `(R, W, F)`), and their
-        log-likelihoods in nats (`torch.FloatTensor` of shape `(R, W)`; minus infinity where targets run out).
+        `tuple` of targets, best first and blanks behind them (`torch.LongTensor` of shape `(R, W, F)`), their
+        log-likelihoods in nats (`torch.FloatTensor` of shape `(R, W)`; minus infinity where targets run out), and the
+        scores that they are sorted by, of the same shape.
 
-    Source: Hannun et al. 2014 (arXiv:1408.2873), without a language model.
+    Source: Hannun et al. 2014 (arXiv:1408.2873).
     """
     num_rows, max_frames = is_frame.shape
     index = (is_frame.flatten().cumsum(dim=0) - 1).clamp(min=0).view(num_rows, max_frames)
@@ -39,13 +52,19 @@ def prefix_beam_search(
         lengths=torch.zeros(num_rows, beam_size, dtype=torch.long, device=is_frame.device),
         after_blank=log_probs.new_full((num_rows, beam_size), float("-inf")),
         after_label=log_probs.new_full((num_rows, beam_size), float("-inf")),
+        gains=log_probs.new_zeros(num_rows, beam_size),
     )
     beam.after_blank[:, 0] = 0.0
     for frame in range(max_frames):
         scores = log_probs[index[:, frame]]
         stayed, extensions, labels = _advance(beam, scores, blank, num_labels)
         candidates = torch.cat([stayed.total, extensions.flatten(1)], dim=1)
-        values, chosen = candidates.topk(beam_size, dim=1)
+        gains = beam.gains.unsqueeze(2).expand(extensions.shape)
+        if fusion is not None:
+            wanted = torch.where(extensions.isfinite(), labels.unsqueeze(1), -1)
+            gains = gains + fusion(beam.tokens, beam.lengths, wanted)
+        gains = torch.cat([beam.gains, gains.flatten(1)], dim=1)
+        chosen = (candidates + gains).topk(beam_size, dim=1).indices
         is_new, number = chosen >= beam_size, (chosen - beam_size).clamp(min=0)
         origin = torch.where(is_new, number // num_labels, chosen)
         kept = stayed.select(origin)
@@ -56,24 +75,31 @@ def prefix_beam_search(
             tokens=kept.tokens.scatter(2, position, label),
             lengths=kept.lengths + is_new,
             after_blank=kept.after_blank.masked_fill(is_new, float("-inf")),
-            after_label=torch.where(is_new, values, kept.after_label),
+            after_label=torch.where(is_new, candidates.gather(1, chosen), kept.after_label),
+            gains=gains.gather(1, chosen),
         )
         beam = after.where(is_frame[:, frame], beam)
-    scores, order = beam.total.sort(dim=1, descending=True, stable=True)
-    return beam.select(order).tokens, scores
+    scores = beam.total + beam.gains
+    if fusion is not None:
+        scores = scores + fusion.end(beam.tokens, beam.lengths, scores.isfinite(), eos_token_id)
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    beam = beam.select(order)
+    return beam.tokens, beam.total, scores
 
 
 @dataclass
 class _Beam:
     """Hypotheses: `tokens [R, W, F]`, of which `lengths [R, W]` count, and log-probabilities `[R, W]` in two parts.
 
-    `after_blank` is that of the frame strings that end with a blank, `after_label` of those that end with a label.
+    `after_blank` is that of the frame strings that end with a blank, `after_label` of those that end with a label;
+    `gains [R, W]` is what a [`ShallowFusion`] adds to them.
     """
 
     tokens: torch.Tensor
     lengths: torch.Tensor
     after_blank: torch.Tensor
     after_label: torch.Tensor
+    gains: torch.Tensor
 
     @property
     def total(self) -> torch.Tensor:
@@ -83,7 +109,7 @@ class _Beam:
     def select(self, order: torch.Tensor) -> "_Beam":
         """Picks hypotheses `[R, W]`."""
         tokens = self.tokens.gather(1, order.unsqueeze(2).expand_as(self.tokens))
-        others = (self.lengths, self.after_blank, self.after_label)
+        others = (self.lengths, self.after_blank, self.after_label, self.gains)
         return _Beam(tokens, *(values.gather(1, order) for values in others))
 
     def where(self, rows: torch.Tensor, other: "_Beam") -> "_Beam":
@@ -94,6 +120,7 @@ class _Beam:
             torch.where(rows, self.lengths, other.lengths),
             torch.where(rows, self.after_blank, other.after_blank),
             torch.where(rows, self.after_label, other.after_label),
+            torch.where(rows, self.gains, other.gains),
         )
 
 
@@ -129,6 +156,7 @@ def _advance(
         lengths=beam.lengths,
         after_blank=beam.total + scores[:, blank : blank + 1],
         after_label=after_label.masked_fill(beam.lengths == 0, float("-inf")),
+        gains=beam.gains,
     )
     words = scores.index_fill(1, torch.tensor([blank], device=scores.device), float("-inf"))
     label_scores, labels = words.topk(num_labels, dim=1)

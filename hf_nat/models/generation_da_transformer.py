@@ -6,54 +6,50 @@ a state are R = B * K, candidates of a sentence side by side.
 
 import dataclasses
 import math
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits, first_candidate_scores
+from .generation_nat import MAX_BEAMS, NATGenerationMixin, average_logits
+from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
+from .graph_beam import GraphWords, graph_beam_search
 from .graph_decoding import follow, joint_viterbi, step_scores
-from .source_copy import SourceCopyMixin
 
 
-GRAPH_DECODINGS = ("greedy", "lookahead", "viterbi")
+GRAPH_DECODINGS = ("greedy", "lookahead", "viterbi", "beam")
 
 
-@dataclass(frozen=True)
-class DATransformerState(NATState):
-    """State of a DA-Transformer; see [`NATState`] for the other fields. Before its only round a canvas is a graph.
+class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
+    """Generation for a model that predicts a graph of vertices.
 
-    Args:
-        settings (`SimpleNamespace`): the knobs.
-    """
+    `graph_decoding` says how a translation is found: `greedy` takes the most probable step, `lookahead` the most
+    probable pair of step and token, `viterbi` the most probable pair of path and tokens, where
+    `viterbi_length_penalty` decides between lengths. `beam` searches for the most probable tokens, over all paths,
+    with `graph_beam_size` hypotheses, and divides log P(Y), plus `lm_weight` * log P_LM(Y) with a `language_model`,
+    by |Y| ** `graph_beam_length_penalty`.
 
-    settings: SimpleNamespace = None  # type: ignore[assignment]
+    Of several `num_candidates` `beam` finds the best. Otherwise the first is the path, and the others are the best
+    ones of `viterbi`, each of another length. `collapse_repeats` is what the authors' code always does but for `beam`.
 
-
-class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
-    """Generation for a model that predicts a graph of vertices: one round, no length predictor.
-
-    `graph_decoding` says how a path is found: `greedy` takes the most probable step, `lookahead` the most probable
-    pair of step and token, `viterbi` the most probable pair of path and tokens, where `viterbi_length_penalty` decides
-    between lengths. Of several `num_candidates` the first is that path; the others are the best ones of `viterbi`,
-    each of another length. `collapse_repeats` is what the authors' code always does.
-
-    Source: Huang et al. 2022 (greedy, lookahead); Shao et al. 2022 (arXiv:2210.05193; joint Viterbi).
+    Source: Huang et al. 2022 (greedy, lookahead, beam); Shao et al. 2022 (arXiv:2210.05193; joint Viterbi).
     """
 
     generation_defaults = {
-        **NATGenerationMixin.generation_defaults,
-        "max_iterations": 1,
+        **UpsampledNATGenerationMixin.generation_defaults,
         "graph_decoding": "lookahead",
         "viterbi_length_penalty": 1.0,
+        "graph_beam_size": 10,
+        "graph_beam_length_penalty": 1.1,
+        "lm_weight": 0.1,
         "num_candidates": 1,
     }
     candidate_knobs = ("num_candidates",)
+    score_knobs = ("viterbi_length_penalty", "graph_beam_length_penalty", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
-    iteration_limit = 1
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         settings = super()._resolve_settings(generation_config, kwargs)
@@ -61,9 +57,18 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
             raise ValueError(
                 f"`graph_decoding` must be one of {', '.join(GRAPH_DECODINGS)}, got {settings.graph_decoding!r}."
             )
+        if not 1 <= settings.graph_beam_size <= MAX_BEAMS:
+            raise ValueError(f"`graph_beam_size` must be in [1, {MAX_BEAMS}], got {settings.graph_beam_size}.")
         return settings
 
-    def graph_canvas(self, attention_mask: torch.Tensor) -> torch.Tensor:
+    def require_beam(self, settings: SimpleNamespace) -> None:
+        """See [`NATGenerationMixin.require_beam`]."""
+        if settings.graph_decoding != "beam":
+            raise ValueError(
+                f"`graph_decoding` must be 'beam' with a `language_model`, got {settings.graph_decoding!r}."
+            )
+
+    def initial_canvas(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Builds canvases of BOS, masks and EOS, `graph_size_ratio` vertices for each source token.
 
         Args:
@@ -79,73 +84,60 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         canvas[:, 0] = config.bos_token_id
         return canvas
 
-    def init_state(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        members: tuple[Any, ...],
-        encoder_hidden_states: tuple[torch.Tensor, ...],
-        settings: SimpleNamespace,
-    ) -> DATransformerState:
-        """See [`NATGenerationMixin.init_state`]; `max_length` is the longest translation, not the longest canvas."""
-        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(settings.num_candidates)
-        tokens = self.graph_canvas(attention_mask)[rows]
-        return DATransformerState(
-            input_ids=input_ids[rows],
-            attention_mask=attention_mask[rows],
-            members=members,
-            encoder_hidden_states=tuple(states[rows] for states in encoder_hidden_states),
-            tokens=tokens,
-            scores=torch.zeros(tokens.shape, device=tokens.device),
-            finished=torch.zeros_like(rows, dtype=torch.bool),
-            max_iterations=settings.max_iterations,
-            settings=settings,
-        )
-
-    def refine(self, state: DATransformerState) -> DATransformerState:  # type: ignore[override]
+    def refine(self, state: UpsampledState) -> UpsampledState:  # type: ignore[override]
         """Predicts graphs and writes the tokens of a path through each; the only round.
 
-        A token's score is the log-probability of token and step, given the path so far. The history also shows the
-        paths.
+        A token's score is the log-probability of token and step, given the path so far; with `beam` that of the token,
+        given those before it. But for `beam`, which follows no path of its own, the history also shows the paths.
 
         Args:
-            state ([`DATransformerState`]): the state.
+            state ([`UpsampledState`]): the state.
 
         Returns:
-            [`DATransformerState`]: the final state.
+            [`UpsampledState`]: the final state.
         """
-        config, num_candidates = self.config, state.settings.num_candidates
-        sentences = state.select(torch.arange(0, len(state.tokens), num_candidates, device=state.tokens.device))
-        words, word_scores, links = self._graph(sentences)
-        paths = self._paths(sentences, word_scores, links)
-        rows = torch.arange(len(paths), device=paths.device).repeat_interleave(num_candidates)
-        words, paths = words[rows], paths.flatten(0, 1)
-        scores = word_scores[rows] + step_scores(links[rows], paths)
-        tokens, scores = compact(words, scores, paths, config.pad_token_id)
-        tokens, scores = end_canvas(
-            tokens, scores, state.settings.max_length, config.eos_token_id, config.pad_token_id
-        )
-        shown = torch.where(paths, words, state.tokens)
+        config, settings, sentences = self.config, state.settings, self._sentences(state)
+        shown: tuple[torch.Tensor, ...] = ()
+        if settings.graph_decoding == "beam":
+            tokens, scores = self._search(sentences)
+        else:
+            words, word_scores, links = self._graph(sentences)
+            paths = self._paths(sentences, word_scores, links)
+            rows = torch.arange(paths.shape[0], device=paths.device).repeat_interleave(paths.shape[1])
+            words, paths = words[rows], paths.flatten(0, 1)
+            shown = (torch.where(paths, words, state.tokens),)
+            scores = word_scores[rows] + step_scores(links[rows], paths)
+            tokens, scores = compact(words, scores, paths, config.pad_token_id)
+        tokens, scores = end_canvas(tokens, scores, settings.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
-            state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=(shown,)
+            state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=shown
         )
 
-    def _graph(self, state: DATransformerState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Predicts the graphs of a state: best words `[B, L]`, their scores, and links `[B, L, L]`, both log-probs.
+    def _vertices(self, state: UpsampledState) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """Predicts the graphs of a state: marks `[B, L]` of N vertices, their states `[N, D]` of each member, links.
 
-        The last vertex writes EOS, the others no special token.
+        The latter are log-probabilities `[B, L, L]`.
         """
-        config, is_vertex = self.config, state.tokens.ne(self.config.pad_token_id)
-        members, is_last = state.members, ~content_mask(is_vertex)[is_vertex]
+        is_vertex, members = state.tokens.ne(self.config.pad_token_id), state.members
         hidden_states = [
             member.canvas_states(state, states)
             for member, states in zip(members, state.encoder_hidden_states, strict=True)
         ]
         links = [member.links(states, is_vertex) for member, states in zip(members, hidden_states, strict=True)]
-        at_vertices = [states[is_vertex] for states in hidden_states]
-        words, scores = self._best_tokens(members, at_vertices, self._special_token_ids())
+        average = torch.stack(links).logsumexp(dim=0) - math.log(len(links))
+        return is_vertex, [states[is_vertex] for states in hidden_states], average
+
+    def _graph(self, state: UpsampledState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Predicts the graphs of a state: best words `[B, L]`, their scores, and links `[B, L, L]`, both log-probs.
+
+        The last vertex writes EOS, the others no special token.
+        """
+        config, members = self.config, state.members
+        is_vertex, hidden_states, links = self._vertices(state)
+        is_last = ~content_mask(is_vertex)[is_vertex]
+        words, scores = self._best_tokens(members, hidden_states, self._special_token_ids())
         ends = average_logits(
-            [member.lm_head(states[is_last]) for member, states in zip(members, at_vertices, strict=True)]
+            [member.lm_head(states[is_last]) for member, states in zip(members, hidden_states, strict=True)]
         )
         others = [token for token in self._special_token_ids() if token != config.eos_token_id]
         ends = ends.index_fill(1, torch.tensor(others, device=words.device), float("-inf"))
@@ -153,10 +145,16 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         return (
             state.tokens.masked_scatter(is_vertex, words.masked_fill(is_last, config.eos_token_id)),
             state.scores.masked_scatter(is_vertex, scores),
-            torch.stack(links).logsumexp(dim=0) - math.log(len(links)),
+            links,
         )
 
-    def _paths(self, state: DATransformerState, word_scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
+    def _max_words(self, state: UpsampledState) -> torch.Tensor:
+        """Returns how long `[B]` the translations may be, in words: twice the source is enough."""
+        num_vertices = state.tokens.ne(self.config.pad_token_id).sum(dim=1)
+        longest = torch.minimum(2 * state.attention_mask.sum(dim=1), num_vertices - 2)
+        return longest.clamp(max=state.settings.max_length - 1)
+
+    def _paths(self, state: UpsampledState, word_scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
         """Finds paths `[B, K, L]` between the ends of graphs."""
         is_vertex, settings = state.tokens.ne(self.config.pad_token_id), state.settings
         num_vertices, num_candidates = is_vertex.sum(dim=1), settings.num_candidates
@@ -169,13 +167,36 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
             found.append(path.unsqueeze(1))
             num_candidates -= 1
         if num_candidates:
-            # Twice the source is enough for a translation.
-            max_words = torch.minimum(2 * state.attention_mask.sum(dim=1), num_vertices - 2)
-            max_words = max_words.clamp(max=settings.max_length - 1)
             penalty = settings.viterbi_length_penalty
+            max_words = self._max_words(state)
             found.append(joint_viterbi(links, word_scores, num_vertices, max_words, penalty, num_candidates))
         return torch.cat(found, dim=1)
 
-    def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
-        """Returns scores by which the first candidate, the best path, wins."""
-        return first_candidate_scores(output.sequences, state.settings.num_candidates)  # type: ignore[attr-defined]
+    def _search(self, state: UpsampledState) -> tuple[torch.Tensor, torch.Tensor]:
+        """Searches for candidates, best first: tokens and scores `[R, M]`, padding and 0 behind them."""
+        config, settings = self.config, state.settings
+        is_vertex, hidden_states, links = self._vertices(state)
+        special = self._special_token_ids()
+        # More words of a vertex than hypotheses are kept would be of no use to the best of them.
+        num_words = min(settings.graph_beam_size, config.vocab_size - len(set(special)))
+        tokens, log_probs = self._best_tokens(state.members, hidden_states, special, num_words)
+        shape = (*is_vertex.shape, num_words)
+        words = GraphWords(
+            tokens.new_zeros(shape).masked_scatter(is_vertex.unsqueeze(2), tokens),
+            log_probs.new_zeros(shape).masked_scatter(is_vertex.unsqueeze(2), log_probs),
+        )
+        found = graph_beam_search(
+            words,
+            links,
+            is_vertex.sum(dim=1),
+            self._max_words(state),
+            beam_size=settings.graph_beam_size,
+            length_penalty=settings.graph_beam_length_penalty,
+            eos_token_id=config.eos_token_id,
+            num_candidates=settings.num_candidates,
+            fusion=self._fusion(settings),
+        )
+        # A column more, for EOS behind the longest.
+        tokens, scores = (nn.functional.pad(x.flatten(0, 1), (0, 1)) for x in (found.tokens, found.token_scores))
+        is_word = torch.arange(tokens.shape[1], device=tokens.device) < found.lengths.flatten().unsqueeze(1)
+        return tokens.masked_fill(~is_word, config.pad_token_id), scores.masked_fill(~is_word, 0.0)

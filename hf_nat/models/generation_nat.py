@@ -19,12 +19,13 @@ from transformers.utils import ModelOutput
 
 from .canvas import collapse_repeats, require_right_padding
 from .losses import chunk_rows
+from .shallow_fusion import LanguageModel
 from .teacher import start_token_id, text_vocab_size
 
 
 # Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
 # at the value that switches them off, because `Seq2SeqTrainer` passes it.
-_STOCK_KNOBS = ("max_length", "max_new_tokens", "return_dict_in_generate")
+_STOCK_KNOBS = ("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate")
 _SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
 # Most candidates and most rounds: more is a slip that would take memory or hours, and no one ever gained by it.
 MAX_BEAMS, MAX_ITERATIONS = 64, 200
@@ -207,6 +208,7 @@ class NATGenerationMixin:
         labels: torch.Tensor | None = None,
         teacher: PreTrainedModel | None = None,
         ensemble: Sequence[PreTrainedModel] = (),
+        language_model: LanguageModel | None = None,
         synced_gpus: bool | None = None,
         streamer: BaseStreamer | None = None,
         **kwargs: Any,
@@ -224,6 +226,9 @@ class NATGenerationMixin:
                 The candidate it finds most probable per token wins, in place of the model's own choice.
             ensemble (`Sequence[PreTrainedModel]`, *optional*): further models of this architecture and vocabulary, in
                 evaluation mode. At every step the probabilities of all of them are averaged.
+            language_model (`Callable`, *optional*): takes part in the beam search of CTC (`ctc_beam_size`) or of the
+                DA-Transformer (`graph_decoding="beam"`), with `lm_weight`. It is called with the ids of a
+                translation's first tokens, a `tuple`, and the next id or EOS, and returns a log-probability in nats.
             synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
                 the model equally often.
             streamer (`BaseStreamer`, *optional*): its `put` gets a list of canvases `(R, T)` of the rows that are
@@ -232,18 +237,22 @@ class NATGenerationMixin:
             **kwargs: knobs of the architecture (`generation_defaults`): `max_iterations` (rounds), `length_beam`
                 (candidates, where the model predicts lengths), `num_candidates`, `eos_penalty` and `max_length_ratio`
                 (where it inserts tokens), `collapse_repeats` (keep one of equal neighbours), `return_history`; also
-                `max_length` and `max_new_tokens`, both caps on T with the smaller in force, and
-                `return_dict_in_generate`. `num_beams` and `do_sample` are accepted as 1 and False.
+                `max_length` and `max_new_tokens`, both caps on T with the smaller in force, `num_return_sequences`
+                (the best candidates of a sentence, side by side), and `return_dict_in_generate`. `num_beams` and
+                `do_sample` are accepted as 1 and False.
 
         Returns:
-            `torch.LongTensor` of shape `(B, T)`: content, EOS, padding; or [`NATGenerateOutput`] under
-            `return_dict_in_generate` or `return_history`.
+            `torch.LongTensor` of shape `(B, T)`, with `num_return_sequences` as many rows for each sentence: content,
+            EOS, padding; or [`NATGenerateOutput`] under `return_dict_in_generate` or `return_history`.
 
         Raises:
-            ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or teacher
-                or ensemble do not fit.
+            ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or teacher,
+                ensemble or language model do not fit.
         """
         settings = self._resolve_settings(generation_config, kwargs)
+        settings.language_model = language_model
+        if language_model is not None:
+            self.require_beam(settings)
         # Sharded parameters that are gathered in inference mode could not be trained any more.
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         with torch.no_grad() if is_distributed else torch.inference_mode():
@@ -281,11 +290,18 @@ class NATGenerationMixin:
         with_scores = returns_dict or len(state.tokens) > len(input_ids)
         state = dataclasses.replace(state, synced=synced, with_scores=with_scores)
         output = self._run(state, settings, streamer)
+        num_returned = settings.num_return_sequences or 1
+        if not 1 <= num_returned <= len(state.tokens) // len(input_ids):
+            knobs = " or ".join(f"`{name}`" for name in self.candidate_knobs)
+            raise ValueError(
+                f"`num_return_sequences` must be in [1, {len(state.tokens) // len(input_ids)}], the candidates of a "
+                f"sentence, got {num_returned}." + (f" Set {knobs}." if knobs else "")
+            )
         if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
-            output = self._choose(output, scores.view(len(input_ids), -1))
+            output = self._choose(output, scores.view(len(input_ids), -1), num_returned)
         elif len(state.tokens) > len(input_ids):
-            output = self._choose(output, self._candidate_scores(state, output).view(len(input_ids), -1))
+            output = self._choose(output, self._candidate_scores(state, output).view(len(input_ids), -1), num_returned)
         return self._trim(output)
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
@@ -361,6 +377,16 @@ class NATGenerationMixin:
                 f"{self.config.eos_token_id}), got {vocab_size} tokens, EOS "
                 f"{teacher.config.eos_token_id}."
             )
+
+    def require_beam(self, settings: SimpleNamespace) -> None:
+        """Raises ValueError unless these knobs ask for a search in which a language model can take part.
+
+        Args:
+            settings (`SimpleNamespace`): a value for each knob.
+        """
+        raise ValueError(
+            f"`language_model` must be left out for {type(self).__name__}, which has no beam search, got one."
+        )
 
     def _logits(self, state: NATState, head: str, *args: Any) -> torch.Tensor:
         """Calls the method `head(state, encoder_hidden_states, *args)` of every member: [..., C], averaged."""
@@ -441,10 +467,11 @@ class NATGenerationMixin:
             history=history,
         )
 
-    def _choose(self, output: NATGenerateOutput, scores: torch.Tensor) -> NATGenerateOutput:
-        """Keeps the candidate of each sentence with the best of the scores `[B, K]`, the first of equal ones."""
+    def _choose(self, output: NATGenerateOutput, scores: torch.Tensor, number: int) -> NATGenerateOutput:
+        """Keeps the candidates of each sentence with the best of the scores `[B, K]`, the first of equal ones."""
         num_sentences, num_candidates = scores.shape
-        rows = torch.arange(num_sentences, device=scores.device) * num_candidates + scores.argmax(dim=1)
+        best = scores.sort(dim=1, descending=True, stable=True).indices[:, :number]
+        rows = (torch.arange(num_sentences, device=scores.device).unsqueeze(1) * num_candidates + best).flatten()
         return NATGenerateOutput(
             sequences=output.sequences[rows],
             sequences_scores=output.sequences_scores[rows],
@@ -479,19 +506,25 @@ class NATGenerationMixin:
         return tokens.masked_scatter(selected, predicted), scores
 
     def _best_tokens(
-        self, members: Sequence[Any], hidden_states: Sequence[torch.Tensor], forbidden: Sequence[int]
+        self,
+        members: Sequence[Any],
+        hidden_states: Sequence[torch.Tensor],
+        forbidden: Sequence[int],
+        num_tokens: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Finds the most probable token at the states `[N, D]` of each member, and its log-probability: both `[N]`.
 
-        The forbidden ones get no probability. The logits of a few rows at a time are held.
+        With `num_tokens` it is so many of them, `[N, num_tokens]`. The forbidden ones get no probability. The logits
+        of a few rows at a time are held.
         """
         tokens, log_probs = [], []
         for chunks in zip(*(states.split(chunk_rows(self.lm_head.weight)) for states in hidden_states), strict=True):
             logits = average_logits([member.lm_head(chunk) for member, chunk in zip(members, chunks, strict=True)])
             forbid(logits, forbidden)
-            best, predicted = logits.max(dim=1)
+            total = logits.logsumexp(dim=1, keepdim=num_tokens is not None)
+            best, predicted = logits.max(dim=1) if num_tokens is None else logits.topk(num_tokens, dim=1)
             tokens.append(predicted)
-            log_probs.append(best - logits.logsumexp(dim=1))
+            log_probs.append(best - total)
         return torch.cat(tokens), torch.cat(log_probs)
 
     def _special_token_ids(self) -> list[int]:
@@ -525,11 +558,6 @@ class NATGenerationMixin:
         targets = sequences.masked_fill(~is_token, 0)
         log_probs = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(dim=2)
         return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
-
-
-def first_candidate_scores(sequences: torch.Tensor, num_candidates: int) -> torch.Tensor:
-    """Returns scores `(R,)` by which the first of the K candidates of a sentence wins; `sequences` are `(R, T)`."""
-    return -torch.arange(len(sequences), device=sequences.device).remainder(num_candidates).float()
 
 
 def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:

@@ -153,7 +153,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
-            decoder_input_ids = self.graph_canvas(attention_mask)
+            decoder_input_ids = self.initial_canvas(attention_mask)
             ratio = self.glancing.next_ratio() if self.training and self.glancing is not None else 0.0
             if ratio:
                 if encoder_outputs is None:

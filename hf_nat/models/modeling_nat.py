@@ -50,7 +50,8 @@ class NATSeq2SeqLMOutput(ModelOutput):
         loss_components (`dict[str, torch.Tensor]`, *optional*): weighted parts of the loss; they sum to it, detached.
         token_shares (`dict[str, torch.Tensor]`, *optional*): shares of the target tokens, of an update where the loss
             is: `infeasible`, of sentences that are left out of the loss because the target does not fit; with
-            glancing `correct`, positions that the first pass gets right, and `glanced`, those revealed to the second.
+            glancing `correct`, positions that the first pass gets right, and `glanced`, those revealed to the second;
+            with order-agnostic training `left_out`, words that are too improbable in any order.
         encoder_last_hidden_state (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): final encoder states.
         encoder_hidden_states (`tuple`, *optional*): encoder states of every layer.
         encoder_attentions (`tuple`, *optional*): encoder attention weights of every layer.
@@ -129,6 +130,9 @@ class NATPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["MarianEncoderLayer", "MarianDecoderLayer"]
+    # A checkpoint may go on with glancing, or without it.
+    _keys_to_ignore_on_load_missing = [r"glancing\.num_batches"]
+    _keys_to_ignore_on_load_unexpected = [r"glancing\.num_batches"]
     # Its cross-attention takes the padding of the source for that of the canvas where the two differ in length.
     _supports_flash_attn = False
     _supports_sdpa = True
@@ -174,9 +178,15 @@ class NATPreTrainedModel(PreTrainedModel):
         selected: torch.Tensor,
         labels: torch.Tensor,
         num_items_in_batch: int | torch.Tensor | None,
+        kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Cross-entropy per target token of the labels `[B, T]` at the selected positions of states `[B, T, D]`."""
+        """Cross-entropy per target token of the labels `[B, T]` at the selected positions of states `[B, T, D]`.
+
+        Where `kept` `[B, T]` is False a selected position adds 0; the others do not count for more.
+        """
         weights = token_weights(selected, labels, num_items_in_batch)
+        if kept is not None:
+            weights = weights * kept[selected]
         return linear_cross_entropy(
             hidden_states[selected],
             self.lm_head.weight,

@@ -4,6 +4,7 @@ Dimension letters: B batch, S source, T target, D model, M length bins, V vocabu
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from .length import LengthPredictor
 from .losses import reduce_logits, token_share
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
+from .order_agnostic import best_order
 from .source_copy import SourceCopy
 
 
@@ -27,14 +29,18 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
     """Non-autoregressive Transformer without fertilities.
 
     A canvas is all masks and EOS. The decoder reads a copy of the source at the masks (`source_copy`) and token
-    embeddings elsewhere. With `glancing_ratio` some of the masks show the target's tokens in training (GLAT).
+    embeddings elsewhere. With `glancing_ratio` some of the masks show the target's tokens in training (GLAT). With
+    `order_agnostic` the words of a target may stand in any order (OaXE):
+    `from_pretrained(checkpoint, order_agnostic=True)` goes on with that.
 
     Args:
         config ([`VanillaNATConfig`]): configuration.
 
     Source: Gu et al. 2018 (arXiv:1711.02281), simplified as in Zhou et al. 2020: no fertilities, no positional
         attention; decoder positions attend to themselves too, as in fairseq. Glancing: Qian et al. 2021
-        (arXiv:2008.07905), but EOS is never masked, so never revealed.
+        (arXiv:2008.07905), but EOS is never masked, so never revealed. OaXE: Du et al. 2021 (arXiv:2106.05093), but
+        EOS stays at the end, and the margin is what it says (the authors' code compares a natural logarithm with one
+        to base 2) and leaves label smoothing out too.
     """
 
     config: VanillaNATConfig
@@ -93,7 +99,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
         source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         selected = None if labels is None else labels.ne(-100)
-        shares = None
+        shares = {}
         if decoder_input_ids is None:
             if labels is None or selected is None:
                 raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
@@ -108,22 +114,24 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
                 same, revealed = self._glance(decoder_input_ids, labels, ratio, noise, source, encoder_outputs)
                 decoder_input_ids = torch.where(revealed, labels, decoder_input_ids)
                 selected &= ~revealed
-                shares = {
-                    "correct": token_share(same, masked, labels, num_items_in_batch),
-                    "glanced": token_share(revealed, masked, labels, num_items_in_batch),
-                }
+                shares["correct"] = token_share(same, masked, labels, num_items_in_batch)
+                shares["glanced"] = token_share(revealed, masked, labels, num_items_in_batch)
         outputs = self._decode(decoder_input_ids, source, encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
         if labels is None or not self.training:
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None and selected is not None:
+            kept, targets = None, labels
+            if self.config.order_agnostic:
+                kept, targets = self._reorder(outputs.last_hidden_state, selected, labels)
+                shares["left_out"] = token_share(~kept, selected, labels, num_items_in_batch)
             components = {
-                "word": self._word_loss(outputs.last_hidden_state, selected, labels, num_items_in_batch),
+                "word": self._word_loss(outputs.last_hidden_state, selected, targets, num_items_in_batch, kept),
                 "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
             }
         return NATSeq2SeqLMOutput.build(
-            outputs, components, logits=logits, length_logits=length_logits, token_shares=shares
+            outputs, components, logits=logits, length_logits=length_logits, token_shares=shares or None
         )
 
     def _glance(
@@ -146,6 +154,19 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
             predicted = reduce_logits(hidden_states, self.lm_head.weight, lambda logits: logits.argmax(dim=1))
         same = masked & (canvas.masked_scatter(masked, predicted) == labels)
         return same, reveal(masked, ratio * (masked & ~same).sum(dim=1).double(), uniforms)
+
+    def _reorder(
+        self, hidden_states: torch.Tensor, selected: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Puts the labels `[B, T]` at selected positions into their most probable order, EOS left where it is.
+
+        Returns:
+            `tuple` of marks `[B, T]` of the positions whose labels reach the margin, and of those labels `[B, T]`.
+        """
+        moved = selected & content_mask(labels.ne(-100))
+        ordered, log_probs = best_order(hidden_states, self.lm_head.weight, labels, moved)
+        margin = self.config.order_agnostic_margin
+        return selected & (log_probs >= math.log(margin)) if margin else selected, ordered
 
     def refine(self, state: NATState) -> NATState:
         """Predicts all content tokens; one round is all there is.

@@ -74,16 +74,18 @@ class Evaluate(Step):
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the options of decoding that are set, without the models among them."""
     given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ("reranker", "ensemble", "draft", "trust_remote_code")
+    others = ("reranker", "ensemble", "draft", "language_model", "trust_remote_code")
     return {"decoding": {name: value for name, value in given.items() if name not in others}}
 
 
 def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the fingerprints of the further models that take part in decoding."""
-    trust = decoding.trust_remote_code
+    trust, language_model = decoding.trust_remote_code, decoding.language_model
     draft = optional_model(decoding.draft, parameter="draft", trust_remote_code=trust)
+    # Named where there is one: older records have no such keys.
     return {
         **({} if draft is None else {"draft": draft}),
+        **({} if language_model is None else {"language_model": sha256_file(language_model)}),
         "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
         "ensemble": [
             model_fingerprint(member, parameter="ensemble", trust_remote_code=trust)

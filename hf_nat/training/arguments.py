@@ -56,13 +56,9 @@ class ModelArguments:
                 f"Only one start can be given, got init_from={self.init_from!r} and "
                 f"init_from_teacher={self.init_from_teacher!r}. Leave one of them out."
             )
-        for start, decided in (("init_from_teacher", ("size",)), ("init_from", ("size", "model_config"))):
-            for name in decided:
-                if getattr(self, start) and getattr(self, name):
-                    raise ValueError(
-                        f"`{name}` must be left out with `{start}`, whose model decides it, got "
-                        f"{getattr(self, name)!r}."
-                    )
+        for start in ("init_from_teacher", "init_from"):
+            if getattr(self, start) and self.size:
+                raise ValueError(f"`size` must be left out with `{start}`, whose model decides it, got {self.size!r}.")
         if self.init_from_teacher and self.model_type == "moe_marian":
             raise ValueError(
                 f"`init_from_teacher` must be left out for a mixture of experts, got {self.init_from_teacher!r}. Use "

@@ -39,7 +39,8 @@ def build_model(
             checkpoint that is damaged or of another vocabulary.
     """
     if args.init_from:
-        model = load_pretrained_model(args.init_from, parameter="init_from")
+        config = model_config(args) if args.model_config else None
+        model = load_pretrained_model(args.init_from, parameter="init_from", config=config)
         require_vocabulary(model, tokenizer, "init_from", args.init_from)
         return model
     vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
@@ -73,7 +74,7 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
         ValueError: as `build_model`.
     """
     if args.init_from:
-        return load_pretrained_config(args.init_from, parameter="init_from")
+        return _changed(args, load_pretrained_config(args.init_from, parameter="init_from"))
     given = {**(vocabulary or {}), **(args.model_config or {})}
     if args.model_type in TEACHER_CONFIGS and args.init_from_teacher:
         return _teacher_with(args, load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher"))
@@ -105,14 +106,19 @@ def _architecture(args: ModelArguments) -> Any:
 
 def _teacher_with(args: ModelArguments, config: PreTrainedConfig) -> Any:
     """The configuration of an AT student: its teacher's, but for `model_config`."""
-    changes, known = args.model_config or {}, config.to_dict()
     if config.model_type != args.model_type:
         raise ValueError(
             f"`init_from_teacher` must be a {args.model_type} model for an AT student, got a {config.model_type}."
         )
+    return _changed(args, config)
+
+
+def _changed(args: ModelArguments, config: PreTrainedConfig) -> Any:
+    """A configuration with the changes of `model_config`."""
+    changes, known = args.model_config or {}, config.to_dict()
     if unknown := sorted(changes.keys() - known.keys()):
         raise ValueError(f"`model_config` must hold fields of `{type(config).__name__}`, got {unknown[0]!r}.")
-    return type(config)(**{**known, **changes})
+    return type(config)(**{**known, **changes}) if changes else config
 
 
 def model_class(args: ModelArguments) -> type[PreTrainedModel]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from test_ctc import BLANK, PROBABILITIES, likelihoods
 from torch.testing import assert_close
 
 from hf_nat.models.ctc_beam import label_peaks, prefix_beam_search
+from hf_nat.models.shallow_fusion import ShallowFusion
 
 
 def random_log_probs(seed: int, frames: int = 5, labels: int = 4) -> torch.Tensor:
@@ -21,13 +23,17 @@ def random_log_probs(seed: int, frames: int = 5, labels: int = 4) -> torch.Tenso
 
 def search(log_probs: torch.Tensor, beam_size: int) -> list[tuple[tuple[int, ...], float]]:
     """Targets and log-likelihoods, those that exist."""
-    tokens, scores = prefix_beam_search(log_probs, torch.ones(1, len(log_probs), dtype=torch.bool), BLANK, beam_size)
+    tokens, scores, _ = prefix_beam_search(
+        log_probs, torch.ones(1, len(log_probs), dtype=torch.bool), BLANK, beam_size
+    )
     rows = zip(tokens[0].tolist(), scores[0].tolist(), strict=True)
     found = [(tuple(token for token in row if token != BLANK), score) for row, score in rows]
     return [(target, score) for target, score in found if score > -math.inf]
 
 
-def search_with_dictionaries(log_probs: torch.Tensor, beam_size: int) -> dict[tuple[int, ...], float]:
+def search_with_dictionaries(
+    log_probs: torch.Tensor, beam_size: int, gain: Callable[[tuple[int, ...]], float] = lambda prefix: 0.0
+) -> dict[tuple[int, ...], float]:
     beam = {(): (1.0, 0.0)}
     for scores in log_probs.exp().tolist():
         after: dict[tuple[int, ...], list[float]] = defaultdict(lambda: [0.0, 0.0])
@@ -39,7 +45,7 @@ def search_with_dictionaries(log_probs: torch.Tensor, beam_size: int) -> dict[tu
                 if token != BLANK:
                     repeats = bool(prefix) and token == prefix[-1]
                     after[*prefix, token][1] += (blank if repeats else blank + label) * score
-        best = sorted(after.items(), key=lambda item: -sum(item[1]))[:beam_size]
+        best = sorted(after.items(), key=lambda item: -sum(item[1]) * math.exp(gain(item[0])))[:beam_size]
         beam = {prefix: (blank, label) for prefix, (blank, label) in best}
     return {prefix: math.log(sum(parts)) for prefix, parts in beam.items()}
 
@@ -73,13 +79,80 @@ def test_rows_of_a_batch_are_searched_alone() -> None:
     lengths = [5, 2, 7, 1]
     rows = [random_log_probs(seed, frames=length) for seed, length in enumerate(lengths)]
     is_frame = torch.arange(7) < torch.tensor(lengths).unsqueeze(1)
-    tokens, scores = prefix_beam_search(torch.cat(rows), is_frame, BLANK, 4)
+    tokens, scores, _ = prefix_beam_search(torch.cat(rows), is_frame, BLANK, 4)
     for row, log_probs in enumerate(rows):
         alone = prefix_beam_search(log_probs, torch.ones(1, len(log_probs), dtype=torch.bool), BLANK, 4)
         alive = alone[1][0].isfinite()
         assert torch.equal(tokens[row, alive, : len(log_probs)], alone[0][0, alive])
         assert tokens[row, alive, len(log_probs) :].eq(BLANK).all()
         assert_close(scores[row], alone[1][0])
+
+
+def likes_twos(prefix: tuple[int, ...], token: int) -> float:
+    """A language model: 2 is likely unless it repeats; 9 is EOS."""
+    return -0.2 * len(prefix) - (0.1 if token == 2 and prefix[-1:] != (2,) else 1.5)
+
+
+@pytest.mark.parametrize(("weight", "bonus"), [(0.4, 0.0), (2.0, 0.0), (0.0, 1.5), (0.4, 2.2)])
+@pytest.mark.parametrize("seed", range(3))
+def test_language_model_and_length_bonus_count_for_every_target(seed: int, weight: float, bonus: float) -> None:
+    log_probs = random_log_probs(seed, frames=4, labels=3)
+    expected = {}
+    for target, strings in likelihoods(log_probs).items():
+        value = math.log(sum(math.exp(score) for score, _ in strings)) + bonus * len(target)
+        extended = (*target, 9)
+        expected[target] = value + weight * sum(likes_twos(extended[:i], token) for i, token in enumerate(extended))
+    fusion = ShallowFusion(likes_twos, weight, bonus)
+    is_frame = torch.ones(1, 4, dtype=torch.bool)
+    tokens, likelihood, scores = prefix_beam_search(log_probs, is_frame, BLANK, 40, fusion=fusion, eos_token_id=9)
+    found = {
+        tuple(token for token in row if token != BLANK): score
+        for row, score in zip(tokens[0].tolist(), scores[0].tolist(), strict=True)
+        if score > -math.inf
+    }
+    assert found == pytest.approx(expected)
+    assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+    plain = dict(search(log_probs, 40))
+    assert likelihood[0, : len(plain)].exp().sum() == pytest.approx(sum(map(math.exp, plain.values())))
+
+
+@pytest.mark.parametrize("beam_size", [2, 3, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_beam_with_a_language_model_is_that_of_a_search_over_dictionaries(seed: int, beam_size: int) -> None:
+    log_probs = random_log_probs(seed, frames=7, labels=3)
+
+    def gain(prefix: tuple[int, ...]) -> float:
+        return sum(0.7 * likes_twos(prefix[:i], token) + 0.3 for i, token in enumerate(prefix))
+
+    expected = search_with_dictionaries(log_probs, beam_size, gain)
+    fusion, is_frame = ShallowFusion(likes_twos, 0.7, 0.3), torch.ones(1, 7, dtype=torch.bool)
+    tokens, likelihood, _ = prefix_beam_search(log_probs, is_frame, BLANK, beam_size, fusion=fusion, eos_token_id=9)
+    rows = zip(tokens[0].tolist(), likelihood[0].tolist(), strict=True)
+    assert {tuple(t for t in row if t != BLANK): score for row, score in rows} == pytest.approx(expected)
+
+
+def test_length_bonus_of_the_model_makes_longer_translations() -> None:
+    model, source = tiny_model("ctc_nat"), tiny_batch()["input_ids"]
+    lengths = [
+        model.generate(source, ctc_beam_size=5, ctc_length_bonus=bonus).ne(PAD).sum(1) for bonus in (-9.0, 0.0, 9.0)
+    ]
+    assert (lengths[0] <= lengths[1]).all() and (lengths[1] <= lengths[2]).all() and (lengths[0] < lengths[2]).any()
+    with pytest.raises(ValueError, match="`ctc_length_bonus` must be a finite number, got nan"):
+        model.generate(source, ctc_beam_size=5, ctc_length_bonus=math.nan)
+
+
+def test_candidates_are_returned_best_first() -> None:
+    model, batch = tiny_model("ctc_nat"), tiny_batch()
+    best = model.generate(batch["input_ids"], ctc_beam_size=4)
+    several = model.generate(batch["input_ids"], ctc_beam_size=4, num_return_sequences=3)
+    assert several.shape[0] == 12
+    assert_translations(several)
+    rows = [tuple(row) for row in several.tolist()]
+    for sentence, row in enumerate(best.tolist()):
+        assert rows[3 * sentence][: len(row)] == tuple(row)
+        assert len(set(rows[3 * sentence : 3 * sentence + 3])) == 3
+    with pytest.raises(ValueError, match=r"`num_return_sequences` must be in \[1, 1\].* got 2. Set `ctc_beam_size`"):
+        model.generate(batch["input_ids"], num_return_sequences=2)
 
 
 def test_label_peaks_are_the_surest_frames_of_the_best_alignment() -> None:

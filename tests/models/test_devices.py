@@ -44,10 +44,13 @@ ALLOWED_READS = {
     "canvas.require_right_padding": "a source padded on the left is an error, not a bad translation",
     "flow_layers.make_grids": "transformers leaves out a mask that hides nothing",
     "generation_da_transformer._graph": _SELECTED,
+    "generation_da_transformer._vertices": _SELECTED,
     "generation_ctc._search": "a sentence is searched as many steps as it has frames",
     "generation_ctc.refine": _SELECTED,
     "generation_nat._run": "finished rows leave the batch: once a round, never in the last",
     "generation_nat._trim": _WIDTH,
+    "graph_beam.by_word": _WIDTH,
+    "graph_beam.graph_beam_search": "as many steps as the longest translation may have words",
     "graph_decoding.joint_viterbi": "as many steps as the longest path",
     "modeling_cmlm.word_logits": _SELECTED,
     "modeling_insertion_transformer._choose_tokens": _FEW_ROWS,
@@ -59,6 +62,7 @@ ALLOWED_READS = {
     "modeling_levenshtein_transformer._score": _SELECTED,
     "modeling_nat.forward": "transformers leaves out a mask that hides nothing",
     "noise.__init__": "FlowSeq's samples are seeded by the tokens of their sentence",
+    "shallow_fusion._weighted": "a language model runs on the host",
     "source_copy.word_logits": _SELECTED,
 }
 
@@ -113,7 +117,11 @@ def generate(model: Any) -> Any:
     if "graph_decoding" in model.generation_defaults:
         knobs["graph_decoding"] = "viterbi"
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    return [model.generate(**inputs), model.generate(**inputs, return_dict_in_generate=True, **knobs).sequences]
+    found = [model.generate(**inputs), model.generate(**inputs, return_dict_in_generate=True, **knobs).sequences]
+    if "lm_weight" in model.generation_defaults:
+        knobs |= {"graph_decoding": "beam"} if "graph_decoding" in knobs else {}
+        found.append(model.generate(**inputs, language_model=lambda prefix, token: -0.1 * token, **knobs))
+    return found
 
 
 def train(model: Any) -> Any:

@@ -146,6 +146,21 @@ def test_checkpoint_goes_on_as_if_nothing_had_happened(model_type: str, tmp_path
     assert torch.equal(output.loss, expected.loss) and all(map(torch.equal, gradients, others))
 
 
+def test_checkpoint_may_go_on_with_glancing_or_without(model_type: str, tmp_path: Path, caplog) -> None:
+    tiny_model(model_type).save_pretrained(tmp_path / "plain")
+    model = tiny_model(model_type, glancing_ratio=0.5)
+    step(model)
+    model.save_pretrained(tmp_path / "glancing")
+    with_it = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "plain", glancing_ratio=0.5)
+    assert with_it.glancing.num_batches == 0
+    without = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "glancing", glancing_ratio=0.0)
+    assert without.glancing is None and not caplog.records
+    batch = tiny_batch()
+    assert torch.equal(with_it(**batch).loss, without(**batch).loss)
+    output, _ = step(with_it)
+    assert "glanced" in output.token_shares and with_it.glancing.num_batches == 1
+
+
 def test_student_of_a_glancing_student_counts_anew(model_type: str) -> None:
     model = tiny_model(model_type, glancing_ratio=0.5)
     step(model)

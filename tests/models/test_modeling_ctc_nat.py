@@ -47,7 +47,7 @@ def test_pair_that_does_not_fit_changes_no_weight() -> None:
 @pytest.mark.parametrize("ratio", [2, 3])
 def test_canvas_has_frames_for_each_source_token(ratio: int) -> None:
     model, batch = tiny_model("ctc_nat", upsample_ratio=ratio), tiny_batch()
-    canvas = model.frame_canvas(batch["attention_mask"])
+    canvas = model.initial_canvas(batch["attention_mask"])
     assert canvas.eq(MASK).sum(1).tolist() == [ratio * n for n in batch["attention_mask"].sum(1)]
     assert (canvas.ne(PAD).sum(1) - 1 == canvas.eq(EOS).long().argmax(1)).all()
     assert torch.equal(model(**batch).logits, model(batch["input_ids"], decoder_input_ids=canvas).logits)
@@ -56,7 +56,7 @@ def test_canvas_has_frames_for_each_source_token(ratio: int) -> None:
 def test_canvas_stays_within_the_positions() -> None:
     model = tiny_model("ctc_nat")
     source = torch.full((1, 20), 7)
-    assert model.frame_canvas(torch.ones(1, 20)).shape == (1, 32)
+    assert model.initial_canvas(torch.ones(1, 20)).shape == (1, 32)
     assert model.generate(source).shape[1] <= 32
     assert model(source, labels=torch.tensor([[7, 8, EOS]])).loss.isfinite()
 

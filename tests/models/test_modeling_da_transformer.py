@@ -74,10 +74,10 @@ def test_links_are_distributions_over_later_vertices() -> None:
 
 def test_canvas_is_a_graph_of_bos_masks_and_eos() -> None:
     model, batch = tiny_model("da_transformer", graph_size_ratio=2.5), tiny_batch()
-    canvas = model.graph_canvas(batch["attention_mask"])
+    canvas = model.initial_canvas(batch["attention_mask"])
     assert canvas.ne(PAD).sum(1).tolist() == [17, 7, 2, 12]
     assert canvas[2].tolist()[:3] == [BOS, EOS, PAD] and canvas[1].tolist()[:8] == [BOS, *[MASK] * 5, EOS, PAD]
-    assert model.graph_canvas(torch.ones(1, 20)).shape == (1, 32)
+    assert model.initial_canvas(torch.ones(1, 20)).shape == (1, 32)
     assert torch.equal(model(**batch).logits, model(batch["input_ids"], decoder_input_ids=canvas).logits)
 
 
@@ -147,8 +147,8 @@ def test_candidates_beside_the_path_of_another_decoding() -> None:
 
 
 def test_unknown_decoding_is_an_error() -> None:
-    with pytest.raises(ValueError, match="`graph_decoding` must be one of greedy, lookahead, viterbi, got 'beam'"):
-        tiny_model("da_transformer").generate(torch.tensor([[5, EOS]]), graph_decoding="beam")
+    with pytest.raises(ValueError, match="`graph_decoding` must be one of greedy, .*, beam, got 'best'"):
+        tiny_model("da_transformer").generate(torch.tensor([[5, EOS]]), graph_decoding="best")
 
 
 @pytest.mark.parametrize("decoding", ["lookahead", "viterbi"])

@@ -286,10 +286,7 @@ def test_unknown_fields_of_a_model_are_refused(tiny_run, model_type):
             {"init_from_teacher": "a", "size": "nano", "model_type": "cmlm"},
             "`size` must be left out with `init_from_teacher`",
         ),
-        (
-            {"init_from": "a", "size": None, "model_config": {"dropout": 0.1}},
-            "`model_config` must be left out with `init_from`",
-        ),
+        ({"init_from": "a", "size": "nano"}, "`size` must be left out with `init_from`"),
         (
             {"init_from_teacher": "a", "size": None, "model_type": "moe_marian"},
             "`init_from_teacher` must be left out for a mixture",
@@ -300,6 +297,19 @@ def test_unknown_fields_of_a_model_are_refused(tiny_run, model_type):
 def test_keys_that_would_be_ignored_are_refused(run_keys, changes, message):
     with pytest.raises(ValueError, match=message):
         Train.from_config(**{**run_keys("run"), **changes})
+
+
+def test_a_run_goes_on_from_a_checkpoint_with_another_loss(tiny_run, tmp_path):
+    config = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1}
+    tiny_run(model_type="vanilla_nat", model_config=config, max_steps=2, output_dir=str(tmp_path / "first"))
+    changes = {"order_agnostic": True, "order_agnostic_margin": 0.15, "glancing_ratio": 0.5}
+    start = {"init_from": str(tmp_path / "first"), "model_type": "vanilla_nat", "size": None}
+    tiny_run(**start, model_config=changes, max_steps=1)
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run")
+    assert model.config.order_agnostic and model.config.d_model == 16 and model.glancing.num_batches == 1
+    for other, message in (({"dropuot": 0.1}, "must hold fields of .*got 'dropuot'"), ({"d_model": 32}, "first")):
+        with pytest.raises(ValueError, match=message):
+            tiny_run(**start, model_config=other, max_steps=1, output_dir=str(tmp_path / "third"))
 
 
 def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tiny_run, tmp_path):

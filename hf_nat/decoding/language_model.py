@@ -1,0 +1,108 @@
+"""n-gram language models of KenLM over the pieces of a tokenizer, for beam search (extra `lm`)."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+
+# Contexts and answers that are remembered; sentences of one corpus share most of theirs.
+_REMEMBERED = 2**17
+
+
+class NGramLanguageModel:
+    """An n-gram model that scores token ids, called as `generate` calls its `language_model`.
+
+    It must have been made of text that the tokenizer has cut into pieces, blanks between them.
+
+    Args:
+        path (`str` or `Path`): file of the model, ARPA (packed as .gz too) or KenLM's binary form.
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer.
+        parameter (`str`, *optional*, defaults to `"language_model"`): name of the option that gave the path, for
+            errors.
+
+    Raises:
+        ImportError: if KenLM is missing.
+        OSError: if there is no such file.
+        ValueError: if the file is damaged, or of other words than the tokenizer's pieces.
+    """
+
+    def __init__(
+        self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
+    ) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"`{parameter}` must be a file of an n-gram model, got none at {str(path)!r}.")
+        kenlm = import_kenlm()
+        config = kenlm.Config()
+        config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
+        try:
+            self._model = kenlm.Model(str(path), config)
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {error}."
+            ) from error
+        self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        ordinary = [piece for piece in self._pieces if piece not in tokenizer.all_special_tokens]
+        if not any(piece in self._model for piece in ordinary):
+            raise ValueError(
+                f"`{parameter}` must know pieces of the tokenizer, such as {ordinary[-1]!r}, got a model of other "
+                f"words at {str(path)!r}. Make it of text that the tokenizer has cut."
+            )
+        self._pieces[tokenizer.eos_token_id] = "</s>"
+        self._new_state = kenlm.State
+        self._state = lru_cache(_REMEMBERED)(self._read)
+        self._score = lru_cache(_REMEMBERED)(self._ask)
+
+    def __call__(self, prefix: tuple[int, ...], token: int) -> float:
+        """Scores a token.
+
+        Args:
+            prefix (`tuple[int, ...]`): ids of all tokens before it.
+            token (`int`): its id; that of EOS for the end.
+
+        Returns:
+            `float`: log-probability in nats. A piece that the model does not know is its `<unk>`.
+        """
+        # The last n - 1 tokens are all that counts, and the start only where there are fewer.
+        width = self._model.order - 1
+        return self._score(
+            prefix[len(prefix) - width :] if len(prefix) > width else prefix, len(prefix) <= width, token
+        )
+
+    def _ask(self, context: tuple[int, ...], is_start: bool, token: int) -> float:
+        after = self._new_state()
+        log10 = self._model.BaseScore(self._state(context, is_start), self._piece(token), after)
+        return log10 * math.log(10)
+
+    def _read(self, context: tuple[int, ...], is_start: bool) -> Any:
+        """The state behind some tokens, at the start of a sentence or in its middle."""
+        state = self._new_state()
+        if is_start:
+            self._model.BeginSentenceWrite(state)
+        else:
+            self._model.NullContextWrite(state)
+        for token in context:
+            before, state = state, self._new_state()
+            self._model.BaseScore(before, self._piece(token), state)
+        return state
+
+    def _piece(self, token: int) -> str:
+        # The vocabulary of a model may be larger than its tokenizer's.
+        return self._pieces[token] if token < len(self._pieces) else "<unk>"
+
+
+def import_kenlm() -> Any:
+    """Imports KenLM.
+
+    Raises:
+        ImportError: if it is missing, with the remedy.
+    """
+    try:
+        return importlib.import_module("kenlm")
+    except ImportError as error:
+        raise ImportError("An n-gram language model needs KenLM: pip install 'hf_nat[lm]'.") from error

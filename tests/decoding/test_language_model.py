@@ -1,0 +1,143 @@
+"""n-gram language models against the back-off rule in plain Python, and in the beams that they take part in."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from hf_nat.decoding import DecodingArguments, NGramLanguageModel, language_model, load_model, translate
+from hf_nat.models import ARCHITECTURES, NATPreTrainedModel
+from hf_nat.steps.evaluate import decoding_inputs, decoding_settings
+
+
+UNKNOWN = "<unk>"
+# From an n-gram to its log-probability and its back-off weight, both to base 10.
+NGrams = dict[tuple[str, ...], tuple[float, float]]
+
+
+def write_arpa(path: Path, ngrams: NGrams) -> Path:
+    order = max(map(len, ngrams))
+    lines = ["\\data\\", *(f"ngram {n}={sum(len(key) == n for key in ngrams)}" for n in range(1, order + 1))]
+    for n in range(1, order + 1):
+        lines += ["", f"\\{n}-grams:"]
+        for key, (log10, backoff) in ngrams.items():
+            if len(key) == n:
+                lines.append("\t".join([str(log10), " ".join(key), *([str(backoff)] if n < order else [])]))
+    path.write_text("\n".join([*lines, "", "\\end\\", ""]), encoding="utf-8")
+    return path
+
+
+def backed_off(ngrams: NGrams, context: tuple[str, ...], word: str) -> float:
+    """Log-probability to base 10, as the form is defined."""
+    word = word if (word,) in ngrams else UNKNOWN
+    if (*context, word) in ngrams:
+        return ngrams[*context, word][0]
+    return ngrams.get(context, (0.0, 0.0))[1] + backed_off(ngrams, context[1:], word)
+
+
+@pytest.fixture
+def ngrams(tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str]) -> NGrams:
+    """Trigrams of the sentences' pieces, with numbers that are no distribution but all different."""
+    found: NGrams = {(UNKNOWN,): (-3.0, 0.0), ("<s>",): (-99.0, -0.31), ("</s>",): (-1.5, 0.0)}
+    for sentence in sentences[:4]:
+        words = ["<s>", *tiny_tokenizer.tokenize(sentence), "</s>"]
+        for n in (1, 2, 3):
+            for start in range(len(words) - n + 1):
+                key = tuple(words[start : start + n])
+                found.setdefault(key, (-0.1 - 0.013 * len(found), -0.05 - 0.007 * len(found)))
+    return found
+
+
+@pytest.fixture
+def model(tmp_path: Path, ngrams: NGrams, tiny_tokenizer: PreTrainedTokenizerFast) -> NGramLanguageModel:
+    pytest.importorskip("kenlm")
+    return NGramLanguageModel(write_arpa(tmp_path / "lm.arpa", ngrams), tiny_tokenizer)
+
+
+def test_scores_are_those_of_the_back_off_rule(model, ngrams, tiny_tokenizer, sentences) -> None:
+    for sentence in [*sentences, "two dogs", "red book hello hello cat"]:
+        pieces = tiny_tokenizer.tokenize(sentence)
+        ids, words = tiny_tokenizer.convert_tokens_to_ids(pieces), ["<s>", *pieces, "</s>"]
+        for i, token in enumerate([*ids, tiny_tokenizer.eos_token_id]):
+            context = tuple(words[: i + 1])[-2:]
+            known = tuple(word if (word,) in ngrams else UNKNOWN for word in context)
+            expected = backed_off(ngrams, known, words[i + 1]) * math.log(10)
+            assert model(tuple(ids[:i]), token) == pytest.approx(expected, rel=1e-5), (sentence, i)
+
+
+def test_token_beyond_the_tokenizer_is_unknown(model, ngrams) -> None:
+    expected = (ngrams[("<s>",)][1] + ngrams[(UNKNOWN,)][0]) * math.log(10)
+    assert model((), 10_000) == pytest.approx(expected)
+    assert model((10_000,), 10_001) == pytest.approx(ngrams[(UNKNOWN,)][0] * math.log(10))
+
+
+def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
+    pytest.importorskip("kenlm")
+    words: NGrams = {(word,): (-1.0, 0.0) for word in (UNKNOWN, "<s>", "</s>", "dogz")}
+    path = write_arpa(tmp_path / "words.arpa", words | {("dogz", "dogz"): (-1.0, 0.0)})
+    with pytest.raises(ValueError, match="`language_model` must know pieces of .*, got a model of other words"):
+        NGramLanguageModel(path, tiny_tokenizer)
+
+
+def test_missing_library_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenizer, monkeypatch) -> None:
+    path = write_arpa(tmp_path / "lm.arpa", ngrams)
+
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(language_model.importlib, "import_module", missing)
+    with pytest.raises(ImportError, match=r"needs KenLM: pip install 'hf_nat\[lm\]'"):
+        NGramLanguageModel(path, tiny_tokenizer)
+
+
+def student(model_type: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> NATPreTrainedModel:
+    torch.manual_seed(0)
+    config_class, model_class = ARCHITECTURES[model_type]
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")}
+    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64}
+    student = model_class(config_class(vocab_size=len(tokenizer), init_std=0.3, **special, **sides, **sizes))
+    student.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return student
+
+
+@pytest.mark.parametrize(
+    ("model_type", "beam"),
+    [("ctc_nat", {"ctc_beam_size": 8}), ("da_transformer", {"graph_decoding": "beam", "graph_beam_size": 8})],
+)
+def test_options_of_a_command_reach_the_beam(model_type, beam, tmp_path, ngrams, tiny_tokenizer, sentences) -> None:
+    pytest.importorskip("kenlm")
+    student(model_type, tiny_tokenizer, tmp_path / "student")
+    path = str(write_arpa(tmp_path / "lm.arpa", ngrams))
+    plain, fused = DecodingArguments(**beam), DecodingArguments(**beam, language_model=path, lm_weight=8.0)
+    loaded, tokenizer = load_model(tmp_path / "student", device="cpu")
+    assert fused.options(loaded) == beam | {"language_model": path, "lm_weight": 8.0}
+    texts = [
+        [t.text for t in translate(loaded, tokenizer, sentences, **decoding.generate_kwargs(loaded))]
+        for decoding in (plain, fused)
+    ]
+    assert texts[0] != texts[1]
+    known = {key[0] for key in ngrams if len(key) == 1}
+    share = [sum(p in known for t in side for p in tokenizer.tokenize(t)) for side in texts]
+    total = [sum(len(tokenizer.tokenize(t)) for t in side) for side in texts]
+    # What the model knows is more of what is written.
+    assert share[1] * total[0] > share[0] * total[1]
+
+
+def test_a_step_knows_the_file_by_its_content(tmp_path, ngrams) -> None:
+    assert "language_model" not in decoding_inputs(DecodingArguments())
+    inputs = []
+    for name, change in product(("a", "b"), (0, 1)):
+        (tmp_path / name).mkdir(exist_ok=True)
+        path = write_arpa(tmp_path / name / "lm.arpa", ngrams | {("</s>",): (-1.5 - change, 0.0)})
+        decoding = DecodingArguments(language_model=str(path), lm_weight=0.1)
+        assert decoding_settings(decoding)["decoding"].keys() >= {"lm_weight"}
+        assert "language_model" not in decoding_settings(decoding)["decoding"]
+        inputs.append(decoding_inputs(decoding)["language_model"])
+    assert inputs[0] == inputs[2] and inputs[1] == inputs[3] and inputs[0] != inputs[1]
