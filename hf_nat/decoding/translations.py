@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,6 +22,8 @@ class Translation:
         truncated (`bool`): the source was cut to the model's positions, or an autoregressive output reached its
             length limit.
         iterations (`int`, *optional*): decoder rounds of a NAT model.
+        candidate (`int`, *optional*, defaults to 0): number of the output among those of its sentence, the best first.
+        quality (`float`, *optional*): what a judge that chose it among them says of it; higher is better.
     """
 
     text: str
@@ -29,10 +31,37 @@ class Translation:
     num_tokens: int
     truncated: bool
     iterations: int | None
+    candidate: int = 0
+    quality: float | None = None
 
 
-# From the number of a sentence and the texts of its outputs, the best first, to the index of the one that is kept.
-Choose = Callable[[int, Sequence[str]], int]
+# From the numbers of some sentences and the texts of the outputs of each, the best first, to the quality of every
+# output; higher is better.
+RowJudge = Callable[[Sequence[int], Sequence[Sequence[str]]], Sequence[Sequence[float]]]
+
+
+def highest(qualities: Sequence[float]) -> int:
+    """Returns the index of the highest of some numbers, of equal ones the first."""
+    return qualities.index(max(qualities))
+
+
+def keep_best(candidates: Sequence[Sequence[Translation]], judge: RowJudge | None = None) -> list[Translation]:
+    """Keeps one output of every sentence.
+
+    Args:
+        candidates (`Sequence[Sequence[Translation]]`): outputs of each sentence, the best first, with their scores;
+            one alone, without a score, is that of a blank.
+        judge (`Callable`, *optional*): see `RowJudge`; without one the first output is kept. Blanks are not judged.
+    """
+    kept = [own[0] for own in candidates]
+    if judge is None:
+        return kept
+    rows = [row for row, output in enumerate(kept) if output.score is not None]
+    qualities = judge(rows, [[output.text for output in candidates[row]] for row in rows]) if rows else []
+    for row, own in zip(rows, qualities, strict=True):
+        number = highest(own)
+        kept[row] = replace(candidates[row][number], candidate=number, quality=own[number])
+    return kept
 
 
 def to_texts(tokenizer: PreTrainedTokenizerBase, sequences: list[list[int]]) -> list[str]:

@@ -6,6 +6,7 @@ from .analyze import Analyze, AnalyzeArguments
 from .distill import Distill, DistillArguments, distill
 from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
 from .filter import Filter, FilterArguments
+from .mix import Mix, MixArguments
 from .step import RECORD_FILE, Step, check_steps
 from .train import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments, Train
 from .tune import Tune, TuneArguments
@@ -23,6 +24,8 @@ __all__ = [
     "EvaluateArguments",
     "Filter",
     "FilterArguments",
+    "Mix",
+    "MixArguments",
     "ModelArguments",
     "NATSeq2SeqTrainingArguments",
     "Step",
