@@ -19,6 +19,7 @@ COMMANDS = {
     "distill": ("distill", "replace the training targets of a corpus by a teacher's translations"),
     "born-again": ("born_again", "distill again and again: teachers that learn from the teacher before"),
     "filter": ("filter", "leave suspicious rows of a distilled corpus out"),
+    "mix": ("mix", "make one corpus of several, by weights"),
     "translate": ("translate", "translate a file or standard input"),
     "evaluate": ("evaluate", "translate a test split and score it"),
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),

@@ -139,6 +139,7 @@ _CONFIGS = {
     "model_config: {max_position_embeddings: 32}\n" + _COMMON,
     "distill.yaml": "corpus: corpus/{split}.{lang}\nteacher: teacher\noutput_dir: run\nstrategy: greedy\n" + _COMMON,
     "filter.yaml": "corpus: corpus/distilled\noutput_dir: run\n",
+    "mix.yaml": "corpora: [distilled=corpus/distilled, real=corpus/{split}.{lang}]\noutput_dir: run\n" + _COMMON,
     "translate.yaml": "model: teacher\ninput: corpus/test.en\noutput: out.txt\n",
     "evaluate.yaml": "model: teacher\ncorpus: corpus/{split}.{lang}\noutput_dir: run\nmetrics: bleu\n" + _COMMON,
     "tune.yaml": "model: student\ncorpus: corpus/{split}.{lang}\nknob: length_beam\nvalues: [1, 2]\n" + _COMMON,
@@ -176,7 +177,7 @@ def finished(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(sound, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for command in ("evaluate", "filter", "analyze", "tune", "calibrate"):
+        for command in ("evaluate", "filter", "analyze", "tune", "calibrate", "mix"):
             out = ["--output_dir", f"run-{command}"] if command not in ("tune", "calibrate") else []
             assert main([command, f"{command}.yaml", *out]) == 0, command
     return folder
@@ -374,9 +375,13 @@ def _table() -> list[Case]:
     cases += _cases("evaluate", hub, _without(_DAMAGES, "missing"), "--corpus", "corpus/hub")
     cases += _cases("filter", "corpus/distilled/manifest.json", _MANIFEST)
     cases += _cases("filter", "corpus/distilled/data/train-00000-of-00001.parquet", _DAMAGES)
+    cases += _cases("mix", "corpus/distilled/manifest.json", _without(_MANIFEST, "missing", "no shards"))
+    cases += _cases("mix", "corpus/train.en", _without(_TEXT, "missing"))
+    alone = ("--corpus", "", "--source", "corpus/train.en")
+    cases += _cases("distill", "corpus/train.en", _without(_DAMAGES, "cut"), *alone)
     finished = {"place": "finished"}
     cases += _cases("recommend", "corpus/distilled/measures.json", _MEASURES, **finished)
-    for command in ("evaluate", "filter", "analyze"):
+    for command in ("evaluate", "filter", "analyze", "mix"):
         cases += _cases(command, f"run-{command}/step.json", _STEP, "--output_dir", f"run-{command}", **finished)
     cases += _cases("tune", "student/.tune-length_beam.json", _STEP, **finished)
     cases += _cases("tune", "student/tune-length_beam.json", _TUNED, **finished)

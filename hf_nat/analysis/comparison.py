@@ -17,6 +17,7 @@ from ..base.config import option
 from ..base.reporting import Table, plot_bars, plot_densities, plot_points, write_report
 from ..base.utils import check_record, environment, peak_memory_mb, read_record, write_json
 from ..data.arguments import CorpusArguments
+from ..data.several import corpus_place, named_corpora
 from ..metrics import AmbiguousWord, ambiguous_words, num_chunks, reordering_chunks
 from ..metrics.bootstrap import Bootstrap
 from ..metrics.corpus_differences import corpus_differences
@@ -75,7 +76,7 @@ class AnalyzeArguments(MeasureArguments):
         own = {name: getattr(self, name) for name in ("config_name", "source_column", "target_column")}
         languages = {"source_lang": self.source_lang, "target_lang": self.target_lang}
         return {
-            name: CorpusArguments(**({"corpus": text, **own} if name == "real" else _parse(text)), **languages)
+            name: CorpusArguments(**({"corpus": text, **own} if name == "real" else corpus_place(text)), **languages)
             for name, text in texts.items()
         }
 
@@ -94,25 +95,6 @@ class AnalyzeArguments(MeasureArguments):
         """Returns the distilled corpora that are folders of one corpus each: they keep their own measures."""
         _, *distilled = self.corpora.values()
         return [Path(one.corpus) for one in distilled if Path(one.corpus).is_dir() and one.config_name is None]
-
-
-def _parse(text: str) -> dict[str, str | None]:
-    """Splits `CORPUS#CONFIG`."""
-    corpus, _, config_name = text.partition("#")
-    return {"corpus": text} if Path(text).exists() else {"corpus": corpus, "config_name": config_name or None}
-
-
-def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
-    """Splits `NAME=CORPUS` into name and corpus; the name is by default that of the folder.
-
-    Raises:
-        ValueError: if names repeat.
-    """
-    pairs = [(name or Path(corpus).name, corpus) for name, _, corpus in (text.rpartition("=") for text in corpora)]
-    if len(dict(pairs)) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
-    return dict(pairs)
 
 
 def analyze(args: AnalyzeArguments) -> dict[str, Any]:

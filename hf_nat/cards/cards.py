@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import logging
 
 from ..base.utils import read_json
+from ..data.several import corpus_place
 from ..models import ARCHITECTURES
 from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
@@ -70,11 +71,12 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
     run = read_optional(folder, "run.json")
     evaluations = [read_json(path) for path in sorted(folder.glob("eval-*/metrics.json"))]
     arguments = run["arguments"] if run else {}
-    corpus = _distilled_corpus(arguments)
+    names = _corpora(arguments)
+    distilled = {name: corpus for name in names if (corpus := _distilled_corpus(name, arguments.get("config_name")))}
     title = _model_title(config, arguments)
     non_autoregressive = config["model_type"] in ARCHITECTURES
     parent = arguments.get("init_from_teacher") or arguments.get("init_from")
-    corpora: list[Any] = [arguments.get("corpus"), corpus.manifest["corpus"] if corpus else None]
+    corpora = [*names, *(corpus.manifest["corpus"] for corpus in distilled.values())]
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
     metrics = {name for evaluation in evaluations for name in evaluation["scores"]}
     metadata = ModelCardData(
@@ -83,7 +85,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         pipeline_tag="translation",
         tags=["hf_nat", config["model_type"], *(["non-autoregressive-translation"] if non_autoregressive else [])],
         base_model=parent if is_hub_id(parent) else None,
-        datasets=[name for name in corpora if is_hub_id(name)] or None,
+        datasets=list(dict.fromkeys(name for name in corpora if is_hub_id(name))) or None,
         metrics=sorted(metrics.intersection(_HUB_METRICS)) or None,
         model_name=title if results else None,
         eval_results=results or None,
@@ -98,7 +100,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         remote_code="auto_map" in config,
         decoding=_decoding_defaults(read_optional(folder, "generation_config.json") or {}),
         run=run,
-        training=_training_rows(run, read_optional(folder, "metrics.json") or {}, corpus) if run else {},
+        training=_training_rows(run, read_optional(folder, "metrics.json") or {}, distilled) if run else {},
         evaluations=evaluations,
     )
     return write_card(folder / "README.md", content)
@@ -128,17 +130,24 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
     return write_card(folder / "README.md", corpus_card(configs, example, dataset_infos(configs.values())))
 
 
-def _distilled_corpus(arguments: Mapping[str, Any]) -> CorpusConfig | None:
-    """Returns the distilled corpus that a run was trained on, if it has a manifest: a folder, or one on the Hub."""
-    corpus = arguments.get("corpus")
+def _corpora(arguments: Mapping[str, Any]) -> list[str]:
+    """Returns the corpora that a run was trained on, as they were given."""
+    corpus = arguments.get("corpus") or []
+    return [corpus] if isinstance(corpus, str) else list(corpus)
+
+
+def _distilled_corpus(name: str, config_name: str | None) -> CorpusConfig | None:
+    """Returns a distilled corpus that a run was trained on, if it has a manifest: a folder, or one on the Hub."""
+    place: dict[str, Any] = {"config_name": config_name} | corpus_place(name)
+    corpus = place["corpus"]
     if is_hub_id(corpus):
         patterns = [*CARD_SOURCES, *(f"*/{name}" for name in CARD_SOURCES)]
         try:
             corpus = snapshot_download(corpus, repo_type="dataset", allow_patterns=patterns)
         except (OSError, HfHubHTTPError):
             logger.warning_once(f"The model card says nothing of the targets: {corpus} could not be read on the Hub.")
-    configs = read_configs(Path(corpus)) if corpus and Path(corpus).is_dir() else {}
-    return configs.get(arguments.get("config_name") or DEFAULT_CONFIG)
+    configs = read_configs(Path(corpus)) if Path(corpus).is_dir() else {}
+    return configs.get(place["config_name"] or DEFAULT_CONFIG)
 
 
 def _model_title(config: dict[str, Any], arguments: dict[str, Any]) -> str:
@@ -159,15 +168,25 @@ def _decoding_defaults(generation_config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _training_rows(run: dict[str, Any], metrics: dict[str, Any], corpus: CorpusConfig | None) -> dict[str, Any]:
+def _training_rows(
+    run: dict[str, Any], metrics: dict[str, Any], distilled: Mapping[str, CorpusConfig]
+) -> dict[str, Any]:
     """Chooses what the training table shows, by its printed name; a value that no file holds has no row."""
     arguments = run["arguments"]
     environment = run["environment"]
     versions = environment["versions"]
     rows = {label: arguments.get(key) for key, label in _TRAINING_KEYS}
-    for label in ("Corpus", "Started from the teacher", "Started from"):
+    for label in ("Started from the teacher", "Started from"):
         rows[label] = place(rows[label]) if rows[label] else None
-    rows = {"Corpus": rows.pop("Corpus"), **(_distillation_rows(corpus) if corpus else {}), **rows}
+    rows["Corpus"] = ", ".join(map(place, _corpora(arguments))) or None
+    of_one = [_distillation_rows(corpus) for corpus in distilled.values()]
+    if len(_corpora(arguments)) > 1:
+        of_one = [
+            {f"{label} ({place(name)})": value for label, value in own.items()}
+            for name, own in zip(distilled, of_one, strict=True)
+        ]
+    told = {label: value for own in of_one for label, value in own.items()}
+    rows = {"Corpus": rows.pop("Corpus"), **told, **rows}
     rows |= {
         "Changed from the preset": settings(arguments.get("model_config") or {}),
         "Parameters": f"{run['num_parameters']:,}",

@@ -18,50 +18,55 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# The columns of source and target sentences that someone named, or none.
-Pair = tuple[str, str] | None
-_DEFAULT_PAIR = ("source", "target")
+# The columns of source and target sentences, or of sources alone, that someone named, or none.
+Pair = tuple[str, ...] | None
+# Key of the source and of the target language; where sources are read alone, of the source.
+Languages = tuple[str, ...]
+_DEFAULT_COLUMNS: dict[int, list[tuple[str, ...]]] = {
+    2: [("source", "target")],
+    1: [("source",), ("text",), ("sentence",)],
+}
 _BATCH_SIZE = 10_000
 
 
-def choose_pair(names: Collection[str], languages: tuple[str, str], columns: Pair, where: str) -> Pair:
+def choose_pair(names: Collection[str], languages: Languages, columns: Pair, where: str) -> Pair:
     """Returns the columns that source and target sentences come from, `None` where `translation` holds both.
 
     Args:
         names (`Collection[str]`): the columns there are.
-        languages (`tuple[str, str]`): keys of source and target language.
-        columns (`tuple[str, str]`, *optional*): the columns asked for. By default `translation`, else those with the
-            names of the languages, else `source` and `target`.
+        languages (`tuple[str, ...]`): keys of source and target language, or of the source alone.
+        columns (`tuple[str, ...]`, *optional*): the columns asked for. By default `translation`, else those with the
+            names of the languages, else `source` and `target`; for the source alone `text` and `sentence` too.
         where (`str`): what has the columns, for the message.
 
     Raises:
         ValueError: if there are no such columns; those that there are, are listed.
     """
     if columns is not None:
-        for option, name in zip(("source_column", "target_column"), columns, strict=True):
+        for option, name in zip(("source_column", "target_column"), columns, strict=False):
             if name not in names:
                 raise ValueError(f"`{option}` must be one of {sorted(names)} in {where}, got {name!r}.")
         return columns
     if "translation" in names:
         return None
-    for pair in (languages, _DEFAULT_PAIR):
+    for pair in (languages, *_DEFAULT_COLUMNS[len(languages)]):
         if set(pair) <= set(names):
             return pair
-    raise ValueError(
-        f"A corpus must have a `translation` column, got {sorted(names)} in {where}. Or give the two columns with the "
-        "sentences as `source_column` and `target_column`."
-    )
+    options = "the column with the sentences as `source_column`"
+    if len(languages) == 2:
+        options = "the two columns with the sentences as `source_column` and `target_column`"
+    raise ValueError(f"A corpus must have a `translation` column, got {sorted(names)} in {where}. Or give {options}.")
 
 
 def to_translation(
-    dataset: Dataset | IterableDataset, languages: tuple[str, str], columns: Pair, name: str
+    dataset: Dataset | IterableDataset, languages: Languages, columns: Pair, name: str
 ) -> Dataset | IterableDataset:
     """Gives `dataset` the column `translation` with the feature `Translation(languages)`, each sentence checked.
 
     Args:
         dataset (`Dataset` or `IterableDataset`): rows with a `translation`, or with two columns of text.
-        languages (`tuple[str, str]`): keys of source and target language.
-        columns (`tuple[str, str]`, *optional*): see `choose_pair`.
+        languages (`tuple[str, ...]`): see `choose_pair`.
+        columns (`tuple[str, ...]`, *optional*): see `choose_pair`.
         name (`str`): what the rows are, for messages.
 
     Raises:
@@ -87,29 +92,31 @@ def to_translation(
         input_columns=list(pair or ["translation"]),
         remove_columns=list(dict.fromkeys(used)),
         features=dataset.features and Features({**kept, "translation": Translation(list(languages))}),
-        fn_kwargs={"languages": languages, "name": name},
+        fn_kwargs={"languages": languages, "name": name, "are_columns": pair is not None},
     )
 
 
-def _translation(row: Mapping[str, Any], pair: Pair, languages: tuple[str, str]) -> Any:
+def _translation(row: Mapping[str, Any], pair: Pair, languages: Languages) -> Any:
     """Returns what a row has for the two languages, unchecked."""
     if pair is None:
         return row.get("translation")
     return {lang: row.get(column) for lang, column in zip(languages, pair, strict=True)}
 
 
-def take_translation(row: Mapping[str, Any], pair: Pair, languages: tuple[str, str], where: str) -> dict[str, Any]:
+def take_translation(row: Mapping[str, Any], pair: Pair, languages: Languages, where: str) -> dict[str, Any]:
     """Returns the row with a checked `translation` in place of what it was made of."""
     used = {"translation", *(pair or ())}
     others = {name: value for name, value in row.items() if name not in used}
     return {**others, "translation": require_text(_translation(row, pair, languages), languages, where)}
 
 
-def _select_languages(*batch: Any, languages: tuple[str, str], name: str) -> dict[str, list[dict[str, str]]]:
+def _select_languages(
+    *batch: Any, languages: Languages, name: str, are_columns: bool
+) -> dict[str, list[dict[str, str]]]:
     """Makes the translations of a batch: its one or two columns, then the numbers of its rows."""
     *columns, rows = batch
     values = columns[0]
-    if len(columns) == 2:
+    if are_columns:
         values = [dict(zip(languages, pair, strict=True)) for pair in zip(*columns, strict=True)]
     return {
         "translation": [
@@ -118,7 +125,7 @@ def _select_languages(*batch: Any, languages: tuple[str, str], name: str) -> dic
     }
 
 
-def _require_no_null(dataset: Dataset, languages: tuple[str, str], name: str) -> None:
+def _require_no_null(dataset: Dataset, languages: Languages, name: str) -> None:
     """Raises on the first row of `dataset` where a sentence is null."""
     start = 0
     for table in dataset.select_columns("translation").with_format("arrow").iter(batch_size=_BATCH_SIZE):
@@ -129,7 +136,7 @@ def _require_no_null(dataset: Dataset, languages: tuple[str, str], name: str) ->
         start += table.num_rows
 
 
-def require_text(translation: object, languages: tuple[str, str], where: str) -> dict[str, str]:
+def require_text(translation: object, languages: Languages, where: str) -> dict[str, str]:
     """Returns the sentences of `languages` alone, or raises naming `where`."""
     if not isinstance(translation, Mapping):
         raise ValueError(f"`translation` must hold one sentence per language, got {translation!r:.80} in {where}.")

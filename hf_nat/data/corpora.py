@@ -24,7 +24,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
-from .columns import Pair, empty_split, parquet_columns, read_schema, to_translation
+from .columns import Languages, Pair, empty_split, parquet_columns, read_schema, to_translation
 from .locations import (
     TEXT_TABLES,
     find_file,
@@ -32,10 +32,11 @@ from .locations import (
     is_table,
     local_or_hub,
     same_rows_for_every_split,
+    source_files,
     text_patterns,
     unknown_split,
 )
-from .readers import load_tables, load_text
+from .readers import load_sources, load_tables, load_text
 from .text_files import read_lines, regular_files, scratch_folder
 
 
@@ -49,7 +50,7 @@ def load_corpus(
     split: str = "train",
     *,
     source_lang: str,
-    target_lang: str,
+    target_lang: str | None,
     config_name: str | None = None,
     revision: str | None = None,
     streaming: bool = False,
@@ -71,21 +72,23 @@ def load_corpus(
             - a pattern of text files (plain or `.gz`) with `{lang}` and, where the splits are separate files,
               `{split}`: `"multi30k/{split}.{lang}.gz"`;
             - two text files, `[source, target]` or `"source,target"`.
-            What exists is taken as it is, whatever its name; only other names are patterns or lists.
+            What exists is taken as it is, whatever its name; only other names are patterns or lists. Sources alone may
+            also be one text file, or a glob of several.
         split (`str`, *optional*, defaults to `"train"`): split to load. Files whose name does not tell the split
             (no `{split}`) serve for every split.
         source_lang (`str`): key of the source language.
-        target_lang (`str`): key of the target language.
+        target_lang (`str`, *optional*): key of the target language; `None` reads the sources alone.
         config_name (`str`, *optional*): configuration of a Hub dataset or local folder, e.g. `"de-en"`; empty is none.
         revision (`str`, *optional*): revision of a Hub dataset.
         streaming (`bool`, *optional*, defaults to `False`): return an `IterableDataset` that reads as it goes; rows
             after the first are then checked as they are read.
         source_column (`str`, *optional*): column of the source sentences, by default the `translation`, else the
-            columns named as the languages, else `source` and `target`.
+            columns named as the languages, else `source` and `target`; of sources alone `text` and `sentence` too.
         target_column (`str`, *optional*): column of the target sentences, with `source_column`.
 
     Returns:
-        `Dataset` or `IterableDataset`: the split, with the feature `Translation([source_lang, target_lang])`.
+        `Dataset` or `IterableDataset`: the split, with the feature `Translation([source_lang, target_lang])`, or
+        with that of one language for sources alone.
 
     Raises:
         FileNotFoundError: if a file or folder is missing; a name that looks like a path is not asked of the Hub.
@@ -93,19 +96,44 @@ def load_corpus(
         ValueError: on an unknown split, language or column, an empty split, unequal line counts, invalid UTF-8,
             damaged files. The message names the file and the line (from 1) or the row (from 0).
     """
-    languages = (source_lang, target_lang)
     if source_lang == target_lang:
         raise ValueError(f"`source_lang` and `target_lang` must differ, got {source_lang!r} for both.")
+    if target_lang is None:
+        return _load_sources(str(corpus), split, source_lang, source_column, config_name or None, revision, streaming)
+    languages = (source_lang, target_lang)
     columns = _named_columns(source_column, target_column)
     if texts := text_patterns(corpus, split, languages):
         if columns is not None:
             raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {texts}.")
         return load_text([find_file(text, split) for text in texts], languages, streaming)
-    wanted = _Wanted(str(corpus), split, languages, columns, streaming)
+    return _load_rows(_Wanted(str(corpus), split, languages, columns, streaming), config_name or None, revision)
+
+
+def _load_sources(
+    source: str,
+    split: str,
+    language: str,
+    column: str | None,
+    config_name: str | None,
+    revision: str | None,
+    streaming: bool,
+) -> Dataset | IterableDataset:
+    """Loads sources alone; see `load_corpus`."""
+    files = source_files(source, split, language)
+    if files is None:
+        columns = None if column is None else (column,)
+        return _load_rows(_Wanted(source, split, (language,), columns, streaming), config_name, revision)
+    if column is not None:
+        raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {files}.")
+    return load_sources(files, language, streaming)
+
+
+def _load_rows(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
+    """Loads rows that have columns."""
     try:
         if is_table(wanted.corpus) and not os.path.isdir(wanted.corpus):
-            return _load_files(find_files(wanted.corpus, split), wanted)
-        return _load_repository(wanted, config_name or None, revision)
+            return _load_files(find_files(wanted.corpus, wanted.split), wanted)
+        return _load_repository(wanted, config_name, revision)
     except DatasetGenerationError as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"Rows must have columns of one type in {wanted.name}: {reason:.300}") from error
@@ -120,7 +148,7 @@ class _Wanted:
 
     corpus: str
     split: str
-    languages: tuple[str, str]
+    languages: Languages
     columns: Pair
     streaming: bool
 

@@ -67,7 +67,7 @@ def require_hub_id(name: str | Path, parameter: str) -> None:
 
 
 def text_patterns(
-    corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, str]
+    corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, ...]
 ) -> list[str] | None:
     """Returns the names of two text files, `{split}` still in them, or `None` for a corpus of another form.
 
@@ -87,6 +87,29 @@ def text_patterns(
     return pair
 
 
+def source_files(source: str | Path, split: str, language: str) -> list[str] | None:
+    """Returns the text files of sources alone, or `None` for sources of another form.
+
+    Args:
+        source (`str` or `Path`): a text file, or a pattern with `*`, `{lang}` or `{split}`; what exists is taken
+            as it is.
+        split (`str`): split to load.
+        language (`str`): key of the source language.
+
+    Raises:
+        FileNotFoundError: if a pattern with `{lang}` has no files.
+        ValueError: as `find_files`.
+    """
+    name = str(source)
+    if os.path.exists(name):
+        return None if os.path.isdir(name) or is_table(name) else [name]
+    if "{lang}" in name:
+        return find_files(name.replace("{lang}", language), split)
+    if is_table(name) or not glob.glob(name.replace("{split}", "*"), recursive=True):
+        return None
+    return find_files(name, split)
+
+
 def _split_pair(corpus: str, split: str) -> list[str] | None:
     """Parts "source,target" into two names, at the comma that leaves two files if the names have commas themselves.
 
@@ -101,19 +124,22 @@ def _split_pair(corpus: str, split: str) -> list[str] | None:
     return None if len(parts) == 1 else parts
 
 
-def local_files(corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, str]) -> list[str]:
+def local_files(corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, ...]) -> list[str]:
     """Returns the files here that a corpus is read from, none for one of the Hub.
 
     Args:
         corpus (`str`, `Path` or sequence of two of them): as `load_corpus` takes it.
         split (`str`): split to load.
-        languages (`tuple[str, str]`): keys of source and target language.
+        languages (`tuple[str, ...]`): keys of source and target language, or of the source where it is read alone.
 
     Raises:
         FileNotFoundError: if a file is missing.
         ValueError: as `text_patterns` and `find_files`.
     """
-    if texts := text_patterns(corpus, split, languages):
+    if len(languages) == 1 and isinstance(corpus, str | Path):
+        if (files := source_files(corpus, split, languages[0])) is not None:
+            return files
+    elif texts := text_patterns(corpus, split, languages):
         return [find_file(text, split) for text in texts]
     name = str(corpus)
     if os.path.isdir(name):

@@ -14,7 +14,7 @@ from datasets import Dataset, Features, IterableDataset, Translation
 from datasets.exceptions import DatasetGenerationError
 
 from ..base.utils import sha256_file
-from .columns import Pair, choose_pair, empty_split, row_features, take_translation
+from .columns import Languages, Pair, choose_pair, empty_split, row_features, take_translation
 from .locations import JSON_LINES
 from .text_files import read_lines, regular_files
 
@@ -25,13 +25,19 @@ Read = Callable[..., Iterator[dict[str, Any]]]
 csv.field_size_limit(sys.maxsize)
 
 
-def load_text(paths: Sequence[str], languages: tuple[str, str], streaming: bool) -> Dataset | IterableDataset:
+def load_sources(paths: Sequence[str], language: str, streaming: bool) -> Dataset | IterableDataset:
+    """Makes the rows of text files, one after the other, of which each line is a source."""
+    languages = (language,)
+    return _from_generator(read_sources, paths, streaming, _translation_features(languages), languages=languages)
+
+
+def load_text(paths: Sequence[str], languages: Languages, streaming: bool) -> Dataset | IterableDataset:
     """Makes the rows of two parallel text files."""
     return _from_generator(read_text, paths, streaming, _translation_features(languages), languages=languages)
 
 
 def load_tables(
-    paths: Sequence[str], languages: tuple[str, str], columns: Pair, streaming: bool
+    paths: Sequence[str], languages: Languages, columns: Pair, streaming: bool
 ) -> Dataset | IterableDataset:
     """Makes the rows of jsonl, CSV and TSV files.
 
@@ -53,7 +59,7 @@ class _MixedColumnsError(Exception):
     """Rows do not fit the columns and types that the first ones have."""
 
 
-def _translation_features(languages: tuple[str, str]) -> Features:
+def _translation_features(languages: Languages) -> Features:
     return Features({"translation": Translation(languages=list(languages))})
 
 
@@ -82,8 +88,21 @@ def _from_generator(
         raise cause from None
 
 
+def read_sources(
+    paths: tuple[str, ...], names: tuple[str, ...], languages: Languages, checksums: tuple[str, ...] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yields the lines of text files, which errors call `names`, as rows of one language."""
+    is_empty = True
+    for path, name in zip(paths, names, strict=True):
+        for line in read_lines(path, name):
+            is_empty = False
+            yield {"translation": {languages[0]: line}}
+    if is_empty:
+        raise empty_split(", ".join(f"`{name}`" for name in names))
+
+
 def read_text(
-    paths: tuple[str, ...], names: tuple[str, ...], languages: tuple[str, str], checksums: tuple[str, ...] = ()
+    paths: tuple[str, ...], names: tuple[str, ...], languages: Languages, checksums: tuple[str, ...] = ()
 ) -> Iterator[dict[str, Any]]:
     """Yields the rows of two parallel text files, which errors call `names`."""
     number = 0
@@ -105,7 +124,7 @@ def read_text(
 def read_table(
     paths: tuple[str, ...],
     names: tuple[str, ...],
-    languages: tuple[str, str],
+    languages: Languages,
     columns: Pair,
     uniform: bool = False,
     keep: tuple[str, ...] | None = None,

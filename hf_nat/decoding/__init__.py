@@ -6,33 +6,37 @@ from .arguments import DecodingArguments, LoadingArguments, require_between
 from .drafting import Draft, DraftCounts
 from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .scoring import score_pairs
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
-from .translate import max_new_tokens, translate, translate_stream
-from .translations import Choose, Translation, to_texts, to_translations
+from .translate import max_new_tokens, translate, translate_candidates, translate_stream
+from .translations import RowJudge, Translation, keep_best, to_texts, to_translations
 
 
 __all__ = [
-    "Choose",
     "DecodingArguments",
     "Draft",
     "DraftCounts",
     "EncodedSources",
     "LoadingArguments",
     "NGramLanguageModel",
+    "RowJudge",
     "Translation",
     "check_source_prefix",
     "decoding_expert",
     "encode_non_blank",
     "encode_sources",
+    "keep_best",
     "load_model",
     "max_new_tokens",
     "max_source_length",
     "output_limits",
     "require_between",
+    "score_pairs",
     "set_languages",
     "to_texts",
     "to_translations",
     "token_batches",
     "translate",
+    "translate_candidates",
     "translate_stream",
 ]

@@ -33,11 +33,11 @@ class EncodedSources:
     input_ids: Sequence[list[int]]
     cut: Set[int]
 
-    def in_order(self, outputs: Iterable[Translation]) -> list[Translation]:
-        """Puts the translations of these sentences into the list's order: a blank's is blank, a cut one's marked."""
-        results = [Translation("", None, 0, False, None)] * self.num_sentences
-        for i, (row, output) in enumerate(zip(self.rows, outputs, strict=True)):
-            results[row] = replace(output, truncated=output.truncated or i in self.cut)
+    def in_order(self, outputs: Iterable[Sequence[Translation]]) -> list[list[Translation]]:
+        """Puts the outputs of these sentences into the list's order: a blank's is a blank, a cut one's are marked."""
+        results = [[Translation("", None, 0, False, None)] for _ in range(self.num_sentences)]
+        for i, (row, own) in enumerate(zip(self.rows, outputs, strict=True)):
+            results[row] = [replace(output, truncated=output.truncated or i in self.cut) for output in own]
         return results
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
 from typing import Any, cast
@@ -12,7 +12,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -20,9 +19,9 @@ from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
 from .drafting import Draft
-from .scoring import mean_log_probs
+from .scoring import mean_log_probs, padded_batch
 from .sources import encode_non_blank, output_limits, token_batches
-from .translations import Choose, Translation, to_texts, to_translations
+from .translations import RowJudge, Translation, highest, to_texts, to_translations
 
 
 DEFAULT_MAX_NEW_TOKENS = 200
@@ -39,7 +38,7 @@ def translate(
     with_scores: bool = False,
     progress: bool = False,
     shared: bool = False,
-    choose: Choose | None = None,
+    judge: RowJudge | None = None,
     processors: Processors | None = None,
     source_prefix: str | None = None,
     max_length_a: float | None = None,
@@ -64,9 +63,9 @@ def translate(
         shared (`bool`, *optional*, defaults to `False`): deal the batches out to the processes that a launcher
             started, all of which must call with the same arguments. Each gets the translations of all: those of one
             process, which forms the same batches.
-        choose (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the number of a
-            sentence and the texts of its outputs, the best first, to the index of the one that is kept; by default the
-            first is.
+        judge (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the numbers of a
+            batch's sentences and the texts of the outputs of each, the best first, to the quality of every output. The
+            highest is kept, of equal ones the first; by default the first of all is.
         processors (`Callable`, *optional*): from the numbers of a batch's sentences to the `LogitsProcessorList` that
             decodes them, for an autoregressive model.
         source_prefix (`str`, *optional*): text put before every sentence that is not blank.
@@ -85,15 +84,67 @@ def translate(
     Raises:
         ValueError: if `max_batch_tokens` is below 1, or `draft` does not fit the model.
     """
-    length = (max_length_a, max_length_b)
     decoder = _Decoder(
-        *(model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs),
-        *(length, draft),
+        model=model,
+        tokenizer=tokenizer,
+        max_batch_tokens=max_batch_tokens,
+        with_scores=with_scores,
+        source_prefix=source_prefix,
+        generate_kwargs=generate_kwargs,
+        judge=judge,
+        processors=processors,
+        length=(max_length_a, max_length_b),
+        draft=draft,
     )
     state = process_state() if shared else None
     disable = not progress or (state is not None and not state.is_main_process)
     with progress_bar(len(sentences), "Translating", disable=disable) as bar:
-        return decoder.translate(sentences, bar, state)
+        return [output for (output,) in decoder.translate(sentences, bar, state)]
+
+
+def translate_candidates(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sentences: Sequence[str],
+    *,
+    max_batch_tokens: int = 4096,
+    with_scores: bool = False,
+    processors: Processors | None = None,
+    source_prefix: str | None = None,
+    max_length_a: float | None = None,
+    max_length_b: int = 0,
+    **generate_kwargs: Any,
+) -> list[list[Translation]]:
+    """Returns all `num_return_sequences` outputs of an autoregressive model for every sentence, the best first.
+
+    Args:
+        model (`PreTrainedModel`): an autoregressive seq2seq model, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        sentences (`Sequence[str]`): source sentences; a blank one has one output, a blank.
+        max_batch_tokens (`int`, *optional*, defaults to 4096): as in `translate`.
+        with_scores (`bool`, *optional*, defaults to `False`): as in `translate`.
+        processors (`Callable`, *optional*): as in `translate`; the outputs of a sentence are rows one after the other.
+        source_prefix (`str`, *optional*): as in `translate`.
+        max_length_a (`float`, *optional*): as in `translate`.
+        max_length_b (`int`, *optional*, defaults to 0): as in `translate`.
+        generate_kwargs: as in `translate`.
+
+    Raises:
+        ValueError: if `max_batch_tokens` is below 1.
+    """
+    decoder = _Decoder(
+        model=model,
+        tokenizer=tokenizer,
+        max_batch_tokens=max_batch_tokens,
+        with_scores=with_scores,
+        source_prefix=source_prefix,
+        generate_kwargs=generate_kwargs,
+        processors=processors,
+        length=(max_length_a, max_length_b),
+        keep_all=True,
+    )
+    with progress_bar(len(sentences), "Translating", disable=True) as bar:
+        return decoder.translate(sentences, bar)
 
 
 def translate_stream(
@@ -134,15 +185,20 @@ def translate_stream(
     total = len(lines) if isinstance(lines, Sized) else None
     remaining = iter(lines)
     decoder = _Decoder(
-        *(model, tokenizer, max_batch_tokens, with_scores, None, None, source_prefix, generate_kwargs),
-        *((None, 0), draft),
+        model=model,
+        tokenizer=tokenizer,
+        max_batch_tokens=max_batch_tokens,
+        with_scores=with_scores,
+        source_prefix=source_prefix,
+        generate_kwargs=generate_kwargs,
+        draft=draft,
     )
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
-            yield from decoder.translate(chunk, bar)
+            yield from (output for (output,) in decoder.translate(chunk, bar))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Decoder:
     """How `translate` calls a model."""
 
@@ -150,12 +206,13 @@ class _Decoder:
     tokenizer: PreTrainedTokenizerBase
     max_batch_tokens: int
     with_scores: bool
-    choose: Choose | None
-    processors: Processors | None
     source_prefix: str | None
     generate_kwargs: dict[str, Any]
+    judge: RowJudge | None = None
+    processors: Processors | None = None
     length: tuple[float | None, int] = (None, 0)
     draft: Draft | None = None
+    keep_all: bool = False
 
     def __post_init__(self) -> None:
         if self.max_batch_tokens < 1:
@@ -163,8 +220,13 @@ class _Decoder:
         if self.draft is not None:
             self.draft.require_teacher(self.model)
 
-    def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
-        """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
+    def translate(
+        self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None
+    ) -> list[list[Translation]]:
+        """Translates the sentences that are not blank, in batches by length, and puts the results in order.
+
+        A sentence has one output, or with `keep_all` all of them.
+        """
         sources = encode_non_blank(self.model, self.tokenizer, sentences, self.source_prefix)
         lengths = [len(ids) for ids in sources.input_ids]
         num_forced = _num_forced_tokens(self.model, self.generate_kwargs)
@@ -176,7 +238,7 @@ class _Decoder:
         else:
             batches = batches[state.process_index :: state.num_processes]
             bar.reset(sum(map(len, batches)))
-        results: list[tuple[int, Translation]] = []
+        results: list[tuple[int, list[Translation]]] = []
         for batch in batches:
             numbers = [sources.rows[i] for i in batch]
             outputs = self._batch([sources.input_ids[i] for i in batch], numbers, limits[batch[0]], num_forced)
@@ -189,19 +251,16 @@ class _Decoder:
     @torch.inference_mode()
     def _batch(
         self, input_rows: list[list[int]], numbers: list[int], limit: int, num_forced: int
-    ) -> list[Translation]:
+    ) -> list[list[Translation]]:
         """Translates one batch, the sentences of these numbers, into at most `limit` tokens behind the forced ones."""
         model, tokenizer = self.model, self.tokenizer
-        attention_mask = pad_sequence([torch.ones(len(ids), dtype=torch.long) for ids in input_rows], batch_first=True)
-        input_ids = pad_sequence(
-            [torch.tensor(ids) for ids in input_rows], batch_first=True, padding_value=tokenizer.pad_token_id
-        )
-        inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
+        inputs = padded_batch(input_rows, tokenizer.pad_token_id, model.device)
         generate = cast(Any, model).generate
         if isinstance(model, NATPreTrainedModel):
             output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
             scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
-            return to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
+            translations = to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
+            return [[translation] for translation in translations]
         # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
         settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
         if self.processors is not None:
@@ -214,23 +273,32 @@ class _Decoder:
             decoded = output.sequences
             counts = {name: output[name].tolist() for name in ("teacher_calls", "accepted_tokens")}
         num_given = 1 + num_forced  # the decoder's start token and what was forced on it
-        if len(decoded) > len(input_rows):
-            decoded = decoded[self._chosen(decoded[:, num_given:], numbers)]
-        scores = None
+        copies = len(decoded) // len(input_rows)
+        kept: list[tuple[int, float | None]] = [(candidate, None) for _ in numbers for candidate in range(copies)]
+        if not self.keep_all:
+            kept = self._chosen(decoded[:, num_given:], numbers)
+        num_kept = len(kept) // len(numbers)
+        sentences = [row // num_kept for row in range(len(kept))]
+        rows = [copies * sentence + candidate for sentence, (candidate, _) in zip(sentences, kept, strict=True)]
+        decoded, scores = decoded[rows], None
         if self.with_scores:
-            scores = mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id, num_given, self.max_batch_tokens)
-        return to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit, **counts)
-
-    def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[int]:
-        """Returns the row of `sequences` [B * K, T] that is kept for each of B sentences."""
-        copies = len(sequences) // len(numbers)
-        if self.choose is None:
-            return list(range(0, len(sequences), copies))
-        texts = to_texts(self.tokenizer, sequences.tolist())
-        return [
-            first + self.choose(number, texts[first : first + copies])
-            for number, first in zip(numbers, range(0, len(sequences), copies), strict=True)
+            own = {name: tensor[sentences] for name, tensor in inputs.items()} if num_kept > 1 else inputs
+            scores = mean_log_probs(model, own, decoded, tokenizer.eos_token_id, num_given, self.max_batch_tokens)
+        translations = to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit, **counts)
+        marked = [
+            replace(translation, candidate=candidate, quality=quality)
+            for translation, (candidate, quality) in zip(translations, kept, strict=True)
         ]
+        return [marked[first : first + num_kept] for first in range(0, len(marked), num_kept)]
+
+    def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[tuple[int, float | None]]:
+        """Returns for each of B sentences the number of the output, out of `sequences` [B * K, T], and its quality."""
+        if self.judge is None:
+            return [(0, None)] * len(numbers)
+        texts, copies = to_texts(self.tokenizer, sequences.tolist()), len(sequences) // len(numbers)
+        qualities = self.judge(numbers, [texts[first : first + copies] for first in range(0, len(texts), copies)])
+        chosen = [highest(own) for own in qualities]
+        return [(candidate, own[candidate]) for candidate, own in zip(chosen, qualities, strict=True)]
 
 
 def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:

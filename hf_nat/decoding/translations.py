@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +25,8 @@ class Translation:
         iterations (`int`, *optional*): decoder rounds of a NAT model.
         teacher_calls (`int`, *optional*): decoder calls of an autoregressive model that verified a draft.
         accepted_tokens (`int`, *optional*): tokens of the draft that it accepted, EOS counted.
+        candidate (`int`, *optional*, defaults to 0): number of the output among those of its sentence, the best first.
+        quality (`float`, *optional*): what a judge that chose it among them says of it; higher is better.
     """
 
     text: str
@@ -33,10 +36,37 @@ class Translation:
     iterations: int | None
     teacher_calls: int | None = None
     accepted_tokens: int | None = None
+    candidate: int = 0
+    quality: float | None = None
 
 
-# From the number of a sentence and the texts of its outputs, the best first, to the index of the one that is kept.
-Choose = Callable[[int, Sequence[str]], int]
+# From the numbers of some sentences and the texts of the outputs of each, the best first, to the quality of every
+# output; higher is better.
+RowJudge = Callable[[Sequence[int], Sequence[Sequence[str]]], Sequence[Sequence[float]]]
+
+
+def highest(qualities: Sequence[float]) -> int:
+    """Returns the index of the highest of some numbers, of equal ones the first."""
+    return qualities.index(max(qualities))
+
+
+def keep_best(candidates: Sequence[Sequence[Translation]], judge: RowJudge | None = None) -> list[Translation]:
+    """Keeps one output of every sentence.
+
+    Args:
+        candidates (`Sequence[Sequence[Translation]]`): outputs of each sentence, the best first, with their scores;
+            one alone, without a score, is that of a blank.
+        judge (`Callable`, *optional*): see `RowJudge`; without one the first output is kept. Blanks are not judged.
+    """
+    kept = [own[0] for own in candidates]
+    if judge is None:
+        return kept
+    rows = [row for row, output in enumerate(kept) if output.score is not None]
+    qualities = judge(rows, [[output.text for output in candidates[row]] for row in rows]) if rows else []
+    for row, own in zip(rows, qualities, strict=True):
+        number = highest(own)
+        kept[row] = replace(candidates[row][number], candidate=number, quality=own[number])
+    return kept
 
 
 def to_texts(tokenizer: PreTrainedTokenizerBase, sequences: list[list[int]]) -> list[str]:
@@ -64,13 +94,16 @@ def to_translations(
     """
     eos = tokenizer.eos_token_id
     num_tokens = [ids.index(eos) if eos in ids else len(ids) for ids in sequences]
+    counted: list[dict[str, Any]] = [
+        {"iterations": None, **{name: values[row] for name, values in counts.items()}} for row in range(len(sequences))
+    ]
     return [
         Translation(
             text=text,
             score=None if scores is None else scores[row],
             num_tokens=num_tokens[row],
             truncated=num_tokens[row] == len(sequences[row]) or num_tokens[row] + 1 == limit,
-            **{"iterations": None, **{name: values[row] for name, values in counts.items()}},
+            **counted[row],
         )
         for row, text in enumerate(to_texts(tokenizer, sequences))
     ]

@@ -5,6 +5,14 @@ from __future__ import annotations
 from .arguments import DistillArguments
 from .distill import write_distilled_corpus
 from .filter import FilterArguments, filter_corpus
+from .mix import MixArguments, mix_corpora
 
 
-__all__ = ["DistillArguments", "FilterArguments", "filter_corpus", "write_distilled_corpus"]
+__all__ = [
+    "DistillArguments",
+    "FilterArguments",
+    "MixArguments",
+    "filter_corpus",
+    "mix_corpora",
+    "write_distilled_corpus",
+]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option
 from ..data.arguments import first_rows
-from ..decoding import LoadingArguments
+from ..data.corpora import load_corpus
+from ..decoding import LoadingArguments, check_source_prefix, load_model, set_languages
 from .strategies import StrategyArguments
 
 
@@ -28,6 +30,18 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             than candidates, or the backend has no such strategy or precision.
     """
 
+    corpus: str = option(
+        "", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or give `source`"
+    )
+    source: str | None = option(
+        None,
+        "instead of `corpus`: sources without targets, as text file or in any form of a corpus; they are the training "
+        "split, there is no other",
+    )
+    corpus_revision: str | None = option(None, "branch, tag or commit of a corpus on the Hub")
+    streaming: bool = option(
+        False, "read the corpus as it goes, never all of it: for one that is larger than memory and disk"
+    )
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
     teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
@@ -51,6 +65,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_corpus()
         if self.long_source not in LONG_SOURCE:
             raise ValueError(f"`long_source` must be one of {list(LONG_SOURCE)}, got {self.long_source!r}.")
         if self.backend not in BACKENDS:
@@ -71,15 +86,60 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {value}.")
 
+    def _check_corpus(self) -> None:
+        if bool(self.corpus) == bool(self.source):
+            raise ValueError(
+                f"A distillation must have one of `corpus` and `source`, got {self.corpus!r} and {self.source!r}."
+            )
+        if not self.source:
+            return
+        needs_targets = {
+            "target_column": self.target_column,
+            "strategy": self.strategy == "interpolation" and self.strategy,
+            "long_source": self.long_source == "real" and self.long_source,
+        }
+        for name, value in needs_targets.items():
+            if value:
+                raise ValueError(f"`{name}` must not need targets, which sources alone have not, got {value!r}.")
+
+    @property
+    def place_name(self) -> str:
+        """The corpus, or the sources, as they were given."""
+        return self.source or self.corpus
+
+    def load(self, split: str, **kwargs: Any) -> Any:
+        """Loads a split, or sources alone, as `load_corpus` does, with its further arguments."""
+        inside = self.inside | ({"target_lang": None} if self.source else {})
+        options = {"revision": self.corpus_revision, "streaming": self.streaming, **kwargs}
+        return load_corpus(self.place_name, split, **inside, **options)
+
+    def load_backward(self, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Loads the model of the other direction, set to the languages the other way round where it has any.
+
+        Raises:
+            OSError: as `load_model`.
+            ValueError: as `load_model` and `set_languages`.
+        """
+        options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": self.trust_remote_code}
+        model, tokenizer = load_model(name, **options)
+        if hasattr(tokenizer, "src_lang"):
+            set_languages(model, tokenizer, self.model_target_lang, self.model_source_lang)
+        check_source_prefix(tokenizer, self.backward_prefix)
+        return model, tokenizer
+
     @property
     def splits(self) -> dict[str, str]:
         """The corpus' names of the splits, by those that they have in the distilled corpus."""
+        if self.source:
+            return {"train": self.train_split}
         names = {"train": self.train_split, "validation": self.validation_split, "test": self.test_split}
         return {split: name for split, name in names.items() if name}
 
-    def load_splits(self) -> dict[str, Dataset]:
-        """Loads the splits by the names that they have in the distilled corpus."""
+    def load_splits(self) -> dict[str, Dataset | IterableDataset]:
+        """Loads the splits by the names that they have in the distilled corpus; streams of them with `streaming`."""
         splits = {split: self.load(name) for split, name in self.splits.items()}
+        if self.streaming and self.max_samples is not None:
+            return {**splits, "train": splits["train"].take(self.max_samples)}
         return {**splits, "train": first_rows(splits["train"], self.max_samples)}
 
     def settings(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..decoding import Translation, translate
+from ..decoding import Translation, translate, translate_candidates
 from .arguments import DistillArguments
 
 
@@ -26,6 +26,9 @@ class Backend(Protocol):
     def translate(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[Translation]:
         """Translates sentences, with their scores; the arguments are those of `hf_nat.decoding.translate`."""
 
+    def candidates(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[list[Translation]]:
+        """Returns all outputs of each sentence, with their scores, as `hf_nat.decoding.translate_candidates`."""
+
 
 class TorchTeacher:
     """Any seq2seq model, decoded by transformers on the device of the model.
@@ -37,12 +40,16 @@ class TorchTeacher:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_batch_tokens: int) -> None:
-        self._model, self._tokenizer, self._max_batch_tokens = model, tokenizer, max_batch_tokens
+        self._model, self._tokenizer = model, tokenizer
+        self._settings: dict[str, Any] = {"max_batch_tokens": max_batch_tokens, "with_scores": True}
 
     def translate(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[Translation]:
         """Translates sentences, with their scores."""
-        settings = {"max_batch_tokens": self._max_batch_tokens, "with_scores": True, **generate_kwargs}
-        return translate(self._model, self._tokenizer, sentences, **settings)
+        return translate(self._model, self._tokenizer, sentences, **self._settings, **generate_kwargs)
+
+    def candidates(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[list[Translation]]:
+        """Returns all outputs of each sentence, with their scores."""
+        return translate_candidates(self._model, self._tokenizer, sentences, **self._settings, **generate_kwargs)
 
 
 def recorded_choice(args: DistillArguments, settings: Mapping[str, Any]) -> DistillArguments:
@@ -75,7 +82,7 @@ def choose_backend(
         return decided(args.backend)
     try:
         chosen = decided("ct2")
-        load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs(0, ["a"]))
+        load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs(0))
     except (ImportError, ValueError, RuntimeError) as error:
         logger.info(f"`backend: auto` takes torch: {error}")
         if args.compute_type != "float32":

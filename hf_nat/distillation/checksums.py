@@ -19,7 +19,7 @@ CHECKSUM_DIR = ".checksums"
 
 def record_checksum(shard: Path, checksum: str) -> None:
     """Records the SHA-256 of a shard, atomically and in a file of its own, so that several processes may."""
-    with atomic_path(_checksum_path(shard)) as temporary:
+    with atomic_path(checksum_path(shard)) as temporary:
         temporary.write_text(checksum + "\n", encoding="utf-8")
 
 
@@ -31,7 +31,7 @@ def recorded_checksums(output_dir: Path, shards: Iterable[Path]) -> dict[str, st
     """
     checksums = {Path(name).name: checksum for name, checksum in _of_manifest(output_dir / "manifest.json").items()}
     for shard in shards:
-        path = _checksum_path(shard)
+        path = checksum_path(shard)
         if path.is_file():
             checksums[shard.name] = path.read_text(encoding="utf-8", errors="replace").strip()
     return checksums
@@ -42,7 +42,8 @@ def remove_checksums(output_dir: Path) -> None:
     shutil.rmtree(output_dir / CHECKSUM_DIR, ignore_errors=True)
 
 
-def _checksum_path(shard: Path) -> Path:
+def checksum_path(shard: Path) -> Path:
+    """Returns the file of `record_checksum` for a shard."""
     return shard.parents[1] / CHECKSUM_DIR / f"{shard.stem}.sha256"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,15 @@ from ctranslate2.specs.common_spec import Activation
 from ctranslate2.specs.transformer_spec import TransformerSpec
 from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..decoding import Choose, Translation, encode_non_blank, max_new_tokens, output_limits, to_texts, to_translations
+from ..decoding import (
+    RowJudge,
+    Translation,
+    encode_non_blank,
+    keep_best,
+    max_new_tokens,
+    output_limits,
+    to_translations,
+)
 from ..models.teacher import start_token_id
 
 
@@ -113,27 +122,25 @@ class CT2Teacher:
             candidates.append((ids, score))
         return sorted(candidates, key=lambda candidate: -candidate[1])[:number]
 
-    def translate(
+    def candidates(
         self,
         sentences: Sequence[str],
         *,
         num_beams: int = 1,
         length_penalty: float = 1.0,
         num_return_sequences: int = 1,
-        choose: Choose | None = None,
         max_length_a: float | None = None,
         max_length_b: int = 0,
         **generate_kwargs: Any,
-    ) -> list[Translation]:
-        """Translates sentences, with their scores.
+    ) -> list[list[Translation]]:
+        """Returns the best outputs of every sentence, with their scores.
 
         Args:
             sentences (`Sequence[str]`): source sentences.
             num_beams (`int`, *optional*, defaults to 1): beam size.
             length_penalty (`float`, *optional*, defaults to 1.0): scores are divided by length ** length_penalty.
-            num_return_sequences (`int`, *optional*, defaults to 1): outputs of a sentence among which is chosen.
-            choose (`Callable`, *optional*): as in `hf_nat.decoding.translate`.
-            max_length_a (`float`, *optional*): as there.
+            num_return_sequences (`int`, *optional*, defaults to 1): outputs of a sentence.
+            max_length_a (`float`, *optional*): as in `hf_nat.decoding.translate`.
             max_length_b (`int`, *optional*, defaults to 0): as there.
             **generate_kwargs: as there; only `max_new_tokens` has an effect.
         """
@@ -159,19 +166,28 @@ class CT2Teacher:
             )
             for limit, chosen in by_limit.items()
         ]
-        outputs: dict[int, Translation] = {}
+        outputs: dict[int, list[Translation]] = {}
         for (limit, chosen), results in zip(by_limit.items(), calls, strict=True):
-            sequences, scores = [], []
             for i, pending in zip(chosen, results, strict=True):
                 candidates = self._candidates(pending.result(), limit, length_penalty, num_return_sequences)
-                texts = [] if choose is None else to_texts(self._tokenizer, [ids for ids, _ in candidates])
-                ids, score = candidates[0 if choose is None else choose(sources.rows[i], texts)]
-                sequences.append(ids)
+                sequences = [ids for ids, _ in candidates]
                 # From a sum by length ** length_penalty to the mean over the tokens, EOS counted.
-                scores.append(score * len(ids) ** (length_penalty - 1))
-            translations = to_translations(self._tokenizer, sequences, scores, limit=limit)
-            outputs.update(zip(chosen, translations, strict=True))
+                scores = [score * len(ids) ** (length_penalty - 1) for ids, score in candidates]
+                translations = to_translations(self._tokenizer, sequences, scores, limit=limit)
+                outputs[i] = [replace(output, candidate=number) for number, output in enumerate(translations)]
         return sources.in_order(outputs[i] for i in range(len(limits)))
+
+    def translate(
+        self, sentences: Sequence[str], *, judge: RowJudge | None = None, **generate_kwargs: Any
+    ) -> list[Translation]:
+        """Translates sentences, with their scores.
+
+        Args:
+            sentences (`Sequence[str]`): source sentences.
+            judge (`Callable`, *optional*): as in `hf_nat.decoding.translate`.
+            **generate_kwargs: as in `candidates`.
+        """
+        return keep_best(self.candidates(sentences, **generate_kwargs), judge)
 
 
 class _MarianConverter(Converter):

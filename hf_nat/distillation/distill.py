@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
+from tqdm.auto import tqdm
 
 from ..base.processes import process_state
 from ..base.utils import environment, progress_bar, write_json
@@ -16,9 +18,10 @@ from .checksums import recorded_checksums, remove_checksums
 from .manifest import remove_leftovers, write_manifest
 from .rewriting import RealRows, Rewriter
 from .shards import Shard, corpus_features, plan_shards, remove_claims, without_datasets_bars
+from .streams import write_streams
 
 
-def write_distilled_corpus(rewriter: Rewriter, splits: Mapping[str, Dataset], identity: Mapping[str, Any]) -> None:
+def write_distilled_corpus(rewriter: Rewriter, splits: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     """Writes a corpus whose training targets are the teacher's translations; validation and test stay real.
 
     Every row is kept, in its order: the source, the teacher's output, the real target, the output's mean
@@ -35,7 +38,8 @@ def write_distilled_corpus(rewriter: Rewriter, splits: Mapping[str, Dataset], id
     Args:
         rewriter (`Rewriter`): the teacher and how it decodes. The output folder of its arguments ends up with
             `data/*.parquet`, `manifest.json` (deterministic) and `metrics.json` (times).
-        splits (`Mapping[str, Dataset]`): the real corpus.
+        splits (`Mapping[str, Dataset]`): the real corpus, or sources alone; an `IterableDataset` each under
+            `args.streaming`, whose rows are counted once it has ended.
         identity (`Mapping[str, Any]`): what the rows depend on; goes into the manifest.
 
     Source: Kim & Rush 2016 (sequence-level knowledge distillation), as used by Zhou, Gu & Neubig 2020, section 2.2.
@@ -46,14 +50,8 @@ def write_distilled_corpus(rewriter: Rewriter, splits: Mapping[str, Dataset], id
         remove_leftovers(output_dir)
         remove_claims(output_dir)
     state.wait_for_everyone()
-    shards = plan_shards(output_dir, {split: len(rows) for split, rows in splits.items()}, args.shard_size)
-    checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
-    pending = [shard for shard in shards if not shard.is_written(checksums.get(shard.path.name))]
-    # Nobody writes before everybody has listed what is missing: the lists must agree.
-    state.wait_for_everyone()
-
     started = time.perf_counter()
-    _write_shards(pending, splits, rewriter)
+    shards, pending = (_write_streams if args.streaming else _write_ranges)(output_dir, splits, rewriter)
     state.wait_for_everyone()
     if state.is_main_process:
         seconds = time.perf_counter() - started
@@ -74,48 +72,84 @@ def is_written(args: DistillArguments, num_rows: Mapping[str, int]) -> bool:
         num_rows (`Mapping[str, int]`): rows of each split.
     """
     output_dir = Path(args.output_dir)
-    shards = plan_shards(output_dir, num_rows, args.shard_size)
+    shards = plan_shards(output_dir, num_rows, args.shard_size, expanded=args.expand)
     checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
     return (output_dir / "manifest.json").is_file() and all(
         shard.is_written(checksums.get(shard.path.name), report=False) for shard in shards
     )
 
 
-def _write_shards(shards: Sequence[Shard], splits: Mapping[str, Dataset], rewriter: Rewriter) -> None:
-    """Writes the shards that this process can claim.
+def _write_ranges(
+    output_dir: Path, splits: Mapping[str, Dataset], rewriter: Rewriter
+) -> tuple[list[Shard], list[Shard]]:
+    """Writes the shards of splits whose rows are counted; returns all, and those that were missing.
 
     The main process shows the progress of all: the shards before the one that it has claimed are claimed as well.
     """
     args = rewriter.args
-    features = corpus_features(args.source_lang, args.target_lang)
-    rewrites: dict[bool, Callable[..., dict[str, list[Any]]]] = {True: rewriter, False: RealRows(args.target_lang)}
-    total, position = sum(shard.stop - shard.start for shard in shards), 0
-    with (
-        progress_bar(total, "Distilling", disable=not process_state().is_main_process) as bar,
-        without_datasets_bars(),
-    ):
-        for shard in shards:
+    num_rows = {split: len(rows) for split, rows in splits.items()}
+    shards = plan_shards(output_dir, num_rows, args.shard_size, expanded=args.expand)
+    checksums = recorded_checksums(output_dir, [shard.path for shard in shards])
+    pending = [shard for shard in shards if not shard.is_written(checksums.get(shard.path.name))]
+    # Nobody writes before everybody has listed what is missing: the lists must agree.
+    process_state().wait_for_everyone()
+    write, position = _writer(rewriter), 0
+    with _progress(sum(shard.stop - shard.start for shard in pending)) as bar:
+        for shard in pending:
             position += shard.stop - shard.start
-            if not shard.claim():
-                continue
-            rows = splits[shard.split].select(range(shard.start, shard.stop))
-            shard.write(
-                rows.map(
-                    rewrites[shard.split == "train"],
-                    batched=True,
-                    batch_size=len(rows),
-                    with_indices=True,
-                    input_columns=["translation"],
-                    remove_columns=rows.column_names,
-                    features=features,
-                    fn_kwargs={"start": shard.start},
-                    keep_in_memory=True,
-                    load_from_cache_file=False,
-                    # Given, because the hash of a function that holds a model is another one in every process.
-                    new_fingerprint=f"distilled-{shard.path.stem}",
-                )
+            if shard.claim():
+                write(shard, splits[shard.split].select(range(shard.start, shard.stop)))
+                bar.update(position - bar.n)
+    return shards, pending
+
+
+def _write_streams(
+    output_dir: Path, splits: Mapping[str, IterableDataset], rewriter: Rewriter
+) -> tuple[list[Shard], list[Shard]]:
+    """Writes the shards of streams; returns all, and those that were missing."""
+    write = _writer(rewriter)
+    with _progress(None) as bar:
+
+        def write_next(shard: Shard, rows: Dataset) -> None:
+            write(shard, rows)
+            bar.update(len(rows))
+
+        return write_streams(output_dir, splits, rewriter.args.shard_size, write_next)
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[tqdm]:
+    is_main = process_state().is_main_process
+    with progress_bar(total, "Distilling", disable=not is_main) as bar, without_datasets_bars():
+        yield bar
+
+
+def _writer(rewriter: Rewriter) -> Callable[[Shard, Dataset], None]:
+    """Returns a function that rewrites the rows of a shard and writes it."""
+    args = rewriter.args
+    features = corpus_features(args.source_lang, args.target_lang, args.extra_columns)
+    real_rows = RealRows(args.target_lang, args.extra_columns)
+    rewrites: dict[bool, Callable[..., dict[str, list[Any]]]] = {True: rewriter, False: real_rows}
+
+    def write(shard: Shard, rows: Dataset) -> None:
+        shard.write(
+            rows.map(
+                rewrites[shard.split == "train"],
+                batched=True,
+                batch_size=len(rows),
+                with_indices=True,
+                input_columns=["translation"],
+                remove_columns=rows.column_names,
+                features=features,
+                fn_kwargs={"start": shard.start},
+                keep_in_memory=True,
+                load_from_cache_file=False,
+                # Given, because the hash of a function that holds a model is another one in every process.
+                new_fingerprint=f"distilled-{shard.path.stem}",
             )
-            bar.update(position - bar.n)
+        )
+
+    return write
 
 
 def _write_metrics(output_dir: Path, written: Sequence[Shard], seconds: float, num_processes: int) -> None:

@@ -16,13 +16,13 @@ from ..base.config import option
 from ..base.utils import atomic_folder, progress_bar, read_record, sha256_file, write_json
 from ..data import tokenize, tokenizer_checksum
 from .checksums import recorded_checksums
-from .flags import FLAGS
+from .flags import FLAGS, HARMLESS
 from .manifest import check_manifest, shard_entries
 from .shards import Shard, without_datasets_bars
 
 
-# All that says that a target is no translation of its source; a `kept_real` target is one, by a translator.
-DEFAULT_DROP = tuple(flag for flag in FLAGS if flag != "kept_real")
+# All that says that a target is no translation of its source.
+DEFAULT_DROP = tuple(flag for flag in FLAGS if flag not in HARMLESS)
 NO_FLAG = "none"
 
 
@@ -40,8 +40,8 @@ class FilterArguments:
         default_factory=lambda: list(DEFAULT_DROP),
         metadata={
             "help": f"rows with one of these flags go, out of {', '.join(FLAGS)}; {NO_FLAG} for no flag. By default "
-            "all but kept_real: such targets say too little, too much or nothing of their source, while a kept real "
-            "target is a sound translation"
+            "all but kept_real and source_alone: the targets of the others say too little, too much or nothing of "
+            "their source"
         },
     )
     min_score: float | None = option(

@@ -12,7 +12,9 @@ LENGTH_SLACK = 5
 # Four repetitions, one right after the other, of a string of 2 to 50 characters that starts with a letter.
 _LOOP = re.compile(r"([^\W\d_].{1,49}?)\1{3}", re.DOTALL)
 
-FLAGS = ("empty_source", "empty_output", "truncated", "length_ratio", "looping", "kept_real")
+FLAGS = ("empty_source", "empty_output", "truncated", "length_ratio", "looping", "kept_real", "source_alone")
+# Flags that say where a row comes from and nothing against its target.
+HARMLESS = ("kept_real", "source_alone")
 
 
 def row_flags(
@@ -23,6 +25,7 @@ def row_flags(
     num_output_tokens: int,
     truncated: bool,
     kept_real: bool = False,
+    source_alone: bool = False,
 ) -> list[str]:
     """Names what is suspicious about a teacher's output.
 
@@ -34,6 +37,7 @@ def row_flags(
         truncated (`bool`): the source was cut, or the output reached its length limit.
         kept_real (`bool`, *optional*, defaults to `False`): `output` is the real target, the source being too long for
             the teacher.
+        source_alone (`bool`, *optional*, defaults to `False`): the source has no real target.
 
     Returns:
         `list[str]`: out of `FLAGS`, in their order:
@@ -42,7 +46,8 @@ def row_flags(
             - `truncated`: as given;
             - `length_ratio`: the longer side has more than 2 * shorter + 5 tokens, neither being empty;
             - `looping`: the output repeats a string four times in a row, and the source does not;
-            - `kept_real`: as given; then there is no output that could be cut, out of proportion or looping.
+            - `kept_real`: as given; then there is no output that could be cut, out of proportion or looping;
+            - `source_alone`: as given.
     """
     is_empty = {"source": is_blank(source), "output": is_blank(output)}
     shorter, longer = sorted((num_source_tokens, num_output_tokens))
@@ -53,6 +58,7 @@ def row_flags(
         "length_ratio": not kept_real and not any(is_empty.values()) and longer > 2 * shorter + LENGTH_SLACK,
         "looping": not kept_real and _loops(output) and not _loops(source),
         "kept_real": kept_real,
+        "source_alone": source_alone,
     }
     return [flag for flag in FLAGS if present[flag]]
 

@@ -76,11 +76,24 @@ def write_manifest(
     The revision of a teacher from the Hub is the commit that was loaded. The checksums are those recorded when the
     shards were written, so that later damage shows.
     """
+    counts: Counter[str] = Counter()
+    sources: Counter[str] = Counter()
+    for shard in shards:
+        counts[shard.split] += pq.read_metadata(shard.path).num_rows
+        sources[shard.split] += shard.stop - shard.start
+    # A source may have become several rows.
+    num_sources = {} if counts == sources else {"num_sources": dict(sources)}
+    judges = {name: getattr(args, name) for name in ("backward_teacher", "quality") if getattr(args, name)}
     manifest = {
         **identity,
+        **num_sources,
+        "counts": dict(counts),
+        **({"judge_names": judges} if judges else {}),
+        **({"columns": list(args.extra_columns)} if args.extra_columns else {}),
         "teacher": args.teacher,
         "teacher_revision": hub_commit(args.teacher, args.teacher_revision),
-        "corpus": args.corpus,
+        "corpus": args.place_name,
+        **({"source_alone": True} if args.source else {}),
         "config_name": args.config_name,
         "license": args.license,
         **shard_entries(output_dir, shards, checksums),

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import has_content
-from ..decoding import encode_sources, max_source_length
+from ..decoding import RowJudge, Translation, encode_sources, max_source_length
 from .arguments import DistillArguments
 from .backends import Backend
 from .flags import row_flags
+from .judges import Judge
+from .shards import corpus_features
 
 
 Pairs = Sequence[dict[str, str]]
@@ -28,12 +30,14 @@ class Rewriter:
         teacher (`PreTrainedModel`): the model behind it, whose positions limit a source.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         args (`DistillArguments`): languages, strategy and what becomes of long sources.
+        judge (`Judge`, *optional*): what chooses among candidates, where the strategy does.
     """
 
     backend: Backend
     teacher: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     args: DistillArguments
+    judge: Judge | None = None
 
     def __call__(self, translations: Pairs, indices: Sequence[int], start: int) -> dict[str, list[Any]]:
         """Returns the columns of the distilled corpus.
@@ -45,43 +49,83 @@ class Rewriter:
         """
         args = self.args
         sources = teacher_sources(self.tokenizer, args, translations)
-        real_targets = [pair[args.target_lang] for pair in translations]
         encoded, limit = encode_sources(self.tokenizer, sources), max_source_length(self.teacher)
-        too_long = [limit is not None and len(ids) > limit for ids in encoded]
-        keeps_real = [args.long_source == "real" and is_long for is_long in too_long]
         num_added = len(self.tokenizer(args.source_prefix or "")["input_ids"])
+        is_long = [limit is not None and len(ids) > limit for ids in encoded]
+        keeps_real = [args.long_source == "real" and own for own in is_long]
         # A blank is not decoded, and leaves the other rows their numbers.
         decodable = ["" if keeps else source for keeps, source in zip(keeps_real, sources, strict=True)]
-        outputs = self.backend.translate(decodable, **args.translate_kwargs(start + indices[0], real_targets))
-        texts = [
-            real if keeps else output.text
-            for keeps, real, output in zip(keeps_real, real_targets, outputs, strict=True)
+        outputs = self._decode(decodable, translations, start + indices[0])
+        rows = [
+            self._row(start + index, pair, own, keeps, bool(source), len(ids) - num_added)
+            for index, pair, own, keeps, source, ids in zip(
+                indices, translations, outputs, keeps_real, sources, encoded, strict=True
+            )
         ]
+        if args.expand:
+            rows = [row for own in rows for row in _expanded(own, args.target_lang)]
+        names = [*corpus_features(args.source_lang, args.target_lang, args.extra_columns)]
+        return {name: [row[name] for row in rows] for name in names}
+
+    def _decode(self, sources: Sequence[str], translations: Pairs, start: int) -> list[list[Translation]]:
+        """Returns the outputs of each source that become targets, at least one, the best first."""
+        kwargs = self.args.translate_kwargs(start)
+        if self.args.strategy == "n-best":
+            return [_distinct(own) for own in self.backend.candidates(sources, **kwargs)]
+        if self.judge is not None:
+            kwargs["judge"] = self._judge_of(translations, self.judge)
+        return [[output] for output in self.backend.translate(sources, **kwargs)]
+
+    def _judge_of(self, translations: Pairs, judge: Judge) -> RowJudge:
+        """Makes of a judge of texts one of these rows."""
+        args = self.args
+        sources = [pair[args.source_lang] for pair in translations]
+        real_targets = [pair.get(args.target_lang, "") for pair in translations]
+        return lambda rows, candidates: judge(
+            [sources[row] for row in rows], [real_targets[row] for row in rows], candidates
+        )
+
+    def _row(
+        self,
+        number: int,
+        pair: dict[str, str],
+        outputs: Sequence[Translation],
+        keeps_real: bool,
+        has_source: bool,
+        num_source_tokens: int,
+    ) -> dict[str, Any]:
+        """Makes a row of the corpus, with every column that a strategy may have."""
+        args, best = self.args, outputs[0]
+        real = pair.get(args.target_lang)  # Sources alone have none.
+        texts = [pair[args.target_lang]] if keeps_real else [output.text for output in outputs]
         flags = [
             row_flags(
-                pair[args.source_lang] if source else "",
+                pair[args.source_lang] if has_source else "",
                 text,
-                num_source_tokens=len(ids) - num_added,
+                num_source_tokens=num_source_tokens,
                 num_output_tokens=output.num_tokens,
                 truncated=output.truncated,
-                kept_real=keeps,
+                kept_real=keeps_real,
+                source_alone=real is None,
             )
-            for pair, source, text, ids, output, keeps in zip(
-                translations, sources, texts, encoded, outputs, keeps_real, strict=True
-            )
+            for text, output in zip(texts, outputs, strict=True)
         ]
+        scores = [_rounded(output.score) for output in outputs]
         return {
-            "id": [start + index for index in indices],
-            "translation": [
-                {args.source_lang: pair[args.source_lang], args.target_lang: text}
-                for pair, text in zip(translations, texts, strict=True)
-            ],
-            "real_target": real_targets,
-            "teacher_score": [None if output.score is None else round(output.score, 4) for output in outputs],
-            "flags": flags,
+            "id": number,
+            "translation": {args.source_lang: pair[args.source_lang], args.target_lang: texts[0]},
+            "real_target": real,
+            "teacher_score": scores[0],
+            "flags": flags[0],
+            "candidate": None if best.quality is None else best.candidate,
+            "quality": _rounded(best.quality),
+            "targets": texts,
+            "target_scores": scores,
+            "rank": 0,
+            "all_flags": flags,
         }
 
-    def require_short_sources(self, rows: Dataset) -> None:
+    def require_short_sources(self, rows: Dataset | IterableDataset) -> None:
         """Raises at the first row whose source is longer than the teacher's positions.
 
         Raises:
@@ -109,19 +153,48 @@ class RealRows:
 
     Args:
         target_lang (`str`): key of the target language.
+        extra (`Sequence[str]`, *optional*): columns that the strategy adds, see `corpus_features`.
     """
 
     target_lang: str
+    extra: Sequence[str] = ()
 
     def __call__(self, translations: Pairs, indices: Sequence[int], start: int) -> dict[str, list[Any]]:
         """Returns the columns; see `Rewriter`."""
+        number = len(translations)
+        empty: dict[str, Any] = {"targets": [], "target_scores": []}
         return {
             "id": [start + index for index in indices],
             "translation": list(translations),
             "real_target": [pair[self.target_lang] for pair in translations],
-            "teacher_score": [None] * len(translations),
+            "teacher_score": [None] * number,
             "flags": [[] for _ in translations],
+            **{name: [empty.get(name)] * number for name in self.extra},
         }
+
+
+def _expanded(row: dict[str, Any], target_lang: str) -> list[dict[str, Any]]:
+    """Makes a row for each of the targets of one."""
+    return [
+        row
+        | {"translation": row["translation"] | {target_lang: text}, "teacher_score": score}
+        | {"flags": flags, "rank": rank}
+        for rank, (text, score, flags) in enumerate(
+            zip(row["targets"], row["target_scores"], row["all_flags"], strict=True)
+        )
+    ]
+
+
+def _distinct(outputs: Sequence[Translation]) -> list[Translation]:
+    """The outputs of different texts, of equal ones the best, by their scores."""
+    kept: dict[str, Translation] = {}
+    for output in sorted(outputs, key=lambda output: 0.0 if output.score is None else -output.score):
+        kept.setdefault(output.text, output)
+    return list(kept.values())
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def teacher_sources(tokenizer: PreTrainedTokenizerBase, args: DistillArguments, translations: Pairs) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,12 +41,15 @@ class Shard:
         start (`int`): first row, counted in the split.
         stop (`int`): row after the last.
         path (`Path`): its parquet file, named as the Hub names them.
+        is_counted (`bool`, *optional*, defaults to `True`): the file has just these rows; else a row may be several in
+            it, or the range end with the corpus.
     """
 
     split: str
     start: int
     stop: int
     path: Path
+    is_counted: bool = True
 
     def is_written(self, checksum: str | None, *, report: bool = True) -> bool:
         """Tells whether the file is there as it was written; a damaged or foreign one is not.
@@ -69,7 +72,7 @@ class Shard:
             num_rows = pq.read_metadata(self.path).num_rows
         except (pa.ArrowInvalid, OSError) as error:
             return f"is damaged and will be written again ({error})."
-        if num_rows != self.stop - self.start:
+        if num_rows != self.stop - self.start and self.is_counted:
             return f"has {num_rows} rows instead of {self.stop - self.start}: written again."
         if checksum is None:
             return "has no recorded checksum and may be of another run: written again."
@@ -95,15 +98,25 @@ class Shard:
             record_checksum(self.path, sha256_file(temporary))
 
 
-def plan_shards(output_dir: Path, num_rows: Mapping[str, int], shard_size: int) -> list[Shard]:
-    """Cuts every split into shards of `shard_size` rows, whatever number of processes will write them."""
+def plan_shards(
+    output_dir: Path, num_rows: Mapping[str, int], shard_size: int, *, expanded: bool = False
+) -> list[Shard]:
+    """Cuts every split into shards of `shard_size` rows, whatever number of processes will write them.
+
+    Args:
+        output_dir (`Path`): folder of the corpus.
+        num_rows (`Mapping[str, int]`): rows of each split.
+        shard_size (`int`): rows of a shard.
+        expanded (`bool`, *optional*, defaults to `False`): a row of the training split may be several in its file.
+    """
     shards = []
     for split, total in num_rows.items():
         num_shards = -(-total // shard_size)
         for index in range(num_shards):
             name = f"{split}-{index:05d}-of-{num_shards:05d}.parquet"
-            start = index * shard_size
-            shards.append(Shard(split, start, min(start + shard_size, total), output_dir / "data" / name))
+            start, path = index * shard_size, output_dir / "data" / name
+            stop = min(start + shard_size, total)
+            shards.append(Shard(split, start, stop, path, not (expanded and split == "train")))
     return shards
 
 
@@ -112,11 +125,31 @@ def remove_claims(output_dir: Path) -> None:
     shutil.rmtree(output_dir / CLAIMS_DIR, ignore_errors=True)
 
 
-def corpus_features(source_lang: str, target_lang: str) -> Features:
+# Columns that some strategies add.
+EXTRA_COLUMNS = {
+    "candidate": Value("int32"),
+    "quality": Value("float32"),
+    "targets": List(Value("string")),
+    "target_scores": List(Value("float32")),
+    "rank": Value("int32"),
+    "corpus": Value("string"),
+}
+# All of a row beside its pair.
+CORPUS_COLUMNS = ("id", "real_target", "teacher_score", "flags", *EXTRA_COLUMNS)
+
+
+def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = ()) -> Features:
     """The columns of a distilled corpus.
 
     `id` is the row's number in its split of the original corpus. The training split has the teacher's output as its
     target; validation and test have the real one, and no score.
+
+    Args:
+        source_lang (`str`): key of the source language.
+        target_lang (`str`): key of the target language.
+        extra (`Sequence[str]`, *optional*): columns that the strategy adds: `candidate` and `quality` of the output
+            that a judge chose, `targets` and `target_scores` of several outputs, or the `rank` of one of them; and the
+            name of the `corpus` of a row of several.
     """
     return Features(
         {
@@ -125,6 +158,7 @@ def corpus_features(source_lang: str, target_lang: str) -> Features:
             "real_target": Value("string"),
             "teacher_score": Value("float32"),
             "flags": List(Value("string")),
+            **{name: EXTRA_COLUMNS[name] for name in extra},
         }
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from transformers import LogitsProcessorList
 
@@ -15,7 +15,14 @@ from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
 from ..decoding import require_between
 from ..models.generation_nat import MAX_BEAMS
+from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
+
+
+# Strategies that choose among candidates, and those that keep several outputs.
+CHOOSING = ("interpolation", "mbr", "rerank")
+SAMPLING = ("sampling", "top-k", "top-p")
+_FEW_CANDIDATES, _MANY_SAMPLES = 3, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +30,35 @@ class StrategyArguments(CorpusArguments):
     """By which strategy a teacher decodes the sources of a corpus.
 
     Raises:
-        ValueError: if the strategy is unknown, a number out of its range, or a beam has fewer outputs than candidates.
+        ValueError: if the strategy is unknown, a number out of its range, a beam has fewer outputs than candidates, or
+            a judge is missing, or given to a strategy that has none.
     """
 
-    strategy: str = option("beam", "how the teacher decodes: beam, greedy, interpolation, sampling or top-k")
-    num_beams: int = option(5, "beam size of the strategies `beam` and `interpolation`")
+    strategy: str = option(
+        "beam",
+        "how the teacher decodes: beam, greedy, sampling, top-k or top-p; keep several outputs: n-best; choose among "
+        "candidates: interpolation (nearest to the real target), mbr (nearest to all others) or rerank (by a judge)",
+    )
+    num_beams: int = option(5, "beam size")
     length_penalty: float = option(1.0, "beam scores are divided by length ** length_penalty, EOS counted")
     expert: int | None = option(None, "mixture of experts: the one that decodes, from 0; default: the checkpoint's")
     top_k: int = option(10, "`top-k`: tokens that are drawn from")
-    num_candidates: int = option(3, "`interpolation`: best outputs of the beam among which BLEU chooses")
+    top_p: float = option(0.9, "`top-p`: draw from the fewest tokens that have so much probability together")
+    temperature: float = option(1.0, "whatever draws: what logits are divided by; below 1 nearer to greedy search")
+    candidates: Literal["beam", "sampling", "top-k", "top-p"] = option(
+        "beam", "where candidates come from: the best outputs of the beam, or samples; see num_candidates"
+    )
+    num_candidates: int | None = option(
+        None,
+        f"outputs of a source that are kept or chosen among; default: {_FEW_CANDIDATES} for n-best and interpolation, "
+        f"else all of the beam, or {_MANY_SAMPLES} samples",
+    )
+    expand: bool = option(False, "n-best: a row for each output, with its rank, instead of lists in one row")
+    utility: str = option("chrf", "mbr: compares candidates: chrf, bleu, or the folder of an `evaluate` module")
+    utility_options: dict[str, Any] | None = option(None, "mbr: arguments for the `compute` of that module")
+    backward_teacher: str | None = option(None, "rerank: model of the other direction that judges by the source")
+    backward_prefix: str | None = option(None, "rerank: text put before every candidate for that model")
+    quality: str | None = option(None, "rerank: a judge of your own, FILE.py:FUNCTION of sources and candidates")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
     max_length_a: float = option(2.0, "longest output as well: max_length_a * (source tokens) + max_length_b tokens")
     max_length_b: int = option(20, "see max_length_a; source tokens are rounded up to a multiple of 8")
@@ -49,10 +76,42 @@ class StrategyArguments(CorpusArguments):
             raise ValueError(f"`length_penalty` must be a finite number, got {self.length_penalty}.")
         if not 0 <= self.max_length_a < float("inf"):
             raise ValueError(f"`max_length_a` must be >= 0 and finite, got {self.max_length_a}.")
-        if self.strategy == "interpolation" and self.num_candidates > self.num_beams:
+        RowSampler(0, [0], 1, top_p=self.top_p, temperature=self.temperature)
+        if self.chooses or self.strategy == "n-best":
+            self._check_candidates()
+        self._check_judge()
+
+    def _check_candidates(self) -> None:
+        if self.candidates == "beam" and self.number > self.num_beams:
+            raise ValueError(f"`num_candidates` must be <= `num_beams`, got {self.number} and {self.num_beams}.")
+
+    def _check_judge(self) -> None:
+        judges = [name for name in ("backward_teacher", "quality") if getattr(self, name)]
+        if self.strategy == "rerank" and len(judges) != 1:
             raise ValueError(
-                f"`num_candidates` must be <= `num_beams`, got {self.num_candidates} and {self.num_beams}."
+                "The strategy 'rerank' must have one judge, `backward_teacher` or `quality`, got "
+                f"{' and '.join(judges) or 'none'}."
             )
+        if self.strategy != "rerank" and judges:
+            raise ValueError(f"`{judges[0]}` must be left out for the strategy {self.strategy!r}. Use 'rerank'.")
+        if self.expand and self.strategy != "n-best":
+            raise ValueError(f"`expand` must be left out for the strategy {self.strategy!r}. Use 'n-best'.")
+
+    @property
+    def chooses(self) -> bool:
+        """Whether a judge chooses among candidates."""
+        return self.strategy in CHOOSING
+
+    @property
+    def number(self) -> int:
+        """Outputs of a source that are kept or chosen among."""
+        if not (self.chooses or self.strategy == "n-best"):
+            return 1
+        if self.num_candidates is not None:
+            return self.num_candidates
+        if self.strategy in ("n-best", "interpolation"):
+            return _FEW_CANDIDATES
+        return self.num_beams if self.candidates == "beam" else _MANY_SAMPLES
 
     @property
     def samples(self) -> bool:
@@ -70,56 +129,54 @@ class StrategyArguments(CorpusArguments):
         lengths = {name: getattr(self, name) for name in ("max_new_tokens", "max_length_a", "max_length_b")}
         return {**lengths, **expert, **STRATEGIES[self.strategy](self)}
 
-    def translate_kwargs(self, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns of the distilled corpus beside those that every one has; see `corpus_features`."""
+        if self.strategy == "n-best":
+            return ("rank",) if self.expand else ("targets", "target_scores")
+        return ("candidate", "quality") if self.chooses else ()
+
+    def translate_kwargs(self, start: int, teacher: int = 0) -> dict[str, Any]:
         """Returns the arguments of `translate` that decode consecutive rows of a corpus.
 
         Args:
             start (`int`): number of the first row.
-            real_targets (`Sequence[str]`): real target of each row.
+            teacher (`int`, *optional*, defaults to 0): number of the teacher among several, which draw other samples.
         """
         parameters = self.decoding_parameters()
-        if parameters.pop("choice", None) is not None:
-            parameters["choose"] = Nearest(real_targets, self.bleu_tokens)
-        if parameters.pop("do_sample"):
-            # One draw more than the output is long: a forced first token takes one, and has no choice.
-            parameters["processors"] = RowSamplers(self.seed, start, self.max_new_tokens + 1, parameters.pop("top_k"))
-        return {**parameters, "do_sample": False}
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """Chooses the candidate with the highest sentence BLEU, of equal ones the first, whose model score is higher.
-
-    Args:
-        real_targets (`Sequence[str]`): real target of each row.
-        tokens (`str`): sacrebleu's name of the tokens that BLEU counts.
-    """
-
-    real_targets: Sequence[str]
-    tokens: str
-
-    def __call__(self, row: int, candidates: Sequence[str]) -> int:
-        """Returns the number of the candidate."""
-        from sacrebleu.metrics import BLEU
-
-        bleu = BLEU(tokenize=self.tokens, effective_order=True)
-        scores = [bleu.sentence_score(text, [self.real_targets[row]]).score for text in candidates]
-        return scores.index(max(scores))
+        for name in ("choice", "expand"):
+            parameters.pop(name, None)
+        if not parameters.pop("do_sample"):
+            return {**parameters, "do_sample": False}
+        cuts: tuple[str, ...] = ("top_k", "top_p", "temperature")
+        draws = {name: parameters.pop(name) for name in cuts if name in parameters}
+        # One draw more than the output is long: a forced first token takes one, and has no choice.
+        samplers = RowSamplers(self.seed, start, self.max_new_tokens + 1, self.number, teacher * self.number, draws)
+        if self.number == 1:
+            return {**parameters, "processors": samplers, "do_sample": False}
+        # `generate` makes several outputs only where it samples. What is drawn is the one token that is left.
+        one_is_left = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        return {**parameters, "processors": samplers, **one_is_left}
 
 
 @dataclass(frozen=True)
 class RowSamplers:
-    """Makes the sampler of a batch; see `RowSampler`."""
+    """Makes the sampler of a batch in which a sentence has `number` rows, one after the other; see `RowSampler`."""
 
     seed: int
     start: int
     max_new_tokens: int
-    top_k: int | None
+    number: int
+    first: int
+    draws: dict[str, Any]
 
     def __call__(self, rows: Sequence[int]) -> LogitsProcessorList:
         """Returns the sampler of these rows, counted from `start`."""
-        numbers = [self.start + row for row in rows]
-        return LogitsProcessorList([RowSampler(self.seed, numbers, self.max_new_tokens, self.top_k)])
+        numbers = [self.start + row for row in rows for _ in range(self.number)]
+        samples = [self.first + sample for _ in rows for sample in range(self.number)]
+        return LogitsProcessorList(
+            [RowSampler(self.seed, numbers, self.max_new_tokens, samples=samples, **self.draws)]
+        )
 
 
 def _beam(args: StrategyArguments) -> dict[str, Any]:
@@ -137,19 +194,58 @@ def _beam(args: StrategyArguments) -> dict[str, Any]:
     }
 
 
+def _sampling(args: StrategyArguments, kind: str) -> dict[str, Any]:
+    """Draws from the teacher's distribution, cut off by `kind`; see `RowSampler`."""
+    cut: dict[str, Any] = {"top_k": args.top_k if kind == "top-k" else None}
+    cut |= {"top_p": args.top_p} if kind == "top-p" else {}
+    cut |= {"temperature": args.temperature} if args.temperature != 1.0 else {}
+    return {"do_sample": True, "num_beams": 1, **cut}
+
+
+def _candidates(args: StrategyArguments) -> dict[str, Any]:
+    """The best outputs of the beam, or several samples."""
+    search = _beam(args) if args.candidates == "beam" else _sampling(args, args.candidates)
+    return {**search, "num_return_sequences": args.number}
+
+
+def _n_best(args: StrategyArguments) -> dict[str, Any]:
+    """All candidates of different texts, by their scores."""
+    return {**_candidates(args), "choice": "all of different texts, by their scores", "expand": args.expand}
+
+
 def _interpolation(args: StrategyArguments) -> dict[str, Any]:
-    """Of the best outputs of the beam, the one nearest to the real target by sentence BLEU, over sacrebleu's tokens.
+    """Of the candidates, the one nearest to the real target by sentence BLEU, over sacrebleu's tokens.
 
     Source: Kim & Rush 2016, section 3.3 (sequence-level interpolation); Zhou, Gu & Neubig 2020, section 5.3.
     """
-    choice = f"sentence BLEU, tok:{args.bleu_tokens}, smooth:exp, eff:yes, sacrebleu {metadata.version('sacrebleu')}"
-    return {**_beam(args), "num_return_sequences": args.num_candidates, "choice": choice}
+    return {**_candidates(args), "choice": utility_signature("bleu", args.bleu_tokens)}
+
+
+def _mbr(args: StrategyArguments) -> dict[str, Any]:
+    """Of the candidates, the one nearest to all of them; see `ExpectedUtility`."""
+    name = args.utility
+    known = name in UTILITIES
+    utility = utility_signature(name, args.bleu_tokens) if known else f"evaluate module {Path(name).name}"
+    options = f" {args.utility_options}" if args.utility_options else ""
+    return {**_candidates(args), "choice": f"mean over all candidates: {utility}{options}"}
+
+
+def _rerank(args: StrategyArguments) -> dict[str, Any]:
+    """Of the candidates, the one that a judge prefers."""
+    judge = "mean log-probability of the source by the backward teacher"
+    if args.backward_prefix:
+        judge += f", whose prefix is {args.backward_prefix!r}"
+    return {**_candidates(args), "choice": f"quality by {Path(args.quality).name}" if args.quality else judge}
 
 
 STRATEGIES: dict[str, Callable[[StrategyArguments], dict[str, Any]]] = {
     "beam": _beam,
     "greedy": lambda args: {"do_sample": False, "num_beams": 1},
-    "sampling": lambda args: {"do_sample": True, "num_beams": 1, "top_k": None},
-    "top-k": lambda args: {"do_sample": True, "num_beams": 1, "top_k": args.top_k},
+    "sampling": lambda args: _sampling(args, "sampling"),
+    "top-k": lambda args: _sampling(args, "top-k"),
+    "top-p": lambda args: _sampling(args, "top-p"),
+    "n-best": _n_best,
     "interpolation": _interpolation,
+    "mbr": _mbr,
+    "rerank": _rerank,
 }

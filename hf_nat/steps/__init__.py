@@ -7,6 +7,7 @@ from .calibrate import Calibrate, CalibrateArguments
 from .distill import Distill, DistillArguments, distill
 from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
 from .filter import Filter, FilterArguments
+from .mix import Mix, MixArguments
 from .step import RECORD_FILE, Step, check_steps
 from .train import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments, Train
 from .tune import Tune, TuneArguments
@@ -26,6 +27,8 @@ __all__ = [
     "EvaluateArguments",
     "Filter",
     "FilterArguments",
+    "Mix",
+    "MixArguments",
     "ModelArguments",
     "NATSeq2SeqTrainingArguments",
     "Step",

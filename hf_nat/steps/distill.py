@@ -7,19 +7,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import main_process_decides
+from ..base.utils import sha256_file
 from ..cards import write_corpus_card
+from ..data.locations import local_files
 from ..data.pretrained import require_vocabulary
+from ..data.text_files import regular_files
 from ..decoding import decoding_expert
 from ..distillation import DistillArguments, write_distilled_corpus
 from ..distillation.backends import choose_backend, load_backend, recorded_choice
+from ..distillation.choice import load_judge
 from ..distillation.distill import is_written
+from ..distillation.filter import is_sound
+from ..distillation.judges import Estimator, Judge
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import Rewriter
-from .fingerprints import corpus_fingerprint
+from .fingerprints import corpus_fingerprint, dataset_commit
 from .step import Step
 
 
@@ -31,11 +37,14 @@ class Distill(Step):
         args (`DistillArguments`): corpus, teacher, decoding and output folder.
         loaded (`tuple`, *optional*): teacher and tokenizer, where they are in memory; `args.teacher` and
             `args.teacher_revision` are then only names.
+        quality (`Callable`, *optional*): the judge of the strategy `rerank`, from sources and candidates, pair by
+            pair, to a finite number for each, where it is in memory; `args.quality` is then only its name.
     """
 
     name = "distill"
     args: DistillArguments
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = field(default=None, repr=False)
+    quality: Estimator | None = field(default=None, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -72,8 +81,29 @@ class Distill(Step):
         return self._with_expert(self._chosen)
 
     @cached_property
-    def _splits(self) -> dict[str, Dataset]:
-        return self.args.load_splits()
+    def _splits(self) -> dict[str, Dataset | IterableDataset]:
+        args = self.args
+        # All processes, and the run that goes on from this one, read the same rows.
+        commit = self._stream.get("commit")
+        return (args if commit is None else replace(args, corpus_revision=commit)).load_splits()
+
+    @cached_property
+    def _stream(self) -> dict[str, Any]:
+        """What identifies a stream, whose rows are known only at its end; nothing of a corpus that is not one."""
+        args = self.args
+        if not args.streaming:
+            return {}
+        languages = (args.source_lang,) if args.source else (args.source_lang, args.target_lang)
+        splits = args.splits.items()
+        files = {split: local_files(args.place_name, name, languages) for split, name in splits}
+        place = {"config_name": args.config_name, "splits": dict(splits), "max_samples": args.max_samples}
+        if any(files.values()):
+            return {
+                "files": {split: [sha256_file(path) for path in regular_files(own)] for split, own in files.items()},
+                **place,
+            }
+        commit = dataset_commit(args.place_name, args.corpus_revision)
+        return {"dataset": args.place_name, "commit": commit, **place}
 
     def settings(self) -> dict[str, Any]:
         # An expert that was not asked for is a matter of the teacher.
@@ -90,20 +120,34 @@ class Distill(Step):
     def _inputs(self) -> dict[str, Any]:
         decoding_expert(self._teacher[0], self.args.expert)  # One that the teacher does not have is an error now.
         languages = self.args.languages
+        if self.args.streaming:
+            corpus = {"stream": self._stream}
+        else:
+            splits = self._splits.items()
+            corpus = {
+                "corpus_sha256": {split: corpus_fingerprint(rows, **languages) for split, rows in splits},
+                "counts": {split: len(rows) for split, rows in splits},
+            }
         return {
             **teacher_identity(*self._teacher),
             **self.args.code_record(self.args.teacher, self.args.teacher_revision),
-            "corpus_sha256": {split: corpus_fingerprint(rows, **languages) for split, rows in self._splits.items()},
-            "counts": {split: len(rows) for split, rows in self._splits.items()},
+            **self._judge[1],
+            **corpus,
         }
 
+    @cached_property
+    def _judge(self) -> tuple[Judge | None, dict[str, Any]]:
+        """What chooses among candidates, and what identifies it."""
+        return load_judge(self._resolved, self.quality)
+
     def is_whole(self) -> bool:
-        return is_written(self.args, self._inputs["counts"])
+        return is_sound(self.folder) if self.args.streaming else is_written(self.args, self._inputs["counts"])
 
     @cached_property
     def _rewriter(self) -> Rewriter:
         teacher, tokenizer = self._teacher
-        return Rewriter(load_backend(teacher, tokenizer, self._resolved), teacher, tokenizer, self._resolved)
+        backend = load_backend(teacher, tokenizer, self._resolved)
+        return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0])
 
     def prepare(self) -> None:
         rewriter = self._rewriter  # A backend that cannot decode this teacher says so here.
@@ -117,7 +161,12 @@ class Distill(Step):
         write_corpus_card(self.folder)
 
 
-def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Path:
+def distill(
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    args: DistillArguments,
+    quality: Estimator | None = None,
+) -> Path:
     """Rewrites the training targets of a corpus by a teacher that is in memory, card included.
 
     Args:
@@ -126,6 +175,7 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
             the teacher's.
         args (`DistillArguments`): corpus, decoding and output folder. `args.teacher` and `args.teacher_revision` are
             only names here.
+        quality (`Callable`, *optional*): the judge of the strategy `rerank`; see `Distill`.
 
     Returns:
         `Path`: `args.output_dir`, which `load_dataset` reads; see `hf_nat.distillation.write_distilled_corpus`.
@@ -133,4 +183,4 @@ def distill(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: 
     Raises:
         ValueError: if the folder holds something else; the field is named.
     """
-    return Distill(args, (teacher, tokenizer)).run()
+    return Distill(args, (teacher, tokenizer), quality).run()

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from huggingface_hub import HfApi
 
 from ..base.utils import read_json, sha256_file
+from ..data.locations import local_or_hub
 from ..data.pretrained import hub_commit, load_pretrained_config
 
 
@@ -30,24 +32,35 @@ def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, column
     """Returns the commit, part and ends of a split that was downloaded from the Hub, else the SHA-256 of its pairs.
 
     Args:
-        rows (`Dataset`): corpus with the `translation` feature.
+        rows (`Dataset`): corpus with the `translation` feature, or sources alone.
         source_lang (`str`): key of the source language.
         target_lang (`str`): key of the target language.
         columns (`Sequence[str]`, *optional*): further columns that count, where the corpus has them.
     """
+    languages = [lang for lang in (source_lang, target_lang) if lang in rows.features["translation"].languages]
     for url in rows.info.download_checksums or {}:
         if commit := re.match(r"hf://datasets/(.+@[0-9a-f]{40})/", url):
             # Which rows of it: a part of the dataset or a slice may have been chosen, and other columns as the text.
             ends = [rows[i]["translation"] for i in (0, -1)] if len(rows) else []
             place = f"{commit[1]}:{rows.info.config_name}:{rows.split}:{len(rows)}"
-            texts = json.dumps([(pair[source_lang], pair[target_lang]) for pair in ends])
+            texts = json.dumps([[pair[lang] for lang in languages] for pair in ends])
             return f"{place}:{hashlib.sha256(texts.encode()).hexdigest()[:16]}"
     digest = hashlib.sha256()
     present = [name for name in columns if name in rows.column_names]
     for batch in rows.select_columns(["translation", *present]).iter(batch_size=10_000):
-        pairs = [(pair[source_lang], pair[target_lang]) for pair in batch["translation"]]
+        pairs = [[pair[lang] for lang in languages] for pair in batch["translation"]]
         digest.update(json.dumps([pairs, *(batch[name] for name in present)] if present else pairs).encode())
     return digest.hexdigest()
+
+
+def dataset_commit(dataset: str, revision: str | None = None) -> str:
+    """Returns the commit that a dataset of the Hub has now, of its main branch or of `revision`.
+
+    Raises:
+        OSError: if the Hub does not give it.
+    """
+    with local_or_hub(dataset, "corpus"):
+        return str(HfApi().dataset_info(dataset, revision=revision).sha)
 
 
 def model_fingerprint(

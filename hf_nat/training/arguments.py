@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,6 +20,7 @@ from transformers.utils import logging
 from ..base.config import option
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
+from ..data.several import concatenate_pairs, corpus_place, expand_targets
 
 
 logger = logging.get_logger(__name__)
@@ -79,6 +80,12 @@ class DataArguments(CorpusArguments):
         ValueError: if a size is below 1, or the validation rows are given twice.
     """
 
+    corpus: str | list[str] = field(  # type: ignore[assignment]
+        metadata={
+            "help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or a "
+            "list of corpora, CORPUS#CONFIGURATION for one of several, to train on all; the first is validated on"
+        }
+    )
     train_split: str = option("train", "split to train on")
     validation_split: str | None = option("validation", "split to validate on; always real targets; null for none")
     validation_corpus: str | None = option(None, "corpus of the validation split, where it is another one")
@@ -89,12 +96,18 @@ class DataArguments(CorpusArguments):
     vocab_size: int = option(8000, "entries of a tokenizer that is trained, special tokens included")
     max_source_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
     max_target_length: int = option(250, "tokens; longer training pairs are left out, counted and logged")
+    num_targets: int | None = option(None, "corpus with several targets of a source: train on so many; default: all")
     max_train_samples: int | None = option(None, "use only the first rows")
     max_validation_samples: int | None = option(None, "use only the first rows")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = ("vocab_size", "max_source_length", "max_target_length")
+        if not self.corpus or isinstance(self.corpus, list) and self.config_name:
+            raise ValueError(
+                "`corpus` must name a corpus, or several without `config_name`, got "
+                f"{self.corpus!r} and {self.config_name!r}. Write CORPUS#CONFIGURATION in a list."
+            )
+        sizes = ("vocab_size", "max_source_length", "max_target_length", "num_targets")
         for name in (*sizes, "max_train_samples", "max_validation_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -114,11 +127,11 @@ class DataArguments(CorpusArguments):
     def load_splits(self) -> tuple[Dataset, Dataset | None]:
         """Loads the rows to train on and those to validate on, if there are any."""
         validation: Dataset | None = None
-        train = self.load(self.train_split)
+        train = self._load_all()
         if self.validation_share is not None:
             train, validation = self._parted(train, self.validation_share)
         elif self.validation_split:
-            place = replace(self, corpus=self.validation_corpus) if self.validation_corpus else self
+            place = replace(self, corpus=self.validation_corpus) if self.validation_corpus else self._places[0]
             validation = place.load(self.validation_split)
         if validation is not None:
             validation = first_rows(validation, self.max_validation_samples)
@@ -126,8 +139,21 @@ class DataArguments(CorpusArguments):
 
     def load_train(self) -> Dataset:
         """Loads all rows that may be trained on: those that a tokenizer is made for."""
-        rows = self.load(self.train_split)
+        rows = self._load_all()
         return rows if self.validation_share is None else self._parted(rows, self.validation_share)[0]
+
+    @property
+    def _places(self) -> list[DataArguments]:
+        """The corpora one by one."""
+        if isinstance(self.corpus, str):
+            return [self]
+        return [replace(self, **corpus_place(text)) for text in self.corpus]
+
+    def _load_all(self) -> Dataset:
+        """Loads the rows of all corpora to train on, every target of a source a row."""
+        languages = (self.source_lang, self.target_lang)
+        parts = [expand_targets(place.load(self.train_split), *languages, self.num_targets) for place in self._places]
+        return parts[0] if len(parts) == 1 else concatenate_pairs(parts, *languages)
 
     def _parted(self, rows: Dataset, share: float) -> tuple[Dataset, Dataset]:
         """Parts rows into those to train on and those to validate on: the same in every run, each in their order."""
@@ -144,7 +170,7 @@ class DataArguments(CorpusArguments):
         """Whether the names of the splits lead to the same rows."""
         if not self.validation_split or self.validation_share is not None or self.validation_corpus:
             return False
-        return self.train_split == self.validation_split or same_rows_for_every_split(self.corpus)
+        return self.train_split == self.validation_split or same_rows_for_every_split(self._places[0].corpus)
 
 
 @dataclass

@@ -2,19 +2,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from distillation.strategy_runs import RUNS
 from sacrebleu.metrics import BLEU
-from transformers import MarianMTModel, PreTrainedTokenizerFast
+from transformers import MarianMTModel, PreTrainedTokenizerFast, TopKLogitsWarper, TopPLogitsWarper
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import translate
+from hf_nat.decoding.translations import highest
 from hf_nat.distillation import DistillArguments
+from hf_nat.distillation.choice import load_judge
+from hf_nat.distillation.judges import RealTarget
 from hf_nat.distillation.sampling import RowSampler
-from hf_nat.distillation.strategies import STRATEGIES, Nearest
+from hf_nat.distillation.strategies import STRATEGIES
 from hf_nat.steps import distill
 
 
@@ -33,22 +38,40 @@ def targets(
     return run
 
 
-def draws(scores: torch.Tensor, rows: int, top_k: int | None, step: int = 0, seed: int = 1) -> torch.Tensor:
+def draws(
+    scores: torch.Tensor, rows: int, top_k: int | None, step: int = 0, seed: int = 1, **cut: Any
+) -> torch.Tensor:
     """Draws a token for each of many rows with one distribution."""
-    sampler = RowSampler(seed, range(rows), 5, top_k)
+    sampler = RowSampler(seed, range(rows), 5, top_k, **cut)
     processed = sampler(torch.zeros(rows, 1 + step, dtype=torch.long), scores.expand(rows, -1))
     assert processed.isfinite().sum(dim=1).eq(1).all()
     return processed.argmax(dim=1)
 
 
-@pytest.mark.parametrize("top_k", [None, 3])
-def test_draws_follow_the_distribution(top_k: int | None) -> None:
+@pytest.mark.parametrize(
+    "cut",
+    [
+        {},
+        {"top_k": 3},
+        {"top_p": 0.9},
+        {"top_p": 0.5},
+        {"top_p": 1.0},
+        {"temperature": 0.5},
+        {"temperature": 2.0},
+        {"top_k": 4, "top_p": 0.8, "temperature": 1.5},
+    ],
+    ids=str,
+)
+def test_draws_follow_the_distribution(cut: dict[str, Any]) -> None:
+    """Against transformers' own warpers, in their order."""
     scores = torch.tensor([[1.0, -torch.inf, 2.0, 0.5, 3.0, -1.0]])
-    probs = scores.softmax(dim=1)[0]
-    if top_k is not None:
-        probs = probs.where(probs >= probs.sort(descending=True).values[top_k - 1], 0.0)
-        probs /= probs.sum()
-    counts = torch.bincount(draws(scores, 20_000, top_k), minlength=6).double()
+    warped = scores / cut.get("temperature", 1.0)
+    if "top_k" in cut:
+        warped = TopKLogitsWarper(cut["top_k"])(None, warped)
+    if "top_p" in cut:
+        warped = TopPLogitsWarper(cut["top_p"])(None, warped)
+    probs = warped.softmax(dim=1)[0]
+    counts = torch.bincount(draws(scores, 20_000, **{"top_k": None} | cut), minlength=6).double()
     possible = probs > 0
     assert counts[~possible].sum() == 0
     expected = 20_000 * probs[possible]
@@ -61,6 +84,13 @@ def test_draws_belong_to_seed_row_and_step() -> None:
     whole = draws(scores, 50, None)
     part = RowSampler(1, [7, 31], 5)(torch.zeros(2, 1, dtype=torch.long), scores.expand(2, -1)).argmax(dim=1)
     assert part.tolist() == [whole[7], whole[31]]
+    rows = range(50)
+    first, second = (
+        RowSampler(1, rows, 5, samples=[k] * 50)(torch.zeros(50, 1, dtype=torch.long), scores.expand(50, -1))
+        for k in (0, 1)
+    )
+    assert first.argmax(dim=1).tolist() == whole.tolist(), "the first sample is the only one of `sampling`"
+    assert (second.argmax(dim=1) != whole).sum() > 40
     assert (draws(scores, 50, None, step=1) != whole).sum() > 40
     assert (draws(scores, 50, None, seed=2) != whole).sum() > 40
 
@@ -70,14 +100,18 @@ def test_first_of_one_is_greedy() -> None:
     assert (draws(scores, 20, 1) == scores.argmax()).all()
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
-def test_targets_do_not_depend_on_batches_and_shards(strategy: str, targets: Callable[..., list[str]]) -> None:
-    whole = targets(strategy=strategy)
-    assert targets(strategy=strategy, shard_size=4, max_batch_tokens=9) == whole
-    assert targets(strategy=strategy, shard_size=100) == whole
+def test_the_runs_are_of_all_strategies() -> None:
+    assert {run["strategy"] for run in RUNS.values()} == STRATEGIES.keys()
 
 
-@pytest.mark.parametrize("strategy", ["sampling", "top-k"])
+@pytest.mark.parametrize("name", RUNS)
+def test_targets_do_not_depend_on_batches_and_shards(name: str, targets: Callable[..., list[str]]) -> None:
+    whole = targets(**RUNS[name])
+    assert targets(**RUNS[name], shard_size=4, max_batch_tokens=9) == whole
+    assert targets(**RUNS[name], shard_size=100) == whole
+
+
+@pytest.mark.parametrize("strategy", ["sampling", "top-k", "top-p"])
 def test_samples_vary_with_the_seed_alone(strategy: str, targets: Callable[..., list[str]]) -> None:
     first = targets(strategy=strategy, seed=1)
     assert targets(strategy=strategy, seed=1) == first
@@ -111,8 +145,10 @@ def test_interpolation_keeps_the_candidate_nearest_to_the_real_target(
 
 
 def test_a_tie_goes_to_the_higher_model_score() -> None:
-    assert Nearest(["c d"], "13a")(0, ["a b", "b a"]) == 0
-    assert Nearest(["b a"], "13a")(0, ["a b", "b a"]) == 1
+    judge = RealTarget("13a")
+    assert judge([""], ["c d"], [["a b", "b a"]]) == [[0.0, 0.0]]
+    assert highest(judge([""], ["b a"], [["a b", "b a", "b a"]])[0]) == 1
+    assert highest([0.0, 0.0]) == 0
 
 
 def test_the_nearest_of_a_language_without_spaces_is_told_by_characters(
@@ -120,8 +156,9 @@ def test_the_nearest_of_a_language_without_spaces_is_told_by_characters(
 ) -> None:
     args = arguments(strategy="interpolation", target_lang="zho_Hans")
     assert args.decoding_parameters()["choice"].startswith("sentence BLEU, tok:zh, smooth:exp")
-    choose = args.translate_kwargs(0, ["今天天气很好。"])["choose"]
-    assert choose(0, ["他买了手机。", "今天天气不错。"]) == 1
+    judge, _ = load_judge(args)
+    assert judge is not None
+    assert highest(judge([""], ["今天天气很好。"], [["他买了手机。", "今天天气不错。"]])[0]) == 1
 
 
 def test_manifest_records_what_the_outputs_depend_on(
@@ -150,12 +187,12 @@ def test_candidates_are_given_best_first_and_the_chosen_one_is_scored(
 ) -> None:
     seen: dict[int, list[str]] = {}
 
-    def choose(row: int, candidates: list[str]) -> int:
-        seen[row] = candidates
-        return 2
+    def third(rows: list[int], candidates: list[list[str]]) -> list[list[float]]:
+        seen.update(zip(rows, candidates, strict=True))
+        return [[0.0, 0.0, 1.0] for _ in rows]
 
     decoding = {"num_beams": 4, "length_penalty": 1.0, "max_new_tokens": 12, "with_scores": True}
-    last = translate(copy_teacher, tiny_tokenizer, sources, num_return_sequences=3, choose=choose, **decoding)
+    last = translate(copy_teacher, tiny_tokenizer, sources, num_return_sequences=3, judge=third, **decoding)
     best = translate(copy_teacher, tiny_tokenizer, sources, **decoding)
     first = translate(copy_teacher, tiny_tokenizer, sources, num_return_sequences=3, **decoding)
     assert [output.text for output in first] == [output.text for output in best]
@@ -172,6 +209,16 @@ def test_candidates_are_given_best_first_and_the_chosen_one_is_scored(
     [
         ({"strategy": "viterbi"}, "`strategy` must be one of"),
         ({"strategy": "top-k", "top_k": 0}, "`top_k` must be >= 1, got 0"),
+        ({"strategy": "top-p", "top_p": 0.0}, "`top_p` must be > 0 and <= 1, got 0.0"),
+        ({"strategy": "top-p", "top_p": 1.1}, "`top_p` must be > 0 and <= 1, got 1.1"),
+        ({"strategy": "sampling", "temperature": 0.0}, "`temperature` must be > 0 and finite, got 0.0"),
+        ({"strategy": "sampling", "temperature": float("inf")}, "`temperature` must be > 0 and finite, got inf"),
+        ({"strategy": "n-best", "num_candidates": 6}, "`num_candidates` must be <= `num_beams`, got 6 and 5"),
+        ({"strategy": "rerank"}, "must have one judge, `backward_teacher` or `quality`, got none"),
+        ({"strategy": "rerank", "quality": "a", "backward_teacher": "b"}, "got backward_teacher and quality"),
+        ({"strategy": "beam", "quality": "a"}, "`quality` must be left out for the strategy 'beam'"),
+        ({"strategy": "mbr", "expand": True}, "`expand` must be left out for the strategy 'mbr'"),
+        ({"backend": "ct2", "strategy": "mbr", "candidates": "sampling"}, "`backend` must be torch for .* 'mbr'"),
         ({"strategy": "interpolation", "num_candidates": 6}, "`num_candidates` must be <= `num_beams`, got 6 and 5"),
     ],
 )

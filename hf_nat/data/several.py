@@ -1,0 +1,84 @@
+"""Several corpora as one, and several targets of a source as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Translation, concatenate_datasets
+
+
+# Columns of a distilled corpus that keeps several targets of each source, the best first, and their scores.
+TARGETS, TARGET_SCORES = "targets", "target_scores"
+
+
+def corpus_place(text: str) -> dict[str, Any]:
+    """Parts `CORPUS#CONFIGURATION` into `corpus` and `config_name`; what exists is taken as it is."""
+    corpus, _, config_name = text.partition("#")
+    return {"corpus": text} if Path(text).exists() else {"corpus": corpus, "config_name": config_name or None}
+
+
+def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
+    """Splits `NAME=CORPUS` into name and corpus; the name is by default that of the folder.
+
+    Raises:
+        ValueError: if names repeat.
+    """
+    pairs = [(name or Path(corpus).name, corpus) for name, _, corpus in (text.rpartition("=") for text in corpora)]
+    if len(dict(pairs)) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
+    return dict(pairs)
+
+
+def expand_targets(rows: Dataset, source_lang: str, target_lang: str, number: int | None = None) -> Dataset:
+    """Makes a row of every target of a source, where a corpus keeps several in its column `targets`.
+
+    Args:
+        rows (`Dataset`): corpus with the `translation` feature.
+        source_lang (`str`): key of the source language.
+        target_lang (`str`): key of the target language.
+        number (`int`, *optional*): the first so many targets of each source; by default all.
+
+    Returns:
+        `Dataset`: the pairs alone, those of a source one after the other, the best first; `rows` where there is no
+        such column. A row whose list is empty keeps its `translation`.
+    """
+    if TARGETS not in rows.column_names:
+        return rows
+    return rows.map(
+        _pairs,
+        batched=True,
+        input_columns=["translation", TARGETS],
+        remove_columns=rows.column_names,
+        features=pair_features(source_lang, target_lang),
+        fn_kwargs={"source_lang": source_lang, "target_lang": target_lang, "number": number},
+    )
+
+
+def concatenate_pairs(corpora: Sequence[Dataset], source_lang: str, target_lang: str) -> Dataset:
+    """Puts the pairs of several corpora one after the other, without their other columns."""
+    features = pair_features(source_lang, target_lang)
+    return concatenate_datasets([rows.select_columns("translation").cast(features) for rows in corpora])
+
+
+def pair_features(source_lang: str, target_lang: str) -> Features:
+    """The column `translation` alone."""
+    return Features({"translation": Translation([source_lang, target_lang])})
+
+
+def _pairs(
+    translations: list[dict[str, str]],
+    targets: list[list[str]],
+    source_lang: str,
+    target_lang: str,
+    number: int | None,
+) -> dict[str, list[dict[str, str]]]:
+    return {
+        "translation": [
+            {source_lang: pair[source_lang], target_lang: text}
+            for pair, own in zip(translations, targets, strict=True)
+            for text in (own or [pair[target_lang]])[:number]
+        ]
+    }

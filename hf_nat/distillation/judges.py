@@ -1,0 +1,267 @@
+"""What says how good each candidate of a source is; the best one becomes its target."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from math import isfinite
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..decoding import score_pairs
+from ..metrics.bootstrap import Array
+from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
+
+
+# From the sources and the candidates of a batch, pair by pair, to the quality of each candidate; higher is better.
+Estimator = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+
+UTILITIES = ("chrf", "bleu")
+
+
+class Judge(Protocol):
+    """Says how good candidates are."""
+
+    def __call__(
+        self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Returns the quality of each candidate of each source; higher is better.
+
+        Args:
+            sources (`Sequence[str]`): the sources of a batch, without a prefix.
+            real_targets (`Sequence[str]`): the real target of each; there may be none, which then is empty.
+            candidates (`Sequence[Sequence[str]]`): at least one candidate of each.
+        """
+
+
+@dataclass(frozen=True)
+class RealTarget:
+    """Sentence BLEU against the real target.
+
+    Args:
+        tokens (`str`): sacrebleu's name of the tokens that BLEU counts.
+
+    Source: Kim & Rush 2016, section 3.3 (sequence-level interpolation).
+    """
+
+    tokens: str
+
+    def __call__(
+        self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        bleu = BLEU(tokenize=self.tokens, effective_order=True)
+        return [
+            [bleu.sentence_score(text, [real]).score for text in own]
+            for real, own in zip(real_targets, candidates, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class ExpectedUtility:
+    """Minimum Bayes risk: the mean score of a candidate against all candidates of its source, itself among them.
+
+    A candidate that is there twice counts twice.
+
+    Args:
+        utility (`Callable`): from a source and N texts to the scores `[N, N]` of each as a translation where each is
+            the reference.
+
+    Source: Kumar & Byrne 2004; Eikema & Aziz 2020 (with samples of the model).
+    """
+
+    utility: Callable[[str, Sequence[str]], Array]
+
+    def __call__(
+        self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        return [self._expected(source, own) for source, own in zip(sources, candidates, strict=True)]
+
+    def _expected(self, source: str, candidates: Sequence[str]) -> list[float]:
+        texts = list(dict.fromkeys(candidates))
+        counts = np.array([candidates.count(text) for text in texts])
+        expected = dict(zip(texts, (self.utility(source, texts) @ counts / len(candidates)).tolist(), strict=True))
+        return [expected[text] for text in candidates]
+
+
+@dataclass(frozen=True)
+class EvaluateUtility:
+    """The scores of a metric of the `evaluate` library.
+
+    One call for all pairs of a source where the metric answers with a list of so many numbers (as COMET does in
+    `scores`); else one call for each pair.
+
+    Args:
+        module (`evaluate.EvaluationModule`): the metric; it gets `sources` too where it asks for them.
+        options (`Mapping[str, Any]`): further arguments of its `compute`.
+        name (`str`): what errors call it.
+    """
+
+    module: Any
+    options: Mapping[str, Any] = field(default_factory=dict)
+    name: str = "the metric"
+
+    def __call__(self, source: str, texts: Sequence[str]) -> Array:
+        """Returns the score of each text as a translation, a row, where each is the reference: `[N, N]`.
+
+        Raises:
+            ValueError: if the metric answers without a number, or with several that none is called as it is.
+        """
+        pairs = [(text, other) for text in texts for other in texts]
+        result = self._compute(source, pairs)
+        lists = {key: value for key, value in result.items() if _is_numbers(value, len(pairs))}
+        if lists:
+            scores = self._one(lists, ("scores", "segments"))
+        else:
+            scores = [self._number(self._compute(source, [pair])) for pair in pairs]
+        return np.array(scores, dtype=float).reshape(len(texts), len(texts))
+
+    def _compute(self, source: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        features = self.module.features
+        names = set((features[0] if isinstance(features, list) else features).keys())
+        inputs = {"predictions": [text for text, _ in pairs], "references": [other for _, other in pairs]}
+        inputs |= {"sources": [source] * len(pairs)} if "sources" in names else {}
+        return self.module.compute(**inputs, **self.options)
+
+    def _number(self, result: Mapping[str, Any]) -> float:
+        numbers = {key: value for key, value in result.items() if _is_number(value)}
+        return float(self._one(numbers, (self.module.name, "score")))
+
+    def _one(self, found: Mapping[str, Any], preferred: Sequence[str]) -> Any:
+        for name in (*preferred, *(found if len(found) == 1 else ())):
+            if name in found:
+                return found[name]
+        raise ValueError(
+            f"`utility` must answer with one number for a pair, or a list `scores`, but {self.name} has "
+            f"{sorted(found) or 'no number'}. Write a module of a few lines around it that does."
+        )
+
+
+@dataclass(frozen=True)
+class BackwardModel:
+    """The mean log-probability per token, in nats, that a model of the other direction gives to the source.
+
+    Args:
+        model (`PreTrainedModel`): from the target language into that of the source, in eval mode.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        max_batch_tokens (`int`): tokens of a batch, padding counted.
+        source_prefix (`str`, *optional*): text put before every candidate.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    max_batch_tokens: int
+    source_prefix: str | None = None
+
+    def __call__(
+        self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        def score(sources: Sequence[str], texts: Sequence[str]) -> list[float]:
+            options: dict[str, Any] = {"max_batch_tokens": self.max_batch_tokens, "source_prefix": self.source_prefix}
+            return score_pairs(self.model, self.tokenizer, texts, sources, **options)
+
+        return _by_pairs(score, sources, candidates)
+
+
+@dataclass(frozen=True)
+class QualityEstimate:
+    """What a function of the user says of each candidate.
+
+    Args:
+        estimator (`Callable`): from sources and candidates, pair by pair, to a number for each.
+        name (`str`): what errors call it.
+    """
+
+    estimator: Estimator
+    name: str
+
+    def __call__(
+        self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
+    ) -> list[list[float]]:
+        """Returns the numbers.
+
+        Raises:
+            ValueError: if there are not as many as pairs, or one is not finite.
+        """
+
+        def score(sources: Sequence[str], texts: Sequence[str]) -> list[float]:
+            found = [float(value) for value in self.estimator(sources, texts)]
+            wrong = [value for value in found if not isfinite(value)]
+            if len(found) != len(texts) or wrong:
+                got = f"the value {wrong[0]}" if wrong else f"{len(found)} values"
+                raise ValueError(
+                    f"`quality` must give a finite number for each of {len(texts)} candidates, got {got} of "
+                    f"{self.name}."
+                )
+            return found
+
+        return _by_pairs(score, sources, candidates)
+
+
+def pair_utility(name: str, tokens: str) -> Callable[[str, Sequence[str]], Array]:
+    """Returns a utility of sacrebleu's by its name, one of `UTILITIES`; BLEU counts such tokens."""
+    return {
+        "chrf": lambda source, texts: pairwise_chrf(texts),
+        "bleu": lambda source, texts: pairwise_bleu(texts, tokens),
+    }[name]
+
+
+def utility_signature(name: str, tokens: str) -> str:
+    """Says which metric a utility of sacrebleu's is, parameters and version included."""
+    version = f"sacrebleu {metadata.version('sacrebleu')}"
+    if name == "chrf":
+        return f"chrF{CHRF.BETA}, nc:{CHRF.CHAR_ORDER}, nw:{CHRF.WORD_ORDER}, space:no, eff:yes, {version}"
+    return f"sentence BLEU, tok:{tokens}, smooth:exp, eff:yes, {version}"
+
+
+def load_estimator(name: str) -> Estimator:
+    """Loads a function out of a Python file.
+
+    Args:
+        name (`str`): `FILE.py:FUNCTION`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the name is of another form, or the file has no such function.
+    """
+    path = estimator_file(name)
+    function = name.rpartition(":")[2]
+    spec: Any = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, function, None)):
+        raise ValueError(f"`quality` must name a function of `{path}`, got {function!r}.")
+    return getattr(module, function)
+
+
+def estimator_file(name: str) -> Path:
+    """Returns the file of `FILE.py:FUNCTION`; see `load_estimator`."""
+    file, colon, function = name.rpartition(":")
+    if not (colon and function and file.endswith(".py")):
+        raise ValueError(f"`quality` must be FILE.py:FUNCTION, got {name!r}.")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"`quality` must name an existing file, but there is no `{file}`.")
+    return Path(file)
+
+
+def _by_pairs(score: Estimator, sources: Sequence[str], candidates: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Scores every pair of a source and a candidate once, however often it is there."""
+    pairs = list(
+        dict.fromkeys((source, text) for source, own in zip(sources, candidates, strict=True) for text in own)
+    )
+    found = dict(zip(pairs, score([source for source, _ in pairs], [text for _, text in pairs]), strict=True))
+    return [[found[source, text] for text in own] for source, own in zip(sources, candidates, strict=True)]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _is_numbers(value: Any, length: int) -> bool:
+    is_list = isinstance(value, list | tuple | np.ndarray) and len(value) == length
+    return is_list and all(map(_is_number, value))

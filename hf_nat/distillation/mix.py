@@ -1,0 +1,238 @@
+"""Several corpora as one: a step of its own, whose rows say which corpus they come from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Value, concatenate_datasets
+
+from ..base.config import option
+from ..base.utils import atomic_folder, progress_bar, write_json
+from ..data.corpora import load_corpus
+from ..data.several import corpus_place, named_corpora
+from .checksums import recorded_checksums
+from .filter import read_manifest
+from .manifest import shard_entries
+from .shards import EXTRA_COLUMNS, Shard, corpus_features, without_datasets_bars
+
+
+# What a mix records of the manifest of one of its corpora.
+_OF_MANIFEST = (
+    *("teacher", "teacher_revision", "teacher_sha256", "tokenizer_sha256", "strategy", "decoding", "seed", "corpus"),
+    *("config_name", "license", "source_alone", "judge_names", "filters", "mix"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixArguments:
+    """Which corpora become one.
+
+    Raises:
+        ValueError: if there are no corpora, two have one name, weights are not as many, or one is not above 0.
+    """
+
+    corpora: list[str] = field(
+        metadata={"help": "distilled or real corpora: CORPUS or NAME=CORPUS, CORPUS#CONFIGURATION for one of several"}
+    )
+    output_dir: str = field(metadata={"help": "folder of the new corpus, new or empty"})
+    source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
+    target_lang: str = field(metadata={"help": "language key of the target"})
+    weights: list[float] | None = option(
+        None, "for each corpus, how often its training rows are taken: 2 is twice, 0.5 half of them; default: 1 each"
+    )
+    train_split: str = option("train", "split that is mixed")
+    validation_split: str | None = option("validation", "split of the first corpus to copy; empty for none")
+    test_split: str | None = option("test", "split of the first corpus to copy; empty for none")
+    shard_size: int = option(10_000, "rows per file")
+    license: str | None = option(None, "license of the new corpus, as the Hub spells it")
+    seed: int = option(1, "seed of the order, and of the rows that a weight leaves out")
+
+    def __post_init__(self) -> None:
+        if not self.corpora:
+            raise ValueError("`corpora` must name at least 1 corpus, got none.")
+        _ = self.places
+        if self.source_lang == self.target_lang:
+            raise ValueError(f"`source_lang` and `target_lang` must differ, got {self.source_lang!r} for both.")
+        if len(self.all_weights) != len(self.corpora):
+            raise ValueError(
+                f"`weights` must be as many as `corpora`, got {len(self.all_weights)} and {len(self.corpora)}."
+            )
+        for weight in self.all_weights:
+            if not (isfinite(weight) and weight > 0):
+                raise ValueError(f"`weights` must be > 0 and finite, got {weight}. Leave such a corpus out.")
+        if self.shard_size < 1:
+            raise ValueError(f"`shard_size` must be >= 1, got {self.shard_size}.")
+
+    @property
+    def places(self) -> dict[str, dict[str, Any]]:
+        """`corpus` and `config_name` of each corpus by its name."""
+        return {name: {"config_name": None} | corpus_place(text) for name, text in named_corpora(self.corpora).items()}
+
+    @property
+    def all_weights(self) -> list[float]:
+        """The weight of each corpus."""
+        return [1.0] * len(self.corpora) if self.weights is None else self.weights
+
+    def load(self, name: str, split: str) -> Dataset:
+        """Loads a split of one of the corpora."""
+        options: dict[str, Any] = {"source_lang": self.source_lang, "target_lang": self.target_lang}
+        place = self.places[name]
+        return load_corpus(place["corpus"], split, **options, config_name=place["config_name"])
+
+    def load_splits(self) -> dict[str, dict[str, Dataset]]:
+        """Loads the rows of each split of the new corpus, by the name of their corpus."""
+        first = next(iter(self.places))
+        copied = {"validation": self.validation_split, "test": self.test_split}
+        return {
+            "train": {name: self.load(name, self.train_split) for name in self.places},
+            **{split: {first: self.load(first, name)} for split, name in copied.items() if name},
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what the rows depend on beside the corpora."""
+        kept = ("source_lang", "target_lang", "shard_size", "seed")
+        weights = dict(zip(self.places, self.all_weights, strict=True))
+        return {**{name: getattr(self, name) for name in kept}, "weights": weights}
+
+
+def mix_corpora(args: MixArguments, splits: Mapping[str, Mapping[str, Dataset]]) -> None:
+    """Writes several corpora as one, in an order drawn at random.
+
+    A row keeps its columns and its `id`, the number in its own corpus, and has the name of that in `corpus`. A corpus
+    with weight w gives all its training rows floor(w) times, and of the rest a part drawn at random without
+    replacement. A row of a corpus that is not distilled has its target as `real_target` too, and no score. The bytes
+    depend on corpora and arguments alone. The rows appear in the folder once all are written.
+
+    Args:
+        args (`MixArguments`): corpora, weights and output folder. The folder ends up with `data/*.parquet` and, last,
+            `manifest.json`, whose list `mix` has an entry for each corpus: weight, rows, and how it was made.
+        splits (`Mapping[str, Mapping[str, Dataset]]`): rows of each split by the name of their corpus.
+    """
+    output_dir = Path(args.output_dir)
+    present = {column for own in splits.values() for rows in own.values() for column in rows.column_names}
+    columns = [name for name in EXTRA_COLUMNS if name in present and name != "corpus"]
+    unfinished = output_dir / ".unfinished"
+    with atomic_folder(unfinished) as folder, without_datasets_bars():
+        shards = []
+        chosen = _chosen_rows(args, splits["train"])
+        copied = [rows for split, own in splits.items() if split != "train" for rows in own.values()]
+        total = sum(map(len, [*chosen, *copied]))
+        with progress_bar(total, "Mixing") as bar:
+            for split, corpora in splits.items():
+                rows = _together(args, corpora, columns)
+                if split == "train":
+                    rows = rows.select(_order(args, corpora, chosen))
+                for shard in _cut(folder, split, len(rows), args.shard_size):
+                    shard.write(rows.select(range(shard.start, shard.stop)))
+                    bar.update(shard.stop - shard.start)
+                    shards.append(shard)
+        manifest = _manifest(args, splits["train"], chosen, ["corpus", *columns])
+        checksums = recorded_checksums(folder, [shard.path for shard in shards])
+        counts = {split: sum(shard.stop - shard.start for shard in shards if shard.split == split) for split in splits}
+        entries = {"counts": counts, **shard_entries(folder, shards, checksums)}
+        write_json(folder / "manifest.json", manifest | entries)
+    shutil.rmtree(output_dir / "data", ignore_errors=True)
+    for name in ("data", "manifest.json"):
+        (unfinished / name).replace(output_dir / name)
+    shutil.rmtree(unfinished)
+
+
+def _chosen_rows(args: MixArguments, corpora: Mapping[str, Dataset]) -> list[np.ndarray]:
+    """Returns for each corpus the numbers of the rows that are taken, as often as they are."""
+    chosen = []
+    for number, (rows, weight) in enumerate(zip(corpora.values(), args.all_weights, strict=True)):
+        whole, size = int(weight), len(rows)
+        rest = np.random.default_rng([args.seed, number]).permutation(size)[: round((weight - whole) * size)]
+        chosen.append(np.concatenate([np.tile(np.arange(size), whole), np.sort(rest)]))
+    if not sum(map(len, chosen)):
+        raise ValueError(f"`weights` must leave at least 1 row, got {args.all_weights}, which leave none.")
+    return chosen
+
+
+def _order(args: MixArguments, corpora: Mapping[str, Dataset], chosen: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the numbers of the rows of all corpora, one behind the other, in the order of the new one."""
+    starts = np.cumsum([0, *(len(rows) for rows in corpora.values())])
+    rows = np.concatenate([own + start for own, start in zip(chosen, starts, strict=False)])
+    return rows[np.random.default_rng(args.seed).permutation(len(rows))]
+
+
+def _together(args: MixArguments, corpora: Mapping[str, Dataset], columns: Sequence[str]) -> Dataset:
+    """Puts the rows of corpora one behind the other, all with the same columns."""
+    features = Features({**corpus_features(args.source_lang, args.target_lang, columns), "corpus": Value("string")})
+    parts = []
+    for name, rows in corpora.items():
+        kept = [column for column in features if column in rows.column_names and column != "corpus"]
+        options: dict[str, Any] = {"name": name, "target_lang": args.target_lang, "columns": list(features)}
+        parts.append(
+            rows.select_columns(kept).map(
+                _same_columns,
+                batched=True,
+                with_indices=True,
+                remove_columns=kept,
+                features=features,
+                fn_kwargs=options,
+            )
+        )
+    return concatenate_datasets(parts)
+
+
+def _same_columns(
+    batch: dict[str, list[Any]], indices: list[int], name: str, target_lang: str, columns: list[str]
+) -> dict[str, list[Any]]:
+    """Fills in the columns that a corpus does not have."""
+    size = len(indices)
+    absent: dict[str, list[Any]] = {column: [None] * size for column in columns}
+    absent |= {column: [[] for _ in indices] for column in ("flags", "targets", "target_scores") if column in columns}
+    absent |= {"id": indices, "real_target": [pair[target_lang] for pair in batch["translation"]]}
+    return {**absent, **batch, "corpus": [name] * size}
+
+
+def _cut(folder: Path, split: str, num_rows: int, shard_size: int) -> list[Shard]:
+    number = -(-num_rows // shard_size)
+    return [
+        Shard(
+            split,
+            index * shard_size,
+            min((index + 1) * shard_size, num_rows),
+            folder / "data" / f"{split}-{index:05d}-of-{number:05d}.parquet",
+        )
+        for index in range(number)
+    ]
+
+
+def _manifest(
+    args: MixArguments, corpora: Mapping[str, Dataset], chosen: Sequence[np.ndarray], columns: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what is said of the mix, but for its files."""
+    parts = []
+    for (name, place), weight, rows, taken in zip(
+        args.places.items(), args.all_weights, corpora.values(), chosen, strict=True
+    ):
+        made = _manifest_of(place)
+        own = {key: made[key] for key in _OF_MANIFEST if key in made}
+        sizes = {"weight": weight, "num_rows": len(rows), "num_taken": len(taken)}
+        parts.append({"name": name, "place": place["corpus"], "configuration": place["config_name"], **sizes, **own})
+    teachers = list(dict.fromkeys(part["teacher"] for part in parts if "teacher" in part))
+    return {
+        **args.settings(),
+        "strategy": "mix",
+        "decoding": {},
+        "mix": parts,
+        "teacher": ", ".join(teachers) or "none, all targets are real",
+        "corpus": ", ".join(part["place"] for part in parts),
+        "config_name": None,
+        "license": args.license,
+        "columns": list(columns),
+    }
+
+
+def _manifest_of(place: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the manifest of a distilled corpus that is a folder here, else nothing."""
+    folder = Path(place["corpus"]) / (place["config_name"] or "")
+    return read_manifest(folder) if (folder / "manifest.json").is_file() else {}

@@ -1,0 +1,298 @@
+"""Several outputs of a teacher: kept, or chosen among, against an exhaustive search."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import load_dataset
+from distillation.strategy_runs import JUDGE, most_vowels
+from sacrebleu.metrics import BLEU, CHRF
+from transformers import MarianMTModel, PreTrainedTokenizerFast
+
+from hf_nat.base.utils import read_json
+from hf_nat.data.encoding import encode
+from hf_nat.decoding import Translation, score_pairs, translate_candidates
+from hf_nat.distillation import DistillArguments
+from hf_nat.distillation.judges import EvaluateUtility, ExpectedUtility, QualityEstimate
+from hf_nat.steps import distill
+
+
+Run = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def run(
+    unsure_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    rows: Callable,
+) -> Run:
+    """Distills and returns the training rows."""
+    return lambda name, **changes: rows(distill(unsure_teacher, tiny_tokenizer, arguments(name, **changes)))
+
+
+@pytest.fixture
+def outputs_of(
+    unsure_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, arguments: Callable[..., DistillArguments]
+) -> Callable[..., list[Translation]]:
+    """All candidates of one row, decoded alone."""
+
+    def decode(number: int, source: str, **changes: Any) -> list[Translation]:
+        kwargs = arguments(**changes).translate_kwargs(number)
+        (outputs,) = translate_candidates(unsure_teacher, tiny_tokenizer, [source], with_scores=True, **kwargs)
+        return outputs
+
+    return decode
+
+
+def mean_log_prob(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, source: str, target: str) -> float:
+    """Every token from a forward pass over its own prefix."""
+    inputs, total = torch.tensor(encode(tokenizer, [source])["input_ids"]), 0.0
+    (ids,) = encode(tokenizer, [target])["input_ids"]
+    prefix = [model.config.decoder_start_token_id]
+    for token in ids:
+        with torch.no_grad():
+            logits = model(input_ids=inputs, decoder_input_ids=torch.tensor([prefix])).logits[0, -1]
+        total += logits.log_softmax(-1)[token].item()
+        prefix.append(token)
+    return total / len(ids)
+
+
+def test_n_best_keeps_the_different_outputs_with_their_scores(
+    run: Run, outputs_of: Callable, sources: list[str], tmp_path: Path
+) -> None:
+    options = {"strategy": "n-best", "num_candidates": 4}
+    found = run("lists", **options)
+    expanded = run("expanded", **options, expand=True)
+    flat = []
+    for number, (row, source) in enumerate(zip(found, sources, strict=True)):
+        best: dict[str, float] = {}
+        for output in outputs_of(number, source, **options):
+            best[output.text] = max(output.score, best.get(output.text, -torch.inf)) if source else None
+        assert dict(zip(row["targets"], row["target_scores"], strict=True)) == {
+            text: pytest.approx(score, abs=2e-4) for text, score in best.items()
+        }
+        assert row["target_scores"] == sorted(row["target_scores"], reverse=True) or not source
+        assert (row["translation"]["xx"], row["teacher_score"]) == (row["targets"][0], row["target_scores"][0])
+        pairs = zip(row["targets"], row["target_scores"], strict=True)
+        flat += [(number, rank, source, text, score) for rank, (text, score) in enumerate(pairs)]
+    assert max(len(row["targets"]) for row in found) == 4
+    assert flat == [
+        (row["id"], row["rank"], row["translation"]["en"], row["translation"]["xx"], row["teacher_score"])
+        for row in expanded
+    ]
+    assert all(row["real_target"] == f"real {row['translation']['en']}" for row in expanded)
+    manifest = read_json(tmp_path / "expanded" / "manifest.json")
+    assert manifest["counts"]["train"] == len(flat) > manifest["num_sources"]["train"] == len(sources)
+    splits = load_dataset(str(tmp_path / "expanded"), cache_dir=str(tmp_path / "cache"))
+    assert {split: len(rows) for split, rows in splits.items()} == manifest["counts"]
+
+
+@pytest.mark.parametrize("utility", ["chrf", "bleu"])
+@pytest.mark.parametrize(
+    "candidates",
+    [{"num_beams": 6}, {"candidates": "sampling", "num_candidates": 5}, {"candidates": "top-p", "num_candidates": 4}],
+    ids=str,
+)
+def test_mbr_keeps_what_is_nearest_to_all(
+    utility: str, candidates: dict[str, Any], run: Run, outputs_of: Callable, sources: list[str]
+) -> None:
+    metric = {"chrf": CHRF(), "bleu": BLEU(effective_order=True)}[utility]
+    options = {"strategy": "mbr", "utility": utility, **candidates}
+    moved = 0
+    for number, (row, source) in enumerate(zip(run("mbr", **options), sources, strict=True)):
+        if not source:
+            assert (row["translation"]["xx"], row["candidate"], row["quality"]) == ("", None, None)
+            continue
+        outputs = outputs_of(number, source, **options)
+        texts = [output.text for output in outputs]
+        expected = [sum(metric.sentence_score(text, [other]).score for other in texts) / len(texts) for text in texts]
+        best = max(range(len(texts)), key=lambda i: (round(expected[i], 9), -i))
+        assert (row["translation"]["xx"], row["candidate"]) == (texts[best], best)
+        assert row["quality"] == pytest.approx(expected[best], abs=1e-3)
+        assert row["teacher_score"] == pytest.approx(outputs[best].score, abs=2e-4)
+        moved += best > 0
+    assert moved
+
+
+def test_the_first_sample_is_that_of_sampling(run: Run, outputs_of: Callable, sources: list[str]) -> None:
+    options = {"strategy": "mbr", "candidates": "sampling", "num_candidates": 5}
+    alone = run("alone", strategy="sampling")
+    samples = [outputs_of(number, source, **options) for number, source in enumerate(sources)]
+    assert [own[0].text for own in samples] == [row["translation"]["xx"] for row in alone]
+    assert max(len({output.text for output in own}) for own in samples) > 2
+
+
+def test_rerank_keeps_what_a_function_prefers(
+    run: Run, outputs_of: Callable, sources: list[str], tmp_path: Path
+) -> None:
+    options = {"strategy": "rerank", "num_beams": 4}
+    found = run("file", **options, quality=JUDGE)
+    for number, (row, source) in enumerate(zip(found, sources, strict=True)):
+        if source:
+            texts = [output.text for output in outputs_of(number, source, **options, quality=JUDGE)]
+            scores = most_vowels([source] * len(texts), texts)
+            assert row["translation"]["xx"] == texts[scores.index(max(scores))]
+            assert row["quality"] == pytest.approx(max(scores), abs=1e-3)
+    manifest = read_json(tmp_path / "file" / "manifest.json")
+    assert manifest["decoding"]["choice"] == "quality by strategy_runs.py:most_vowels"
+    assert manifest["judge_names"] == {"quality": JUDGE}
+    assert len(manifest["quality_sha256"]) == 64
+
+
+def test_a_function_in_memory_is_a_judge_too(
+    unsure_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    rows: Callable,
+    run: Run,
+) -> None:
+    args = arguments("memory", strategy="rerank", quality="vowels")
+    found = rows(distill(unsure_teacher, tiny_tokenizer, args, most_vowels))
+    assert found == run("file", strategy="rerank", quality=JUDGE)
+
+
+def test_rerank_by_a_backward_teacher_scores_the_source(
+    run: Run,
+    outputs_of: Callable,
+    sources: list[str],
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+) -> None:
+    backward = tmp_path / "backward"
+    copy_teacher.save_pretrained(backward)
+    tiny_tokenizer.save_pretrained(backward)
+    options = {"strategy": "rerank", "backward_teacher": str(backward)}
+    for number, (row, source) in enumerate(zip(run("reranked", **options), sources, strict=True)):
+        if source:
+            texts = [output.text for output in outputs_of(number, source, **options)]
+            scores = [mean_log_prob(copy_teacher, tiny_tokenizer, text, source) for text in texts]
+            assert row["translation"]["xx"] == texts[scores.index(max(scores))]
+            assert row["quality"] == pytest.approx(max(scores), abs=1e-3)
+    manifest = read_json(tmp_path / "reranked" / "manifest.json")
+    assert len(manifest["backward_teacher"]["teacher_sha256"]) == 64
+    assert manifest["judge_names"] == {"backward_teacher": str(backward)}
+
+
+def test_scores_of_given_pairs_do_not_depend_on_batches(
+    copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str]
+) -> None:
+    targets = [*sentences[1:], ""]
+    expected = [mean_log_prob(copy_teacher, tiny_tokenizer, *pair) for pair in zip(sentences, targets, strict=True)]
+    for max_batch_tokens in (1, 20, 4096):
+        found = score_pairs(copy_teacher, tiny_tokenizer, sentences, targets, max_batch_tokens=max_batch_tokens)
+        assert found == pytest.approx(expected, abs=1e-4)
+    assert score_pairs(copy_teacher, tiny_tokenizer, [], []) == []
+
+
+MODULE = """
+import datasets
+import evaluate
+
+class Overlap(evaluate.Metric):
+    def _info(self):
+        strings = {{name: datasets.Value("string") for name in ("sources", "predictions", "references")}}
+        return evaluate.MetricInfo(description="", citation="", features=datasets.Features(strings))
+
+    def _compute(self, sources, predictions, references, scale=1):
+        scores = [scale * len({{*p}} & {{*r}} - {{*s}}) for s, p, r in zip(sources, predictions, references)]
+        return {{{result}}}
+"""
+
+
+def overlap(source: str, texts: Sequence[str]) -> list[float]:
+    return [sum(len({*text} & {*other} - {*source}) for other in texts) / len(texts) for text in texts]
+
+
+@pytest.mark.parametrize("result", ['"scores": scores, "mean": sum(scores) / len(scores)', '"score": sum(scores)'])
+def test_any_evaluate_module_is_a_utility(
+    result: str, run: Run, outputs_of: Callable, sources: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "overlap").mkdir()
+    (tmp_path / "overlap" / "overlap.py").write_text(MODULE.format(result=result))
+    options = {"strategy": "mbr", "utility": str(tmp_path / "overlap"), "num_beams": 3, "max_samples": 5}
+    for number, (row, source) in enumerate(
+        zip(run("module", **options, utility_options={"scale": 2}), sources[:5], strict=True)
+    ):
+        if source:
+            expected = overlap(source, [output.text for output in outputs_of(number, source, **options)])
+            assert row["candidate"] == expected.index(max(expected))
+            assert row["quality"] == pytest.approx(2 * max(expected), abs=1e-3)
+    manifest = read_json(tmp_path / "module" / "manifest.json")
+    assert "evaluate module overlap {'scale': 2}" in manifest["decoding"]["choice"]
+    (tmp_path / "overlap" / "overlap.py").write_text(MODULE.format(result=result) + "\n# changed\n")
+    with pytest.raises(ValueError, match=r"`utility_module.overlap.py` must be the same in every run"):
+        run("module", **options, utility_options={"scale": 2})
+
+
+@pytest.mark.parametrize("search", [{"strategy": "n-best"}, {"strategy": "mbr", "num_beams": 4}], ids=str)
+def test_ctranslate2_keeps_and_chooses_the_same(search: dict[str, Any], run: Run) -> None:
+    pytest.importorskip("ctranslate2")
+    sides = [run(backend, **search, backend=backend) for backend in ("torch", "ct2")]
+    scores = [[row.pop("teacher_score") for row in side] for side in sides]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-4)
+    if search["strategy"] == "n-best":
+        scores = [[score for row in side for score in row.pop("target_scores")] for side in sides]
+        assert scores[0] == pytest.approx(scores[1], abs=2e-4)
+    assert sides[0] == sides[1]
+
+
+def test_risk_counts_candidates_that_are_there_twice() -> None:
+    def equal(source: str, texts: Sequence[str]) -> Any:
+        return torch.eye(len(texts)).numpy()
+
+    assert ExpectedUtility(equal)([""], [""], [["a", "b", "b"]]) == [pytest.approx([1 / 3, 2 / 3, 2 / 3])]
+
+
+def test_judges_that_do_not_say_what_they_must() -> None:
+    for answer, got in (([1.0], "1 values"), ([1.0, float("nan")], "the value nan")):
+        with pytest.raises(ValueError, match=f"a finite number for each of 2 candidates, got {got} of mine"):
+            QualityEstimate(lambda sources, texts, answer=answer: answer, "mine")(["s"], [""], [["a", "b"]])
+
+    class Module:
+        name, features = "m", {"predictions": 0}
+
+        def compute(self, **inputs: Any) -> dict[str, Any]:
+            return {"one": 1.0, "two": 2.0}
+
+    with pytest.raises(ValueError, match=r"one number for a pair, or a list `scores`, but it has \['one', 'two'\]"):
+        EvaluateUtility(Module(), name="it")("s", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"strategy": "mbr", "utility": "comet"}, ValueError, "`utility` must be one of .* got 'comet'"),
+        ({"strategy": "rerank", "quality": "x.py"}, ValueError, "`quality` must be FILE.py:FUNCTION, got 'x.py'"),
+        ({"strategy": "rerank", "quality": "x.py:f"}, FileNotFoundError, "`quality` must name an existing file"),
+        ({"strategy": "rerank", "quality": JUDGE + "s"}, ValueError, "must name a function .*, got 'most_vowelss'"),
+        ({"strategy": "rerank", "backward_teacher": "./none"}, OSError, "`backward_teacher` must be"),
+    ],
+)
+def test_judges_that_there_are_not(
+    changes: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    run: Run,
+    arguments: Callable[..., DistillArguments],
+) -> None:
+    with pytest.raises(error, match=message):
+        run("refused", **changes)
+    assert not Path(arguments("refused").output_dir).exists()
+
+
+def test_another_judge_is_an_error_in_the_same_folder(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "judge.py"
+    file.write_text("def first(sources, texts):\n    return [0.0] * len(texts)\n")
+    options = {"strategy": "rerank", "quality": f"{file}:first"}
+    run("judged", **options)
+    file.write_text("def first(sources, texts):\n    return [1.0] * len(texts)\n")
+    with pytest.raises(ValueError, match="`quality_sha256` must be the same in every run"):
+        run("judged", **options)
+    assert json.loads((tmp_path / "judged" / "step.json").read_text())["finished"]

@@ -1,0 +1,154 @@
+"""Several corpora as one: rows, weights, traces, and training on them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import load_dataset
+from transformers import MarianMTModel, PreTrainedTokenizerFast
+
+from hf_nat.base.utils import read_json
+from hf_nat.distillation import DistillArguments, MixArguments
+from hf_nat.steps import Mix, distill
+from hf_nat.training.arguments import DataArguments
+
+
+LANGUAGES = {"source_lang": "en", "target_lang": "xx"}
+
+
+@pytest.fixture
+def corpora(
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    sources: list[str],
+    corpus: str,
+    tmp_path: Path,
+) -> dict[str, str]:
+    """A 2-best corpus, sources alone, and the real corpus."""
+    (tmp_path / "news.en").write_text("".join(f"{source}\n" for source in sources[:4]))
+    runs: dict[str, dict[str, Any]] = {
+        "best": {"strategy": "n-best", "num_candidates": 2},
+        "mono": {"corpus": "", "source": str(tmp_path / "news.en"), "strategy": "greedy"},
+    }
+    for name, changes in runs.items():
+        distill(copy_teacher, tiny_tokenizer, arguments(name, **changes))
+    return {"best": str(tmp_path / "best"), "mono": str(tmp_path / "mono"), "real": corpus}
+
+
+@pytest.fixture
+def mix(corpora: dict[str, str], tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Mixes them and returns the training rows."""
+
+    def run(output_dir: str, **changes: Any) -> list[dict[str, Any]]:
+        args = MixArguments(
+            corpora=[f"{name}={place}" for name, place in corpora.items()],
+            output_dir=str(tmp_path / output_dir),
+            **LANGUAGES,
+            **{"validation_split": "", "test_split": "", "shard_size": 7} | changes,
+        )
+        folder = Mix(args).run()
+        return list(load_dataset(str(folder), split="train", cache_dir=str(tmp_path / output_dir / ".cache")))
+
+    return run
+
+
+def test_rows_keep_their_columns_and_say_where_they_come_from(
+    mix: Callable[..., list[dict[str, Any]]],
+    corpora: dict[str, str],
+    rows: Callable,
+    sources: list[str],
+    tmp_path: Path,
+) -> None:
+    found = mix("mixed")
+    assert Counter(row["corpus"] for row in found) == {"best": 11, "mono": 4, "real": 11}
+    assert [row["corpus"] for row in found] != sorted(row["corpus"] for row in found), "mixed, not one by one"
+    for name in ("best", "mono"):
+        own = sorted((row for row in found if row["corpus"] == name), key=lambda row: row["id"])
+        for row, before in zip(own, rows(Path(corpora[name])), strict=True):
+            assert {key: row[key] for key in before} == before
+            assert (row["targets"] == []) is (name == "mono")
+    real = sorted((row for row in found if row["corpus"] == "real"), key=lambda row: row["id"])
+    assert [(row["id"], row["translation"]["en"], row["real_target"]) for row in real] == [
+        (number, source, f"real {source}") for number, source in enumerate(sources)
+    ]
+    assert all((row["teacher_score"], row["flags"], row["targets"]) == (None, [], []) for row in real)
+    manifest = read_json(tmp_path / "mixed" / "manifest.json")
+    assert (manifest["counts"], manifest["flag_counts"]["source_alone"]) == ({"train": 26}, 4)
+    parts = {part["name"]: part for part in manifest["mix"]}
+    assert parts["best"]["strategy"] == "n-best" and parts["mono"]["source_alone"] and "teacher" not in parts["real"]
+    card = (tmp_path / "mixed" / "README.md").read_text()
+    assert "| best | " in card and "none, real targets" in card
+
+
+def test_weights_repeat_and_leave_out_rows_by_the_seed(mix: Callable[..., list[dict[str, Any]]]) -> None:
+    def counts(found: list[dict[str, Any]]) -> Counter:
+        return Counter((row["corpus"], row["id"]) for row in found)
+
+    weighted = counts(mix("weighted", weights=[2.0, 1.5, 0.25]))
+    assert [sum(n for (name, _), n in weighted.items() if name == own) for own in ("best", "mono", "real")] == [
+        22,
+        6,
+        3,
+    ]
+    assert {n for (name, _), n in weighted.items() if name == "best"} == {2}
+    assert sorted(n for (name, _), n in weighted.items() if name == "mono") == [1, 1, 2, 2]
+    assert {n for (name, _), n in weighted.items() if name == "real"} == {1}
+    assert counts(mix("same", weights=[2.0, 1.5, 0.25])) == weighted
+    assert counts(mix("other", weights=[2.0, 1.5, 0.25], seed=2)) != weighted
+
+
+def test_bytes_follow_from_corpora_and_arguments_alone(
+    mix: Callable[..., list[dict[str, Any]]], file_bytes: Callable[[Path], dict[str, bytes]], tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        mix(name)
+    one, two = (
+        {path: data for path, data in file_bytes(tmp_path / name).items() if path.startswith("data/")}
+        for name in ("one", "two")
+    )
+    assert one == two and len(one) == 4
+    mix("one")
+    with pytest.raises(ValueError, match="`weights.best` must be the same .* it was 1.0, got 2.0"):
+        mix("one", weights=[2.0, 1.0, 1.0])
+
+
+def test_training_reads_lists_of_corpora_and_every_target(corpora: dict[str, str], rows: Callable) -> None:
+    def pairs(**changes: Any) -> list[tuple[str, str]]:
+        data = DataArguments(**{"validation_split": "validation", **LANGUAGES, **changes})
+        return [(pair["en"], pair["xx"]) for pair in data.load_splits()[0]["translation"]]
+
+    best = rows(Path(corpora["best"]))
+    all_targets = [(row["translation"]["en"], text) for row in best for text in row["targets"]]
+    assert len(all_targets) > len(best)
+    assert pairs(corpus=corpora["best"]) == all_targets
+    firsts = [(row["translation"]["en"], row["targets"][0]) for row in best]
+    assert pairs(corpus=corpora["best"], num_targets=1) == firsts
+    mono = [(row["translation"]["en"], row["translation"]["xx"]) for row in rows(Path(corpora["mono"]))]
+    assert pairs(corpus=[corpora["best"], corpora["mono"] + "#default"], num_targets=1) == [*firsts, *mono]
+    data = DataArguments(corpus=[corpora["best"], corpora["mono"]], **LANGUAGES)
+    train, validation = data.load_splits()
+    assert validation is not None and len(validation) == 3 and len(data.load_train()) == len(train)
+    with pytest.raises(ValueError, match="`corpus` must name a corpus, or several without `config_name`"):
+        DataArguments(corpus=[corpora["best"]], config_name="a", **LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"corpora": []}, "`corpora` must name at least 1 corpus"),
+        ({"corpora": ["a=x", "a=y"]}, "Names of corpora must be distinct"),
+        ({"weights": [1.0]}, "`weights` must be as many as `corpora`, got 1 and 2"),
+        ({"weights": [1.0, 0.0]}, "`weights` must be > 0 and finite, got 0.0"),
+        ({"weights": [1.0, float("nan")]}, "`weights` must be > 0 and finite, got nan"),
+        ({"shard_size": 0}, "`shard_size` must be >= 1, got 0"),
+        ({"target_lang": "en"}, "`source_lang` and `target_lang` must differ"),
+    ],
+)
+def test_arguments_that_break_a_rule(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MixArguments(**{"corpora": ["x", "y"], "output_dir": "z", **LANGUAGES, **changes})
