@@ -67,9 +67,9 @@ def check_corpus(args: argparse.Namespace) -> dict[str, Any]:
                 partial(AlignedCorpus, label, rows, texts, measuring),
                 lambda aligned: {"complexity": aligned.complexity.value, "links": aligned.complexity.num_links},
             )
-            measure("reordering", lambda: fuzzy_reordering(corpus.links()).value)
+            measure("reordering", partial(fuzzy_reordering, corpus.links()), lambda found: found.value)
             if real is not None:
-                measure("faithfulness", lambda: faithfulness(real.counts, corpus.counts).value)
+                measure("faithfulness", partial(faithfulness, real.counts, corpus.counts), lambda found: found.value)
                 measure("training BLEU", partial(_training_bleu, corpus, real))
             real = corpus
     return result

@@ -34,6 +34,7 @@ from .canvas import require_right_padding
 from .configuration_nat import NATConfig
 from .glancing import Glancing
 from .losses import linear_cross_entropy, token_weights
+from .selection import selected_positions, take
 from .source_copy import SourceCopy
 from .teacher import text_vocab_size
 from .warm_start import LayerSelection, copy_blocks
@@ -173,12 +174,12 @@ class NATPreTrainedModel(PreTrainedModel):
         num_items_in_batch: int | torch.Tensor | None,
     ) -> torch.Tensor:
         """Cross-entropy per target token of the labels `[B, T]` at the selected positions of states `[B, T, D]`."""
-        weights = token_weights(selected, labels, num_items_in_batch)
+        positions = selected_positions(selected)
         return linear_cross_entropy(
-            hidden_states[selected],
+            take(hidden_states, positions),
             self.lm_head.weight,
-            labels[selected],
-            weights,
+            take(labels, positions),
+            take(token_weights(selected, labels, num_items_in_batch), positions),
             label_smoothing=self.config.label_smoothing,
         )[0]
 
@@ -284,7 +285,10 @@ class NATEncoder(NATPreTrainedModel):
         """Encodes the source; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
         self_attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=not hidden_states.is_meta,  # `meta` cannot say whether it hides anything
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, self_attention_mask, **kwargs)
@@ -325,13 +329,17 @@ class NATDecoder(NATPreTrainedModel):
         """Decodes a canvas, with all layers or the first ones; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
         self_attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=not hidden_states.is_meta,  # `meta` cannot say whether it hides anything
         )
         cross_attention_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=hidden_states,
             attention_mask=encoder_attention_mask,
             encoder_hidden_states=encoder_hidden_states,
+            allow_is_bidirectional_skip=not hidden_states.is_meta,
         )
         for layer in self.layers[:num_layers]:
             hidden_states = layer(
