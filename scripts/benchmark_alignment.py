@@ -222,13 +222,14 @@ def write_text(args: argparse.Namespace, folder: Path) -> dict[str, int]:
     return counts
 
 
-def replicate(path: Path, copies: Path, size: int) -> int:
+def replicate(path: Path, copies: Path, size: int, noise: float = NOISE) -> int:
     """Writes the lines of a file again and again until there are `size`, with noise in every copy but the first.
 
     Args:
         path (`Path`): text; its name is part of the seed, so that two sides have noise of their own.
         copies (`Path`): file to write.
         size (`int`): lines to write; fewer than there are is the beginning.
+        noise (`float`, *optional*): probability that a word of a copy gets a digit.
 
     Returns:
         `int`: words written.
@@ -239,7 +240,7 @@ def replicate(path: Path, copies: Path, size: int) -> int:
             is_first = not num_lines
             for line in islice(words(path), size - num_lines):
                 if not is_first:
-                    line = [f"{word}{rng.randrange(10)}" if rng.random() < NOISE else word for word in line]
+                    line = [f"{word}{rng.randrange(10)}" if rng.random() < noise else word for word in line]
                 file.write(f"{' '.join(line)}\n")
                 num_lines, num_words = num_lines + 1, num_words + len(line)
     return num_words

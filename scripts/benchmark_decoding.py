@@ -4,7 +4,14 @@
     python scripts/benchmark_decoding.py --systems greedy=runs/teacher beam5=runs/teacher:num_beams=5 cmlm=runs/cmlm \
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
-What is timed is `model.generate` on tokenised input that lies on the device already. Systems take turns at every
+Options of a system are those of `generate`, and how it is loaded: `dtype=bfloat16`; for a MarianMT teacher
+`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions:
+
+    python scripts/benchmark_decoding.py --systems transformers=runs/teacher:dtype=bfloat16 \
+        ct2=runs/teacher:backend=ct2,compute_type=float16 --batch_sizes 1 8 64 256 --max_batches 20 ...
+
+What is timed is `model.generate`, or CTranslate2's `translate_batch`, on tokenised input, which for torch lies on the
+device already. Systems take turns at every
 batch, so that a machine that slows down slows all of them; the first system is the baseline of all ratios. The table
 goes to standard output, every measured second to the JSON file.
 """
@@ -28,7 +35,7 @@ from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.utils import environment, progress_bar, write_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
-from hf_nat.decoding import load_model
+from hf_nat.decoding import load_model, max_new_tokens
 
 
 WARM_UP_BATCHES = 3
@@ -44,13 +51,15 @@ class System:
     model: Any = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
 
-    def prepare(self, sentences: Sequence[str]) -> BatchEncoding:
+    def prepare(self, sentences: Sequence[str]) -> BatchEncoding | list[list[str]]:
         """Tokenises one batch and puts it on the model's device."""
-        longest = getattr(self.model.config, "max_position_embeddings", None)
-        encoded = encode(self.tokenizer, sentences, max_source_length=longest)
-        return self.tokenizer.pad(encoded, return_tensors="pt").to(self.model.device)
+        return self.tokenizer.pad(self._encode(sentences), return_tensors="pt").to(self.model.device)
 
-    def generate(self, batch: BatchEncoding) -> tuple[float, int]:
+    def _encode(self, sentences: Sequence[str]) -> Any:
+        longest = getattr(self.model.config, "max_position_embeddings", None)
+        return encode(self.tokenizer, sentences, max_source_length=longest)
+
+    def generate(self, batch: Any) -> tuple[float, int]:
         """Decodes one batch; returns seconds and the number of output tokens without pad, BOS and EOS."""
         start = time.perf_counter()
         output = self.model.generate(**batch, **self.decoding)
@@ -60,6 +69,64 @@ class System:
         frame = [self.tokenizer.pad_token_id, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
         frame_ids = torch.tensor([token_id for token_id in frame if token_id is not None], device=output.device)
         return seconds, int((~torch.isin(output, frame_ids)).sum())
+
+
+@dataclass
+class CTranslate2System(System):
+    """A MarianMT teacher in CTranslate2."""
+
+    compute_type: str = "float32"
+
+    def __post_init__(self) -> None:
+        from hf_nat.distillation.ct2 import CT2Teacher
+
+        # One call is one batch, whatever its size.
+        self.translator = CT2Teacher(
+            self.model, self.tokenizer, compute_type=self.compute_type, max_batch_tokens=0
+        ).translator
+        self.beam = {"num_beams": 1, "length_penalty": 1.0} | self.decoding
+        asked = self.beam.pop("max_new_tokens", None)
+        self.limit = max_new_tokens(self.model, {} if asked is None else {"max_new_tokens": asked})
+        if unknown := sorted(self.beam.keys() - {"num_beams", "length_penalty"}):
+            raise ValueError(f"`{unknown[0]}` must be left out under `backend=ct2`, of system {self.name!r}.")
+
+    def prepare(self, sentences: Sequence[str]) -> list[list[str]]:
+        """Tokenises one batch; tokens are named by their ids."""
+        return [[str(token_id) for token_id in ids] for ids in self._encode(sentences)["input_ids"]]
+
+    def generate(self, batch: Any) -> tuple[float, int]:
+        """Decodes one batch; returns seconds and the number of output tokens without pad, BOS and EOS."""
+        start = time.perf_counter()
+        results = self.translator.translate_batch(
+            batch,
+            beam_size=self.beam["num_beams"],
+            length_penalty=self.beam["length_penalty"],
+            max_input_length=0,
+            max_decoding_length=self.limit,
+        )
+        return time.perf_counter() - start, sum(len(result.hypotheses[0]) for result in results)
+
+
+def load_system(name: str, path: str, options: dict[str, Any], device: str | None) -> System:
+    """Loads a checkpoint for the backend that its options name.
+
+    Raises:
+        ValueError: if there is no such backend, or a precision is not one of this backend.
+    """
+    decoding = dict(options)
+    backend = decoding.pop("backend", "torch")
+    precision = {"torch": "dtype", "ct2": "compute_type"}
+    if backend not in precision:
+        raise ValueError(f"`backend` must be one of {sorted(precision)}, got {backend!r} for system {name!r}.")
+    wrong = precision["torch" if backend == "ct2" else "ct2"]
+    if wrong in decoding:
+        raise ValueError(f"`{wrong}` must be `{precision[backend]}` under `backend={backend}`, of system {name!r}.")
+    dtype = decoding.pop("dtype", None)
+    compute_type = decoding.pop("compute_type", "float32")
+    loaded = load_model(path, device=device, dtype=dtype)
+    if backend == "ct2":
+        return CTranslate2System(name, path, decoding, *loaded, compute_type=compute_type)
+    return System(name, path, decoding, *loaded)
 
 
 def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:
@@ -89,7 +156,13 @@ def read_sentences(args: argparse.Namespace) -> list[str]:
     return sentences
 
 
-def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int, repeats: int) -> dict[str, Any]:
+def measure(
+    systems: Sequence[System],
+    sentences: Sequence[str],
+    batch_size: int,
+    repeats: int,
+    max_batches: int | None = None,
+) -> dict[str, Any]:
     """Times every system on every batch, `repeats` times over, the systems taking turns to come first.
 
     Args:
@@ -97,6 +170,7 @@ def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int
         sentences (`Sequence[str]`): sorted by length here, so that batches hold little padding.
         batch_size (`int`): sentences per call of `generate`.
         repeats (`int`): passes over all sentences.
+        max_batches (`int`, *optional*): batches to decode at most, those spread evenly over the lengths.
 
     Returns:
         Per system: `seconds` of each pass, medians `ms_per_batch` (over batches and passes), `sentences_per_second`
@@ -104,6 +178,8 @@ def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int
     """
     ordered = sorted(sentences, key=len, reverse=True)
     chunks = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    chunks = chunks[:: -(-len(chunks) // (max_batches or len(chunks)))]
+    num_sentences = sum(map(len, chunks))
     batches = {system.name: [system.prepare(chunk) for chunk in chunks] for system in systems}
     seconds = {system.name: [[0.0] * len(chunks) for _ in range(repeats)] for system in systems}
     tokens = dict.fromkeys(batches, 0)
@@ -119,7 +195,7 @@ def measure(systems: Sequence[System], sentences: Sequence[str], batch_size: int
                     tokens[system.name] += count
                     bar.update()
     baseline = [sum(times) for times in seconds[systems[0].name]]
-    return {name: _summary(times, baseline, tokens[name], len(sentences)) for name, times in seconds.items()}
+    return {name: _summary(times, baseline, tokens[name], num_sentences) for name, times in seconds.items()}
 
 
 def _summary(times: list[list[float]], baseline: list[float], tokens: int, num_sentences: int) -> dict[str, Any]:
@@ -165,13 +241,14 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_sentences", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 32])
+    parser.add_argument("--max_batches", type=int, help="decode no more batches of each size, spread over the lengths")
     parser.add_argument("--device", help="by default the accelerator, where there is one")
     parser.add_argument("--output", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.corpus and not (args.source_lang and args.target_lang):
         parser.error("--corpus needs --source_lang and --target_lang")
-    if min(args.num_sentences, args.repeats, *args.batch_sizes) < 1:
-        parser.error("--num_sentences, --repeats and --batch_sizes must be >= 1")
+    if min(args.num_sentences, args.repeats, args.max_batches or 1, *args.batch_sizes) < 1 or args.max_batches == 0:
+        parser.error("--num_sentences, --repeats, --batch_sizes and --max_batches must be >= 1")
     return args
 
 
@@ -184,14 +261,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [name for name, _, _ in parsed]
     if len(set(names)) < len(names):
         raise ValueError(f"Names of systems must be distinct, got {names}. Rename one.")
-    systems = [System(*entry, *load_model(entry[1], device=args.device)) for entry in parsed]
+    systems = [load_system(*entry, args.device) for entry in parsed]
     sentences = read_sentences(args)
-    described = [{"path": s.path, "decoding": s.decoding, "num_parameters": s.model.num_parameters()} for s in systems]
+    described = [
+        {"path": path, "decoding": options, "num_parameters": system.model.num_parameters()}
+        for (_, path, options), system in zip(parsed, systems, strict=True)
+    ]
     result = {
         "systems": dict(zip(names, described, strict=True)),
         "num_sentences": len(sentences),
         "repeats": args.repeats,
-        "batch_sizes": {str(size): measure(systems, sentences, size, args.repeats) for size in args.batch_sizes},
+        "batch_sizes": {
+            str(size): measure(systems, sentences, size, args.repeats, args.max_batches) for size in args.batch_sizes
+        },
         "environment": environment() | {"model_device": str(systems[0].model.device)},
     }
     write_json(args.output, result)

@@ -70,14 +70,23 @@ class Trainee:
 
     def update(self, batch: Batch) -> None:
         """Does what the Trainer does with a batch."""
+        self.accumulate(batch)
+        self.step()
+
+    def accumulate(self, batch: Batch, num_items: int | None = None) -> None:
+        """Adds the gradient of a batch, of an update with so many target tokens, by default its own."""
         with torch.autocast(self.model.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if self.name == "marian":
                 sources = {name: batch[name] for name in ("input_ids", "attention_mask")}
                 decoder_input_ids = self.model.prepare_decoder_input_ids_from_labels(batch["labels"])
-                loss = self.teacher_loss(self.model(**sources, decoder_input_ids=decoder_input_ids), batch["labels"])
+                outputs = self.model(**sources, decoder_input_ids=decoder_input_ids)
+                loss = self.teacher_loss(outputs, batch["labels"], num_items)
             else:
-                loss = self.model(**batch).loss
+                loss = self.model(**batch, num_items_in_batch=num_items).loss
         loss.backward()
+
+    def step(self) -> None:
+        """Lets the optimizer make its step."""
         self.optimizer.step()
         self.optimizer.zero_grad()
 

@@ -154,14 +154,15 @@ class FastAlign:
             return
         for iteration in range(1, NUM_ITERATIONS):
             counts = torch.zeros(num_pairs, dtype=torch.float64, device=self._device)
-            total_feature = 0.0
+            # One sum on the device: a read of each chunk's would stop its queue.
+            total_feature = torch.zeros((), dtype=torch.float64, device=self._device)
             results = for_each_chunk(self._expect, self._corpus.num_chunks)
             for pairs, chunk_counts, chunk_feature, num_words in results:
                 counts.index_add_(0, pairs, chunk_counts)
                 total_feature += chunk_feature
                 self._advance(num_words)
             if iteration > 1:
-                observed = total_feature / self._corpus.num_words(self._reverse)
+                observed = float(total_feature) / self._corpus.num_words(self._reverse)
                 self.tension = update_tension(self.tension, observed, self._shapes)
             self._table = self._maximize(counts)
 
@@ -189,7 +190,7 @@ class FastAlign:
             blocks.append((block, position[of_group], length[of_group]))
         return rows, blocks, weights, pairs, cells
 
-    def _expect(self, chunk: int) -> tuple[Tensor, Tensor, float, int]:
+    def _expect(self, chunk: int) -> tuple[Tensor, Tensor, Tensor, int]:
         """Returns the pairs of a chunk, their expected counts, the sum of the posterior features, the target words."""
         rows, blocks, weights, pairs, cells = self._weights(chunk)
         total_feature = torch.zeros((), dtype=torch.float64, device=self._device)
@@ -198,13 +199,14 @@ class FastAlign:
             # The tool counts the target position from 0 here, and from 1 in the prior.
             total_feature += (block[:, 1:] * feature(position - 1, length, block.shape[1] - 1)).sum()
         counts = torch.zeros(len(pairs), dtype=torch.float64, device=self._device).index_add_(0, cells, weights)
-        return pairs, counts, float(total_feature), len(rows.order)
+        return pairs, counts, total_feature, len(rows.order)
 
     def _maximize(self, counts: Tensor) -> Tensor:
         """Turns expected counts into t: exp(psi(count + alpha) - psi(sum of those of the source word)), in place."""
         counts += DIRICHLET_ALPHA
         totals = torch.segment_reduce(counts, "sum", lengths=self._row_lengths).digamma_()
-        return counts.digamma_().sub_(totals.repeat_interleave(self._row_lengths)).exp_()
+        totals = totals.repeat_interleave(self._row_lengths, output_size=len(counts))
+        return counts.digamma_().sub_(totals).exp_()
 
     def _search(self, chunk: int) -> np.ndarray:
         rows, blocks, *_ = self._weights(chunk)

@@ -46,7 +46,9 @@ def require_right_padding(attention_mask: torch.Tensor) -> None:
         raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
 
 
-def mask_canvas(lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pad_token_id: int) -> torch.Tensor:
+def mask_canvas(
+    lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pad_token_id: int, width: int | None = None
+) -> torch.Tensor:
     """Builds canvases whose content is all masks.
 
     Args:
@@ -54,11 +56,13 @@ def mask_canvas(lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pa
         mask_token_id (`int`): id written at content positions.
         eos_token_id (`int`): id written at the last position of each row.
         pad_token_id (`int`): id written behind it.
+        width (`int`, *optional*): width of the canvases (T), by default the longest length, which the host has to ask
+            the device for.
 
     Returns:
-        `torch.LongTensor` of shape `(R, max(lengths))`: the canvases.
+        `torch.LongTensor` of shape `(R, T)`: the canvases.
     """
-    positions = torch.arange(int(lengths.max()), device=lengths.device)
+    positions = torch.arange(int(lengths.max()) if width is None else width, device=lengths.device)
     last = lengths.unsqueeze(1) - 1
     canvas = torch.full((len(lengths), len(positions)), mask_token_id, device=lengths.device)
     return canvas.masked_fill(positions == last, eos_token_id).masked_fill(positions > last, pad_token_id)

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from transformers.utils.generic import maybe_autocast
 
 from .canvas import compact
 from .losses import linear_cross_entropy
+from .selection import selected_positions, take
 
 
 def is_feasible(labels: torch.Tensor, num_labels: torch.Tensor, num_frames: torch.Tensor) -> torch.Tensor:
@@ -193,7 +195,7 @@ def label_scores(hidden_states: torch.Tensor, weight: torch.Tensor, labels: torc
         precision.
     """
     outputs = nn.functional.embedding(nn.functional.pad(labels, (1, 0), value=blank), weight)
-    with torch.autocast(hidden_states.device.type, enabled=False):
+    with maybe_autocast(hidden_states.device.type, enabled=False):
         if hidden_states.dtype != torch.float64:
             hidden_states, outputs = hidden_states.float(), outputs.float()
         return hidden_states @ (outputs[:, 1:] - outputs[:, :1]).transpose(1, 2)
@@ -232,10 +234,13 @@ def linear_ctc_loss(
     """
     num_frames = is_frame.sum(dim=1)
     weights = weights * is_feasible(labels, num_labels, num_frames)
-    blanks = labels.new_full((int(num_frames.sum()),), blank)
-    frame_weights = weights.unsqueeze(1).expand(is_frame.shape)[is_frame]
+    positions = selected_positions(is_frame)
     all_blank, _ = linear_cross_entropy(
-        hidden_states[is_frame], weight, blanks, frame_weights, label_smoothing=label_smoothing
+        take(hidden_states, positions),
+        weight,
+        labels.new_full(positions.shape, blank),
+        take(weights.unsqueeze(1).expand(is_frame.shape), positions),
+        label_smoothing=label_smoothing,
     )
     scores = label_scores(hidden_states, weight, labels, blank)
     gains = ctc_log_likelihood(scores, labels, num_labels, num_frames)

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from transformers.utils.generic import maybe_autocast
 
 from .losses import linear_cross_entropy, reduce_logits
+from .selection import selected_positions, take
 
 
 # Probability of a label at a vertex below which single precision loses its gradient among the others.
@@ -182,9 +184,10 @@ def label_log_probs(
         vertices scores without meaning.
     """
     hidden_states = hidden_states.detach()
-    normalisers = reduce_logits(hidden_states[is_vertex], weight, lambda logits: logits.logsumexp(dim=1))
+    vertices = take(hidden_states, selected_positions(is_vertex))
+    normalisers = reduce_logits(vertices, weight, lambda logits: logits.logsumexp(dim=1))
     outputs = nn.functional.embedding(labels, weight.detach())
-    with torch.autocast(hidden_states.device.type, enabled=False):
+    with maybe_autocast(hidden_states.device.type, enabled=False):
         scores = _at_least_single(outputs) @ _at_least_single(hidden_states).transpose(1, 2)
     return scores - scores.new_zeros(is_vertex.shape).masked_scatter(is_vertex, normalisers.to(scores)).unsqueeze(1)
 
@@ -229,15 +232,16 @@ def linear_graph_loss(
     written = (posteriors > _NEGLIGIBLE) & weights.ne(0).view(-1, 1, 1)
     learned = written.any(dim=2)
     rows = (learned.flatten().cumsum(dim=0) - 1).view(learned.shape).unsqueeze(2).expand(written.shape)
-    targets = (posteriors * weights.view(-1, 1, 1))[written]
+    positions = selected_positions(written)
+    targets = take((posteriors * weights.view(-1, 1, 1)).flatten(1), positions)
     words, _ = linear_cross_entropy(
-        hidden_states[learned],
+        take(hidden_states, selected_positions(learned)),
         weight,
-        labels.unsqueeze(1).expand(written.shape)[written],
+        take(labels.unsqueeze(1).expand(written.shape).flatten(1), positions),
         targets,
-        rows=rows[written],
+        rows=take(rows.flatten(1), positions),
         label_smoothing=label_smoothing,
     )
     # `words` has the gradient of the words, the log-likelihood that of the links and, with the words, the value.
-    expected = (targets * match.transpose(1, 2)[written]).sum()
+    expected = (targets * take(match.transpose(1, 2).flatten(1), positions)).sum()
     return words + (1 - label_smoothing) * (expected - (weights * log_likelihood).sum())

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
+from transformers.utils.generic import maybe_autocast
 
 from .configuration_flowseq import FlowSeqConfig
 from .noise import TargetNoise
@@ -54,13 +55,17 @@ def make_grids(
         level_mask = mask[:, :: 2**level]
         queries = encoder_hidden_states.new_empty(*level_mask.shape, 1)
         self_attention_mask = create_bidirectional_mask(
-            config=config, inputs_embeds=queries, attention_mask=level_mask
+            config=config,
+            inputs_embeds=queries,
+            attention_mask=level_mask,
+            allow_is_bidirectional_skip=not queries.is_meta,  # `meta` cannot say whether it hides anything
         )
         cross_attention_mask = create_bidirectional_mask(
             config=config,
             inputs_embeds=queries,
             attention_mask=attention_mask,
             encoder_hidden_states=encoder_hidden_states,
+            allow_is_bidirectional_skip=not queries.is_meta,
         )
         grids.append(Grid(level_mask, self_attention_mask, encoder_hidden_states, cross_attention_mask))
     return grids
@@ -100,10 +105,10 @@ def masked_moments(values: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tens
             torch.distributed.all_reduce(values)
         return values
 
-    chosen = values[mask].float()
-    count = total(torch.tensor(float(len(chosen)), device=values.device))
-    mean = total(chosen.sum(dim=0)) / count
-    std = (total((chosen - mean).square().sum(dim=0)) / count).sqrt()
+    padding = ~mask.unsqueeze(2)
+    count = total(mask.sum().float())
+    mean = total(values.float().masked_fill(padding, 0.0).sum(dim=(0, 1))) / count
+    std = (total((values.float() - mean).masked_fill(padding, 0.0).square().sum(dim=(0, 1))) / count).sqrt()
     return mean, std.masked_fill(std < 1e-6, 1.0)
 
 
@@ -242,7 +247,7 @@ class InvertibleLinear(nn.Module):
         init.orthogonal_(self.weight)
 
     def _multiply(self, z: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with maybe_autocast(z.device.type, enabled=False):
             if self.strided:
                 return (matrix @ z.unflatten(2, (-1, self.num_heads))).flatten(2)
             return (z.unflatten(2, (self.num_heads, -1)) @ matrix.T).flatten(2)

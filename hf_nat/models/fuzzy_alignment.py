@@ -4,9 +4,11 @@ Dimension letters: B batch, L vertices, M labels of a target, BOS and EOS among 
 """
 
 import torch
+from transformers.utils.generic import maybe_autocast
 
 from .directed_acyclic import is_feasible, label_log_probs
 from .losses import linear_cross_entropy
+from .selection import selected_positions, take
 
 
 # Share of a sentence's weight below which single precision loses the gradient of a label among the others.
@@ -38,7 +40,7 @@ def fuzzy_precision(
     system = torch.eye(steps.shape[1], dtype=steps.dtype, device=steps.device) - steps.transpose(1, 2)
     visits = torch.linalg.solve_triangular(system, start, upper=False, unitriangular=True).squeeze(2)
     length, num_bigrams = visits.sum(dim=1), (visits * steps.sum(dim=2)).sum(dim=1)
-    with torch.autocast(steps.device.type, enabled=False):
+    with maybe_autocast(steps.device.type, enabled=False):
         expected = ((visits.unsqueeze(1) * words[:, :-1]) @ steps * words[:, 1:]).sum(dim=2)
     positions = torch.arange(labels.shape[1] - 1, device=labels.device)
     is_bigram = positions + 1 < num_labels.unsqueeze(1)
@@ -87,11 +89,12 @@ def linear_fuzzy_loss(
     written = gains > _NEGLIGIBLE * weights.view(-1, 1, 1)
     learned = written.any(dim=2)
     rows = (learned.flatten().cumsum(dim=0) - 1).view(learned.shape).unsqueeze(2).expand(written.shape)
+    positions = selected_positions(written)
     words, _ = linear_cross_entropy(
-        hidden_states[learned],
+        take(hidden_states, selected_positions(learned)),
         weight,
-        labels.unsqueeze(1).expand(written.shape)[written],
-        gains[written],
-        rows=rows[written],
+        take(labels.unsqueeze(1).expand(written.shape).flatten(1), positions),
+        take(gains.flatten(1), positions),
+        rows=take(rows.flatten(1), positions),
     )
     return loss + words - words.detach()

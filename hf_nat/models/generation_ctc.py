@@ -49,9 +49,9 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
             `torch.LongTensor` of shape `(B, F + 1)`: the canvases.
         """
         config = self.config
-        lengths = attention_mask.sum(dim=1) * config.upsample_ratio + 1
-        lengths = lengths.clamp(max=config.max_position_embeddings)
-        return mask_canvas(lengths, config.mask_token_id, config.eos_token_id, config.pad_token_id)
+        width = min(attention_mask.shape[1] * config.upsample_ratio + 1, config.max_position_embeddings)
+        lengths = (attention_mask.sum(dim=1) * config.upsample_ratio + 1).clamp(max=width)
+        return mask_canvas(lengths, config.mask_token_id, config.eos_token_id, config.pad_token_id, width)
 
     def refine(self, state: UpsampledState) -> UpsampledState:  # type: ignore[override]
         """Writes labels and blanks into the frames and collapses them; the only round.

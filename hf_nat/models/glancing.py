@@ -12,6 +12,7 @@ from transformers import initialization as init
 
 from .configuration_nat import GlancingConfig
 from .noise import lowest
+from .selection import counter_value
 
 
 class Glancing(nn.Module):
@@ -41,7 +42,7 @@ class Glancing(nn.Module):
 
     def next_ratio(self) -> float:
         """Counts a training batch and returns its glancing ratio, in [0, 1]; 0 asks for no first pass."""
-        progress = min(1.0, int(self.num_batches) / self.num_steps)
+        progress = min(1.0, counter_value(self.num_batches) / self.num_steps)
         self.num_batches += 1
         return self.first + (self.last - self.first) * progress
 
@@ -55,8 +56,8 @@ def first_pass(device: torch.device) -> Iterator[None]:
     Args:
         device (`torch.device`): device of the model.
     """
-    devices = [] if device.type == "cpu" else [device]
-    device_type = "cuda" if device.type == "cpu" else device.type
+    has_own_numbers = device.type not in ("cpu", "meta")
+    devices, device_type = ([device], device.type) if has_own_numbers else ([], "cuda")
     with torch.no_grad(), torch.random.fork_rng(devices, device_type=device_type):
         yield
     # Weights that autocast has cast without a gradient would be used again with one.

@@ -82,7 +82,7 @@ class LengthPredictor(nn.Module):
         """
         is_target = labels.ne(-100)
         classes = self.classes(is_target.sum(dim=1), attention_mask.sum(dim=1))
-        weights = token_weights(torch.ones_like(is_target[:, :1]), labels, num_items_in_batch)
+        weights = token_weights(torch.ones_like(is_target[:, :1]), labels, num_items_in_batch).squeeze(1)
         return self.loss_weight * cross_entropy(length_logits, classes, weights)
 
     def candidates(

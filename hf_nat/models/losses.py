@@ -21,19 +21,19 @@ def token_weights(
     A loss per target token is the sum of the weighted losses of the selected positions.
 
     Args:
-        selected (`torch.BoolTensor` of shape `(B, L)`): True at N positions; all of shape `(B, 1)` for a loss of the
+        selected (`torch.BoolTensor` of shape `(B, L)`): where it is True; all of shape `(B, 1)` for a loss of the
             whole sentence.
         labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update, over accumulation
             steps and processes; by default those of this batch.
 
     Returns:
-        `torch.FloatTensor` of shape `(N,)`: weights of the selected positions, in row-major order.
+        `torch.FloatTensor` of shape `(B, L)`: weights of the selected positions, elsewhere 0.
     """
     num_tokens = labels.ne(-100).sum(dim=1)
     total = num_tokens.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
     weights = num_tokens / selected.sum(dim=1).clamp(min=1) / total
-    return weights.unsqueeze(1).expand(selected.shape)[selected]
+    return weights.unsqueeze(1) * selected
 
 
 def token_share(
@@ -53,7 +53,7 @@ def token_share(
     Returns:
         `torch.FloatTensor` of shape `()`: the share, in [0, 1]; over the batches of an update the shares add up.
     """
-    return (token_weights(among, labels, num_items_in_batch) * marked[among]).sum().detach()
+    return (token_weights(among, labels, num_items_in_batch) * marked).sum().detach()
 
 
 def cross_entropy(
@@ -135,7 +135,7 @@ def linear_cross_entropy(
         chosen tokens (`torch.LongTensor` of shape `(N,)`, or `None`).
     """
     device = hidden_states.device
-    if torch.is_autocast_enabled(device.type):
+    if not hidden_states.is_meta and torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
         hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
@@ -143,6 +143,13 @@ def linear_cross_entropy(
         hidden_states, weight, bias, rows, targets, weights.float(), label_smoothing, choose
     )
     return loss, None if choose is None else chosen
+
+
+def _first_targets(rows: torch.Tensor, first_rows: list[int]) -> list[int]:
+    """Returns the first target of each chunk of rows, given the rising row of each target."""
+    if rows.is_meta:  # No value says it: as if each row had as many.
+        return [len(rows) * row // max(1, first_rows[-1]) for row in first_rows]
+    return torch.searchsorted(rows, torch.tensor(first_rows, device=rows.device)).tolist()
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -172,7 +179,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             rows, row_weights = torch.arange(num_rows, device=targets.device), relative
         else:
             row_weights = weights.new_zeros(num_rows).index_add(0, rows, relative)
-            first_targets = torch.searchsorted(rows, torch.tensor(first_targets, device=rows.device)).tolist()
+            first_targets = _first_targets(rows, first_targets)
         loss, chosen = weights.new_zeros(()), targets.new_zeros(num_rows if choose else 0)
         if needs_grad:
             grad_hidden = torch.empty_like(hidden_states)

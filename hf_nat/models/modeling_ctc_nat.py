@@ -18,6 +18,7 @@ from .glancing import Glancing, first_pass
 from .losses import reduce_logits, token_share, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
+from .selection import selected_positions, take
 from .source_copy import SourceCopy
 
 
@@ -114,7 +115,8 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
             targets, num_labels = self._targets(labels)
             # Of a sentence as a whole.
             every = torch.ones_like(labels[:, :1], dtype=torch.bool)
-            weights = token_weights(every, labels, num_items_in_batch) / labels.ne(-100).sum(dim=1).clamp(min=1)
+            weights = token_weights(every, labels, num_items_in_batch).squeeze(1)
+            weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
             loss = linear_ctc_loss(
                 outputs.last_hidden_state,
                 self.lm_head.weight,
@@ -164,7 +166,8 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
         with first_pass(canvas.device):
             hidden_states = self._decode(canvas, source, encoder_outputs).last_hidden_state
             scores = label_scores(hidden_states, self.lm_head.weight, targets, self._blank)
-            predicted = reduce_logits(hidden_states[masked], self.lm_head.weight, lambda logits: logits.argmax(dim=1))
+            hidden_states = take(hidden_states, selected_positions(masked))
+            predicted = reduce_logits(hidden_states, self.lm_head.weight, lambda logits: logits.argmax(dim=1))
         states = best_alignment(scores, targets, num_labels, num_frames)
         # A column more: of a target without labels nothing is shown.
         following = torch.minimum(states // 2, num_labels.unsqueeze(1) - 1).clamp(min=0)

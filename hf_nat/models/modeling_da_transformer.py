@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
+from transformers.utils.generic import maybe_autocast
 
 from .canvas import content_mask, prepend
 from .configuration_da_transformer import DATransformerConfig
@@ -20,6 +21,7 @@ from .glancing import Glancing, first_pass, reveal
 from .losses import reduce_logits, token_share, token_weights
 from .modeling_nat import LearnedPositionalEmbedding, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
+from .selection import selected_positions, take
 from .source_copy import SourceCopy
 
 
@@ -71,7 +73,7 @@ class VertexLinks(nn.Module):
         gates = self.gate(states).float().log_softmax(dim=2).transpose(1, 2).unsqueeze(3)
         later = torch.ones(2 * states.shape[1:2], dtype=torch.bool, device=states.device).triu(diagonal=1)
         allowed = later & is_vertex.unsqueeze(1) & is_vertex.unsqueeze(2)
-        with torch.autocast(states.device.type, enabled=False):
+        with maybe_autocast(states.device.type, enabled=False):
             scores = queries.float() @ keys.float().transpose(2, 3) / keys.shape[3] ** 0.5
         # Not minus infinity: rows without a step have no softmax.
         scores = scores.masked_fill(~allowed.unsqueeze(1), torch.finfo(scores.dtype).min)
@@ -176,10 +178,11 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             # Of a sentence as a whole.
             every = torch.ones_like(labels[:, :1], dtype=torch.bool)
             graph = (outputs.last_hidden_state, self.lm_head.weight, links, is_vertex, targets, num_labels)
+            weights = token_weights(every, labels, num_items_in_batch).squeeze(1)
             if self.config.fuzzy_alignment:
-                components = {"fuzzy": linear_fuzzy_loss(*graph, token_weights(every, labels, num_items_in_batch))}
+                components = {"fuzzy": linear_fuzzy_loss(*graph, weights)}
             else:
-                weights = token_weights(every, labels, num_items_in_batch) / labels.ne(-100).sum(dim=1).clamp(min=1)
+                weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
                 components = {"word": linear_graph_loss(*graph, weights, self.config.label_smoothing)}
             infeasible = ~is_feasible(num_labels, is_vertex.sum(dim=1)).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
@@ -222,7 +225,8 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             eligible = content_mask(labels.ne(-100)) & (path >= 0)
             vertices = path.clamp(min=0)
             on_path = hidden_states.gather(1, vertices.unsqueeze(2).expand(-1, -1, hidden_states.shape[2]))
-            predicted = reduce_logits(on_path[eligible], weight, lambda logits: logits.argmax(dim=1))
+            on_path = take(on_path, selected_positions(eligible))
+            predicted = reduce_logits(on_path, weight, lambda logits: logits.argmax(dim=1))
         same = eligible & (labels.masked_scatter(eligible, predicted) == labels)
         counts = (eligible & ~same).sum(dim=1).double() * ratio + 0.5
         revealed = reveal(eligible, counts.clamp(max=eligible.sum(dim=1)), uniforms)

@@ -32,6 +32,7 @@ from .length_flowseq import FlowSeqLengthPredictor
 from .losses import linear_cross_entropy
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
+from .selection import counter_value, selected_positions, take
 
 
 class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel):
@@ -199,7 +200,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         mean, log_std = self.posterior.moments(hidden_states)
         draws = standard_normal(noise, *mean.shape[1:])
         latents = mean + log_std.exp() * draws
-        if self.training and self.num_initialized < 2:
+        if self.training and counter_value(self.num_initialized) < 2:
             self.prior.initialize(latents, grids)
         return latents, (self._log_posterior(draws, log_std, grids) - self.prior.log_prob(latents, grids)).sum()
 
@@ -212,9 +213,9 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         self, hidden_states: torch.Tensor, grids: Sequence[Grid], noise: TargetNoise
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Does what the phase asks for: latent variables `[B, T, D]` and the weighted KL divergence of the batch."""
-        mask, batches = grids[0].mask, int(self.num_batches) - self.config.init_steps
+        mask, batches = grids[0].mask, counter_value(self.num_batches) - self.config.init_steps
         self.num_batches += 1
-        if self.num_initialized < 1:
+        if counter_value(self.num_initialized) < 1:
             self.posterior.mean.initialize(hidden_states, mask)
             self.num_initialized.fill_(1)
         if batches < 0:
@@ -223,7 +224,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
             idle = [*self.posterior.log_variance.parameters(), *self.prior.parameters()]
             sums = [p.sum() for p in idle if type(p) is nn.Parameter and p.numel()]
             return self.posterior.mean(hidden_states).float(), 0.0 * sum(sums, mask.new_zeros((), dtype=torch.float))
-        if self.num_initialized < 2:
+        if counter_value(self.num_initialized) < 2:
             self.posterior.log_variance.initialize(hidden_states, mask)
         latents, kl = self._sample_posterior(hidden_states, grids, noise)
         self.num_initialized.fill_(2)
@@ -254,11 +255,12 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         self, hidden_states: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         """Cross-entropy of the padded labels at the positions of `mask [B, T]`, summed over the batch."""
-        targets = self._pad(labels, mask)[mask]
+        positions = selected_positions(mask)
+        targets = take(self._pad(labels, mask), positions)
         weights = torch.ones(targets.shape, device=targets.device)
         smoothing = self.config.label_smoothing
         return linear_cross_entropy(
-            hidden_states[mask],
+            take(hidden_states, positions),
             self.lm_head.weight,
             targets,
             weights,

@@ -18,6 +18,7 @@ from .generation_nat import forbid
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep
+from .selection import selected_positions, take
 
 
 class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, NATPreTrainedModel):
@@ -108,12 +109,14 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
             logits = self.lm_head(self.slot_projection(slots))
         if labels is not None:
             is_slot = decoder_input_ids.ne(pad)
+            positions = selected_positions(is_slot)
+            slot_weights = take(token_weights(is_slot, labels, num_items_in_batch), positions)
             rows, targets, weights = self._span_targets(labels, kept)
             loss, _ = linear_cross_entropy(
-                self.slot_projection(slots[is_slot]),
+                self.slot_projection(take(slots, positions)),
                 self.lm_head.weight,
                 targets,
-                weights * token_weights(is_slot, labels, num_items_in_batch)[rows],
+                weights * slot_weights[rows],
                 rows=rows,
                 label_smoothing=self.config.label_smoothing,
             )
@@ -161,7 +164,8 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         num_slots = kept.sum(dim=1)
         rows = slots + (num_slots.cumsum(dim=0) - num_slots).unsqueeze(1)
         targets = labels.masked_fill(kept, self.config.eos_token_id)
-        return rows[selected], targets[selected], weights[selected]
+        positions = selected_positions(selected)
+        return take(rows, positions), take(targets, positions), take(weights, positions)
 
     def slot_logits(
         self, state: InsertionState, encoder_hidden_states: torch.Tensor, is_slot: torch.Tensor

@@ -22,6 +22,7 @@ from .length import LengthPredictor
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, sample
+from .selection import selected_positions, take
 from .source_copy import SourceCopy
 
 
@@ -143,7 +144,8 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         target_mask = labels.ne(-100)
         content = content_mask(target_mask)
         targets = labels.masked_fill(~target_mask, config.pad_token_id)
-        weights = token_weights(target_mask, labels, num_items_in_batch) / num_rounds
+        positions = selected_positions(target_mask)
+        weights = take(token_weights(target_mask, labels, num_items_in_batch), positions) / num_rounds
         denoises = noise.uniform(num_rounds - 1) < config.denoising_probability
         # All numbers of a position are drawn together: those of a sentence do not depend on the padding behind it.
         uniforms = noise.uniform(labels.shape[1] * (num_rounds - 1) * 3).view(*labels.shape, num_rounds - 1, 3)
@@ -151,12 +153,12 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         for i in range(num_rounds - 1):
             draws, operations, replacements = uniforms[:, :, i].unbind(dim=2)
             loss, predicted = linear_cross_entropy(
-                hidden_states[target_mask],
+                take(hidden_states, positions),
                 self.lm_head.weight,
-                targets[target_mask],
+                take(targets, positions),
                 weights,
                 label_smoothing=config.label_smoothing,
-                choose=partial(self._choose_content, draws[target_mask]),
+                choose=partial(self._choose_content, take(draws, positions)),
             )
             total = total + loss
             replacements = random_tokens(replacements, config.vocab_size, special)

@@ -25,6 +25,7 @@ from .levenshtein_edits import insertion_counts, kept_tokens
 from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep, sample
+from .selection import selected_positions, take
 
 
 _Head = Literal["deletion", "placeholder", "word"]
@@ -50,15 +51,16 @@ class _RollIn:
     """What the heads learn from `labels` `[B, T]`, of which some tokens are missing.
 
     `insertion_canvas` and `counts` `[B, T']`: the targets without these tokens, and how many go before each token.
-    `missing` `[B, T]`: True at these tokens. `word_canvas` `[B, T]`: the targets with masks in their place.
-    `is_initial` `[B, 1]`: True where deletion is learnt on the empty canvas instead of on the written words.
-    `uniforms` `[N]`: numbers to draw the words with, or `None` to take the most probable ones.
+    `missing` `[B, T]`: True at these tokens. `positions` `[N]`: where that is. `word_canvas` `[B, T]`: the targets
+    with masks in their place. `is_initial` `[B, 1]`: True where deletion is learnt on the empty canvas, not on the
+    written words. `uniforms` `[N]`: numbers to draw the words with, or `None` to take the most probable ones.
     """
 
     labels: torch.Tensor
     insertion_canvas: torch.Tensor
     counts: torch.Tensor
     missing: torch.Tensor
+    positions: torch.Tensor
     word_canvas: torch.Tensor
     is_initial: torch.Tensor
     uniforms: torch.Tensor | None
@@ -241,7 +243,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         missing = target_mask & ~kept
         word_canvas = labels.masked_fill(~target_mask, config.pad_token_id).masked_fill(missing, config.mask_token_id)
         insertion_canvas, counts = compact(labels, insertion_counts(kept, target_mask), kept, config.pad_token_id)
-        width = int(kept.sum(dim=1).max())
+        positions = selected_positions(missing)
+        # On an accelerator, where looking would stop the queue, the canvas stays as wide as the target.
+        width = int(kept.sum(dim=1).max()) if labels.device.type == "cpu" else labels.shape[1]
         return _RollIn(
             labels=labels,
             insertion_canvas=insertion_canvas[:, :width],
@@ -249,7 +253,8 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
             missing=missing,
             word_canvas=word_canvas,
             is_initial=coins[:, :1] < config.deletion_roll_in_alpha,
-            uniforms=noise.uniform(labels.shape[1])[missing] if config.sample_deletion_roll_in else None,
+            positions=positions,
+            uniforms=take(noise.uniform(labels.shape[1]), positions) if config.sample_deletion_roll_in else None,
         )
 
     def _edit_losses(
@@ -269,19 +274,19 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
             return sample(logits, roll_in.uniforms[first_row : first_row + len(logits)])
 
         word_loss, words = linear_cross_entropy(
-            states[missing],
+            take(states, roll_in.positions),
             self.lm_head.weight,
-            labels[missing],
-            token_weights(missing, labels, num_items_in_batch),
+            take(labels, roll_in.positions),
+            take(token_weights(missing, labels, num_items_in_batch), roll_in.positions),
             label_smoothing=config.label_smoothing,
             choose=choose,
         )
         is_slot = roll_in.insertion_canvas.ne(pad)
         placeholder_logits = self._score("placeholder", roll_in.insertion_canvas, *source)
         placeholder_loss = cross_entropy(
-            placeholder_logits[is_slot],
-            roll_in.counts[is_slot].clamp(max=config.num_placeholder_bins - 1),
-            token_weights(is_slot, labels, num_items_in_batch),
+            placeholder_logits.flatten(0, 1),
+            roll_in.counts.flatten().clamp(max=config.num_placeholder_bins - 1),
+            token_weights(is_slot, labels, num_items_in_batch).flatten(),
             config.placeholder_label_smoothing,
         )
         first = torch.arange(labels.shape[1], device=labels.device) == 0
@@ -292,9 +297,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         is_token = canvas.ne(pad)
         deletion_logits = self._score("deletion", canvas, *source)
         deletion_loss = cross_entropy(
-            deletion_logits[is_token],
-            (~kept[is_token]).long(),
-            token_weights(is_token, labels, num_items_in_batch),
+            deletion_logits.flatten(0, 1),
+            (~kept).long().flatten(),
+            token_weights(is_token, labels, num_items_in_batch).flatten(),
         )
         components = {"placeholder": placeholder_loss, "word": word_loss, "deletion": deletion_loss}
         return components, placeholder_logits, deletion_logits

@@ -34,6 +34,7 @@ from .canvas import source_positions
 from .configuration_nat import NATConfig
 from .glancing import Glancing
 from .losses import linear_cross_entropy, token_weights
+from .selection import selected_positions, take
 from .source_copy import SourceCopy
 from .teacher import text_vocab_size
 from .warm_start import LayerSelection, copy_blocks
@@ -184,14 +185,15 @@ class NATPreTrainedModel(PreTrainedModel):
 
         Where `kept` `[B, T]` is False a selected position adds 0; the others do not count for more.
         """
+        positions = selected_positions(selected)
         weights = token_weights(selected, labels, num_items_in_batch)
         if kept is not None:
-            weights = weights * kept[selected]
+            weights = weights * kept
         return linear_cross_entropy(
-            hidden_states[selected],
+            take(hidden_states, positions),
             self.lm_head.weight,
-            labels[selected],
-            weights,
+            take(labels, positions),
+            take(weights, positions),
             label_smoothing=self.config.label_smoothing,
         )[0]
 
@@ -299,11 +301,15 @@ class NATEncoder(NATPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Encodes the source, padded on either side; `inputs_embeds` are token embeddings before scaling."""
-        has_padding = attention_mask is not None and attention_mask.dim() == 2
-        positions = source_positions(attention_mask) if has_padding else None
+        positions = None
+        if attention_mask is not None and attention_mask.dim() == 2:
+            positions = source_positions(attention_mask)
         hidden_states = _embed(self, input_ids, inputs_embeds, positions)
         self_attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=not hidden_states.is_meta,  # `meta` cannot say whether it hides anything
         )
         for layer in self.layers:
             hidden_states = layer(hidden_states, self_attention_mask, **kwargs)
@@ -344,13 +350,17 @@ class NATDecoder(NATPreTrainedModel):
         """Decodes a canvas, with all layers or the first ones; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
         self_attention_mask = create_bidirectional_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
+            config=self.config,
+            inputs_embeds=hidden_states,
+            attention_mask=attention_mask,
+            allow_is_bidirectional_skip=not hidden_states.is_meta,  # `meta` cannot say whether it hides anything
         )
         cross_attention_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=hidden_states,
             attention_mask=encoder_attention_mask,
             encoder_hidden_states=encoder_hidden_states,
+            allow_is_bidirectional_skip=not hidden_states.is_meta,
         )
         for layer in self.layers[:num_layers]:
             hidden_states = layer(

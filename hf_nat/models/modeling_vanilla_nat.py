@@ -22,6 +22,7 @@ from .losses import reduce_logits, token_share
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
 from .order_agnostic import best_order
+from .selection import selected_positions, take
 from .source_copy import SourceCopy
 
 
@@ -150,7 +151,8 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         masked = canvas.eq(self.config.mask_token_id)
         uniforms = noise.uniform(canvas.shape[1])
         with first_pass(canvas.device):
-            hidden_states = self._decode(canvas, source, encoder_outputs).last_hidden_state[masked]
+            hidden_states = self._decode(canvas, source, encoder_outputs).last_hidden_state
+            hidden_states = take(hidden_states, selected_positions(masked))
             predicted = reduce_logits(hidden_states, self.lm_head.weight, lambda logits: logits.argmax(dim=1))
         same = masked & (canvas.masked_scatter(masked, predicted) == labels)
         return same, reveal(masked, ratio * (masked & ~same).sum(dim=1).double(), uniforms)

@@ -36,7 +36,11 @@ logger = logging.get_logger(__name__)
 
 
 def train(
-    model_args: ModelArguments, data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: NATSeq2SeqTrainingArguments,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Trains a teacher or a student and leaves a folder that `from_pretrained` loads.
 
@@ -44,6 +48,12 @@ def train(
     argument as resolved) and `metrics.json` (validation loss, BLEU with signature, share of the target tokens that a
     model leaves out, updates, seconds, environment). A run that was killed goes on from its last complete checkpoint;
     killed after the last update, it only evaluates and saves again.
+
+    Args:
+        model_args (`ModelArguments`): which model is trained, and where it starts from.
+        data_args (`DataArguments`): corpus and tokenizer.
+        training_args (`NATSeq2SeqTrainingArguments`): how.
+        callbacks (`Sequence[TrainerCallback]`, *optional*): further callbacks of the trainer.
 
     Returns:
         The content of `metrics.json`.
@@ -78,7 +88,7 @@ def train(
         if hasattr(model.config, "label_smoothing")
         else CrossEntropyLoss(training_args.label_smoothing),
         validation_text=validation_text if training_args.bleu_on_eval else None,
-        callbacks=_callbacks(training_args),
+        callbacks=[*_callbacks(training_args), *callbacks],
     )
     if trainer.is_world_process_zero():
         arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | training_args.to_sanitized_dict()

@@ -1,28 +1,43 @@
 """What a GPU would trip over, shown on a CPU: tensors made without a device, and reads that make the host wait.
 
-The `meta` device itself can run no loss: all select positions by Boolean masks, whose number `meta` does not know. It
-serves as the default device instead. What is made without the device of its inputs lands there, and fails at its first
-meeting with them.
+The `meta` device, which has shapes and no values, trains every architecture: none needs a value to go on. As the
+default device of a training on the CPU it shows more: what is made without the device of its inputs lands there, and
+fails at its first meeting with them.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from nat_model_tester import MODEL_TYPES, tiny_batch, tiny_model
+from nat_model_tester import (
+    BOS,
+    EOS,
+    GLANCING_MODEL_TYPES,
+    MODEL_TYPES,
+    PAD,
+    TINY,
+    tiny_batch,
+    tiny_model,
+)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import masking_utils
 
 import hf_nat
-from hf_nat.alignment import align
+from hf_nat.alignment import align, fast_align
+from hf_nat.models import MoEMarianConfig, MoEMarianMTModel, marian_config, new_teacher
+from hf_nat.training.trainer import CrossEntropyLoss
 
 
 MODELS = Path(hf_nat.__file__).parent / "models"
+ALIGNMENT = Path(hf_nat.__file__).parent / "alignment"
+SPECIAL = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
 READS = {
     torch.ops.aten._local_scalar_dense.default,
     torch.ops.aten.nonzero.default,
@@ -68,7 +83,7 @@ ALLOWED_READS = {
 
 
 class HostReads(TorchDispatchMode):
-    """Notes in which functions of `hf_nat.models` the host waits for a value, Boolean indexing included."""
+    """Notes in which functions the host waits for a value, Boolean indexing included."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +92,8 @@ class HostReads(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if function in READS or (
+        # With its size given, `repeat_interleave` asks for nothing.
+        if (function in READS and (kwargs or {}).get("output_size") is None) or (
             function in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
             and any(index is not None and index.dtype == torch.bool for index in args[1])
         ):
@@ -101,11 +117,11 @@ class Lists(TorchFunctionMode):
 
 
 def place() -> str:
-    """The innermost function of `hf_nat.models` that is running."""
+    """The innermost function of `hf_nat.models` or `hf_nat.alignment` that is running."""
     frame = sys._getframe(2)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.parent == MODELS:
+        if path.parent in (MODELS, ALIGNMENT):
             return f"{path.stem}.{frame.f_code.co_qualname.split('.<locals>')[0].rsplit('.', 1)[-1]}"
         frame = frame.f_back
     return "elsewhere"
@@ -130,6 +146,55 @@ def train(model: Any) -> Any:
     loss = model.train()(**batch).loss
     loss.backward()
     return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+
+# What an architecture can also be trained with.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((model_type, {}) for model_type in MODEL_TYPES),
+    *((model_type, {"glancing_ratio": 0.5}) for model_type in GLANCING_MODEL_TYPES),
+    ("da_transformer", {"fuzzy_alignment": True}),
+    ("flowseq", {"init_steps": 1}),
+    ("levenshtein_transformer", {"sample_deletion_roll_in": True}),
+]
+
+
+def step_on_meta(model: Any, loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> None:
+    """One update, after which every parameter that learns has a gradient."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    value = loss({name: tensor.to("meta") for name, tensor in tiny_batch().items()})
+    assert value.is_meta and value.shape == ()
+    value.backward()
+    optimizer.step()
+    assert all(p.grad is not None and p.grad.is_meta for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(("model_type", "fields"), VARIANTS, ids=lambda value: str(value).strip("{}"))
+def test_an_update_needs_shapes_alone(model_type: str, fields: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        model = tiny_model(model_type, **fields).train()
+    step_on_meta(model, lambda batch: model(**batch).loss)
+
+
+@pytest.mark.parametrize("kinds", [{}, {"assignment": "soft", "prior": "learned"}], ids=str)
+def test_an_update_of_a_mixture_needs_shapes_alone(kinds: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Marian's masks are made by transformers, which asks whether they hide anything, unless it traces.
+    monkeypatch.setattr(masking_utils, "is_tracing", lambda tensor=None: True)
+    with torch.device("meta"):
+        model = MoEMarianMTModel(MoEMarianConfig(**{**TINY, "num_experts": 2, **SPECIAL, **kinds})).train()
+    step_on_meta(model, lambda batch: model(**batch).loss)
+
+
+def test_an_update_of_a_teacher_needs_shapes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masking_utils, "is_tracing", lambda tensor=None: True)
+    with torch.device("meta"):
+        model = new_teacher(marian_config("nano", **{**TINY, **SPECIAL})).train()
+
+    def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        labels = batch.pop("labels")
+        decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels)
+        return CrossEntropyLoss(0.1)(model(**batch, decoder_input_ids=decoder_input_ids), labels)
+
+    step_on_meta(model, loss)
 
 
 @pytest.mark.parametrize("work", [generate, train])
@@ -172,3 +237,24 @@ def test_the_aligner_makes_every_tensor_on_its_device() -> None:
     expected = [list(links) for links in align(corpus, corpus[::-1], device="cpu")]
     with torch.device("meta"):
         assert [list(links) for links in align(corpus, corpus[::-1], device="cpu")] == expected
+
+
+# The same for the aligner.
+ALIGNER_READS = {
+    "diagonal_prior.update_tension": "it works on the CPU: a table of all pairs of lengths",
+    "fast_align._search": "the links of a chunk go to disk",
+    "fast_align._train": "how long the table is; once a pass, for the tension",
+}
+
+
+def test_the_aligner_waits_for_the_device_only_where_it_must(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def in_this_thread(device: torch.device) -> Iterator[Any]:
+        # What is on the watch sees no other thread.
+        yield lambda function, num_chunks: map(function, range(num_chunks))
+
+    monkeypatch.setattr(fast_align, "_worker_threads", in_this_thread)
+    corpus = [["a", "dog", "runs"], ["a", "cat"], ["dogs", "run", "home"]] * 4
+    with HostReads() as reads, Lists() as lists:
+        assert len(list(align(corpus, corpus[::-1], device="cpu"))) == len(corpus)
+    assert sorted(reads.places | lists.places) == sorted(ALIGNER_READS)

@@ -12,12 +12,12 @@ from hf_nat.models.losses import cross_entropy, linear_cross_entropy, token_weig
 def test_token_weights_count_sentences_by_their_tokens() -> None:
     labels = torch.tensor([[5, 6, 7, 2], [5, 2, -100, -100], [2, -100, -100, -100]])
     selected = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]).bool()
-    expected = torch.tensor([4 / 2, 4 / 2, 2 / 2, 2 / 2])
+    expected = torch.tensor([[2.0, 0, 2, 0], [1, 1, 0, 0], [0, 0, 0, 0]])
     assert_close(token_weights(selected, labels), expected / 7)
     for num_items in (14, torch.tensor(14)):
         assert_close(token_weights(selected, labels, num_items), expected / 14)
-    assert_close(token_weights(torch.ones(3, 1).bool(), labels), torch.tensor([4.0, 2, 1]) / 7)
-    assert token_weights(torch.zeros(1, 1).bool(), torch.tensor([[-100]])).tolist() == []
+    assert_close(token_weights(torch.ones(3, 1).bool(), labels), torch.tensor([[4.0], [2], [1]]) / 7)
+    assert token_weights(torch.zeros(1, 1).bool(), torch.tensor([[-100]])).tolist() == [[0]]
 
 
 def test_cross_entropy_smoothing_is_uniform_over_all_classes() -> None:

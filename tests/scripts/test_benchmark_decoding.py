@@ -169,6 +169,42 @@ def test_main_writes_json_and_prints_the_table(
     assert len({line.count("|") for line in table}) == 1
 
 
+def test_ctranslate2_decodes_the_same_sentences(benchmark: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ctranslate2")
+    (tmp_path / "source.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
+    systems = [
+        f"torch={checkpoint}:max_new_tokens=5,dtype=float32",
+        f"ct2={checkpoint}:backend=ct2,compute_type=int8,num_beams=2,max_new_tokens=5",
+    ]
+    options = ["--sentences", tmp_path / "source.txt", "--repeats", 1, "--batch_sizes", 2, "--max_batches", 1]
+    output = tmp_path / "benchmark.json"
+    benchmark.main(["--systems", *systems, *map(str, options), "--output", str(output), "--device", "cpu"])
+    result = read_json(output)
+    assert result["systems"]["ct2"]["decoding"]["compute_type"] == "int8"
+    assert result["batch_sizes"]["2"]["torch"]["output_tokens_mean"] == 5.0
+    assert 0 < result["batch_sizes"]["2"]["ct2"]["output_tokens_mean"] <= 5.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("backend=onnx", "`backend` must be one of .*, got 'onnx'"),
+        ("compute_type=int8", "`compute_type` must be `dtype` under `backend=torch`"),
+        ("backend=ct2,dtype=float16", "`dtype` must be `compute_type` under `backend=ct2`"),
+    ],
+)
+def test_a_system_that_cannot_be_loaded_so_is_an_error(benchmark: ModuleType, options: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        benchmark.load_system(*benchmark.parse_system(f"a=nowhere:{options}"), "cpu")
+
+
+def test_measure_takes_batches_of_all_lengths(benchmark: ModuleType, fakes) -> None:
+    systems, _ = fakes
+    measured = benchmark.measure(systems, SENTENCES, batch_size=1, repeats=1, max_batches=2)
+    assert measured["fast"]["seconds"] == [2.0] and measured["fast"]["sentences_per_second"] == 1.0
+    assert [batch for (batch,) in systems[0].prepared] == [SENTENCES[1], SENTENCES[3]]
+
+
 def test_main_reads_a_corpus(benchmark: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
     for lang in ("en", "de"):
         (tmp_path / f"test.{lang}").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
@@ -193,6 +229,7 @@ def test_generate_cuts_a_source_longer_than_the_positions(benchmark: ModuleType,
         (["--corpus", "x"], "--corpus needs --source_lang and --target_lang"),
         (["--sentences", "x", "--repeats", "0"], "must be >= 1"),
         (["--sentences", "x", "--batch_sizes", "4", "0"], "must be >= 1"),
+        (["--sentences", "x", "--max_batches", "0"], "must be >= 1"),
         ([], "one of the arguments --sentences --corpus is required"),
     ],
 )

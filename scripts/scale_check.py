@@ -1,0 +1,272 @@
+#!/usr/bin/env python
+"""Whether training, aligner and measures stand data of WMT14's size, on synthetic data of its shapes.
+
+    python scripts/scale_check.py models --output configs/wmt14/results/scale_models_cpu.json
+    python scripts/scale_check.py corpus --corpus "data/multi30k/{split}.{lang}.gz" --source_lang en \
+        --target_lang de --output configs/wmt14/results/scale_corpus_cpu.json
+
+`models` builds the model of each YAML file of configs/wmt14 (37,000 joint subwords) and trains it on random tokens in
+sentences as long as those of news: one batch of 2,000 tokens forward and backward and one optimizer step, in single
+precision. Files that differ in their corpus alone have one model, measured once. FlowSeq is in its second phase. The
+model of `--whole_update` is trained for one whole update of 64,000 tokens as well, by accumulation: how the seconds of
+its second half compare with those of the first says whether time is linear. Updates of the others are extrapolated.
+Memory is that of weights, optimizer, gradients and activations at the peak. A run that was killed goes on after its
+last model.
+
+`corpus` aligns and measures a real and a distilled corpus of 4.5 million pairs as `hf-nat analyze` does, without
+intervals, words lying between blanks. The real corpus repeats the sentences of a small one with noise in every copy
+but the first, which lets the vocabulary grow; the distilled one has no noise in its targets. Memory is the most that
+the process had resident, its libraries included. Its file holds each part once it is done.
+
+The tables are of CPU seconds, which other work on the machine does not lengthen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from benchmark_alignment import SIDES, replicate, write_text
+from benchmark_training import Trainee, make_batches, num_targets, peak_growth, synthetic_lengths
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
+
+from hf_nat.analysis.measures import AlignedCorpus, MeasureArguments
+from hf_nat.base.allocator import keep_freed_memory
+from hf_nat.base.config import load_config
+from hf_nat.base.reporting import Table
+from hf_nat.base.utils import environment, peak_memory_mb, read_json, write_json
+from hf_nat.data import load_corpus
+from hf_nat.metrics import faithfulness, fuzzy_reordering, training_bleu
+from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from hf_nat.training.model import build_model
+
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = ROOT / "configs" / "wmt14"
+WHOLE_UPDATE = 64_000  # tokens
+SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
+
+
+def joint_vocabulary(size: int) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer of so many tokens, the special ones first: models ask for no more of a joint BPE."""
+    words = [*SPECIAL.values(), *(f"word{number}" for number in range(size - len(SPECIAL)))]
+    tokens = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token=SPECIAL["unk_token"]))
+    return PreTrainedTokenizerFast(tokenizer_object=tokens, **SPECIAL)
+
+
+def training_runs(configs: Path) -> dict[str, list[Path]]:
+    """Groups the YAML files of training runs by what decides their model and the lengths of its batches."""
+    runs: dict[str, list[Path]] = {}
+    for path in sorted(configs.glob("*.yaml")):
+        keys = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if "model_type" in keys:
+            decisive = ("model_type", "size", "model_config", "max_source_length", "max_target_length")
+            runs.setdefault(str([keys.get(key) for key in (*decisive, "label_smoothing")]), []).append(path)
+    return {paths[0].stem.removesuffix("_distilled").removesuffix("_real"): paths for paths in runs.values()}
+
+
+def check_models(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains each model for one batch, and one of them for a whole update.
+
+    Returns:
+        `dict[str, Any]`: of each model its parameters, tokens, seconds and bytes.
+    """
+    runs = training_runs(Path(args.configs))
+    result = {"settings": {"max_tokens": args.max_tokens, "vocab_size": args.vocab_size}, "models": {}}
+    if Path(args.output).is_file():
+        found = read_json(args.output)
+        if found["settings"] != result["settings"]:
+            raise ValueError(f"`output` must be of these settings, got {found['settings']}. Give another name.")
+        result = found
+    result["environment"] = environment()
+    for name, paths in runs.items():
+        if name in result["models"]:
+            continue
+        trainee, batches = _trainee(paths[0], args)
+        row = result["models"][name] = _one_batch(trainee, batches[0])
+        row["configs"] = [path.name for path in paths]
+        if name == args.whole_update:
+            row["whole_update"] = _whole_update(trainee, batches)
+        write_json(args.output, result)
+        print(name, row, flush=True)
+    return result
+
+
+def _trainee(path: Path, args: argparse.Namespace) -> tuple[Trainee, list[dict[str, torch.Tensor]]]:
+    """Builds the model of a YAML file, in training, and the batches of a whole update."""
+    options = ["--bf16=false", "--use_cpu=true"]
+    keys = load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), *options])
+    model_args, data_args, training_args = keys
+    torch.manual_seed(1)
+    model: Any = build_model(
+        model_args, joint_vocabulary(args.vocab_size), label_smoothing=training_args.label_smoothing
+    )
+    if model_args.model_type == "flowseq":
+        model.num_batches.fill_(model.config.init_steps)
+    longest = min(data_args.max_source_length, data_args.max_target_length)
+    lengths = [pair for pair in synthetic_lengths(20_000) if max(pair) <= longest]
+    num_batches = WHOLE_UPDATE // args.max_tokens
+    batching = argparse.Namespace(**vars(args), num_batches=num_batches, compile=False, device="cpu")
+    return Trainee(model_args.model_type, model, torch.float32), make_batches(lengths, batching)
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
+    """Returns what a call returns, and its seconds and CPU seconds."""
+    started, cpu = time.perf_counter(), time.process_time()
+    value = work()
+    return value, {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+
+
+def _one_batch(trainee: Trainee, batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+
+    def update() -> None:
+        row["batch"] = timed(partial(trainee.accumulate, batch))[1]
+        row["step"] = timed(trainee.step)[1]
+
+    growth = peak_growth(update, torch.device("cpu"))
+    return row | {
+        "num_parameters": trainee.model.num_parameters(),
+        "source_tokens": int(batch["attention_mask"].sum()),
+        "target_tokens": num_targets(batch),
+        "peak_bytes": trainee.resident_bytes() + growth,
+    }
+
+
+def _whole_update(trainee: Trainee, batches: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:
+    """Accumulates all batches in random order, and makes a step."""
+    tokens = [num_targets(batch) for batch in batches]
+    order = torch.randperm(len(batches)).tolist()
+    times = [timed(partial(trainee.accumulate, batches[place], sum(tokens)))[1] for place in order]
+    step, half = timed(trainee.step)[1], len(order) // 2
+
+    def per_token(places: slice) -> float:
+        return sum(row["cpu_seconds"] for row in times[places]) / sum(tokens[place] for place in order[places])
+
+    return {
+        "num_batches": len(batches),
+        "target_tokens": sum(tokens),
+        **{name: sum(row[name] for row in (*times, step)) for name in step},
+        "second_half_against_first": per_token(slice(half, None)) / per_token(slice(half)),
+    }
+
+
+def models_table(result: dict[str, Any]) -> str:
+    """Prints one row per model."""
+    batches = WHOLE_UPDATE / result["settings"]["max_tokens"]
+    header = ["model", "million parameters", "CPU seconds a batch", "a step", "peak MB", "an update of 64,000 tokens"]
+    rows = []
+    for name, row in sorted(result["models"].items()):
+        batch, step = row["batch"]["cpu_seconds"], row["step"]["cpu_seconds"]
+        whole = row.get("whole_update")
+        update = f"{whole['cpu_seconds']:.0f}" if whole else f"{batches * batch + step:.0f} (extrapolated)"
+        sizes = f"{row['num_parameters'] / 1e6:.1f}", f"{batch:.1f}", f"{step:.1f}", f"{row['peak_bytes'] / 1e6:,.0f}"
+        rows.append([name, *sizes, update])
+    return Table(header, rows).markdown()
+
+
+def check_corpus(args: argparse.Namespace) -> dict[str, Any]:
+    """Aligns and measures both corpora; the file holds each part once it is done.
+
+    Returns:
+        `dict[str, Any]`: pairs and words, and of each part seconds, CPU seconds, the peak of memory and the result.
+    """
+    measuring = MeasureArguments(source_lang=SIDES[0], target_lang=SIDES[1], tokens="space", num_bootstrap=0)
+    result: dict[str, Any] = {"num_pairs": args.num_pairs, "environment": environment(), "corpora": {}}
+    with tempfile.TemporaryDirectory(prefix="hf_nat-") as name:
+        write_text(args, Path(name))
+        real: AlignedCorpus | None = None
+        for label in ("real", "distilled"):
+            parts = result["corpora"][label] = {}
+            measure = partial(_measure_part, parts, args.output, result)
+            texts = Path(name, label)
+            texts.mkdir()
+            for side in SIDES:
+                noise = 0.0 if (label, side) == ("distilled", SIDES[1]) else args.noise
+                parts[f"num_{side}_words"] = replicate(Path(name, side), texts / side, args.num_pairs, noise)
+            files = [texts / side for side in SIDES]
+            rows = measure("read", partial(load_corpus, files, source_lang=SIDES[0], target_lang=SIDES[1]), len)
+            corpus = measure(
+                "align and count links",
+                partial(AlignedCorpus, label, rows, texts, measuring),
+                lambda aligned: {"complexity": aligned.complexity.value, "links": aligned.complexity.num_links},
+            )
+            measure("reordering", partial(fuzzy_reordering, corpus.links()), lambda found: found.value)
+            if real is not None:
+                measure("faithfulness", partial(faithfulness, real.counts, corpus.counts), lambda found: found.value)
+                measure("training BLEU", partial(_training_bleu, corpus, real))
+            real = corpus
+    return result
+
+
+def _measure_part(
+    parts: dict[str, Any],
+    output: str,
+    result: dict[str, Any],
+    name: str,
+    work: Callable[[], Any],
+    describe: Callable[[Any], Any] = lambda value: value,
+) -> Any:
+    """Does a part of the work and writes down what it took."""
+    value, seconds = timed(work)
+    parts[name] = seconds | {"peak_mb": peak_memory_mb(), "result": describe(value)}
+    write_json(output, result)
+    return value
+
+
+def _training_bleu(corpus: AlignedCorpus, real: AlignedCorpus) -> float:
+    return training_bleu(corpus.target_texts(), real.target_texts(), target_lang="en").score
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="check", required=True)
+    corpus = commands.add_parser("corpus", help="align and measure")
+    corpus.add_argument("--corpus", required=True, help="anything that hf_nat.data.corpora.load_corpus reads")
+    corpus.add_argument("--split", default="train")
+    corpus.add_argument("--source_lang", required=True, help="language key of the source")
+    corpus.add_argument("--target_lang", required=True, help="language key of the target")
+    corpus.add_argument("--num_pairs", type=int, default=4_500_000)
+    corpus.add_argument("--noise", type=float, default=0.1, help="share of the words of a copy that get a digit")
+    models = commands.add_parser("models", help="train each model of configs/wmt14 for one batch")
+    models.add_argument("--configs", default=str(CONFIGS), help="folder of YAML files")
+    models.add_argument("--vocab_size", type=int, default=37_000)
+    models.add_argument("--max_tokens", type=int, default=2000, help="budget of a batch: rows x longest row")
+    models.add_argument(
+        "--whole_update", default="vanilla_nat", help="model that makes a whole update; empty for none"
+    )
+    for command in commands.choices.values():
+        command.add_argument("--output", required=True, help="JSON file to write")
+    return parser.parse_args(argv)
+
+
+def corpus_table(result: dict[str, Any]) -> str:
+    """Prints one row per part."""
+    rows = [
+        [label, name, f"{part['cpu_seconds']:,.0f}", f"{part['peak_mb']:,.0f}"]
+        for label, parts in result["corpora"].items()
+        for name, part in parts.items()
+        if isinstance(part, dict)
+    ]
+    return Table(["corpus", "part", "CPU seconds", "peak MB"], rows).markdown()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures, writes the JSON file and prints the table."""
+    keep_freed_memory()
+    args = parse_arguments(argv)
+    print(models_table(check_models(args)) if args.check == "models" else corpus_table(check_corpus(args)))
+
+
+if __name__ == "__main__":
+    main()
