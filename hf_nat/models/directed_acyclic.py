@@ -66,11 +66,12 @@ class _GraphLogLikelihood(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.dtypes = match.dtype, links.dtype
         match, links = _at_least_single(match), _at_least_single(links)
-        prefixes = _prefixes(match, links)
+        slack = _slack(num_labels, num_vertices)
+        prefixes = _prefixes(match, links, slack)
         rows = torch.arange(len(match), device=match.device)
         fits = is_feasible(num_labels, num_vertices)
         log_likelihood = prefixes[rows, num_labels - 1, num_vertices - 1].masked_fill(~fits, float("-inf"))
-        posteriors, steps = _posteriors(match, links, prefixes, log_likelihood, num_labels, num_vertices)
+        posteriors, steps = _posteriors(match, links, prefixes, log_likelihood, num_labels, num_vertices, slack)
         ctx.save_for_backward(posteriors, steps)
         ctx.mark_non_differentiable(posteriors)
         return log_likelihood, posteriors
@@ -90,12 +91,24 @@ def _at_least_single(values: torch.Tensor) -> torch.Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _prefixes(match: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
+def _slack(num_labels: torch.Tensor, num_vertices: torch.Tensor) -> int:
+    """Most vertices that the path of a target leaves out: label m lies at the vertices m to m + slack of its row."""
+    return int((num_vertices - num_labels).amax().clamp(min=0))
+
+
+def _band(label: int, slack: int) -> tuple[slice, slice]:
+    """Vertices at which the label before this one may lie, and those for this one."""
+    return slice(label - 1, label + slack), slice(label, label + slack + 1)
+
+
+def _prefixes(match: torch.Tensor, links: torch.Tensor, slack: int) -> torch.Tensor:
     """Log-probabilities `[B, M, L]` of all ways to write the labels up to one that ends at a vertex."""
     prefixes = torch.full_like(match, float("-inf"))
     prefixes[:, 0, 0] = match[:, 0, 0]
-    for label in range(1, match.shape[1]):
-        prefixes[:, label] = match[:, label] + (prefixes[:, label - 1].unsqueeze(2) + links).logsumexp(dim=1)
+    for label in range(1, min(match.shape[1:])):
+        before, own = _band(label, slack)
+        arriving = (prefixes[:, label - 1, before].unsqueeze(2) + links[:, before, own]).logsumexp(dim=1)
+        torch.add(match[:, label, own], arriving, out=prefixes[:, label, own])
     return prefixes
 
 
@@ -106,6 +119,7 @@ def _posteriors(
     log_likelihood: torch.Tensor,
     num_labels: torch.Tensor,
     num_vertices: torch.Tensor,
+    slack: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Given the target, probabilities `[B, M, L]` of labels at vertices, and mean numbers `[B, L, L]` of steps."""
     posteriors, steps = torch.zeros_like(match), torch.zeros_like(links)
@@ -113,18 +127,19 @@ def _posteriors(
     total = log_likelihood.masked_fill(~fits, 0.0).unsqueeze(1)
     vertices = torch.arange(match.shape[2], device=match.device)
     ends = fits.unsqueeze(1) & (vertices == num_vertices.unsqueeze(1) - 1)
-    for label in range(match.shape[1] - 1, -1, -1):
-        posterior = posteriors[:, label]
-        posterior.masked_fill_(ends & (num_labels == label + 1).unsqueeze(1), 1.0)
+    for label in range(min(match.shape[1:]) - 1, -1, -1):
+        posteriors[:, label].masked_fill_(ends & (num_labels == label + 1).unsqueeze(1), 1.0)
         if not label:
             break
+        before, own = _band(label, slack)
+        posterior = posteriors[:, label, own]
         # What comes after the label, whose own probability the prefix holds; of no interest where no path goes.
-        suffix = torch.where(posterior > 0, posterior.log() + total - prefixes[:, label], float("-inf"))
-        arriving = (suffix + match[:, label]).unsqueeze(1)
-        leaving = (prefixes[:, label - 1] - total).unsqueeze(2)
-        step = (links + arriving).add_(leaving).exp_()
-        steps += step
-        posteriors[:, label - 1] = step.sum(dim=2)
+        suffix = torch.where(posterior > 0, posterior.log() + total - prefixes[:, label, own], float("-inf"))
+        arriving = (suffix + match[:, label, own]).unsqueeze(1)
+        leaving = (prefixes[:, label - 1, before] - total).unsqueeze(2)
+        step = (links[:, before, own] + arriving).add_(leaving).exp_()
+        steps[:, before, own] += step
+        posteriors[:, label - 1, before] = step.sum(dim=2)
     return posteriors, steps
 
 
@@ -151,13 +166,16 @@ def best_path(
     best = torch.full_like(match[:, 0], float("-inf"))
     best[:, 0] = match[:, 0, 0]
     last = (num_vertices - 1).unsqueeze(1)
-    finals = [best.gather(1, last)]
-    for label in range(1, max_labels):
-        best, origin = (best.unsqueeze(2) + links).max(dim=1)
-        best += match[:, label]
-        origins[label] = origin
+    finals, slack = [best.gather(1, last)], _slack(num_labels, num_vertices)
+    for label in range(1, min(max_labels, width)):
+        before, own = _band(label, slack)
+        arriving, origin = (best[:, before].unsqueeze(2) + links[:, before, own]).max(dim=1)
+        best = torch.full_like(best, float("-inf"))
+        torch.add(arriving, match[:, label, own], out=best[:, own])
+        torch.add(origin, before.start, out=origins[label, :, own])
         finals.append(best.gather(1, last))
-    scores = torch.cat(finals, dim=1).gather(1, (num_labels - 1).unsqueeze(1)).squeeze(1)
+    final = (num_labels - 1).clamp(max=len(finals) - 1).unsqueeze(1)
+    scores = torch.cat(finals, dim=1).gather(1, final).squeeze(1)
     fits = is_feasible(num_labels, num_vertices) & scores.isfinite()
     path = torch.full((num_rows, max_labels), -1, device=match.device)
     vertex = last.squeeze(1)

@@ -135,6 +135,15 @@ def test_padding_does_not_matter() -> None:
         assert path[row, labels:].eq(-1).all()
 
 
+def test_targets_longer_than_the_widest_graph() -> None:
+    match, links = torch.randn(2, 4, 2), torch.tensor([[float("-inf"), 0.0], [float("-inf")] * 2]).expand(2, 2, 2)
+    num_labels, num_vertices = torch.tensor([4, 2]), torch.tensor([2, 2])
+    value, posteriors = graph_log_likelihood(match, links, num_labels, num_vertices)
+    assert value[0] == float("-inf") and posteriors[0].eq(0).all()
+    assert_close(value[1], match[1, 0, 0] + match[1, 1, 1])
+    assert best_path(match, links, num_labels, num_vertices).tolist() == [[-1] * 4, [0, 1, -1, -1]]
+
+
 def test_far_apart_probabilities_do_not_vanish() -> None:
     match, links, num_labels, num_vertices = random_batch(torch.float32)
     match *= 300
