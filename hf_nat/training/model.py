@@ -39,8 +39,8 @@ def build_model(
             checkpoint that is damaged or of another vocabulary.
     """
     if args.init_from:
-        config = model_config(args) if args.model_config else None
-        model = load_pretrained_model(args.init_from, parameter="init_from", config=config)
+        changed = model_config(args) if args.model_config else None
+        model = load_pretrained_model(args.init_from, parameter="init_from", config=changed)
         require_vocabulary(model, tokenizer, "init_from", args.init_from)
         return model
     vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
