@@ -23,7 +23,8 @@ from hf_nat_cli import main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
-RUNS = [path for path in CONFIGS if path.parts[-2] in ("toy", "multi30k", "multi30k_gpu", "wmt14", "europarl")]
+CORPORA = ("toy", "multi30k", "multi30k_gpu", "wmt14", "europarl")
+RUNS = [path for path in CONFIGS if path.relative_to(ROOT / "configs").parts[0] in CORPORA]
 SMALL = {"max_steps": 2, "max_tokens": 300, "vocab_size": 120, "size": "nano", "bf16": False, "use_cpu": True}
 QUIET = {"report_to": "none", "disable_tqdm": True, "eval_strategy": "no", "save_strategy": "no"}
 PLAIN = {"load_best_model_at_end": False, "average_checkpoints": 0}
@@ -64,15 +65,15 @@ def toy(tmp_path_factory):
 
 
 def test_all_configs_are_found():
-    names = {f"{path.parent.name}/{path.stem}" for path in RUNS}
+    names = {f"{path.relative_to(ROOT / 'configs').parts[0]}/{path.stem}" for path in RUNS}
     assert {f"{corpus}/{a}_{t}" for corpus in ("toy", "multi30k", "wmt14") for a in ARCHITECTURES for t in
             ("real", "distilled")} <= names  # fmt: skip
     assert len(RUNS) >= 18
 
 
 def started(path):
-    """What makes a training small; a start from a teacher decides the size itself."""
-    has_start = "init_from_teacher" in keys(ROOT / path)
+    """What makes a training small; a start decides the size itself."""
+    has_start = {"init_from_teacher", "init_from"} & keys(ROOT / path).keys()
     return {key: value for key, value in SMALL.items() if key != "size" or not has_start}
 
 
@@ -93,6 +94,12 @@ def test_config_runs(path, toy, tmp_path):
         expected = ("report.html", "born_again.json", "iteration_0/corpus/README.md", "iteration_0/student/README.md")
     else:
         more = {key: teacher for key in ("tokenizer", "init_from_teacher") if key in keys(path)}
+        if "init_from" in keys(path):
+            first = path.with_name(f"{Path(keys(path)['init_from']).name}.yaml")
+            small = options(place, started(first), QUIET, PLAIN, more, config_name="", output_dir=tmp_path / "first")
+            small += [f"--init_from_teacher={teacher}"] if "init_from_teacher" in keys(first) else []
+            assert main(["train", str(first), "--early_stopping_patience=null", *small]) == 0
+            more["init_from"] = tmp_path / "first"
         if "early_stopping_patience" in keys(path):  # by its validation curve, so it needs one
             more |= {"eval_strategy": "steps", "eval_steps": 2}
         small = options(place, started(path), QUIET, PLAIN, more, config_name="", output_dir=output_dir)
@@ -135,5 +142,5 @@ def test_config_as_written_is_a_run(path, monkeypatch):
             (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), "--bf16=false"]
         )
         AutoConfig.for_model(model_args.model_type)
-        assert training_args.output_dir == f"runs/{path.parent.name}/{path.stem}"
-    assert f"configs/{path.parent.name}/{path.name}" in path.read_text(encoding="utf-8").split("\nmodel_type")[0]
+        assert training_args.output_dir == f"runs/{path.relative_to(ROOT / 'configs').with_suffix('')}"
+    assert f"{path.relative_to(ROOT)}" in path.read_text(encoding="utf-8").split("\nmodel_type")[0]

@@ -16,7 +16,7 @@ from hf_nat.data.corpora import load_corpus
 from hf_nat.decoding import DecodingArguments, load_model, translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
-from hf_nat.evaluation.tune import TuneArguments, tune
+from hf_nat.evaluation.tune import TuneArguments, chosen_values, default_knob, tune
 from hf_nat.models import (
     CMLMConfig,
     CMLMForConditionalGeneration,
@@ -344,7 +344,7 @@ def test_bad_expert_is_an_error_before_anything_is_translated(run, mixture, scor
 
 
 def test_length_penalty_of_a_graph_is_tuned(
-    tiny_tokenizer: PreTrainedTokenizerFast, corpus: str, tmp_path: Path
+    tiny_tokenizer: PreTrainedTokenizerFast, corpus: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     special = {
         f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
@@ -366,3 +366,9 @@ def test_length_penalty_of_a_graph_is_tuned(
     assert [result["value"] for result in report["results"]] == [0.0, 2.0]
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
     assert tuned.generation_config.viterbi_length_penalty == report["best"]
+    model = load_model(tmp_path / "model")[0]
+    assert chosen_values("viterbi_length_penalty", None, model, DecodingArguments()) == [0, 0.5, 1, 1.5, 2, 3, 4]
+    assert default_knob(type(model)) is None  # it would change nothing about how the model decodes by itself
+    (tmp_path / "model/tune-viterbi_length_penalty.json").unlink()
+    tune(arguments)
+    assert "`viterbi_length_penalty` has changed nothing" in caplog.text

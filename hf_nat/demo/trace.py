@@ -24,12 +24,14 @@ class Token:
     Args:
         text (`str`): the piece as the vocabulary has it; `▁` begins a word.
         edit (`str`): what the step did to it; a `deleted` one stood there before.
-        is_mask (`bool`): it is the mask, a place still to be written.
+        is_mask (`bool`): it is the mask, a place still to be written; of a graph a vertex that was not visited.
+        is_blank (`bool`): it is CTC's blank, which says that a frame holds no token.
     """
 
     text: str
     edit: Edit
     is_mask: bool = False
+    is_blank: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Trace:
         steps (`tuple[Step, ...]`): the canvas that a student starts from, and what follows; a teacher's tokens.
         seconds (`float`): the whole call of `generate`.
         truncated (`bool`): the source was cut to the model's positions.
+        places (`str`): what the first canvas of a student is made of: `tokens`, `frames` or `vertices`.
     """
 
     text: str
     steps: tuple[Step, ...]
     seconds: float
     truncated: bool
+    places: str = "tokens"
 
     @property
     def iterations(self) -> int:
@@ -138,14 +142,16 @@ def trace_student(
     written = output.sequences[0].tolist()
     # Other candidates may have gone on for longer; `collapse_repeats` comes after the last round.
     times = [*times[: len(canvases)], (output.iterations[0].item(), seconds)]
-    steps, before = [], list[int]()
+    steps, before, blank = [], list[int](), getattr(model.config, "blank_token_id", None)
     for (iteration, put), canvas in zip(times, [*canvases, written], strict=True):
         after = _content(canvas, tokenizer.eos_token_id)
-        steps.append(Step(iteration, _tokens(tokenizer, edits(before, after, tokenizer.mask_token_id)), put))
+        written_by = edits(before, after, tokenizer.mask_token_id)
+        steps.append(Step(iteration, _tokens(tokenizer, written_by, blank), put))
         before = after
     if not steps[-1].edits:
         steps.pop()
-    return Trace(to_texts(tokenizer, [written])[0], tuple(steps), seconds, bool(encoded.cut))
+    text, places = to_texts(tokenizer, [written])[0], cast(Any, model).canvas_places
+    return Trace(text, tuple(steps), seconds, bool(encoded.cut), places)
 
 
 def trace_teacher(
@@ -227,10 +233,14 @@ def _timed(model: PreTrainedModel, encoded: EncodedSources, **kwargs: Any) -> tu
     return generate(input_ids=input_ids, streamer=clock, **kwargs), clock, clock.read()
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, edits: Sequence[tuple[int, Edit]]) -> tuple[Token, ...]:
+def _tokens(
+    tokenizer: PreTrainedTokenizerBase, edits: Sequence[tuple[int, Edit]], blank: int | None = None
+) -> tuple[Token, ...]:
+    # A blank may lie behind the tokenizer's vocabulary, without a name.
     names = tokenizer.convert_ids_to_tokens([token for token, _ in edits])
     return tuple(
-        Token(name, edit, token == tokenizer.mask_token_id) for name, (token, edit) in zip(names, edits, strict=True)
+        Token(name or "", edit, token == tokenizer.mask_token_id, token == blank)
+        for name, (token, edit) in zip(names, edits, strict=True)
     )
 
 

@@ -33,6 +33,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
     candidate_knobs = ("ctc_beam_size",)
     score_knobs = ("ctc_length_bonus", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "upsample_ratio", "blank_token_id")
+    canvas_places = "frames"
 
     def require_beam(self, settings: SimpleNamespace) -> None:
         """See [`NATGenerationMixin.require_beam`]."""

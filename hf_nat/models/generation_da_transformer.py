@@ -50,6 +50,7 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
     candidate_knobs = ("num_candidates",)
     score_knobs = ("viterbi_length_penalty", "graph_beam_length_penalty", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
+    canvas_places = "vertices"
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         settings = super()._resolve_settings(generation_config, kwargs)

@@ -125,6 +125,8 @@ class NATGenerationMixin:
         "eos_token_id",
         "mask_token_id",
     )
+    # What a canvas is made of before the first round.
+    canvas_places: ClassVar[str] = "tokens"
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
     # Its decoder predicts the masks of a canvas from any tokens between them.

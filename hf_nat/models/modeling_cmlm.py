@@ -15,7 +15,9 @@ from .canvas import content_mask
 from .configuration_cmlm import CMLMConfig
 from .generation_length import LengthNATGenerationMixin
 from .generation_nat import NATState
+from .glancing import first_pass
 from .length import LengthPredictor
+from .losses import reduce_logits
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, lowest, random_mask
 
@@ -23,11 +25,15 @@ from .noise import TargetNoise, lowest, random_mask
 class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
     """Conditional masked language model with mask-predict decoding.
 
+    With a `correction_ratio` it also learns to correct tokens that it got wrong itself (CMLMC).
+
     Args:
         config ([`CMLMConfig`]): configuration.
 
     Source: Ghazvininejad et al. 2019 (arXiv:1904.09324); MaskT in Zhou et al. 2020. Differs from the authors' code:
-        EOS is never masked, since the length fixes it, and the mask token is never predicted.
+        EOS is never masked, since the length fixes it, and the mask token is never predicted. Correction: Huang et al.
+        2022, "Improving Non-Autoregressive Translation Models Without Distillation"; without their embedding of
+        positions and their second, causal self-attention, which would be a decoder of its own.
     """
 
     fills_masks = True
@@ -73,26 +79,23 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
-            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over the masked positions. In training with `labels`,
+            [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over the masked positions; with a `correction_ratio`, unless
+            the canvas is given, the mean of that and of the loss over the replaced ones. In training with `labels`,
             `logits` is `None`.
 
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
         """
         decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        noise = None
         if decoder_input_ids is None:
             if labels is None:
                 raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
-            decoder_input_ids = self._mask(labels, generator)
+            noise = TargetNoise(labels, self.training, generator)
+            decoder_input_ids = self._mask(labels, noise)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            decoder_input_ids=decoder_input_ids,
-            encoder_outputs=encoder_outputs,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        outputs = self.model(**source, decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
         if labels is None or not self.training:
@@ -103,14 +106,50 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
                 "word": self._word_loss(outputs.last_hidden_state, selected, labels, num_items_in_batch),
                 "length": self.length_predictor.loss(length_logits, labels, attention_mask, num_items_in_batch),
             }
+            if self.config.correction_ratio and noise is not None:
+                encoded = BaseModelOutput(outputs.encoder_last_hidden_state)
+                canvas, replaced = self._mistake(decoder_input_ids, labels, noise, attention_mask, encoded)
+                states = self.model(
+                    attention_mask=attention_mask, decoder_input_ids=canvas, encoder_outputs=encoded
+                ).last_hidden_state
+                components["word"] = components["word"] / 2
+                components["correction"] = self._word_loss(states, replaced, labels, num_items_in_batch) / 2
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
 
-    def _mask(self, labels: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    def _mask(self, labels: torch.Tensor, noise: TargetNoise) -> torch.Tensor:
         """Builds the canvas of labels `[B, T]` with random content tokens masked."""
         target_mask = labels.ne(-100)
-        masked = random_mask(content_mask(target_mask), TargetNoise(labels, self.training, generator))
+        masked = random_mask(content_mask(target_mask), noise)
         canvas = labels.masked_fill(~target_mask, self.config.pad_token_id)
         return canvas.masked_fill(masked, self.config.mask_token_id)
+
+    def _mistake(
+        self,
+        canvas: torch.Tensor,
+        labels: torch.Tensor,
+        noise: TargetNoise,
+        attention_mask: torch.Tensor,
+        encoder_outputs: BaseModelOutput,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Replaces tokens shown on a canvas `[B, T]` by what the model predicts where it sees none of the target.
+
+        Of n of them correction_ratio * n, rounded, are chosen at random.
+
+        Returns:
+            `tuple` of the canvas `[B, T]` and of marks `[B, T]` of what was replaced.
+        """
+        content = content_mask(labels.ne(-100))
+        shown = content & canvas.ne(self.config.mask_token_id)
+        counts = shown.sum(dim=1).double() * self.config.correction_ratio + 0.5
+        replaced = lowest(noise.uniform(labels.shape[1]), shown, counts.long())
+        with first_pass(canvas.device):
+            states = self.model(
+                attention_mask=attention_mask,
+                decoder_input_ids=canvas.masked_fill(content, self.config.mask_token_id),
+                encoder_outputs=encoder_outputs,
+            ).last_hidden_state
+            predicted = reduce_logits(states[replaced], self.lm_head.weight, lambda logits: logits.argmax(dim=1))
+        return canvas.masked_scatter(replaced, predicted), replaced
 
     def word_logits(
         self, state: NATState, encoder_hidden_states: torch.Tensor, canvas: torch.Tensor, selected: torch.Tensor
@@ -135,7 +174,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         """Masks the least probable tokens, fewer in every round, and predicts them again.
 
         Before round t of T, counted from 0, n * (T - t) // T of a row's n content tokens are masked: all in round 0.
-        A row is finished when the next round would mask none. Tokens keep the score of the round that wrote them.
+        A row is finished when the next round would mask none. Tokens keep the score of the round that wrote them; a
+        model that corrects itself writes those that are not masked anew, too.
 
         Args:
             state ([`NATState`]): the state.
@@ -149,8 +189,9 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         num_content, rounds_left = content.sum(dim=1), state.max_iterations - state.iteration
         masked = lowest(state.scores, content, num_content * rounds_left // state.max_iterations)
         canvas = state.tokens.masked_fill(masked, self.config.mask_token_id)
-        logits = self._logits(state, "word_logits", canvas, masked)
-        tokens, scores = self._predict(logits, masked, canvas, state.scores)
+        written = content if self.config.correction_ratio else masked
+        logits = self._logits(state, "word_logits", canvas, written)
+        tokens, scores = self._predict(logits, written, canvas, state.scores)
         return dataclasses.replace(
             state,
             tokens=tokens,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from .paper_students import STUDENTS, TEACHERS, PaperStudent, Student, place_student
+from .paper_students import LATER_STUDENTS, STUDENTS, TEACHERS, PaperStudent, Student, place_student
 from .rule import CONFIDENCES, Candidate, Proxies, Ranked, Recommendation, recommend
 
 
 __all__ = [
     "CONFIDENCES",
+    "LATER_STUDENTS",
     "STUDENTS",
     "TEACHERS",
     "Candidate",

@@ -89,7 +89,7 @@ def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
     """
     folder = Path(args.output_dir)
     model = load_student(args.student)
-    student = place_student(model.model_type, model.num_parameters)
+    student = place_student(model.model_type, model.num_parameters, model.is_glancing)
     measures = _load_measures(args)
     _require_comparable(measures)
     rows = {name: results["corpora"][1] for name, results in measures.items()}

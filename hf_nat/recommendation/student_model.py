@@ -18,10 +18,12 @@ class StudentModel:
     Args:
         model_type (`str`): its architecture.
         num_parameters (`int`): its parameters, embeddings not counted.
+        is_glancing (`bool`): it is trained with glancing.
     """
 
     model_type: str
     num_parameters: int
+    is_glancing: bool = False
 
 
 def is_training_yaml(student: str) -> bool:
@@ -47,7 +49,8 @@ def load_student(student: str) -> StudentModel:
     )
     with torch.device("meta"):
         model = AutoModelForSeq2SeqLM.from_config(config)
-    return StudentModel(config.model_type, model.num_parameters(exclude_embeddings=True))
+    is_glancing = getattr(config, "is_glancing", False)
+    return StudentModel(config.model_type, model.num_parameters(exclude_embeddings=True), is_glancing)
 
 
 def _config_of_yaml(path: str) -> PreTrainedConfig:

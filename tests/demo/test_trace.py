@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from hf_nat.decoding import translate
+from hf_nat.demo.page import render_traces
 from hf_nat.demo.trace import Trace, edits, trace_student, trace_teacher
 from hf_nat.models import ARCHITECTURES, NATPreTrainedModel
 
@@ -19,14 +20,19 @@ MASK = 4
 @pytest.fixture(params=ARCHITECTURES)
 def student(request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerFast) -> NATPreTrainedModel:
     """A model with random weights: it deletes, inserts and rewrites without sense."""
+    return student_of(request.param, tiny_tokenizer)
+
+
+def student_of(model_type: str, tiny_tokenizer: PreTrainedTokenizerFast, **fields: int) -> NATPreTrainedModel:
     torch.manual_seed(3)
-    config_class, model_class = ARCHITECTURES[request.param]
+    config_class, model_class = ARCHITECTURES[model_type]
     special = {
         f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
     }
     sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
     sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 32}
-    return model_class(config_class(vocab_size=len(tiny_tokenizer), init_std=1.0, **special, **sides, **sizes)).eval()
+    fields = {"vocab_size": len(tiny_tokenizer), "init_std": 1.0, **special, **sides, **sizes, **fields}
+    return model_class(config_class(**fields)).eval()
 
 
 def written(trace: Trace, upto: int | None = None) -> list[str]:
@@ -61,6 +67,44 @@ def test_steps_lead_from_canvas_to_canvas_and_to_the_translation(student, tiny_t
             there = written(trace, index) if index else []
             assert len(found) == len(there)
             assert all(old is None or old == new for old, new in zip(found, there, strict=True))
+
+
+def test_graph_shows_the_vertices_that_were_visited(tiny_tokenizer, sentences) -> None:
+    model = student_of("da_transformer", tiny_tokenizer)
+    for sentence in sentences:
+        trace = trace_student(model, tiny_tokenizer, sentence)
+        assert trace.places == "vertices"
+        before, visited, written = trace.steps
+        size = 4 * len(tiny_tokenizer(sentence).input_ids)
+        assert len(before.tokens) == len(visited.tokens) == min(size, 32) - 1  # without EOS
+        path = [token.text for token in visited.tokens if token.edit == "filled"]
+        assert path == [token.text for token in written.tokens if token.edit == "kept"] and path
+        assert all(token.is_mask for token in visited.tokens[1:] if token.edit == "kept")
+        dropped = [token for token in written.tokens if token.edit == "deleted"]
+        assert len(dropped) == len(before.tokens) - len(path)
+
+
+def test_frames_and_their_blanks_are_shown(tiny_tokenizer, sentences) -> None:
+    model = student_of(
+        "ctc_nat", tiny_tokenizer, vocab_size=len(tiny_tokenizer) + 1, blank_token_id=len(tiny_tokenizer)
+    )
+    seen, weight = 0, model.lm_head.weight
+    first = tiny_tokenizer.convert_tokens_to_ids(trace_student(model, tiny_tokenizer, "hello").steps[1].tokens[0].text)
+    for factor in (0.0, 2.0):
+        with torch.no_grad():
+            weight[-1] = factor * weight[first]  # twice as sure as what stands there without blanks
+        for sentence in sentences:
+            trace = trace_student(model, tiny_tokenizer, sentence)
+            assert trace.places == "frames"
+            frames = trace.steps[1].tokens
+            assert len(frames) == min(2 * len(tiny_tokenizer(sentence).input_ids), 31)
+            merged = [t for i, t in enumerate(frames) if i == 0 or t.text != frames[i - 1].text]
+            assert [t.text for t in merged if not t.is_blank] == written(trace)
+            assert not any(token.is_mask for token in frames)
+            seen += sum(token.is_blank for token in frames)
+            page = render_traces(trace)
+            assert f"{len(frames)} frames" in page and ("∅" in page) == any(token.is_blank for token in frames)
+    assert seen
 
 
 def test_blank_sentence_has_an_empty_trace(student, tiny_tokenizer, copy_teacher) -> None:

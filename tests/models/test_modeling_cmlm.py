@@ -60,7 +60,7 @@ def test_generator_decides_the_masking(model: NATPreTrainedModel) -> None:
 
 @torch.no_grad()
 def mask_predict(
-    model: NATPreTrainedModel, source: list[int], num_content: int, rounds: int
+    model: NATPreTrainedModel, source: list[int], num_content: int, rounds: int, corrects: bool = False
 ) -> tuple[list, list, int]:
     """Mask-predict on one sentence as the paper tells it, all rounds, without vectors."""
     tokens, scores, decoded = [MASK] * num_content, [0.0] * num_content, 0
@@ -72,7 +72,7 @@ def mask_predict(
         tokens = [MASK if i in masked else token for i, token in enumerate(tokens)]
         logits = model(torch.tensor([source]), decoder_input_ids=torch.tensor([[*tokens, EOS]])).logits[0]
         logits[:, [PAD, BOS, EOS, MASK]] = float("-inf")
-        for i in masked:
+        for i in range(num_content) if corrects else masked:
             score, token = logits[i].log_softmax(dim=0).max(dim=0)
             tokens[i], scores[i] = int(token), float(score)
         decoded += 1
@@ -90,6 +90,88 @@ def test_generate_is_mask_predict(model: NATPreTrainedModel, rounds: int) -> Non
         assert output.sequences[row, :length].tolist() == tokens
         assert_close(output.token_scores[row, :length], torch.tensor(scores), rtol=1e-4, atol=1e-5)
         assert output.iterations[row] == max(decoded, 1)
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 10])
+def test_generate_with_correction_writes_every_token_anew(rounds: int) -> None:
+    model, batch = tiny_model("cmlm", correction_ratio=0.3), tiny_batch()
+    output = model.generate(batch["input_ids"], max_iterations=rounds, return_dict_in_generate=True)
+    for row, source in enumerate(batch["input_ids"].tolist()):
+        source = source[: int(batch["attention_mask"][row].sum())]
+        length = int(output.sequences[row].ne(PAD).sum())
+        tokens, scores, decoded = mask_predict(model, source, length - 1, rounds, corrects=True)
+        assert output.sequences[row, :length].tolist() == tokens
+        assert_close(output.token_scores[row, :length], torch.tensor(scores), rtol=1e-4, atol=1e-5)
+        assert output.iterations[row] == max(decoded, 1)
+
+
+def test_correction_changes_tokens_that_are_not_masked() -> None:
+    changed = []
+    for ratio in (0.0, 0.3):
+        model = tiny_model("cmlm", correction_ratio=ratio)
+        state = state_of(model, [6], 10, iteration=5)
+        after = model.refine(state)
+        kept = after.intermediate[0].ne(MASK) & state.tokens.eq(5)
+        changed.append(bool((after.tokens != state.tokens)[kept].any()))
+    assert changed == [False, True]
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_loss_of_correction_is_that_of_a_canvas_with_its_own_mistakes(training: bool) -> None:
+    model, batch = tiny_model("cmlm", correction_ratio=0.5).train(training), tiny_batch([0, 1])
+    canvases: list[torch.Tensor] = []
+    model.get_decoder().register_forward_hook(
+        lambda _, args, kwargs, output: canvases.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    torch.manual_seed(1)
+    output = model(**batch)
+    masked, blank, wrong = canvases[:3]
+    model.eval()
+    labels, content = batch["labels"], content_mask(batch["labels"].ne(-100))
+    assert torch.equal(blank, masked.masked_fill(content, MASK))
+    predicted = model(batch["input_ids"], decoder_input_ids=blank).logits.argmax(2)
+    shown = content & masked.ne(MASK)
+    replaced = shown & (wrong != labels)
+    # A replacement that is right by chance cannot be told from a token that was left.
+    counts = (shown.sum(1) * 0.5 + 0.5).long()
+    assert (replaced.sum(1) <= counts).all() and replaced.any()
+    assert torch.equal(wrong[replaced], predicted[replaced])
+    assert torch.equal(wrong[~replaced], masked[~replaced])
+    alone = model(**batch, decoder_input_ids=masked).loss_components["word"]
+    assert_close(output.loss_components["word"], alone / 2)
+    if torch.equal(replaced.sum(1), counts):
+        logits = model(batch["input_ids"], decoder_input_ids=wrong).logits
+        log_probs, num_tokens = logits.log_softmax(2), labels.ne(-100).sum(1)
+        nll = torch.zeros(())
+        for row, own in enumerate(replaced):
+            gold = labels[row, own]
+            smoothed = 0.9 * log_probs[row, own].gather(1, gold.unsqueeze(1)).squeeze(1)
+            nll -= num_tokens[row] * (smoothed + 0.1 * log_probs[row, own].mean(1)).sum() / max(1, int(own.sum()))
+        assert_close(output.loss_components["correction"], nll / num_tokens.sum() / 2)
+    assert_close(output.loss, sum(output.loss_components.values()))
+
+
+def test_without_correction_nothing_changes() -> None:
+    losses, generated = [], []
+    for ratio in (0.0, 0.3):
+        model, batch = tiny_model("cmlm", correction_ratio=ratio), tiny_batch()
+        losses.append(model(**batch).loss_components)
+        generated.append(model.generate(batch["input_ids"], max_iterations=1))
+    assert set(losses[0]) == {"word", "length"} and set(losses[1]) == {"word", "length", "correction"}
+    assert torch.equal(losses[0]["word"], 2 * losses[1]["word"])
+    assert torch.equal(*generated)  # the first round writes all in any case
+    with pytest.raises(ValueError, match=r"`correction_ratio` must be in \[0, 1\], got 1.5"):
+        tiny_model("cmlm", correction_ratio=1.5)
+
+
+def test_correction_depends_on_no_other_row_and_trains() -> None:
+    model, batch = tiny_model("cmlm", correction_ratio=0.5), tiny_batch(extra_padding=2)
+    together = model(**batch).loss_components["correction"] * batch["labels"].ne(-100).sum()
+    alone = [tiny_batch([row]) for row in range(4)]
+    parts = [model(**one).loss_components["correction"] * one["labels"].ne(-100).sum() for one in alone]
+    assert_close(together, sum(parts))
+    model.train()(**batch).loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_rounds_change_the_translation(model: NATPreTrainedModel) -> None:
