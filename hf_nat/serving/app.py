@@ -73,7 +73,7 @@ def build_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         batches = asyncio.create_task(batcher.run())
         yield
-        batcher.close()
+        batcher.refuse()
         await batches
         worker.shutdown()
 

@@ -89,6 +89,7 @@ class Batcher:
         self._max_queue_sentences = max_queue_sentences
         self._queue: deque[_Request] = deque()
         self._changed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._seconds_a_sentence = 0.0
         self.num_waiting = 0
         self.is_closed = False
@@ -129,21 +130,22 @@ class Batcher:
             self._drop(request)
 
     def refuse(self) -> None:
-        """Accepts nothing new; what waits is still translated. May be called in a signal handler."""
+        """Accepts nothing new; what waits is translated at once. May be called from a signal handler or a thread."""
         self.is_closed = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     async def run(self) -> None:
-        """Translates what is submitted, until `close`."""
-        while batch := await self._next_batch():
-            await self._work(batch)
-
-    def close(self) -> None:
-        """Lets `run` end as soon as nothing waits any more."""
-        self.refuse()
-        self._changed.set()
+        """Translates what is submitted, until `refuse` is called and nothing waits any more."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            while batch := await self._next_batch():
+                await self._work(batch)
+        finally:
+            self._loop = None
 
     async def _next_batch(self) -> _Batch:
-        """Waits for a batch; empty once closed and nothing is left."""
+        """Waits for a batch; it is empty once nothing is left and nothing can come."""
         clock = asyncio.get_running_loop().time
         while True:
             if self._queue:

@@ -22,7 +22,7 @@ class ServerMeasures:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "hf_nat_requests", "Answers of /translate; 499: the client left", ["status"], registry=self.registry
+            "hf_nat_requests", "Answers to POST; 499: the client left before", ["status"], registry=self.registry
         )
         self.request_seconds = Histogram(
             "hf_nat_request_seconds",

@@ -73,7 +73,7 @@ async def texts(made: Batcher, sentences: str, after: float = 0.0) -> list[str]:
 
 
 async def ended(made: Batcher) -> None:
-    made.close()
+    made.refuse()
     await made.task
     assert made.num_waiting == 0 and not made._queue
 
@@ -190,9 +190,10 @@ def test_the_end_waits_for_what_was_accepted_and_for_nothing_new() -> None:
         made.refuse()
         with pytest.raises(BatcherClosed):
             await made.submit(["h"])
-        await ended(made)
         assert await asyncio.gather(*accepted) == [list("ABCDEF"), ["G"]]
         assert asyncio.get_running_loop().time() < 10, "nobody waits for others that cannot come"
+        await made.task
+        made.refuse()  # A second signal may come late.
 
     run(test)
 

@@ -1,0 +1,128 @@
+"""The serving benchmark asks what it says, and reports what it measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from hf_nat.base.utils import read_json
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    """The script as a module."""
+    path = Path(__file__).parents[2] / "scripts" / "benchmark_serving.py"
+    spec = importlib.util.spec_from_file_location("benchmark_serving", path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["benchmark_serving"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Counting(BaseHTTPRequestHandler):
+    """Answers after a while, and notes what it was asked and how many asked at a time."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[str] = []
+    at_once: list[int] = []
+    active = 0
+    lock = threading.Lock()
+
+    def do_POST(self) -> None:
+        sentences = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["sentences"]
+        with self.lock:
+            type(self).active += 1
+            self.asked.extend(sentences)
+            self.at_once.append(self.active)
+        time.sleep(0.01)
+        with self.lock:
+            type(self).active -= 1
+        self.send_response(503 if sentences == ["full"] else 200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Counting) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.parametrize("clients", [1, 3])
+def test_every_sentence_is_asked_once_and_no_client_asks_twice_at_a_time(clients, port, benchmark) -> None:
+    Counting.asked.clear(), Counting.at_once.clear()
+    sentences = [str(number) for number in range(20)]
+    times, total = benchmark.ask(port, sentences, clients)
+    assert sorted(Counting.asked) == sorted(sentences) and max(Counting.at_once) <= clients
+    assert len(times) == 20 and min(times) >= 0.01 and sum(times) / clients <= total
+
+
+def test_a_refused_request_is_no_measurement(port, benchmark) -> None:
+    with pytest.raises(RuntimeError, match="The server answered 503"):
+        benchmark.ask(port, ["full"], 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"),
+    [(1, 0.5, 1), (2, 0.5, 1), (3, 0.5, 2), (100, 0.5, 50), (100, 0.99, 99), (99, 0.99, 99)],
+)
+def test_percentiles_of_small_samples(count, share, expected, benchmark) -> None:
+    assert benchmark.percentile(list(range(count, 0, -1)), share) == expected
+
+
+def test_the_table_and_the_file_hold_every_setting(benchmark, tmp_path, monkeypatch, capsys) -> None:
+    from contextlib import contextmanager
+
+    started = []
+
+    @contextmanager
+    def serving(model: str, wait_ms: float, options: list[str]) -> Iterator[int]:
+        started.append((model, wait_ms, options))
+        yield 1
+
+    monkeypatch.setattr(benchmark, "serving", serving)
+    monkeypatch.setattr(benchmark, "ask", lambda port, sentences, clients: ([0.001 * clients] * 2, 0.5))
+    for side in ("src", "tgt"):
+        (tmp_path / f"test.{side}").write_text("a\nb\n", encoding="utf-8")
+    argv = [f"--corpus={tmp_path}/{{split}}.{{lang}}", "--source_lang=src", "--target_lang=tgt", "--model=m"]
+    argv += ["--repeats=2", "--waits_ms", "0", "5", "--clients", "1", "4", f"--output={tmp_path / 'x.json'}"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    benchmark.main([*argv, "--options", "--max_iterations", "4"])
+    assert started == [("m", wait, ["--max_iterations", "4"]) for wait in (0.0, 5.0)] * 2
+    result = read_json(tmp_path / "x.json")
+    assert [(row["batch_wait_ms"], row["clients"]) for row in result["results"]] == [(0, 1), (0, 4), (5, 1), (5, 4)]
+    assert result["results"][1]["p99_ms"] == pytest.approx(4.0)
+    assert result["results"][1]["sentences_per_second"] == pytest.approx(4.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["0", "4", "4.0", "4.0", "4.0"]
+
+
+@pytest.mark.slow
+def test_a_server_is_measured(benchmark, tmp_path, copy_teacher, tiny_tokenizer, monkeypatch) -> None:
+    copy_teacher.save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    for side in ("src", "tgt"):
+        (tmp_path / f"test.{side}").write_text("a dog runs\nhello\n" * 10, encoding="utf-8")
+    argv = [f"--corpus={tmp_path}/{{split}}.{{lang}}", "--source_lang=src", "--target_lang=tgt", "--repeats=1"]
+    argv += [f"--model={tmp_path / 'model'}", "--waits_ms", "0", "--clients", "4", f"--output={tmp_path / 'x.json'}"]
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    benchmark.main(argv)
+    (row,) = read_json(tmp_path / "x.json")["results"]
+    assert 0 < row["p50_ms"] <= row["p99_ms"] and len(row["seconds"][0]) == 20
