@@ -12,7 +12,7 @@ from ..base.config import option
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, check_source_prefix, load_model, set_languages
-from .strategies import StrategyArguments
+from .strategies import CHOOSING, StrategyArguments
 
 
 BACKENDS = ("auto", "torch", "ct2")
@@ -44,6 +44,13 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     )
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
+    ensemble: list[str] | None = option(
+        None, "further teachers of the same vocabulary, whose probabilities are averaged with it at each step (torch)"
+    )
+    union: list[str] | None = option(
+        None, "further teachers of any vocabulary, whose candidates are added: for a strategy that chooses"
+    )
+    union_prefixes: list[str] | None = option(None, "`source_prefix` of each teacher in `union`; default: none")
     teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
     backend: str = option(
         "auto", "what decodes: torch, ct2 (CTranslate2, for MarianMT teachers), or auto: ct2 where it can, else torch"
@@ -66,6 +73,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_corpus()
+        self._check_teachers()
         if self.long_source not in LONG_SOURCE:
             raise ValueError(f"`long_source` must be one of {list(LONG_SOURCE)}, got {self.long_source!r}.")
         if self.backend not in BACKENDS:
@@ -101,6 +109,45 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         for name, value in needs_targets.items():
             if value:
                 raise ValueError(f"`{name}` must not need targets, which sources alone have not, got {value!r}.")
+
+    def _check_teachers(self) -> None:
+        if self.union and not self.chooses:
+            raise ValueError(
+                f"`union` must come with a strategy that chooses among candidates, {', '.join(CHOOSING)}, got "
+                f"{self.strategy!r}."
+            )
+        if self.union and self.ensemble:
+            raise ValueError(f"Only one of `ensemble` and `union` can be given, got {self.ensemble} and {self.union}.")
+        if self.union_prefixes is not None and len(self.union_prefixes) != len(self.union or []):
+            raise ValueError(
+                f"`union_prefixes` must be as many as `union`, got {len(self.union_prefixes)} and "
+                f"{len(self.union or [])}. Write '' for none."
+            )
+        if self.ensemble and self.backend == "ct2":
+            raise ValueError("`backend` must be torch for an `ensemble`, got 'ct2'. Leave it out.")
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What is put before every source for each teacher in `union`."""
+        return self.union_prefixes or [""] * len(self.union or [])
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns of the distilled corpus beside those that every one has; see `corpus_features`."""
+        return (*super().extra_columns, *(("teacher",) if self.union else ()))
+
+    def load_member(self, name: str, prefix: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Loads a teacher of `union`, set to the languages where it has any.
+
+        Raises:
+            OSError: as `load_model`.
+            ValueError: as `load_model`, `set_languages` and `check_source_prefix`.
+        """
+        model, tokenizer = load_model(name, parameter="union", trust_remote_code=self.trust_remote_code)
+        if hasattr(tokenizer, "src_lang"):
+            set_languages(model, tokenizer, self.model_source_lang, self.model_target_lang)
+        check_source_prefix(tokenizer, prefix or None)
+        return model, tokenizer
 
     @property
     def place_name(self) -> str:
@@ -142,6 +189,13 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             return {**splits, "train": splits["train"].take(self.max_samples)}
         return {**splits, "train": first_rows(splits["train"], self.max_samples)}
 
+    @property
+    def _several(self) -> dict[str, Any]:
+        """How many teachers decode, and how together, where it is not one."""
+        if self.union:
+            return {"union": 1 + len(self.union), **({"union_prefixes": self.prefixes} if any(self.prefixes) else {})}
+        return {"ensemble": 1 + len(self.ensemble)} if self.ensemble else {}
+
     def settings(self) -> dict[str, Any]:
         """Returns what the rows depend on beside teacher and corpus, as the manifest records it.
 
@@ -152,5 +206,5 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         return {
             **self.languages,
             **{name: getattr(self, name) for name in kept},
-            "decoding": {**self.decoding_parameters(), **self.input_options, **backend},
+            "decoding": {**self.decoding_parameters(), **self.input_options, **backend, **self._several},
         }

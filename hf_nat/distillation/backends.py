@@ -65,14 +65,18 @@ def recorded_choice(args: DistillArguments, settings: Mapping[str, Any]) -> Dist
 
 
 def choose_backend(
-    teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments
+    teachers: Sequence[tuple[PreTrainedModel, PreTrainedTokenizerBase]], args: DistillArguments
 ) -> DistillArguments:
     """Fills in what the arguments leave to the machine: CTranslate2 where it decodes a first sentence, else torch.
+
+    Args:
+        teachers (`Sequence[tuple]`): each teacher and its tokenizer; one backend decodes all.
+        args (`DistillArguments`): the arguments.
 
     Raises:
         ValueError: if the arguments ask for a precision that only CTranslate2 has, and it cannot decode the teacher.
     """
-    on_cpu = teacher.device.type == "cpu"
+    on_cpu = teachers[0][0].device.type == "cpu"
 
     def decided(backend: str) -> DistillArguments:
         default = _CPU_BATCH_TOKENS[backend] if on_cpu else _BATCH_TOKENS
@@ -82,7 +86,8 @@ def choose_backend(
         return decided(args.backend)
     try:
         chosen = decided("ct2")
-        load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs(0))
+        for teacher, tokenizer in teachers:
+            load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs(0))
     except (ImportError, ValueError, RuntimeError) as error:
         logger.info(f"`backend: auto` takes torch: {error}")
         if args.compute_type != "float32":

@@ -83,12 +83,14 @@ def write_manifest(
         sources[shard.split] += shard.stop - shard.start
     # A source may have become several rows.
     num_sources = {} if counts == sources else {"num_sources": dict(sources)}
+    further = args.ensemble or args.union or []
     judges = {name: getattr(args, name) for name in ("backward_teacher", "quality") if getattr(args, name)}
     manifest = {
         **identity,
         **num_sources,
         "counts": dict(counts),
         **({"judge_names": judges} if judges else {}),
+        **({"teachers": [args.teacher, *further]} if further else {}),
         **({"columns": list(args.extra_columns)} if args.extra_columns else {}),
         "teacher": args.teacher,
         "teacher_revision": hub_commit(args.teacher, args.teacher_revision),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import has_content
-from ..decoding import RowJudge, Translation, encode_sources, max_source_length
+from ..decoding import RowJudge, Translation, encode_sources, keep_best, max_source_length
 from .arguments import DistillArguments
 from .backends import Backend
 from .flags import row_flags
@@ -19,6 +19,19 @@ from .shards import corpus_features
 
 
 Pairs = Sequence[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class FurtherTeacher:
+    """A teacher whose candidates are added to those of the first.
+
+    Args:
+        backend (`Backend`): decodes it.
+        prefix (`str`): text put before every source.
+    """
+
+    backend: Backend
+    prefix: str
 
 
 @dataclass(frozen=True)
@@ -31,6 +44,7 @@ class Rewriter:
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         args (`DistillArguments`): languages, strategy and what becomes of long sources.
         judge (`Judge`, *optional*): what chooses among candidates, where the strategy does.
+        further (`Sequence[FurtherTeacher]`, *optional*): teachers whose candidates are judged too.
     """
 
     backend: Backend
@@ -38,6 +52,7 @@ class Rewriter:
     tokenizer: PreTrainedTokenizerBase
     args: DistillArguments
     judge: Judge | None = None
+    further: Sequence[FurtherTeacher] = ()
 
     def __call__(self, translations: Pairs, indices: Sequence[int], start: int) -> dict[str, list[Any]]:
         """Returns the columns of the distilled corpus.
@@ -74,7 +89,31 @@ class Rewriter:
             return [_distinct(own) for own in self.backend.candidates(sources, **kwargs)]
         if self.judge is not None:
             kwargs["judge"] = self._judge_of(translations, self.judge)
+        if self.further:
+            return [[output] for output in self._decode_all(sources, translations, start, **kwargs)]
         return [[output] for output in self.backend.translate(sources, **kwargs)]
+
+    def _decode_all(
+        self, sources: Sequence[str], translations: Pairs, start: int, judge: RowJudge, **kwargs: Any
+    ) -> list[Translation]:
+        """Returns the best of the candidates of all teachers; they count from the first teacher's to the last's."""
+        lists = [self.backend.candidates(sources, **kwargs)]
+        plain = [pair[self.args.source_lang] for pair in translations]
+        for number, teacher in enumerate(self.further, start=1):
+            texts = [f"{teacher.prefix}{text}" if source else "" for text, source in zip(plain, sources, strict=True)]
+            lists.append(teacher.backend.candidates(texts, **self.args.translate_kwargs(start, number)))
+        # A teacher whose tokenizer sees nothing in a source has no candidate of it.
+        joined = [
+            [
+                replace(output, candidate=number * self.args.number + output.candidate)
+                for number, outputs in enumerate(own)
+                for output in outputs
+                if number == 0 or output.score is not None
+            ]
+            for own in zip(*lists, strict=True)
+        ]
+        kept = zip(keep_best(joined, judge), joined, strict=True)
+        return [replace(output, candidate=own[output.candidate].candidate) for output, own in kept]
 
     def _judge_of(self, translations: Pairs, judge: Judge) -> RowJudge:
         """Makes of a judge of texts one of these rows."""
@@ -119,6 +158,7 @@ class Rewriter:
             "flags": flags[0],
             "candidate": None if best.quality is None else best.candidate,
             "quality": _rounded(best.quality),
+            "teacher": None if best.quality is None else best.candidate // args.number,
             "targets": texts,
             "target_scores": scores,
             "rank": 0,

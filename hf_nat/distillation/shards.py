@@ -129,6 +129,7 @@ def remove_claims(output_dir: Path) -> None:
 EXTRA_COLUMNS = {
     "candidate": Value("int32"),
     "quality": Value("float32"),
+    "teacher": Value("int32"),
     "targets": List(Value("string")),
     "target_scores": List(Value("float32")),
     "rank": Value("int32"),
@@ -148,8 +149,8 @@ def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = (
         source_lang (`str`): key of the source language.
         target_lang (`str`): key of the target language.
         extra (`Sequence[str]`, *optional*): columns that the strategy adds: `candidate` and `quality` of the output
-            that a judge chose, `targets` and `target_scores` of several outputs, or the `rank` of one of them; and the
-            name of the `corpus` of a row of several.
+            that a judge chose, the number of the `teacher` that wrote it among several, `targets` and `target_scores`
+            of several outputs, or the `rank` of one of them; and the name of the `corpus` of a row of several.
     """
     return Features(
         {

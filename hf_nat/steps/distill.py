@@ -21,10 +21,11 @@ from ..distillation import DistillArguments, write_distilled_corpus
 from ..distillation.backends import choose_backend, load_backend, recorded_choice
 from ..distillation.choice import load_judge
 from ..distillation.distill import is_written
+from ..distillation.ensemble import TeacherEnsemble, require_one_vocabulary
 from ..distillation.filter import is_sound
 from ..distillation.judges import Estimator, Judge
 from ..distillation.manifest import teacher_identity
-from ..distillation.rewriting import Rewriter
+from ..distillation.rewriting import FurtherTeacher, Rewriter
 from .fingerprints import corpus_fingerprint, dataset_commit
 from .step import Step
 
@@ -55,11 +56,22 @@ class Distill(Step):
         """Teacher and tokenizer, set to the languages of the arguments."""
         args = self.args
         if self.loaded is None:
-            return args.load_model(args.teacher, revision=args.teacher_revision, parameter="teacher")
-        teacher, tokenizer = self.loaded
-        require_vocabulary(teacher, tokenizer, "teacher", args.teacher)
-        args.prepare(teacher, tokenizer)
-        return teacher.eval(), tokenizer
+            teacher, tokenizer = args.load_model(args.teacher, revision=args.teacher_revision, parameter="teacher")
+        else:
+            teacher, tokenizer = self.loaded
+            require_vocabulary(teacher, tokenizer, "teacher", args.teacher)
+            args.prepare(teacher, tokenizer)
+        if not args.ensemble:
+            return teacher.eval(), tokenizer
+        members = [args.load_model(name, parameter="ensemble") for name in args.ensemble]
+        require_one_vocabulary([tokenizer, *(own for _, own in members)], [args.teacher, *args.ensemble])
+        return TeacherEnsemble([teacher, *(model for model, _ in members)]).eval(), tokenizer
+
+    @cached_property
+    def _further(self) -> list[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """The teachers whose candidates are added."""
+        args = self.args
+        return [args.load_member(*member) for member in zip(args.union or [], args.prefixes, strict=True)]
 
     @cached_property
     def _chosen(self) -> DistillArguments:
@@ -70,7 +82,8 @@ class Distill(Step):
                 return recorded_choice(self.args, record["settings"])
             except ValueError:
                 pass  # The arguments differ in more than that, which the comparison names.
-        return main_process_decides(lambda: choose_backend(*self._teacher, self._with_expert(self.args)))
+        teachers = [self._teacher, *self._further]
+        return main_process_decides(lambda: choose_backend(teachers, self._with_expert(self.args)))
 
     def _with_expert(self, args: DistillArguments) -> DistillArguments:
         return replace(args, expert=decoding_expert(self._teacher[0], args.expert))
@@ -130,6 +143,7 @@ class Distill(Step):
             }
         return {
             **teacher_identity(*self._teacher),
+            **({"union": [teacher_identity(*member) for member in self._further]} if self._further else {}),
             **self.args.code_record(self.args.teacher, self.args.teacher_revision),
             **self._judge[1],
             **corpus,
@@ -147,7 +161,12 @@ class Distill(Step):
     def _rewriter(self) -> Rewriter:
         teacher, tokenizer = self._teacher
         backend = load_backend(teacher, tokenizer, self._resolved)
-        return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0])
+        prefixes = self.args.prefixes
+        further = [
+            FurtherTeacher(load_backend(*member, replace(self._resolved, expert=None)), prefix)
+            for member, prefix in zip(self._further, prefixes, strict=True)
+        ]
+        return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0], further)
 
     def prepare(self) -> None:
         rewriter = self._rewriter  # A backend that cannot decode this teacher says so here.

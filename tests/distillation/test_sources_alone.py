@@ -61,7 +61,17 @@ def forms(sources: list[str], tmp_path: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_every_form_gives_the_same_rows_without_real_targets(
+def test_every_form_gives_the_same_sources(
+    forms: dict[str, dict[str, Any]], arguments: Build, sources: list[str]
+) -> None:
+    for form, keys in forms.items():
+        for streaming in (False, True):
+            splits = arguments(corpus="", streaming=streaming, **keys).load_splits()
+            assert [row["translation"] for row in splits["train"]] == [{"en": source} for source in sources], form
+            assert splits.keys() == {"train"}
+
+
+def test_rows_say_that_there_is_no_real_target(
     forms: dict[str, dict[str, Any]],
     run: Callable[..., Path],
     rows: Callable,
@@ -71,14 +81,13 @@ def test_every_form_gives_the_same_rows_without_real_targets(
     tmp_path: Path,
 ) -> None:
     outputs = translate(copy_teacher, tiny_tokenizer, sources, num_beams=1, max_new_tokens=12)
-    for form, keys in forms.items():
-        for streaming in (False, True):
-            folder = run(f"{form}-{streaming}", corpus="", streaming=streaming, **keys)
-            found = rows(folder)
-            assert [row["translation"] for row in found] == [
-                {"en": source, "xx": output.text} for source, output in zip(sources, outputs, strict=True)
-            ], form
-            assert all(row["real_target"] is None and "source_alone" in row["flags"] for row in found)
+    folder = run("alone", corpus="", **forms["text"])
+    found = rows(folder)
+    assert [row["translation"] for row in found] == [
+        {"en": source, "xx": output.text} for source, output in zip(sources, outputs, strict=True)
+    ]
+    assert all(row["real_target"] is None and "source_alone" in row["flags"] for row in found)
+    assert rows(run("stream", corpus="", streaming=True, **forms["folder"])) == found
     manifest = read_json(folder / "manifest.json")
     assert (manifest["counts"], manifest["source_alone"]) == ({"train": 11}, True)
     assert manifest["flag_counts"]["source_alone"] == 11
@@ -130,10 +139,21 @@ def test_an_interrupted_stream_goes_on_and_its_shards_have_no_total_before_the_e
     names = {path.name for path in (tmp_path / "resumed" / "data").glob("train-*.parquet")}
     if stop_after < 4:
         assert names == {f"train-{index:05d}.parquet" for index in range(stop_after)}
-    before = {path.name[:11]: path.stat().st_mtime_ns for path in (tmp_path / "resumed" / "data").glob("*.parquet")}
+    before = {
+        path.stem.partition("-of-")[0]: path.stat().st_mtime_ns
+        for path in (tmp_path / "resumed" / "data").glob("*.parquet")
+    }
     assert file_bytes(run("resumed", streaming=True)) == whole
-    after = {path.name[:11]: path.stat().st_mtime_ns for path in (tmp_path / "resumed" / "data").glob("*.parquet")}
+    after = {
+        path.stem.partition("-of-")[0]: path.stat().st_mtime_ns
+        for path in (tmp_path / "resumed" / "data").glob("*.parquet")
+    }
     assert before.items() <= after.items(), "what was written is not written again"
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each shard was written, by its name without the number of all."""
+    return {path.stem.partition("-of-")[0]: path.stat().st_mtime_ns for path in folder.glob("data/*.parquet")}
 
 
 def _interrupted_at_second() -> Callable[[Path, int], Path]:
@@ -178,16 +198,16 @@ def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
     monkeypatch.setattr(module, "dataset_commit", lambda dataset, revision: next(commits))
     monkeypatch.setattr(arguments, "load_corpus", load_from_hub)
     hub = {"corpus": "", "source": "owner/name", "config_name": "big", "streaming": True}
-    folder = run("hub", **hub)
+    folder = run("of_hub", **hub)
     assert seen == [("owner/name", "train", "a", "big")]
     inputs = read_json(folder / "step.json")["inputs"]
     place = {"config_name": "big", "splits": {"train": "train"}, "max_samples": None}
     assert inputs["stream"] == {"dataset": "owner/name", "commit": "a", **place}
-    run("hub", **hub)
+    run("of_hub", **hub)
     with pytest.raises(ValueError, match="`stream.splits.train` must be the same .* it was 'train', got 'other'"):
-        run("hub", **hub, train_split="other")
+        run("of_hub", **hub, train_split="other")
     with pytest.raises(ValueError, match="`stream.commit` must be the same .* it was 'a', got 'b'"):
-        run("hub", **hub)
+        run("of_hub", **hub)
 
 
 @pytest.mark.parametrize(

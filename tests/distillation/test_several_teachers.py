@@ -1,0 +1,200 @@
+"""Several teachers: their mean at each step, and the union of their candidates."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from distillation.strategy_runs import JUDGE, most_vowels
+from transformers import BartConfig, BartForConditionalGeneration, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+
+from hf_nat.base.utils import read_json
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.decoding import translate_candidates
+from hf_nat.distillation import DistillArguments
+from hf_nat.distillation.ensemble import TeacherEnsemble
+from hf_nat.steps import distill
+
+
+@pytest.fixture
+def second(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
+    """Another teacher of the vocabulary, of another size, as a folder."""
+    torch.manual_seed(5)
+    sizes = {"d_model": 24, "encoder_layers": 1, "decoder_layers": 3, "init_std": 0.5}
+    model = MarianMTModel(MarianConfig(**{**copy_teacher.config.to_dict(), **sizes}))
+    model.save_pretrained(tmp_path / "second")
+    tiny_tokenizer.save_pretrained(tmp_path / "second")
+    return str(tmp_path / "second")
+
+
+@pytest.fixture
+def third(sentences: list[str], tmp_path: Path) -> str:
+    """A teacher of another architecture and vocabulary, as a folder."""
+    torch.manual_seed(6)
+    tokenizer = train_tokenizer(sentences, 60)
+    special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, max_position_embeddings=64,
+        decoder_start_token_id=tokenizer.bos_token_id, forced_bos_token_id=None, init_std=0.5, **special, **heads,
+    )  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(tmp_path / "third")
+    tokenizer.save_pretrained(tmp_path / "third")
+    return str(tmp_path / "third")
+
+
+def best_sequence(
+    models: list[MarianMTModel], input_ids: torch.Tensor, length: int, num_tokens: int
+) -> tuple[list[int], float]:
+    """Of all outputs of so many tokens at most, the one with the highest mean log-probability: every one is scored."""
+    eos, start = models[0].config.eos_token_id, models[0].config.decoder_start_token_id
+    best: tuple[list[int], float] = ([], -torch.inf)
+    open_prefixes: list[tuple[list[int], float]] = [([], 0.0)]
+    for step in range(1, length + 1):
+        extended = []
+        for prefix, total in open_prefixes:
+            decoder_input_ids = torch.tensor([[start, *prefix]])
+            with torch.no_grad():
+                probs = [
+                    model(input_ids=input_ids, decoder_input_ids=decoder_input_ids).logits[0, -1].softmax(-1)
+                    for model in models
+                ]
+            mean = torch.stack(probs).mean(0).log()
+            for token in range(num_tokens):
+                score = total + mean[token].item()
+                if token == eos or step == length:
+                    best = max(best, ([*prefix, token], score / step), key=lambda found: found[1])
+                else:
+                    extended.append(([*prefix, token], score))
+        open_prefixes = extended
+    return best
+
+
+def test_a_wide_beam_finds_the_best_output_under_the_mean_of_the_probabilities() -> None:
+    sizes = {"encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0}
+    models = []
+    for seed, width, layers in ((0, 8, 1), (1, 16, 2)):
+        torch.manual_seed(seed)
+        shape = {"d_model": width, "encoder_layers": layers, "decoder_layers": layers, "init_std": 0.8}
+        config = MarianConfig(
+            vocab_size=6, max_position_embeddings=16, forced_eos_token_id=None, **sizes, **special, **shape
+        )
+        models.append(MarianMTModel(config).eval())
+    ensemble = TeacherEnsemble(models).eval()
+    for source in ([3, 4, 2], [5, 3, 3, 2]):
+        input_ids = torch.tensor([source])
+        options = {"num_beams": 36, "length_penalty": 1.0, "early_stopping": False, "max_new_tokens": 3}
+        found = ensemble.generate(input_ids=input_ids, do_sample=False, **options)[0, 1:].tolist()
+        expected, _ = best_sequence(models, input_ids, 3, 6)
+        assert found[: len(expected)] == expected
+
+
+def test_rows_of_an_ensemble_of_one_teacher_twice_are_its_own(
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    rows: Callable,
+    second: str,
+    tmp_path: Path,
+) -> None:
+    copy_teacher.save_pretrained(tmp_path / "first")
+    tiny_tokenizer.save_pretrained(tmp_path / "first")
+
+    def run(name: str, **changes: Any) -> list[dict[str, Any]]:
+        return rows(distill(copy.deepcopy(copy_teacher), tiny_tokenizer, arguments(name, **changes)))
+
+    alone = run("alone")
+    twice = run("twice", ensemble=[str(tmp_path / "first")])
+    scores = [[row.pop("teacher_score") for row in side] for side in (alone, twice)]
+    assert twice == alone
+    assert scores[0] == pytest.approx(scores[1], abs=2e-4)
+    mixed = run("mixed", ensemble=[second])
+    assert [row["translation"] for row in mixed] != [row["translation"] for row in alone]
+    manifest = read_json(tmp_path / "mixed" / "manifest.json")
+    assert (manifest["decoding"]["ensemble"], manifest["teachers"]) == (2, ["the teacher", second])
+    samples = run("samples", ensemble=[second], strategy="mbr", candidates="sampling", num_candidates=4)
+    assert samples == run(
+        "again", ensemble=[second], strategy="mbr", candidates="sampling", num_candidates=4, shard_size=5
+    )
+
+
+@pytest.mark.parametrize("candidates", ["beam", "sampling"])
+def test_the_judge_chooses_among_the_candidates_of_all(
+    candidates: str,
+    unsure_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    rows: Callable,
+    sources: list[str],
+    second: str,
+    third: str,
+    tmp_path: Path,
+) -> None:
+    options = {"strategy": "rerank", "quality": JUDGE, "candidates": candidates, "num_candidates": 3}
+    args = arguments("union", **options, union=[second, third], union_prefixes=["", "two "])
+    found = rows(distill(unsure_teacher, tiny_tokenizer, args))
+    others = [args.load_member(second), args.load_member(third)]
+    teachers = [(unsure_teacher, tiny_tokenizer, ""), (*others[0], ""), (*others[1], "two ")]
+    written_by = set()
+    for number, (row, source) in enumerate(zip(found, sources, strict=True)):
+        if not source:
+            assert (row["translation"]["xx"], row["teacher"], row["candidate"]) == ("", None, None)
+            continue
+        texts = []
+        for teacher, (model, tokenizer, prefix) in enumerate(teachers):
+            kwargs = args.translate_kwargs(number, teacher)
+            (outputs,) = translate_candidates(model, tokenizer, [prefix + source], **kwargs)
+            texts += [output.text for output in outputs]
+        scores = most_vowels([source] * 9, texts)
+        best = scores.index(max(scores))
+        assert (row["translation"]["xx"], row["candidate"], row["teacher"]) == (texts[best], best, best // 3)
+        written_by.add(best // 3)
+    assert len(written_by) > 1
+    manifest = read_json(tmp_path / "union" / "manifest.json")
+    assert (len(manifest["union"]), manifest["decoding"]["union"]) == (2, 3)
+    card = (tmp_path / "union" / "README.md").read_text()
+    assert "| Further teacher, 2 | " in card and "| `teacher` | " in card and "| Judge, `quality` | " in card
+
+
+def test_samples_of_several_teachers_are_not_drawn_alike(arguments: Callable[..., DistillArguments]) -> None:
+    args = arguments(strategy="mbr", candidates="sampling", num_candidates=2, union=["x"])
+    zeros = torch.zeros(2, 1000)
+    drawn = [
+        args.translate_kwargs(0, teacher)["processors"]([0])(torch.zeros(2, 1, dtype=torch.long), zeros).argmax(1)
+        for teacher in (0, 1)
+    ]
+    assert len(set(torch.cat(drawn).tolist())) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"union": ["a"]}, "`union` must come with a strategy that chooses among candidates, .* got 'beam'"),
+        ({"union": ["a"], "ensemble": ["b"], "strategy": "mbr"}, "Only one of `ensemble` and `union`"),
+        (
+            {"union": ["a"], "union_prefixes": [], "strategy": "mbr"},
+            "`union_prefixes` must be as many .*, got 0",
+        ),
+        ({"ensemble": ["a"], "backend": "ct2"}, "`backend` must be torch for an `ensemble`, got 'ct2'"),
+    ],
+)
+def test_arguments_that_break_a_rule(changes: dict, message: str, arguments: Callable[..., DistillArguments]) -> None:
+    with pytest.raises(ValueError, match=message):
+        arguments(**changes)
+
+
+def test_an_ensemble_has_one_vocabulary(
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    third: str,
+) -> None:
+    args = arguments(ensemble=[third])
+    with pytest.raises(ValueError, match="`ensemble` must be of teachers with one vocabulary, got another one in"):
+        distill(copy_teacher, tiny_tokenizer, args)
+    assert not Path(args.output_dir).exists()
