@@ -50,6 +50,7 @@ setup(
         "deepspeed": ["deepspeed>=0.19"],
         "ct2": ["ctranslate2>=4.8"],
         "demo": ["gradio>=6.31"],
+        "sentences": ["sentencex>=1.0"],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",
@@ -57,6 +58,7 @@ setup(
             "mypy>=2.4",
             "types-PyYAML",
             "sentencepiece>=0.2",
+            "sentencex>=1.0",
             "nltk>=3.10.4",
             "bitsandbytes>=0.50",
             "parameterized>=0.9",

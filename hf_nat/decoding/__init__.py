@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .arguments import DecodingArguments, LoadingArguments, require_between
+from .documents import SentenceSplitter
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
 from .translate import max_new_tokens, translate, translate_stream
@@ -14,6 +15,7 @@ __all__ = [
     "DecodingArguments",
     "EncodedSources",
     "LoadingArguments",
+    "SentenceSplitter",
     "Translation",
     "check_source_prefix",
     "decoding_expert",

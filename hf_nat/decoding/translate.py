@@ -19,6 +19,7 @@ from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokeniz
 from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
+from .documents import SentenceSplitter
 from .scoring import mean_log_probs
 from .sources import encode_non_blank, output_limits, token_batches
 from .translations import Choose, Translation, to_texts, to_translations
@@ -101,6 +102,7 @@ def translate_stream(
     with_scores: bool = False,
     progress: bool = False,
     source_prefix: str | None = None,
+    splitter: SentenceSplitter | None = None,
     **generate_kwargs: Any,
 ) -> Iterator[Translation]:
     """Translates a stream in its order, holding `window` sentences in memory at a time.
@@ -114,6 +116,7 @@ def translate_stream(
         with_scores (`bool`, *optional*, defaults to `False`): as in `translate`.
         progress (`bool`, *optional*, defaults to `False`): as in `translate`.
         source_prefix (`str`, *optional*): as in `translate`.
+        splitter ([`SentenceSplitter`], *optional*): splits each line into sentences that are translated one by one.
         generate_kwargs: as in `translate`.
 
     Returns:
@@ -129,7 +132,10 @@ def translate_stream(
     decoder = _Decoder(model, tokenizer, max_batch_tokens, with_scores, None, None, source_prefix, generate_kwargs)
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
-            yield from decoder.translate(chunk, bar)
+            if splitter is None:
+                yield from decoder.translate(chunk, bar)
+            else:
+                yield from splitter.translate(chunk, lambda sentences: decoder.translate(sentences, bar))
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from ..base.config import option
 from ..data.arguments import first_rows
-from ..decoding import LoadingArguments
+from ..decoding import LoadingArguments, SentenceSplitter
 from .strategies import StrategyArguments
 
 
@@ -24,8 +24,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
+        ImportError: if sentences are to be split and sentencex is not installed.
         ValueError: if the strategy, the policy or the backend is unknown, a size is below 1, a beam has fewer outputs
-            than candidates, or the backend has no such strategy or precision.
+            than candidates, the backend has no such strategy or precision, or `interpolation` shall split sentences.
     """
 
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
@@ -45,6 +46,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         "truncate",
         "source longer than the teacher's positions: cut it (truncate), keep the real target (real), or error",
     )
+    split_sentences: bool = option(
+        False, "rows are documents: split each source into sentences, decode these one by one, join the outputs"
+    )
     shard_size: int = option(1000, "rows per file; a killed run loses at most the files it was working on")
     max_samples: int | None = option(None, "distill only the first rows of the training split")
     license: str | None = option(None, "license of the corpus, as the Hub spells it; goes into the manifest and card")
@@ -60,6 +64,12 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
                 "rows from one stream, so that a row's sample would depend on the others."
             )
+        if self.split_sentences and self.strategy == "interpolation":
+            raise ValueError(
+                "`split_sentences` must be false for the strategy 'interpolation', got true: which sentence of a real "
+                "target belongs to one of the source is not known. Use `strategy: beam`."
+            )
+        _ = self.splitter
         allowed = ("float32",) if self.backend == "torch" else COMPUTE_TYPES
         if self.compute_type not in allowed:
             raise ValueError(
@@ -70,6 +80,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {value}.")
+
+    @property
+    def splitter(self) -> SentenceSplitter | None:
+        """What splits the sources, None where each is a sentence."""
+        return SentenceSplitter(self.source_lang, self.target_lang) if self.split_sentences else None
 
     @property
     def splits(self) -> dict[str, str]:
@@ -88,9 +103,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         What is left to the machine, `backend: auto` and `max_batch_tokens`, is chosen before.
         """
         backend = {"backend": self.backend} | ({} if self.backend == "torch" else {"compute_type": self.compute_type})
+        splitter = {} if self.splitter is None else {"split_sentences": self.splitter.name}
         kept = ("strategy", "long_source", "max_batch_tokens", "shard_size", "seed")
         return {
             **self.languages,
             **{name: getattr(self, name) for name in kept},
+            **splitter,
             "decoding": {**self.decoding_parameters(), **self.input_options, **backend},
         }

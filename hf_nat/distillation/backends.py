@@ -75,7 +75,7 @@ def choose_backend(
         return decided(args.backend)
     try:
         chosen = decided("ct2")
-        load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs(0, ["a"]))
+        load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs([0], ["a"]))
     except (ImportError, ValueError, RuntimeError) as error:
         logger.info(f"`backend: auto` takes torch: {error}")
         if args.compute_type != "float32":

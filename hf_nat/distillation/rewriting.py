@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import has_content
-from ..decoding import encode_sources, max_source_length
+from ..decoding import Translation, encode_sources, max_source_length
 from .arguments import DistillArguments
 from .backends import Backend
 from .flags import row_flags
 
 
 Pairs = Sequence[dict[str, str]]
+
+# Between the numbers of two sentences of a row: more than a corpus has rows.
+_PART = 2**40
 
 
 @dataclass(frozen=True)
@@ -46,28 +50,27 @@ class Rewriter:
         args = self.args
         sources = teacher_sources(self.tokenizer, args, translations)
         real_targets = [pair[args.target_lang] for pair in translations]
-        encoded, limit = encode_sources(self.tokenizer, sources), max_source_length(self.teacher)
-        too_long = [limit is not None and len(ids) > limit for ids in encoded]
+        encoded, limit = self._encode(sources), max_source_length(self.teacher)
+        too_long = [limit is not None and any(len(ids) > limit for ids in parts) for parts in encoded]
         keeps_real = [args.long_source == "real" and is_long for is_long in too_long]
-        num_added = len(self.tokenizer(args.source_prefix or "")["input_ids"])
-        # A blank is not decoded, and leaves the other rows their numbers.
-        decodable = ["" if keeps else source for keeps, source in zip(keeps_real, sources, strict=True)]
-        outputs = self.backend.translate(decodable, **args.translate_kwargs(start + indices[0], real_targets))
+        outputs = self._decode(sources, [start + index for index in indices], keeps_real, real_targets)
         texts = [
             real if keeps else output.text
             for keeps, real, output in zip(keeps_real, real_targets, outputs, strict=True)
         ]
+        num_added = len(self.tokenizer(args.source_prefix or "")["input_ids"])
         flags = [
             row_flags(
-                pair[args.source_lang] if source else "",
+                pair[args.source_lang] if any(parts) else "",
                 text,
-                num_source_tokens=len(ids) - num_added,
+                num_source_tokens=sum(len(ids) - num_added for ids in token_ids),
                 num_output_tokens=output.num_tokens,
                 truncated=output.truncated,
+                cut_source=is_long,
                 kept_real=keeps,
             )
-            for pair, source, text, ids, output, keeps in zip(
-                translations, sources, texts, encoded, outputs, keeps_real, strict=True
+            for pair, parts, text, token_ids, output, is_long, keeps in zip(
+                translations, sources, texts, encoded, outputs, too_long, keeps_real, strict=True
             )
         ]
         return {
@@ -81,6 +84,26 @@ class Rewriter:
             "flags": flags,
         }
 
+    def _encode(self, sources: Sequence[list[str]]) -> list[list[list[int]]]:
+        """Returns the token ids of each sentence of each row."""
+        encoded = iter(encode_sources(self.tokenizer, [text for texts in sources for text in texts]))
+        return [list(islice(encoded, len(texts))) for texts in sources]
+
+    def _decode(
+        self, sources: Sequence[list[str]], numbers: Sequence[int], is_left: Sequence[bool], real_targets: list[str]
+    ) -> list[Translation]:
+        """Translates rows of sentences; blanks stand for those that are left, so that no other changes its place."""
+        parts = [
+            ("" if left else text, number + part * _PART)
+            for texts, number, left in zip(sources, numbers, is_left, strict=True)
+            for part, text in enumerate(texts)
+        ]
+        kwargs = self.args.translate_kwargs([number for _, number in parts], real_targets)
+        outputs = iter(self.backend.translate([text for text, _ in parts], **kwargs))
+        rows = [list(islice(outputs, len(texts))) for texts in sources]
+        splitter = self.args.splitter
+        return [output for (output,) in rows] if splitter is None else [splitter.join(row) for row in rows]
+
     def require_short_sources(self, rows: Dataset) -> None:
         """Raises at the first row whose source is longer than the teacher's positions.
 
@@ -91,14 +114,14 @@ class Rewriter:
         if limit is None:
             return
         for batch in rows.select_columns("translation").iter(batch_size=1000):
-            for ids in encode_sources(
-                self.tokenizer, teacher_sources(self.tokenizer, self.args, batch["translation"])
-            ):
-                if len(ids) > limit:
+            for parts in self._encode(teacher_sources(self.tokenizer, self.args, batch["translation"])):
+                longest = max(map(len, parts))
+                if longest > limit:
                     raise ValueError(
                         f"Every source must have at most {limit} tokens, the teacher's positions, under "
-                        f"`long_source: error`, but row {row} (from 0) of the training split has {len(ids)}. Use "
-                        "`long_source: truncate` to cut such sources, or `real` to keep their real targets."
+                        f"`long_source: error`, but row {row} (from 0) of the training split has {longest}. Use "
+                        "`long_source: truncate` to cut such sources, `real` to keep their real targets, or "
+                        "`split_sentences` where a row is a document."
                     )
                 row += 1
 
@@ -124,9 +147,15 @@ class RealRows:
         }
 
 
-def teacher_sources(tokenizer: PreTrainedTokenizerBase, args: DistillArguments, translations: Pairs) -> list[str]:
-    """Returns the sources as the teacher gets them; one of which its tokenizer sees nothing is empty."""
-    prefix = args.source_prefix or ""
+def teacher_sources(
+    tokenizer: PreTrainedTokenizerBase, args: DistillArguments, translations: Pairs
+) -> list[list[str]]:
+    """Returns the source of each row as the teacher gets it: one text, or its sentences where these are split.
+
+    What its tokenizer sees nothing of is empty.
+    """
+    prefix, splitter = args.source_prefix or "", args.splitter
     sources = [pair[args.source_lang] for pair in translations]
-    present = has_content(tokenizer, encode_sources(tokenizer, sources))
-    return [f"{prefix}{source}" if is_text else "" for source, is_text in zip(sources, present, strict=True)]
+    rows = [[source] if splitter is None else splitter.split(source) for source in sources]
+    present = iter(has_content(tokenizer, encode_sources(tokenizer, [text for row in rows for text in row])))
+    return [[f"{prefix}{text}" if next(present) else "" for text in row] for row in rows]

@@ -70,19 +70,21 @@ class StrategyArguments(CorpusArguments):
         lengths = {name: getattr(self, name) for name in ("max_new_tokens", "max_length_a", "max_length_b")}
         return {**lengths, **expert, **STRATEGIES[self.strategy](self)}
 
-    def translate_kwargs(self, start: int, real_targets: Sequence[str]) -> dict[str, Any]:
-        """Returns the arguments of `translate` that decode consecutive rows of a corpus.
+    def translate_kwargs(self, numbers: Sequence[int], real_targets: Sequence[str]) -> dict[str, Any]:
+        """Returns the arguments of `translate` that decode sources of a corpus.
 
         Args:
-            start (`int`): number of the first row.
-            real_targets (`Sequence[str]`): real target of each row.
+            numbers (`Sequence[int]`): number of each source, which together with the seed decides what it samples.
+            real_targets (`Sequence[str]`): real target of each source, for the strategy that reads it.
         """
         parameters = self.decoding_parameters()
         if parameters.pop("choice", None) is not None:
             parameters["choose"] = Nearest(real_targets, self.bleu_tokens)
         if parameters.pop("do_sample"):
             # One draw more than the output is long: a forced first token takes one, and has no choice.
-            parameters["processors"] = RowSamplers(self.seed, start, self.max_new_tokens + 1, parameters.pop("top_k"))
+            parameters["processors"] = RowSamplers(
+                self.seed, numbers, self.max_new_tokens + 1, parameters.pop("top_k")
+            )
         return {**parameters, "do_sample": False}
 
 
@@ -112,14 +114,15 @@ class RowSamplers:
     """Makes the sampler of a batch; see `RowSampler`."""
 
     seed: int
-    start: int
+    numbers: Sequence[int]
     max_new_tokens: int
     top_k: int | None
 
     def __call__(self, rows: Sequence[int]) -> LogitsProcessorList:
-        """Returns the sampler of these rows, counted from `start`."""
-        numbers = [self.start + row for row in rows]
-        return LogitsProcessorList([RowSampler(self.seed, numbers, self.max_new_tokens, self.top_k)])
+        """Returns the sampler of the sources at these places."""
+        return LogitsProcessorList(
+            [RowSampler(self.seed, [self.numbers[row] for row in rows], self.max_new_tokens, self.top_k)]
+        )
 
 
 def _beam(args: StrategyArguments) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_the_nearest_of_a_language_without_spaces_is_told_by_characters(
 ) -> None:
     args = arguments(strategy="interpolation", target_lang="zho_Hans")
     assert args.decoding_parameters()["choice"].startswith("sentence BLEU, tok:zh, smooth:exp")
-    choose = args.translate_kwargs(0, ["今天天气很好。"])["choose"]
+    choose = args.translate_kwargs([0], ["今天天气很好。"])["choose"]
     assert choose(0, ["他买了手机。", "今天天气不错。"]) == 1
 
 
