@@ -53,6 +53,7 @@ setup(
         "demo": ["gradio>=6.31"],
         "serve": ["fastapi>=0.165", "uvicorn>=0.54", "prometheus_client>=0.26"],
         "lm": ["kenlm>=0.3"],
+        "sentences": ["sentencex>=1.0"],
         "dev": [
             "pytest>=9.2",
             "pytest-xdist>=3.8",
@@ -60,6 +61,7 @@ setup(
             "mypy>=2.4",
             "types-PyYAML",
             "sentencepiece>=0.2",
+            "sentencex>=1.0",
             "nltk>=3.10.4",
             "bitsandbytes>=0.50",
             "parameterized>=0.9",

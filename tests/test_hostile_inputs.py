@@ -26,6 +26,7 @@ from hf_nat import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat.base.utils import sha256_file, write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.distillation.shards import corpus_features
+from hf_nat.experiments.quickstart import TARGETS
 from hf_nat.experiments.registry import EXPERIMENTS
 from hf_nat_cli import main
 
@@ -151,9 +152,23 @@ _CONFIGS = {
     "push.yaml": "folder: student\nrepo_id: a/b\ndry_run: true\n",
     "toy.yaml": "output_dir: run\ntrain: 5\nvalidation: 2\ntest: 2\n",
     "quickstart.yaml": "config_dir: configs\noutput_dir: run\n",
-    "born-again.yaml": "teacher: teacher\noutput_dir: run\n",
+    "born-again.yaml": "teacher_config: parts/teacher.yaml\ndistill_config: parts/distill.yaml\n"
+    "student_config: parts/student.yaml\noutput_dir: run\niterations: 1\n",
     "serve.yaml": "model: teacher\nport: 0\n",
     "demo.yaml": "model: student\nspace_dir: run\n",
+}
+
+# Files that others name: the studies' steps and those of the quickstart.
+_TEACHER = _CONFIGS["train.yaml"].replace("cmlm", "marian").replace("tokenizer: tokenizer\n", "vocab_size: 60\n")
+_PARTS = {
+    "parts/teacher.yaml": _TEACHER,
+    "parts/distill.yaml": _CONFIGS["distill.yaml"],
+    "parts/student.yaml": _CONFIGS["train.yaml"],
+    "configs/teacher.yaml": _TEACHER,
+    "configs/distill.yaml": _CONFIGS["distill.yaml"],
+    **{
+        f"configs/{model}_{text}.yaml": _CONFIGS["train.yaml"] for model in ("cmlm", "vanilla_nat") for text in TARGETS
+    },
 }
 
 
@@ -165,7 +180,8 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _models(folder)
     _corpora(folder / "corpus")
     _language_model(folder / "lm.arpa")
-    for name, text in _CONFIGS.items():
+    for name, text in (_CONFIGS | _PARTS).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 
@@ -325,6 +341,9 @@ def _table() -> list[Case]:
     for name in _CONFIGS:
         command = name.removesuffix(".yaml")
         cases += _cases(command, name, _YAML)
+    for name in _PARTS:
+        command = {"parts": "born-again", "configs": "quickstart"}[name.split("/")[0]]
+        cases += _cases(command, name, _YAML)
     for command, model, options in (("translate", "teacher", ()), ("translate", "student", ("--model", "student"))):
         cases += _cases(command, f"{model}/config.json", _CONFIG, *options)
         cases += _cases(command, f"{model}/generation_config.json", _GENERATION, *options)
@@ -342,6 +361,10 @@ def _table() -> list[Case]:
         model = {"tune": "student"}.get(command, "teacher")
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             cases += _cases(command, f"{model}/{name}", _DAMAGES)
+    for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
+        damages = _without(_DAMAGES, "missing") if name.startswith("generation") else _DAMAGES
+        cases += _cases("demo", f"student/{name}", damages)
+        cases += _cases("demo", f"teacher/{name}", damages, "--teacher", "teacher")
     for option, model in (("--init_from_teacher", "teacher"), ("--init_from", "student")):
         for name in ("config.json", "model.safetensors"):
             cases += _cases(
@@ -360,7 +383,7 @@ def _table() -> list[Case]:
         "filter", "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer", "--max_length_ratio", "9"
     )
     cases += _cases("recommend", "student/config.json", _without(_CONFIG, "other size"), "--student", "student")
-    for command in ("align", "evaluate", "train", "distill", "analyze"):
+    for command in ("align", "evaluate", "train", "distill", "analyze", "born-again"):
         split = "test" if command == "evaluate" else "train"
         cases += _cases(command, f"corpus/{split}.en", _without(_TEXT, "missing"))
         cases += _cases(command, f"corpus/{split}.en", {"missing": _TEXT["missing"]}, names="{split}.en")
@@ -519,6 +542,10 @@ def test_a_folder_is_no_file(name, sound, place, capsys):
         ("recommend", "--student", "runs/no/such"),
         ("align", "--tokens", "runs/no/such"),
         ("evaluate", "--metrics", "beer", "--beer_model", "runs/no/such"),
+        ("demo", "--model", "runs/no/such"),
+        ("demo", "--teacher", "runs/no/such"),
+        ("born-again", "--teacher_config", "runs/no/such"),
+        ("quickstart", "--config_dir", "runs/no/such"),
     ],
     ids="-".join,
 )
@@ -581,6 +608,35 @@ def test_a_tokenizer_of_another_model_is_told_with_both_sizes(sound, place, caps
         ["distill", "distill.yaml", "--teacher", "other"],
     ):
         assert "20 embeddings" in _fails(argv, place, capsys)
+
+
+_WRITERS = [
+    *("train", "distill", "filter", "evaluate", "analyze", "recommend", "toy", "quickstart", "born-again", "demo"),
+]
+
+
+@pytest.mark.parametrize("there", ["a file", "a corpus", "a run"])
+@pytest.mark.parametrize("command", _WRITERS)
+def test_an_output_folder_of_something_else_is_left_as_it_is(command, there, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    # The quickstart has a folder for each of its steps.
+    folder = place / ("run/corpus" if command == "quickstart" and there == "a corpus" else "run")
+    if there == "a file":
+        folder.write_text("mine")
+    elif there == "a corpus":
+        shutil.copytree(place / "corpus/hub", folder)
+        (folder / "README.md").write_text("mine")
+    else:
+        folder = folder / "teacher" if command == "quickstart" else folder
+        shutil.copytree(place / "student", folder)
+    assert "run" in _fails([command, f"{command}.yaml"], place, capsys)
+
+
+def test_a_demonstration_shows_a_student_beside_a_teacher(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert "`model` must be non-autoregressive" in _fails(["demo", "demo.yaml", "--model", "teacher"], place, capsys)
+    line = _fails(["demo", "demo.yaml", "--teacher", "student"], place, capsys)
+    assert "`teacher` must be autoregressive" in line
 
 
 _EVIL = """

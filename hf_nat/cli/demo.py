@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.config import load_config, option
+from ..data.locations import is_here
 from ..decoding import DecodingArguments
-from ..demo.app import build_demo
+from ..demo.app import build_demo, load_student, load_teacher
 from ..demo.browser import is_exported
 from ..hub.spaces import write_browser_space, write_demo_space
 
@@ -30,6 +31,15 @@ class DemoArguments:
 def run(argv: Sequence[str]) -> None:
     """Serves the page until it is interrupted, or writes it as a Space."""
     args, decoding = load_config((DemoArguments, DecodingArguments), argv, prog="hf-nat demo")
+    if args.space_dir is None:
+        demo = build_demo(args.model, args.teacher, decoding=decoding, examples=args.examples)
+        demo.launch(server_name=args.host, server_port=args.port, share=args.share)
+        return
+    # Another computer shall load them: what cannot be loaded here is told now.
+    if is_here(args.model, "model"):
+        decoding.generate_kwargs(load_student(args.model, decoding)[0])
+    if args.teacher is not None and is_here(args.teacher, "teacher"):
+        load_teacher(args.teacher, decoding)
     defaults = DecodingArguments()
     changed = {key.name: getattr(decoding, key.name) for key in fields(decoding)}
     changed = {name: value for name, value in changed.items() if value != getattr(defaults, name)}

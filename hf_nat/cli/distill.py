@@ -17,3 +17,6 @@ def run(argv: Sequence[str]) -> None:
         manifest = read_json(folder / "manifest.json")
         flagged = ", ".join(f"{count} {flag}" for flag, count in manifest["flag_counts"].items() if count)
         print(f"{folder}: {manifest['counts']['train']} training pairs distilled, flagged: {flagged or 'none'}")
+        if num_cut := manifest["flag_counts"].get("cut_source"):
+            remedy = "" if "split_sentences" in manifest else ": --split_sentences, where a row is a document"
+            print(f"{num_cut} of their sources were cut to the teacher's positions{remedy}")

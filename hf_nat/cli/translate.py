@@ -13,7 +13,7 @@ from transformers.utils import logging
 from ..base.config import load_config, option
 from ..base.files import open_output
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, DraftCounts, translate_stream
+from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, translate_stream
 from ..evaluation.confidence import confidence, require_calibration
 
 
@@ -27,7 +27,7 @@ class TranslateArguments:
     """What is translated by which model.
 
     Raises:
-        ValueError: if `window` is below 1.
+        ValueError: if `window` is below 1, or a language that sentences are split by is missing.
     """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
@@ -39,10 +39,25 @@ class TranslateArguments:
     window: int | None = option(
         None, f"sentences read, sorted by length and translated at a time; default: {_WINDOW}, 1 at a terminal"
     )
+    split_sentences: bool = option(False, "translate a document a line sentence by sentence, and join these again")
+    source_lang: str | None = option(None, "language of the input, for `split_sentences`")
+    target_lang: str | None = option(None, "language of the output, for `split_sentences`")
 
     def __post_init__(self) -> None:
         if self.window is not None and self.window < 1:
             raise ValueError(f"`window` must be >= 1, got {self.window}.")
+        if self.split_sentences and not (self.source_lang and self.target_lang):
+            raise ValueError(
+                f"`split_sentences` must come with `source_lang` and `target_lang`, got {self.source_lang!r} and "
+                f"{self.target_lang!r}. Give their codes, such as en and de."
+            )
+
+    @property
+    def splitter(self) -> SentenceSplitter | None:
+        """What splits the lines, None where each is a sentence."""
+        if not (self.split_sentences and self.source_lang and self.target_lang):
+            return None
+        return SentenceSplitter(self.source_lang, self.target_lang)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -50,6 +65,7 @@ def run(argv: Sequence[str]) -> None:
     args, decoding = load_config((TranslateArguments, DecodingArguments), argv, prog="hf-nat translate")
     if args.input != "-":
         os.stat(args.input)  # A missing file is told before the model is loaded.
+    splitter = args.splitter
     is_dialogue = args.input == "-" and sys.stdin.isatty()
     window = args.window or (1 if is_dialogue else _WINDOW)
     with ExitStack() as files:
@@ -66,6 +82,7 @@ def run(argv: Sequence[str]) -> None:
             window=window,
             progress=not is_dialogue,
             with_scores=calibration is not None,
+            splitter=splitter,
             **decoding.generate_kwargs(model),
         )
         counts = DraftCounts()

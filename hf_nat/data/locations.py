@@ -66,6 +66,14 @@ def require_hub_id(name: str | Path, parameter: str) -> None:
         )
 
 
+def is_here(name: str | Path, parameter: str) -> bool:
+    """Tells whether something is on this machine; raises as `require_hub_id` if it can be nowhere."""
+    if not os.path.exists(name):
+        require_hub_id(name, parameter)
+        return False
+    return True
+
+
 def text_patterns(
     corpus: str | Path | Sequence[str | Path], split: str, languages: tuple[str, ...]
 ) -> list[str] | None:

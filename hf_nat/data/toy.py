@@ -23,7 +23,7 @@ from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
 
 from ..base.files import atomic_path, check_output_folder
-from ..base.utils import read_json, write_json
+from ..base.utils import read_record, write_json
 
 
 SOURCE_LANG, TARGET_LANG = "src", "tgt"
@@ -116,11 +116,16 @@ class ToyTask:
 
     @classmethod
     def from_json(cls, path: str | Path) -> ToyTask:
-        """Rebuilds the task from the `toy_task.json` of a toy corpus."""
+        """Rebuilds the task from the `toy_task.json` of a toy corpus; raises ValueError if it is damaged."""
         fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in read_json(path).items()
+            name: tuple(value) if isinstance(value, list) else value for name, value in read_record(path).items()
         }
-        return cls(**fields)
+        try:
+            return cls(**fields)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`{path}` must hold the fields of a toy task: {error}. Make the corpus again."
+            ) from error
 
     def to_json(self, path: str | Path) -> None:
         """Writes the fields of the task, for `from_json`."""
@@ -319,6 +324,20 @@ def generate_toy_corpus(
     with atomic_path(output_dir / "README.md") as temporary:
         temporary.write_text(_card(task, sizes, seed, target_langs), encoding="utf-8")
     return output_dir
+
+
+def is_toy_corpus(folder: str | Path, task: ToyTask) -> bool:
+    """Tells whether a folder holds a whole corpus of a task; a killed run leaves no card.
+
+    Args:
+        folder (`str` or `Path`): where `generate_toy_corpus` writes.
+        task ([`ToyTask`]): the task.
+
+    Raises:
+        ValueError: if the task that is recorded there is damaged.
+    """
+    files = [Path(folder) / name for name in ("README.md", _TASK_FILE)]
+    return all(file.is_file() for file in files) and ToyTask.from_json(files[1]) == task
 
 
 def _sample_unseen(task: ToyTask, rng: random.Random, held_out: set[str]) -> str:

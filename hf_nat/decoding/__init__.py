@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .arguments import DecodingArguments, LoadingArguments, require_between
+from .documents import SentenceSplitter
 from .drafting import Draft, DraftCounts
 from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
@@ -20,6 +21,7 @@ __all__ = [
     "LoadingArguments",
     "NGramLanguageModel",
     "RowJudge",
+    "SentenceSplitter",
     "Translation",
     "check_source_prefix",
     "decoding_expert",

@@ -18,6 +18,7 @@ from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokeniz
 from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
+from .documents import SentenceSplitter
 from .drafting import Draft
 from .scoring import mean_log_probs, padded_batch
 from .sources import encode_non_blank, output_limits, token_batches
@@ -158,6 +159,7 @@ def translate_stream(
     progress: bool = False,
     source_prefix: str | None = None,
     draft: Draft | None = None,
+    splitter: SentenceSplitter | None = None,
     **generate_kwargs: Any,
 ) -> Iterator[Translation]:
     """Translates a stream in its order, holding `window` sentences in memory at a time.
@@ -172,6 +174,7 @@ def translate_stream(
         progress (`bool`, *optional*, defaults to `False`): as in `translate`.
         source_prefix (`str`, *optional*): as in `translate`.
         draft ([`Draft`], *optional*): as in `translate`.
+        splitter ([`SentenceSplitter`], *optional*): splits each line into sentences that are translated one by one.
         generate_kwargs: as in `translate`.
 
     Returns:
@@ -195,7 +198,12 @@ def translate_stream(
     )
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
-            yield from (output for (output,) in decoder.translate(chunk, bar))
+            if splitter is None:
+                yield from (output for (output,) in decoder.translate(chunk, bar))
+            else:
+                yield from splitter.translate(
+                    chunk, lambda sentences: [output for (output,) in decoder.translate(sentences, bar)]
+                )
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, cast
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from ..decoding import DecodingArguments, LoadingArguments
 from ..models import NATPreTrainedModel
 from .page import render_traces
@@ -40,17 +42,10 @@ def build_demo(
     """
     gradio = import_gradio()
     decoding = decoding or DecodingArguments()
-    student, tokenizer = decoding.load_model(model)
-    if not isinstance(student, NATPreTrainedModel):
-        raise ValueError(
-            f"`model` must be non-autoregressive, got a {type(student).__name__} at {model!r}. Give it as `teacher`."
-        )
+    student, tokenizer = load_student(model, decoding)
     options = decoding.generate_kwargs(student)
     options.pop("max_batch_tokens")
-    told = LoadingArguments(**{key.name: getattr(decoding, key.name) for key in fields(LoadingArguments)})
-    pair = None if teacher is None else told.load_model(teacher, parameter="teacher")
-    if pair is not None and isinstance(pair[0], NATPreTrainedModel):
-        raise ValueError(f"`teacher` must be autoregressive, got a {type(pair[0]).__name__} at {teacher!r}.")
+    pair = None if teacher is None else load_teacher(teacher, decoding)
 
     def show(sentence: str, max_iterations: int, replay_seconds: float) -> str:
         sentence = " ".join(sentence.split())
@@ -80,6 +75,33 @@ def build_demo(
         inputs = [sentence, rounds, replay]
         gradio.on([button.click, sentence.submit], show, inputs, page, api_name="translate", concurrency_limit=1)
     return demo
+
+
+def load_student(path: str, decoding: DecodingArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads the model whose rounds are shown, with its tokenizer.
+
+    Raises:
+        OSError, ValueError: as `DecodingArguments.load_model`, and for an autoregressive model.
+    """
+    student, tokenizer = decoding.load_model(path)
+    if not isinstance(student, NATPreTrainedModel):
+        raise ValueError(
+            f"`model` must be non-autoregressive, got a {type(student).__name__} at {path!r}. Give it as `teacher`."
+        )
+    return student, tokenizer
+
+
+def load_teacher(path: str, decoding: DecodingArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads the model that writes from left to right, with its tokenizer.
+
+    Raises:
+        OSError, ValueError: as `DecodingArguments.load_model`, and for a non-autoregressive model.
+    """
+    told = LoadingArguments(**{key.name: getattr(decoding, key.name) for key in fields(LoadingArguments)})
+    teacher, tokenizer = told.load_model(path, parameter="teacher")
+    if isinstance(teacher, NATPreTrainedModel):
+        raise ValueError(f"`teacher` must be autoregressive, got a {type(teacher).__name__} at {path!r}.")
+    return teacher, tokenizer
 
 
 def import_gradio() -> Any:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..base.config import option
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
-from ..decoding import LoadingArguments, check_source_prefix, load_model, set_languages
+from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
 from .strategies import CHOOSING, StrategyArguments
 
 
@@ -26,8 +26,10 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     """Which corpus is rewritten by which teacher, and how it decodes.
 
     Raises:
+        ImportError: if sentences are to be split and sentencex is not installed.
         ValueError: if the strategy, the policy or the backend is unknown, a size is below 1, a beam has fewer outputs
-            than candidates, or the backend has no such strategy or precision.
+            than candidates, the backend has no such strategy or precision, or a strategy that chooses shall split
+            sentences.
     """
 
     corpus: str = option(
@@ -66,6 +68,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         "truncate",
         "source longer than the teacher's positions: cut it (truncate), keep the real target (real), or error",
     )
+    split_sentences: bool = option(
+        False, "rows are documents: split each source into sentences, decode these one by one, join the outputs"
+    )
     shard_size: int = option(1000, "rows per file; a killed run loses at most the files it was working on")
     max_samples: int | None = option(None, "distill only the first rows of the training split")
     license: str | None = option(None, "license of the corpus, as the Hub spells it; goes into the manifest and card")
@@ -83,6 +88,12 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
                 "rows from one stream, so that a row's sample would depend on the others."
             )
+        if self.split_sentences and (self.chooses or self.strategy == "n-best"):
+            raise ValueError(
+                f"`split_sentences` must be false for the strategy {self.strategy!r}, got true: it chooses among "
+                "translations of whole sources. Use `strategy: beam`."
+            )
+        _ = self.splitter
         allowed = ("float32",) if self.backend == "torch" else COMPUTE_TYPES
         if self.compute_type not in allowed:
             raise ValueError(
@@ -175,6 +186,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         return model, tokenizer
 
     @property
+    def splitter(self) -> SentenceSplitter | None:
+        """What splits the sources, None where each is a sentence."""
+        return SentenceSplitter(self.source_lang, self.target_lang) if self.split_sentences else None
+
+    @property
     def splits(self) -> dict[str, str]:
         """The corpus' names of the splits, by those that they have in the distilled corpus."""
         if self.source:
@@ -202,9 +218,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         What is left to the machine, `backend: auto` and `max_batch_tokens`, is chosen before.
         """
         backend = {"backend": self.backend} | ({} if self.backend == "torch" else {"compute_type": self.compute_type})
+        splitter = {} if self.splitter is None else {"split_sentences": self.splitter.name}
         kept = ("strategy", "long_source", "max_batch_tokens", "shard_size", "seed")
         return {
             **self.languages,
             **{name: getattr(self, name) for name in kept},
+            **splitter,
             "decoding": {**self.decoding_parameters(), **self.input_options, **backend, **self._several},
         }

@@ -87,7 +87,7 @@ def choose_backend(
     try:
         chosen = decided("ct2")
         for teacher, tokenizer in teachers:
-            load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs(0))
+            load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs([0]))
     except (ImportError, ValueError, RuntimeError) as error:
         logger.info(f"`backend: auto` takes torch: {error}")
         if args.compute_type != "float32":

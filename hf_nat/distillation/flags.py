@@ -12,7 +12,16 @@ LENGTH_SLACK = 5
 # Four repetitions, one right after the other, of a string of 2 to 50 characters that starts with a letter.
 _LOOP = re.compile(r"([^\W\d_].{1,49}?)\1{3}", re.DOTALL)
 
-FLAGS = ("empty_source", "empty_output", "truncated", "length_ratio", "looping", "kept_real", "source_alone")
+FLAGS = (
+    "empty_source",
+    "empty_output",
+    "truncated",
+    "cut_source",
+    "length_ratio",
+    "looping",
+    "kept_real",
+    "source_alone",
+)
 # Flags that say where a row comes from and nothing against its target.
 HARMLESS = ("kept_real", "source_alone")
 
@@ -24,6 +33,7 @@ def row_flags(
     num_source_tokens: int,
     num_output_tokens: int,
     truncated: bool,
+    cut_source: bool = False,
     kept_real: bool = False,
     source_alone: bool = False,
 ) -> list[str]:
@@ -35,6 +45,7 @@ def row_flags(
         num_source_tokens (`int`): tokens of the source; EOS and what else a tokenizer adds not counted.
         num_output_tokens (`int`): tokens of the output; EOS and a forced language code not counted.
         truncated (`bool`): the source was cut, or the output reached its length limit.
+        cut_source (`bool`, *optional*, defaults to `False`): the source, or a sentence of it, was cut.
         kept_real (`bool`, *optional*, defaults to `False`): `output` is the real target, the source being too long for
             the teacher.
         source_alone (`bool`, *optional*, defaults to `False`): the source has no real target.
@@ -44,6 +55,7 @@ def row_flags(
             - `empty_source`: nothing to translate but blanks and invisible characters;
             - `empty_output`: nothing else as its translation;
             - `truncated`: as given;
+            - `cut_source`: as given, a part of those before;
             - `length_ratio`: the longer side has more than 2 * shorter + 5 tokens, neither being empty;
             - `looping`: the output repeats a string four times in a row, and the source does not;
             - `kept_real`: as given; then there is no output that could be cut, out of proportion or looping;
@@ -55,6 +67,7 @@ def row_flags(
         "empty_source": is_empty["source"],
         "empty_output": is_empty["output"],
         "truncated": truncated and not kept_real,
+        "cut_source": cut_source and not kept_real,
         "length_ratio": not kept_real and not any(is_empty.values()) and longer > 2 * shorter + LENGTH_SLACK,
         "looping": not kept_real and _loops(output) and not _loops(source),
         "kept_real": kept_real,

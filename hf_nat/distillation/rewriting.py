@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import has_content
-from ..decoding import RowJudge, Translation, encode_sources, keep_best, max_source_length
+from ..decoding import RowJudge, SentenceSplitter, Translation, encode_sources, keep_best, max_source_length
 from .arguments import DistillArguments
 from .backends import Backend
 from .flags import row_flags
@@ -19,6 +20,9 @@ from .shards import corpus_features
 
 
 Pairs = Sequence[dict[str, str]]
+
+# Between the numbers of two sentences of a row: more than a corpus has rows.
+_PART = 2**40
 
 
 @dataclass(frozen=True)
@@ -64,44 +68,66 @@ class Rewriter:
         """
         args = self.args
         sources = teacher_sources(self.tokenizer, args, translations)
-        encoded, limit = encode_sources(self.tokenizer, sources), max_source_length(self.teacher)
+        encoded, limit = self._encode(sources), max_source_length(self.teacher)
         num_added = len(self.tokenizer(args.source_prefix or "")["input_ids"])
-        is_long = [limit is not None and len(ids) > limit for ids in encoded]
+        is_long = [limit is not None and any(len(ids) > limit for ids in parts) for parts in encoded]
         keeps_real = [args.long_source == "real" and own for own in is_long]
         # A blank is not decoded, and leaves the other rows their numbers.
-        decodable = ["" if keeps else source for keeps, source in zip(keeps_real, sources, strict=True)]
-        outputs = self._decode(decodable, translations, start + indices[0])
-        rows = [
-            self._row(start + index, pair, own, keeps, bool(source), len(ids) - num_added)
-            for index, pair, own, keeps, source, ids in zip(
-                indices, translations, outputs, keeps_real, sources, encoded, strict=True
-            )
-        ]
+        decodable = [[""] * len(texts) if keeps else texts for keeps, texts in zip(keeps_real, sources, strict=True)]
+        numbers = [start + index for index in indices]
+        outputs = self._decode(decodable, translations, numbers)
+        rows = []
+        for row, (number, pair, texts) in enumerate(zip(numbers, translations, sources, strict=True)):
+            marks = {
+                "source": pair[args.source_lang] if any(texts) else "",
+                "num_source_tokens": sum(len(ids) - num_added for ids in encoded[row]),
+                "cut_source": is_long[row],
+                "kept_real": keeps_real[row],
+            }
+            rows.append(self._row(number, pair, outputs[row], marks))
         if args.expand:
             rows = [row for own in rows for row in _expanded(own, args.target_lang)]
         names = [*corpus_features(args.source_lang, args.target_lang, args.extra_columns)]
         return {name: [row[name] for row in rows] for name in names}
 
-    def _decode(self, sources: Sequence[str], translations: Pairs, start: int) -> list[list[Translation]]:
+    def _decode(
+        self, rows: Sequence[list[str]], translations: Pairs, numbers: Sequence[int]
+    ) -> list[list[Translation]]:
         """Returns the outputs of each source that become targets, at least one, the best first."""
-        kwargs = self.args.translate_kwargs(start)
+        if self.args.splitter is not None:
+            return [[output] for output in self._decode_sentences(rows, numbers, self.args.splitter)]
+        sources = [source for (source,) in rows]
+        kwargs = self.args.translate_kwargs(numbers)
         if self.args.strategy == "n-best":
             return [_distinct(own) for own in self.backend.candidates(sources, **kwargs)]
         if self.judge is not None:
             kwargs["judge"] = self._judge_of(translations, self.judge)
         if self.further:
-            return [[output] for output in self._decode_all(sources, translations, start, **kwargs)]
+            return [[output] for output in self._decode_all(sources, translations, numbers, **kwargs)]
         return [[output] for output in self.backend.translate(sources, **kwargs)]
 
+    def _decode_sentences(
+        self, rows: Sequence[list[str]], numbers: Sequence[int], splitter: SentenceSplitter
+    ) -> list[Translation]:
+        """Translates the sentences of each row one by one and joins them."""
+        parts = [
+            (text, number + part * _PART)
+            for texts, number in zip(rows, numbers, strict=True)
+            for part, text in enumerate(texts)
+        ]
+        kwargs = self.args.translate_kwargs([number for _, number in parts])
+        outputs = iter(self.backend.translate([text for text, _ in parts], **kwargs))
+        return [splitter.join(list(islice(outputs, len(texts)))) for texts in rows]
+
     def _decode_all(
-        self, sources: Sequence[str], translations: Pairs, start: int, judge: RowJudge, **kwargs: Any
+        self, sources: Sequence[str], translations: Pairs, numbers: Sequence[int], judge: RowJudge, **kwargs: Any
     ) -> list[Translation]:
         """Returns the best of the candidates of all teachers; they count from the first teacher's to the last's."""
         lists = [self.backend.candidates(sources, **kwargs)]
         plain = [pair[self.args.source_lang] for pair in translations]
         for number, teacher in enumerate(self.further, start=1):
             texts = [f"{teacher.prefix}{text}" if source else "" for text, source in zip(plain, sources, strict=True)]
-            lists.append(teacher.backend.candidates(texts, **self.args.translate_kwargs(start, number)))
+            lists.append(teacher.backend.candidates(texts, **self.args.translate_kwargs(numbers, number)))
         # A teacher whose tokenizer sees nothing in a source has no candidate of it.
         joined = [
             [
@@ -125,27 +151,22 @@ class Rewriter:
         )
 
     def _row(
-        self,
-        number: int,
-        pair: dict[str, str],
-        outputs: Sequence[Translation],
-        keeps_real: bool,
-        has_source: bool,
-        num_source_tokens: int,
+        self, number: int, pair: dict[str, str], outputs: Sequence[Translation], marks: dict[str, Any]
     ) -> dict[str, Any]:
-        """Makes a row of the corpus, with every column that a strategy may have."""
+        """Makes a row of the corpus, with every column that a strategy may have.
+
+        `marks` are the arguments of `row_flags` that are the source's, whichever output is its target.
+        """
         args, best = self.args, outputs[0]
         real = pair.get(args.target_lang)  # Sources alone have none.
-        texts = [pair[args.target_lang]] if keeps_real else [output.text for output in outputs]
+        texts = [pair[args.target_lang]] if marks["kept_real"] else [output.text for output in outputs]
         flags = [
             row_flags(
-                pair[args.source_lang] if has_source else "",
-                text,
-                num_source_tokens=num_source_tokens,
+                output=text,
                 num_output_tokens=output.num_tokens,
                 truncated=output.truncated,
-                kept_real=keeps_real,
                 source_alone=real is None,
+                **marks,
             )
             for text, output in zip(texts, outputs, strict=True)
         ]
@@ -165,6 +186,11 @@ class Rewriter:
             "all_flags": flags,
         }
 
+    def _encode(self, sources: Sequence[list[str]]) -> list[list[list[int]]]:
+        """Returns the token ids of each sentence of each row."""
+        encoded = iter(encode_sources(self.tokenizer, [text for texts in sources for text in texts]))
+        return [list(islice(encoded, len(texts))) for texts in sources]
+
     def require_short_sources(self, rows: Dataset | IterableDataset) -> None:
         """Raises at the first row whose source is longer than the teacher's positions.
 
@@ -175,14 +201,14 @@ class Rewriter:
         if limit is None:
             return
         for batch in rows.select_columns("translation").iter(batch_size=1000):
-            for ids in encode_sources(
-                self.tokenizer, teacher_sources(self.tokenizer, self.args, batch["translation"])
-            ):
-                if len(ids) > limit:
+            for parts in self._encode(teacher_sources(self.tokenizer, self.args, batch["translation"])):
+                longest = max(map(len, parts))
+                if longest > limit:
                     raise ValueError(
                         f"Every source must have at most {limit} tokens, the teacher's positions, under "
-                        f"`long_source: error`, but row {row} (from 0) of the training split has {len(ids)}. Use "
-                        "`long_source: truncate` to cut such sources, or `real` to keep their real targets."
+                        f"`long_source: error`, but row {row} (from 0) of the training split has {longest}. Use "
+                        "`long_source: truncate` to cut such sources, `real` to keep their real targets, or "
+                        "`split_sentences` where a row is a document."
                     )
                 row += 1
 
@@ -237,9 +263,15 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
-def teacher_sources(tokenizer: PreTrainedTokenizerBase, args: DistillArguments, translations: Pairs) -> list[str]:
-    """Returns the sources as the teacher gets them; one of which its tokenizer sees nothing is empty."""
-    prefix = args.source_prefix or ""
+def teacher_sources(
+    tokenizer: PreTrainedTokenizerBase, args: DistillArguments, translations: Pairs
+) -> list[list[str]]:
+    """Returns the source of each row as the teacher gets it: one text, or its sentences where these are split.
+
+    What its tokenizer sees nothing of is empty.
+    """
+    prefix, splitter = args.source_prefix or "", args.splitter
     sources = [pair[args.source_lang] for pair in translations]
-    present = has_content(tokenizer, encode_sources(tokenizer, sources))
-    return [f"{prefix}{source}" if is_text else "" for source, is_text in zip(sources, present, strict=True)]
+    rows = [[source] if splitter is None else splitter.split(source) for source in sources]
+    present = iter(has_content(tokenizer, encode_sources(tokenizer, [text for row in rows for text in row])))
+    return [[f"{prefix}{text}" if next(present) else "" for text in row] for row in rows]

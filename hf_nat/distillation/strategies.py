@@ -136,11 +136,11 @@ class StrategyArguments(CorpusArguments):
             return ("rank",) if self.expand else ("targets", "target_scores")
         return ("candidate", "quality") if self.chooses else ()
 
-    def translate_kwargs(self, start: int, teacher: int = 0) -> dict[str, Any]:
-        """Returns the arguments of `translate` that decode consecutive rows of a corpus.
+    def translate_kwargs(self, numbers: Sequence[int], teacher: int = 0) -> dict[str, Any]:
+        """Returns the arguments of `translate` that decode sources of a corpus.
 
         Args:
-            start (`int`): number of the first row.
+            numbers (`Sequence[int]`): number of each source, which together with the seed decides what it samples.
             teacher (`int`, *optional*, defaults to 0): number of the teacher among several, which draw other samples.
         """
         parameters = self.decoding_parameters()
@@ -151,7 +151,7 @@ class StrategyArguments(CorpusArguments):
         cuts: tuple[str, ...] = ("top_k", "top_p", "temperature")
         draws = {name: parameters.pop(name) for name in cuts if name in parameters}
         # One draw more than the output is long: a forced first token takes one, and has no choice.
-        samplers = RowSamplers(self.seed, start, self.max_new_tokens + 1, self.number, teacher * self.number, draws)
+        samplers = RowSamplers(self.seed, numbers, self.max_new_tokens + 1, self.number, teacher * self.number, draws)
         if self.number == 1:
             return {**parameters, "processors": samplers, "do_sample": False}
         # `generate` makes several outputs only where it samples. What is drawn is the one token that is left.
@@ -164,15 +164,15 @@ class RowSamplers:
     """Makes the sampler of a batch in which a sentence has `number` rows, one after the other; see `RowSampler`."""
 
     seed: int
-    start: int
+    numbers: Sequence[int]
     max_new_tokens: int
     number: int
     first: int
     draws: dict[str, Any]
 
     def __call__(self, rows: Sequence[int]) -> LogitsProcessorList:
-        """Returns the sampler of these rows, counted from `start`."""
-        numbers = [self.start + row for row in rows for _ in range(self.number)]
+        """Returns the sampler of the sources at these places."""
+        numbers = [self.numbers[row] for row in rows for _ in range(self.number)]
         samples = [self.first + sample for _ in rows for sample in range(self.number)]
         return LogitsProcessorList(
             [RowSampler(self.seed, numbers, self.max_new_tokens, samples=samples, **self.draws)]

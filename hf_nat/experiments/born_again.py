@@ -240,7 +240,8 @@ def scores_table(rows: Sequence[dict[str, Any]]) -> Table:
         [
             str(row["iteration"]),
             *(f"{row[system][split]['bleu']['score']:.2f}" for system in systems for split in splits),
-            f"{sum(row['flag_counts'].values()):,}",
+            # Cut sources are truncated ones.
+            f"{sum(count for flag, count in row['flag_counts'].items() if flag != 'cut_source'):,}",
         ]
         for row in rows
     ]

@@ -23,9 +23,9 @@ from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, write_json
 from ..data.arguments import CorpusArguments
 from ..data.corpora import read_lines
-from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus
+from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus, is_toy_corpus
 from ..metrics.complexity import corpus_complexity
-from ..steps import DecodingArguments, Distill, DistillArguments, Evaluate, EvaluateArguments, Train
+from ..steps import DecodingArguments, Distill, DistillArguments, Evaluate, EvaluateArguments, Train, check_steps
 
 
 logger = logging.get_logger(__name__)
@@ -88,18 +88,16 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
 
     Returns:
         `Path`: the HTML report; report.md, the plot and results.json lie beside it.
+
+    Raises:
+        ValueError: before any work, if a YAML file is damaged, or a folder holds something else.
+        FileNotFoundError: if a YAML file is missing.
     """
     task, real = ToyTask(), output_dir / "corpus"
-    if not (real / "README.md").is_file():
-        generate_toy_corpus(real, task)
     teacher, distilled = output_dir / "teacher", output_dir / "distilled"
-
-    _announce(f"Training {config_dir / 'teacher.yaml'}")
-    Train.from_config(config_dir / "teacher.yaml", corpus=str(real), output_dir=str(teacher)).run()
-    _announce(f"Distilling {real} into {distilled}")
+    training = Train.from_config(config_dir / "teacher.yaml", corpus=str(real), output_dir=str(teacher))
     places = {"teacher": str(teacher), "corpus": str(real), "output_dir": str(distilled)}
     (distillation,) = resolve((DistillArguments,), config_dir / "distill.yaml", overrides=places)
-    Distill(distillation).run()
     corpora = {"real": real, "distilled": distilled}
     students = {
         f"{architecture}_{targets}": {
@@ -110,8 +108,17 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
         for architecture in ARCHITECTURES
         for targets in TARGETS
     }
+    configs = {config_dir / f"{name}.yaml": places for name, places in students.items()}
+    check_steps([training, *(Train.from_config(config, **places) for config, places in configs.items())])
+    if not is_toy_corpus(real, task):
+        generate_toy_corpus(real, task)
+
+    _announce(f"Training {config_dir / 'teacher.yaml'}")
+    training.run()
+    _announce(f"Distilling {real} into {distilled}")
+    Distill(distillation).run()
     _announce(f"Training {', '.join(students)}")
-    _train_side_by_side({config_dir / f"{name}.yaml": places for name, places in students.items()})
+    _train_side_by_side(configs)
 
     toy = CorpusArguments(corpus=str(real), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
     pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in toy.load("test")["translation"]]

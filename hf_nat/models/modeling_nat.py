@@ -301,10 +301,10 @@ class NATEncoder(NATPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> BaseModelOutput:
         """Encodes the source, padded on either side; `inputs_embeds` are token embeddings before scaling."""
-        positions = None
+        position_ids = None
         if attention_mask is not None and attention_mask.dim() == 2:
-            positions = source_positions(attention_mask)
-        hidden_states = _embed(self, input_ids, inputs_embeds, positions)
+            position_ids = source_positions(attention_mask)
+        hidden_states = _embed(self, input_ids, inputs_embeds, position_ids)
         self_attention_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=hidden_states,

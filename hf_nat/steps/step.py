@@ -96,10 +96,12 @@ class Step(ABC):
         """Compares the settings with those that the folder was begun with: an error now, not in hours.
 
         Raises:
-            ValueError: naming the setting that differs, with both values and the remedy.
+            ValueError: naming the setting that differs, with both values and the remedy, or what else is there.
         """
         record = self._record()
-        if record is not None and (record["finished"] or self.made()):
+        if record is None:
+            self._require_empty()
+        elif record["finished"] or self.made():
             self._compare(record, {"settings": self.settings()})
 
     def run(self) -> Path:

@@ -133,7 +133,9 @@ def test_outputs_that_never_end_stop_at_their_limit_and_are_flagged(
     texts = []
     for backend in ("torch", "ct2"):
         args = arguments(backend=backend, max_batch_tokens=512, **options)
-        outputs = load_backend(teacher, tiny_tokenizer, args).translate(sources, **args.translate_kwargs(0))
+        outputs = load_backend(teacher, tiny_tokenizer, args).translate(
+            sources, **args.translate_kwargs(range(len(sources)))
+        )
         decoded = [(output, limit) for output, limit, source in zip(outputs, limits, sources, strict=True) if source]
         assert [output.num_tokens for output, _ in decoded] == [limit for _, limit in decoded]
         assert all(output.truncated for output, _ in decoded)

@@ -43,7 +43,7 @@ def outputs_of(
     """All candidates of one row, decoded alone."""
 
     def decode(number: int, source: str, **changes: Any) -> list[Translation]:
-        kwargs = arguments(**changes).translate_kwargs(number)
+        kwargs = arguments(**changes).translate_kwargs([number])
         (outputs,) = translate_candidates(unsure_teacher, tiny_tokenizer, [source], with_scores=True, **kwargs)
         return outputs
 

@@ -32,7 +32,15 @@ def test_empty_sides(source, output, expected):
 
 def test_truncated_is_passed_on_in_the_order_of_the_flags():
     assert flags("", "x " * 10, truncated=True) == ["empty_source", "truncated", "looping"]
-    assert list(FLAGS) == ["empty_source", "empty_output", "truncated", "length_ratio", "looping", "kept_real"]
+    assert list(FLAGS) == [
+        "empty_source",
+        "empty_output",
+        "truncated",
+        "cut_source",
+        "length_ratio",
+        "looping",
+        "kept_real",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast, T5Config, T5For
 from hf_nat.base.utils import read_json
 from hf_nat.cards import write_corpus_card
 from hf_nat.data.encoding import encode
-from hf_nat.decoding import translate
+from hf_nat.decoding import SentenceSplitter, translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.steps import distill
 
@@ -152,3 +152,59 @@ def test_another_policy_is_an_error_in_the_same_folder(run):
 def test_unknown_policy_is_an_error(arguments):
     with pytest.raises(ValueError, match=r"`long_source` must be one of \['error', 'real', 'truncate'\], got 'drop'"):
         arguments(long_source="drop")
+
+
+DOCUMENT = "a dog runs. " + "The cat sleeps. " * 20 + "Hello."
+
+
+def test_documents_are_translated_sentence_by_sentence(
+    run, copy_teacher, tiny_tokenizer, corpus, arguments, capsys
+) -> None:
+    sources = ["hello", DOCUMENT, "", "a dog runs"]
+    pairs = [{"translation": {"en": source, "xx": "real"}, "extra": 7} for source in sources]
+    Path(corpus.format(split="train")).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    cut, cut_manifest = run("cut", strategy="greedy")
+    whole, manifest = run("whole", strategy="greedy", split_sentences=True, long_source="error")
+    sentences = SentenceSplitter("en", "xx").split(DOCUMENT)
+    outputs = translate(
+        copy_teacher, tiny_tokenizer, sentences, num_beams=1, max_new_tokens=12, max_length_a=2.0, max_length_b=20
+    )
+    assert whole[1]["translation"]["xx"] == " ".join(output.text for output in outputs)
+    assert [whole[row] for row in (0, 2, 3)] == [cut[row] for row in (0, 2, 3)]
+    assert "cut_source" in cut[1]["flags"] and "cut_source" not in whole[1]["flags"]
+    assert cut_manifest["flag_counts"]["cut_source"] == 1 and "split_sentences" not in cut_manifest
+    assert manifest["split_sentences"].startswith("sentencex ") and manifest["flag_counts"]["cut_source"] == 0
+    card = (Path(arguments("whole").output_dir) / "README.md").read_text()
+    assert f"split by {manifest['split_sentences']}, translated one by one" in card
+    assert "the teacher read only the beginning" in (Path(arguments("cut").output_dir) / "README.md").read_text()
+
+
+@pytest.mark.parametrize("policy", ["truncate", "real", "error"])
+def test_a_sentence_of_a_document_may_be_too_long_itself(run, corpus, policy) -> None:
+    long = f"Hello. {'the cat sleeps ' * 30}. Hello."
+    row = {"translation": {"en": long, "xx": "real"}, "extra": 7}
+    Path(corpus.format(split="train")).write_text(json.dumps(row) + "\n")
+    if policy == "error":
+        with pytest.raises(ValueError, match=r"row 0 \(from 0\) of the training split has"):
+            run("long", strategy="greedy", split_sentences=True, long_source=policy)
+        return
+    rows, _ = run("long", strategy="greedy", split_sentences=True, long_source=policy)
+    assert ("cut_source" in rows[0]["flags"]) is (policy == "truncate")
+    assert (rows[0]["translation"]["xx"] == "real") is (policy == "real")
+
+
+def test_a_sentence_samples_by_its_row_and_place(unsure_teacher, tiny_tokenizer, arguments, rows, corpus) -> None:
+    pairs = [{"translation": {"en": text, "xx": "real"}} for text in ("hello", "Hello. Hello. Hello.", "hello")]
+    Path(corpus.format(split="train")).write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    settings = [{"split_sentences": True, "shard_size": 1}, {"split_sentences": True}, {}]
+    one, three, unsplit = (
+        rows(distill(unsure_teacher, tiny_tokenizer, arguments(f"{index}", strategy="sampling", **changes)))
+        for index, changes in enumerate(settings)
+    )
+    assert one == three
+    assert [unsplit[row] for row in (0, 2)] == [one[row] for row in (0, 2)]
+
+
+def test_interpolation_knows_no_sentences(arguments) -> None:
+    with pytest.raises(ValueError, match="`split_sentences` must be false for the strategy 'interpolation'"):
+        arguments(strategy="interpolation", split_sentences=True)

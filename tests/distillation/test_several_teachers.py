@@ -147,7 +147,7 @@ def test_the_judge_chooses_among_the_candidates_of_all(
             continue
         texts = []
         for teacher, (model, tokenizer, prefix) in enumerate(teachers):
-            kwargs = args.translate_kwargs(number, teacher)
+            kwargs = args.translate_kwargs([number], teacher)
             (outputs,) = translate_candidates(model, tokenizer, [prefix + source], **kwargs)
             texts += [output.text for output in outputs]
         scores = most_vowels([source] * 9, texts)
@@ -165,7 +165,7 @@ def test_samples_of_several_teachers_are_not_drawn_alike(arguments: Callable[...
     args = arguments(strategy="mbr", candidates="sampling", num_candidates=2, union=["x"])
     zeros = torch.zeros(2, 1000)
     drawn = [
-        args.translate_kwargs(0, teacher)["processors"]([0])(torch.zeros(2, 1, dtype=torch.long), zeros).argmax(1)
+        args.translate_kwargs([0], teacher)["processors"]([0])(torch.zeros(2, 1, dtype=torch.long), zeros).argmax(1)
         for teacher in (0, 1)
     ]
     assert len(set(torch.cat(drawn).tolist())) == 4
