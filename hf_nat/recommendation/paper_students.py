@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 # The paper's teachers, their targets from simple to complex and faithful (section 4.2, Figure 3).
@@ -80,7 +81,7 @@ STUDENTS = (
 
 # One-pass students that are younger than the paper: BLEU as published beside each other in the repository of the
 # DA-Transformer (Huang et al. 2022), on the same test set. Their places are those of the paper's students around them.
-_PUBLISHED = {"whose": "the published one", "table": "repository of Huang et al. 2022"}
+_PUBLISHED: Any = {"whose": "the published one", "table": "repository of Huang et al. 2022"}
 LATER_STUDENTS = (
     PaperStudent(
         *("ctc_nat", "base", 44_138_496, 18.4, "small", "small", False),
