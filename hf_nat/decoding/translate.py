@@ -14,17 +14,23 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
+from .beam_search import beam_search
 from .scoring import mean_log_probs
 from .sources import encode_non_blank, output_limits, token_batches
 from .translations import Choose, Translation, to_texts, to_translations
 
 
 DEFAULT_MAX_NEW_TOKENS = 200
+# What `beam_search` can be told.
+_BEAM_KEYS = {
+    *("num_beams", "num_return_sequences", "length_penalty", "early_stopping", "do_sample", "max_new_tokens"),
+    *("expert", "forced_bos_token_id", "synced_gpus"),
+}
 
 Processors = Callable[[Sequence[int]], LogitsProcessorList]
 
@@ -193,6 +199,8 @@ class _Decoder:
         settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit + num_forced}
         if self.processors is not None:
             settings["logits_processor"] = self.processors(numbers)
+        if self._is_plain_beam:
+            settings["custom_generate"] = beam_search
         decoded = generate(**inputs, **settings)
         num_given = 1 + num_forced  # the decoder's start token and what was forced on it
         if len(decoded) > len(input_rows):
@@ -201,6 +209,23 @@ class _Decoder:
         if self.with_scores:
             scores = mean_log_probs(model, inputs, decoded, tokenizer.eos_token_id, num_given, self.max_batch_tokens)
         return to_translations(tokenizer, decoded[:, num_given:].tolist(), scores, limit=limit)
+
+    @property
+    def _is_plain_beam(self) -> bool:
+        """Whether `beam_search` finds what `generate` would: by rules that look at the tokens of each row alone."""
+        given, own = self.generate_kwargs, self.model.generation_config
+        reads_source = own is not None and (
+            bool(own.encoder_no_repeat_ngram_size) or own.encoder_repetition_penalty not in (None, 1.0)
+        )
+        return (
+            isinstance(self.model, MarianMTModel)
+            and not reads_source
+            and given.get("num_beams", 1) > 1
+            and given.get("early_stopping") is True
+            and not given.get("do_sample")
+            and given.keys() <= _BEAM_KEYS
+            and self.processors is None
+        )
 
     def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[int]:
         """Returns the row of `sequences` [B * K, T] that is kept for each of B sentences."""
