@@ -8,7 +8,8 @@
 
 What is timed is one update: forward, backward, AdamW. Architectures take turns at every batch, so that a machine that
 slows down slows all of them; the first one is the baseline of all ratios. `marian` is the autoregressive teacher with
-the loss that the Trainer gives it. Speed is in target tokens per second, EOS counted and padding not.
+the loss that the Trainer gives it, `x+glancing` an architecture that passes its decoder twice in each update. Speed is
+in target tokens per second, EOS counted and padding not.
 
 Memory is the peak of the bytes in tensors during one update of the batch with the most target tokens: weights,
 optimizer state, gradients, activations. The device's allocator counts it, so that a CPU and a GPU give comparable
@@ -38,12 +39,16 @@ from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, progress_bar, write_json
 from hf_nat.models import ARCHITECTURES, SIZES, marian_config, new_teacher, size_config
+from hf_nat.models.configuration_nat import GlancingConfig
 from hf_nat.training.sampler import TokenBatchSampler
 from hf_nat.training.trainer import CrossEntropyLoss
 
 
 PAD, BOS, EOS, _, MASK = range(5)
 LABEL_SMOOTHING = 0.1
+WITH_GLANCING = [
+    f"{name}+glancing" for name, (config, _) in ARCHITECTURES.items() if issubclass(config, GlancingConfig)
+]
 COMPILED_WIDTHS = 32  # under --compile, widths are padded to a multiple of this
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # A product that PyTorch does not count: the projection's weight gradient in `linear_cross_entropy`.
@@ -103,8 +108,10 @@ def new_trainee(name: str, args: argparse.Namespace) -> Trainee:
     if name == "marian":
         model: Any = new_teacher(marian_config(args.size, **fields))
     else:
-        config_class, model_class = ARCHITECTURES[name]
+        config_class, model_class = ARCHITECTURES[name.removesuffix("+glancing")]
         fields |= {"mask_token_id": MASK, "label_smoothing": LABEL_SMOOTHING}
+        if name in WITH_GLANCING:
+            fields["glancing_ratio"] = 0.5
         if name == "flowseq":
             fields["init_steps"] = 0  # its second phase, with the flow, is the long one
         model = model_class(config_class(**{**size_config(args.size), **fields}))
@@ -255,7 +262,7 @@ def markdown_table(result: dict[str, Any]) -> str:
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = list(dict.fromkeys(["vanilla_nat", "marian", *ARCHITECTURES]))
+    known = list(dict.fromkeys(["vanilla_nat", "marian", *ARCHITECTURES, *WITH_GLANCING]))
     parser.add_argument("--architectures", nargs="+", choices=known, default=known, metavar="NAME")
     parser.add_argument("--size", choices=SIZES, default="tiny")
     parser.add_argument("--vocab_size", type=int, default=8000)

@@ -43,7 +43,8 @@ def mean_log_probs(
         own = {name: tensor[batch] for name, tensor in inputs.items()}
         logits = model(**own, decoder_input_ids=rows[:, :-1]).logits[:, num_given - 1 :]  # [b, t, V]
         targets = rows[:, num_given:]
-        log_probs = -nn.functional.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")  # [b, t]
+        losses = nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
+        log_probs = -losses.view_as(targets)  # [b, t]
         is_scored = torch.arange(targets.shape[1]) < lengths[:, None]
         # Not a product: a model may forbid padding by a bias of minus infinity.
         scores[batch] = log_probs.cpu().masked_fill(~is_scored, 0.0).sum(dim=1) / lengths

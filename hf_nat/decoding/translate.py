@@ -13,11 +13,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessorList, MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
+from .beam_search import beam_search
 from .documents import SentenceSplitter
 from .drafting import Draft
 from .scoring import mean_log_probs, padded_batch
@@ -26,6 +27,11 @@ from .translations import RowJudge, Translation, highest, to_texts, to_translati
 
 
 DEFAULT_MAX_NEW_TOKENS = 200
+# What `beam_search` can be told.
+_BEAM_KEYS = {
+    *("num_beams", "num_return_sequences", "length_penalty", "early_stopping", "do_sample", "max_new_tokens"),
+    *("expert", "forced_bos_token_id", "synced_gpus"),
+}
 
 Processors = Callable[[Sequence[int]], LogitsProcessorList]
 
@@ -274,12 +280,12 @@ class _Decoder:
         if self.processors is not None:
             settings["logits_processor"] = self.processors(numbers)
         counts = {}
-        if self.draft is None:
-            decoded = generate(**inputs, **settings)
-        else:
+        if self.draft is not None:
             output = generate(**inputs, **settings, custom_generate=self.draft, return_dict_in_generate=True)
             decoded = output.sequences
             counts = {name: output[name].tolist() for name in ("teacher_calls", "accepted_tokens")}
+        else:
+            decoded = generate(**inputs, **settings, custom_generate=beam_search if self._is_plain_beam else None)
         num_given = 1 + num_forced  # the decoder's start token and what was forced on it
         copies = len(decoded) // len(input_rows)
         kept: list[tuple[int, float | None]] = [(candidate, None) for _ in numbers for candidate in range(copies)]
@@ -298,6 +304,23 @@ class _Decoder:
             for translation, (candidate, quality) in zip(translations, kept, strict=True)
         ]
         return [marked[first : first + num_kept] for first in range(0, len(marked), num_kept)]
+
+    @property
+    def _is_plain_beam(self) -> bool:
+        """Whether `beam_search` finds what `generate` would: by rules that look at the tokens of each row alone."""
+        given, own = self.generate_kwargs, self.model.generation_config
+        reads_source = own is not None and (
+            bool(own.encoder_no_repeat_ngram_size) or own.encoder_repetition_penalty not in (None, 1.0)
+        )
+        return (
+            isinstance(self.model, MarianMTModel)
+            and not reads_source
+            and given.get("num_beams", 1) > 1
+            and given.get("early_stopping") is True
+            and not given.get("do_sample")
+            and given.keys() <= _BEAM_KEYS
+            and self.processors is None
+        )
 
     def _chosen(self, sequences: Tensor, numbers: list[int]) -> list[tuple[int, float | None]]:
         """Returns for each of B sentences the number of the output, out of `sequences` [B * K, T], and its quality."""

@@ -162,27 +162,23 @@ def best_path(
     """
     match, links = _at_least_single(match), _at_least_single(links)
     num_rows, max_labels, width = match.shape
-    origins = torch.zeros(max_labels, num_rows, width, dtype=torch.int16, device=match.device)
-    best = torch.full_like(match[:, 0], float("-inf"))
-    best[:, 0] = match[:, 0, 0]
-    last = (num_vertices - 1).unsqueeze(1)
-    finals, slack = [best.gather(1, last)], _slack(num_labels, num_vertices)
+    slack, rows = _slack(num_labels, num_vertices), torch.arange(num_rows, device=match.device)
+    best = match.new_full((max_labels, num_rows, width), float("-inf"))
+    best[0, :, 0] = match[:, 0, 0]
     for label in range(1, min(max_labels, width)):
         before, own = _band(label, slack)
-        arriving, origin = (best[:, before].unsqueeze(2) + links[:, before, own]).max(dim=1)
-        best = torch.full_like(best, float("-inf"))
-        torch.add(arriving, match[:, label, own], out=best[:, own])
-        torch.add(origin, before.start, out=origins[label, :, own])
-        finals.append(best.gather(1, last))
-    final = (num_labels - 1).clamp(max=len(finals) - 1).unsqueeze(1)
-    scores = torch.cat(finals, dim=1).gather(1, final).squeeze(1)
-    fits = is_feasible(num_labels, num_vertices) & scores.isfinite()
+        # Without the places of the maxima, which cost more than all else; the way back looks for its own few.
+        arriving = (best[label - 1, :, before].unsqueeze(2) + links[:, before, own]).amax(dim=1)
+        torch.add(arriving, match[:, label, own], out=best[label, :, own])
+    vertex = num_vertices - 1
+    fits = is_feasible(num_labels, num_vertices) & best[num_labels - 1, rows, vertex].isfinite()
     path = torch.full((num_rows, max_labels), -1, device=match.device)
-    vertex = last.squeeze(1)
     for label in range(max_labels - 1, -1, -1):
         on_path = fits & (label < num_labels)
         path[:, label] = torch.where(on_path, vertex, -1)
-        vertex = torch.where(on_path, origins[label].gather(1, vertex.unsqueeze(1)).squeeze(1).long(), vertex)
+        if label:
+            origin = (best[label - 1] + links[rows, :, vertex]).argmax(dim=1)
+            vertex = torch.where(on_path, origin, vertex)
     return path
 
 
