@@ -6,6 +6,7 @@ from .arguments import DecodingArguments, LoadingArguments, require_between
 from .drafting import Draft, DraftCounts
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
+from .terms import TermList, term_pieces, term_tokens
 from .translate import max_new_tokens, translate, translate_stream
 from .translations import Choose, Translation, to_texts, to_translations
 
@@ -17,6 +18,7 @@ __all__ = [
     "DraftCounts",
     "EncodedSources",
     "LoadingArguments",
+    "TermList",
     "Translation",
     "check_source_prefix",
     "decoding_expert",
@@ -28,6 +30,8 @@ __all__ = [
     "output_limits",
     "require_between",
     "set_languages",
+    "term_pieces",
+    "term_tokens",
     "to_texts",
     "to_translations",
     "token_batches",

@@ -15,6 +15,8 @@ from ..models import NATPreTrainedModel
 from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .terms import TermList
+from .translate import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
@@ -98,6 +100,9 @@ class DecodingArguments(LoadingArguments):
     )
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
     reranker: str | None = option(None, "NAT model: AT model that chooses among the candidates, a folder or Hub id")
+    terms: str | None = option(
+        None, "LevT, CMLM: file of source term, tab, target term; the translation of a source holds its terms"
+    )
     draft: str | None = option(
         None, "AT model: NAT model whose drafts it verifies, a folder or Hub id; the output stays the greedy one"
     )
@@ -149,7 +154,7 @@ class DecodingArguments(LoadingArguments):
                 )
             return given
         for key, value in given.items():
-            if draft and key not in ("reranker", "ensemble"):
+            if draft and key not in ("reranker", "ensemble", "terms"):
                 continue  # The student's.
             raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
         beam: dict[str, Any] = {"num_beams": 1}
@@ -179,6 +184,9 @@ class DecodingArguments(LoadingArguments):
         if ensemble := kwargs.pop("ensemble", None):
             kwargs["ensemble"] = [load_model(member, parameter="ensemble", **trust)[0] for member in ensemble]
             cast(Any, model).require_ensemble(kwargs["ensemble"])
+        if terms := kwargs.pop("terms", None):
+            require_terms(model)
+            kwargs["terms"] = TermList.read(terms)
         if not isinstance(model, NATPreTrainedModel):
             kwargs["do_sample"] = False
         if draft := kwargs.pop("draft", None):

@@ -22,11 +22,14 @@ from ..models import NATPreTrainedModel
 from .drafting import Draft
 from .scoring import mean_log_probs
 from .sources import encode_non_blank, output_limits, token_batches
+from .terms import term_tokens
 from .translations import Choose, Translation, to_texts, to_translations
 
 
 DEFAULT_MAX_NEW_TOKENS = 200
 
+# From a source sentence to the target terms that its translation must hold.
+TermsOf = Callable[[str], Sequence[str]]
 Processors = Callable[[Sequence[int]], LogitsProcessorList]
 
 
@@ -45,6 +48,7 @@ def translate(
     max_length_a: float | None = None,
     max_length_b: int = 0,
     draft: Draft | None = None,
+    terms: TermsOf | None = None,
     **generate_kwargs: Any,
 ) -> list[Translation]:
     """Translates sentences in batches of similar length; the result is in the order of the input.
@@ -75,6 +79,8 @@ def translate(
         max_length_b (`int`, *optional*, defaults to 0): output tokens beside them.
         draft ([`Draft`], *optional*): the student whose drafts an autoregressive model verifies, instead of writing
             greedily token by token.
+        terms (`Callable`, *optional*): from a sentence to the target terms that its translation must hold, such as a
+            [`TermList`]; for a NAT model that can (`holds_terms`).
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
@@ -83,12 +89,12 @@ def translate(
         `list[Translation]`: one per sentence.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1, or `draft` does not fit the model.
+        ValueError: if `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
     """
     length = (max_length_a, max_length_b)
     decoder = _Decoder(
         *(model, tokenizer, max_batch_tokens, with_scores, choose, processors, source_prefix, generate_kwargs),
-        *(length, draft),
+        *(length, draft, terms),
     )
     state = process_state() if shared else None
     disable = not progress or (state is not None and not state.is_main_process)
@@ -107,6 +113,7 @@ def translate_stream(
     progress: bool = False,
     source_prefix: str | None = None,
     draft: Draft | None = None,
+    terms: TermsOf | None = None,
     **generate_kwargs: Any,
 ) -> Iterator[Translation]:
     """Translates a stream in its order, holding `window` sentences in memory at a time.
@@ -121,13 +128,14 @@ def translate_stream(
         progress (`bool`, *optional*, defaults to `False`): as in `translate`.
         source_prefix (`str`, *optional*): as in `translate`.
         draft ([`Draft`], *optional*): as in `translate`.
+        terms (`Callable`, *optional*): as in `translate`.
         generate_kwargs: as in `translate`.
 
     Returns:
         `Iterator[Translation]`: one per line.
 
     Raises:
-        ValueError: if `window` or `max_batch_tokens` is below 1, or `draft` does not fit the model.
+        ValueError: if `window` or `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
     """
     if window < 1:
         raise ValueError(f"`window` must be >= 1, got {window}.")
@@ -135,7 +143,7 @@ def translate_stream(
     remaining = iter(lines)
     decoder = _Decoder(
         *(model, tokenizer, max_batch_tokens, with_scores, None, None, source_prefix, generate_kwargs),
-        *((None, 0), draft),
+        *((None, 0), draft, terms),
     )
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
@@ -156,12 +164,15 @@ class _Decoder:
     generate_kwargs: dict[str, Any]
     length: tuple[float | None, int] = (None, 0)
     draft: Draft | None = None
+    terms: TermsOf | None = None
 
     def __post_init__(self) -> None:
         if self.max_batch_tokens < 1:
             raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
         if self.draft is not None:
             self.draft.require_teacher(self.model)
+        if self.terms is not None:
+            require_terms(self.model)
 
     def translate(self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None) -> list[Translation]:
         """Translates the sentences that are not blank, in batches by length, and puts the results in order."""
@@ -179,16 +190,22 @@ class _Decoder:
         results: list[tuple[int, Translation]] = []
         for batch in batches:
             numbers = [sources.rows[i] for i in batch]
-            outputs = self._batch([sources.input_ids[i] for i in batch], numbers, limits[batch[0]], num_forced)
+            kwargs = {} if self.terms is None else {"terms": self._terms([sentences[number] for number in numbers])}
+            inputs = [sources.input_ids[i] for i in batch]
+            outputs = self._batch(inputs, numbers, limits[batch[0]], num_forced, **kwargs)
             results += zip(batch, outputs, strict=True)
             bar.update(len(batch))
         if state is not None:
             results = gather_object(results)
         return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
 
+    def _terms(self, sentences: Sequence[str]) -> list[list[list[int]]]:
+        """Returns the tokens of the terms of each sentence."""
+        return [term_tokens(self.tokenizer, cast(TermsOf, self.terms)(sentence)) for sentence in sentences]
+
     @torch.inference_mode()
     def _batch(
-        self, input_rows: list[list[int]], numbers: list[int], limit: int, num_forced: int
+        self, input_rows: list[list[int]], numbers: list[int], limit: int, num_forced: int, **nat_kwargs: Any
     ) -> list[Translation]:
         """Translates one batch, the sentences of these numbers, into at most `limit` tokens behind the forced ones."""
         model, tokenizer = self.model, self.tokenizer
@@ -199,7 +216,7 @@ class _Decoder:
         inputs = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
         generate = cast(Any, model).generate
         if isinstance(model, NATPreTrainedModel):
-            output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
+            output = generate(**inputs, return_dict_in_generate=True, **nat_kwargs, **self.generate_kwargs)
             scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
             return to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
         # No `max_length`: the one of the checkpoint would only bring a warning with every batch.
@@ -231,6 +248,16 @@ class _Decoder:
             first + self.choose(number, texts[first : first + copies])
             for number, first in zip(numbers, range(0, len(sequences), copies), strict=True)
         ]
+
+
+def require_terms(model: PreTrainedModel) -> None:
+    """Raises ValueError unless a model can hold the tokens of terms."""
+    if not isinstance(model, NATPreTrainedModel):
+        raise ValueError(
+            f"`terms` must be left out for an autoregressive model, got a {type(model).__name__}. Use a "
+            "Levenshtein Transformer or a CMLM, which can hold them."
+        )
+    cast(Any, model).require_terms()
 
 
 def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:

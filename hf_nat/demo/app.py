@@ -45,6 +45,8 @@ def build_demo(
         raise ValueError(
             f"`model` must be non-autoregressive, got a {type(student).__name__} at {model!r}. Give it as `teacher`."
         )
+    if decoding.terms is not None:
+        raise ValueError(f"`terms` must be left out for the demo, got {decoding.terms!r}. Use `hf-nat translate`.")
     options = decoding.generate_kwargs(student)
     options.pop("max_batch_tokens")
     told = LoadingArguments(**{key.name: getattr(decoding, key.name) for key in fields(LoadingArguments)})

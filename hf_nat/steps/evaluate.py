@@ -70,7 +70,7 @@ class Evaluate(Step):
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the options of decoding that are set, without the models among them."""
     given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ("reranker", "ensemble", "draft", "trust_remote_code")
+    others = ("reranker", "ensemble", "draft", "terms", "trust_remote_code")
     return {"decoding": {name: value for name, value in given.items() if name not in others}}
 
 
@@ -80,6 +80,7 @@ def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
     draft = optional_model(decoding.draft, parameter="draft", trust_remote_code=trust)
     return {
         **({} if draft is None else {"draft": draft}),
+        **({} if decoding.terms is None else {"terms": sha256_file(Path(decoding.terms))}),
         "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
         "ensemble": [
             model_fingerprint(member, parameter="ensemble", trust_remote_code=trust)
