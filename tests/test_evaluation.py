@@ -162,6 +162,18 @@ def test_a_draft_is_an_input_of_the_step(teacher_folder, student_folder, argumen
     assert steps[0].settings() == steps[1].settings()
 
 
+def test_terms_are_in_the_translations_and_an_input_of_the_step(student_folder, arguments, tmp_path):
+    path = tmp_path / "terms.tsv"
+    path.write_text("dog\tred book\n")
+    place = {"output_dir": tmp_path / "x", "terms": path}
+    step = Evaluate(*arguments(student_folder, **place))
+    before = step.inputs()["terms"]
+    assert evaluate(step.args, step.decoding)["decoding"]["terms"] == str(path)
+    assert "red book" in (tmp_path / "x" / "translations.txt").read_text().splitlines()[0]
+    path.write_text("dog\tbook\n")
+    assert step.inputs()["terms"] != before
+
+
 def test_options_of_the_other_kind_of_model_are_errors(teacher_folder, student_folder, arguments):
     with pytest.raises(ValueError, match="`num_beams` must be 1 for a NAT model, got 5. Use `length_beam`"):
         evaluate(*arguments(student_folder, num_beams=5))

@@ -9,6 +9,7 @@ from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .scoring import score_pairs
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
+from .terms import TermList, term_pieces, term_tokens
 from .translate import max_new_tokens, translate, translate_candidates, translate_stream
 from .translations import RowJudge, Translation, keep_best, to_texts, to_translations
 
@@ -22,6 +23,7 @@ __all__ = [
     "NGramLanguageModel",
     "RowJudge",
     "SentenceSplitter",
+    "TermList",
     "Translation",
     "check_source_prefix",
     "decoding_expert",
@@ -35,6 +37,8 @@ __all__ = [
     "require_between",
     "score_pairs",
     "set_languages",
+    "term_pieces",
+    "term_tokens",
     "to_texts",
     "to_translations",
     "token_batches",

@@ -17,6 +17,8 @@ from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .terms import TermList
+from .translate import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
@@ -109,6 +111,9 @@ class DecodingArguments(LoadingArguments):
     lm_weight: float | None = option(None, "the same: factor of the language model's log-probabilities")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
     reranker: str | None = option(None, "NAT model: AT model that chooses among the candidates, a folder or Hub id")
+    terms: str | None = option(
+        None, "LevT, CMLM: file of source term, tab, target term; the translation of a source holds its terms"
+    )
     draft: str | None = option(
         None, "AT model: NAT model whose drafts it verifies, a folder or Hub id; the output stays the greedy one"
     )
@@ -163,7 +168,7 @@ class DecodingArguments(LoadingArguments):
                 )
             return given
         for key, value in given.items():
-            if draft and key not in ("reranker", "ensemble"):
+            if draft and key not in ("reranker", "ensemble", "terms"):
                 continue  # The student's.
             raise ValueError(f"`{key}` must be left out for an autoregressive model, got {value!r}.")
         beam: dict[str, Any] = {"num_beams": 1}
@@ -198,6 +203,9 @@ class DecodingArguments(LoadingArguments):
         if language_model := kwargs.pop("language_model", None):
             tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
             kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
+        if terms := kwargs.pop("terms", None):
+            require_terms(model)
+            kwargs["terms"] = TermList.read(terms)
         if not isinstance(model, NATPreTrainedModel):
             kwargs["do_sample"] = False
         if draft := kwargs.pop("draft", None):

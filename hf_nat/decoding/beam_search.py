@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    EncoderDecoderCache,
     GenerationConfig,
     LogitsProcessorList,
     MarianMTModel,
@@ -50,7 +49,7 @@ def beam_search(
     """
     config: Any = generation_config
     beams = _Beams(input_ids, config)
-    past_key_values: EncoderDecoderCache = prepared["past_key_values"]
+    past_key_values: Any = prepared["past_key_values"]  # an `EncoderDecoderCache`
     states, attention_mask = prepared["encoder_outputs"].last_hidden_state, prepared["attention_mask"]
     tokens = input_ids
     while True:

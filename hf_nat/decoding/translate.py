@@ -23,6 +23,7 @@ from .documents import SentenceSplitter
 from .drafting import Draft
 from .scoring import mean_log_probs, padded_batch
 from .sources import encode_non_blank, output_limits, token_batches
+from .terms import term_tokens
 from .translations import RowJudge, Translation, highest, to_texts, to_translations
 
 
@@ -33,6 +34,8 @@ _BEAM_KEYS = {
     *("expert", "forced_bos_token_id", "synced_gpus"),
 }
 
+# From a source sentence to the target terms that its translation must hold.
+TermsOf = Callable[[str], Sequence[str]]
 Processors = Callable[[Sequence[int]], LogitsProcessorList]
 
 
@@ -51,6 +54,7 @@ def translate(
     max_length_a: float | None = None,
     max_length_b: int = 0,
     draft: Draft | None = None,
+    terms: TermsOf | None = None,
     **generate_kwargs: Any,
 ) -> list[Translation]:
     """Translates sentences in batches of similar length; the result is in the order of the input.
@@ -81,6 +85,8 @@ def translate(
         max_length_b (`int`, *optional*, defaults to 0): output tokens beside them.
         draft ([`Draft`], *optional*): the student whose drafts an autoregressive model verifies, instead of writing
             greedily token by token.
+        terms (`Callable`, *optional*): from a sentence to the target terms that its translation must hold, such as a
+            [`TermList`]; for a NAT model that can (`holds_terms`).
         generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
@@ -89,7 +95,7 @@ def translate(
         `list[Translation]`: one per sentence.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1, or `draft` does not fit the model.
+        ValueError: if `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
     """
     decoder = _Decoder(
         model=model,
@@ -102,6 +108,7 @@ def translate(
         processors=processors,
         length=(max_length_a, max_length_b),
         draft=draft,
+        terms=terms,
     )
     state = process_state() if shared else None
     disable = not progress or (state is not None and not state.is_main_process)
@@ -166,6 +173,7 @@ def translate_stream(
     source_prefix: str | None = None,
     draft: Draft | None = None,
     splitter: SentenceSplitter | None = None,
+    terms: TermsOf | None = None,
     **generate_kwargs: Any,
 ) -> Iterator[Translation]:
     """Translates a stream in its order, holding `window` sentences in memory at a time.
@@ -181,13 +189,14 @@ def translate_stream(
         source_prefix (`str`, *optional*): as in `translate`.
         draft ([`Draft`], *optional*): as in `translate`.
         splitter ([`SentenceSplitter`], *optional*): splits each line into sentences that are translated one by one.
+        terms (`Callable`, *optional*): as in `translate`.
         generate_kwargs: as in `translate`.
 
     Returns:
         `Iterator[Translation]`: one per line.
 
     Raises:
-        ValueError: if `window` or `max_batch_tokens` is below 1, or `draft` does not fit the model.
+        ValueError: if `window` or `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
     """
     if window < 1:
         raise ValueError(f"`window` must be >= 1, got {window}.")
@@ -201,6 +210,7 @@ def translate_stream(
         source_prefix=source_prefix,
         generate_kwargs=generate_kwargs,
         draft=draft,
+        terms=terms,
     )
     with progress_bar(total, "Translating", disable=not progress) as bar:
         while chunk := list(islice(remaining, window)):
@@ -227,12 +237,15 @@ class _Decoder:
     length: tuple[float | None, int] = (None, 0)
     draft: Draft | None = None
     keep_all: bool = False
+    terms: TermsOf | None = None
 
     def __post_init__(self) -> None:
         if self.max_batch_tokens < 1:
             raise ValueError(f"`max_batch_tokens` must be >= 1, got {self.max_batch_tokens}.")
         if self.draft is not None:
             self.draft.require_teacher(self.model)
+        if self.terms is not None:
+            require_terms(self.model)
 
     def translate(
         self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None
@@ -255,23 +268,29 @@ class _Decoder:
         results: list[tuple[int, list[Translation]]] = []
         for batch in batches:
             numbers = [sources.rows[i] for i in batch]
-            outputs = self._batch([sources.input_ids[i] for i in batch], numbers, limits[batch[0]], num_forced)
+            kwargs = {} if self.terms is None else {"terms": self._terms([sentences[number] for number in numbers])}
+            inputs = [sources.input_ids[i] for i in batch]
+            outputs = self._batch(inputs, numbers, limits[batch[0]], num_forced, **kwargs)
             results += zip(batch, outputs, strict=True)
             bar.update(len(batch))
         if state is not None:
             results = gather_object(results)
         return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
 
+    def _terms(self, sentences: Sequence[str]) -> list[list[list[int]]]:
+        """Returns the tokens of the terms of each sentence."""
+        return [term_tokens(self.tokenizer, cast(TermsOf, self.terms)(sentence)) for sentence in sentences]
+
     @torch.inference_mode()
     def _batch(
-        self, input_rows: list[list[int]], numbers: list[int], limit: int, num_forced: int
+        self, input_rows: list[list[int]], numbers: list[int], limit: int, num_forced: int, **nat_kwargs: Any
     ) -> list[list[Translation]]:
         """Translates one batch, the sentences of these numbers, into at most `limit` tokens behind the forced ones."""
         model, tokenizer = self.model, self.tokenizer
         inputs = padded_batch(input_rows, tokenizer.pad_token_id, model.device)
         generate = cast(Any, model).generate
         if isinstance(model, NATPreTrainedModel):
-            output = generate(**inputs, return_dict_in_generate=True, **self.generate_kwargs)
+            output = generate(**inputs, return_dict_in_generate=True, **nat_kwargs, **self.generate_kwargs)
             scores, iterations = output.sequences_scores.tolist(), output.iterations.tolist()
             translations = to_translations(tokenizer, output.sequences.tolist(), scores, iterations=iterations)
             return [[translation] for translation in translations]
@@ -330,6 +349,16 @@ class _Decoder:
         qualities = self.judge(numbers, [texts[first : first + copies] for first in range(0, len(texts), copies)])
         chosen = [highest(own) for own in qualities]
         return [(candidate, own[candidate]) for candidate, own in zip(chosen, qualities, strict=True)]
+
+
+def require_terms(model: PreTrainedModel) -> None:
+    """Raises ValueError unless a model can hold the tokens of terms."""
+    if not isinstance(model, NATPreTrainedModel):
+        raise ValueError(
+            f"`terms` must be left out for an autoregressive model, got a {type(model).__name__}. Use a "
+            "Levenshtein Transformer or a CMLM, which can hold them."
+        )
+    cast(Any, model).require_terms()
 
 
 def _num_forced_tokens(model: PreTrainedModel, generate_kwargs: dict[str, Any]) -> int:

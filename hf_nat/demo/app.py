@@ -43,6 +43,8 @@ def build_demo(
     gradio = import_gradio()
     decoding = decoding or DecodingArguments()
     student, tokenizer = load_student(model, decoding)
+    if decoding.terms is not None:
+        raise ValueError(f"`terms` must be left out for the demo, got {decoding.terms!r}. Use `hf-nat translate`.")
     options = decoding.generate_kwargs(student)
     options.pop("max_batch_tokens")
     pair = None if teacher is None else load_teacher(teacher, decoding)

@@ -21,6 +21,7 @@ from .canvas import collapse_repeats, require_right_padding
 from .losses import chunk_rows
 from .shallow_fusion import LanguageModel
 from .teacher import start_token_id, text_vocab_size
+from .terms import Terms, check_terms
 
 
 # Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
@@ -50,6 +51,8 @@ class NATState:
         iteration (`int`): rounds executed.
         intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
             `tokens`, for the history.
+        terms (`torch.LongTensor` of shape `(R, T)`, *optional*): marks of the terms, see `terms.py`; `None` where no
+            sentence has any.
     """
 
     input_ids: torch.Tensor
@@ -64,6 +67,7 @@ class NATState:
     with_scores: bool = True
     iteration: int = 0
     intermediate: tuple[torch.Tensor, ...] = ()
+    terms: torch.Tensor | None = None
 
     def select(self, rows: torch.Tensor) -> Self:
         """Returns the state of some rows.
@@ -88,7 +92,8 @@ class NATGenerateOutput(ModelOutput):
         sequences (`torch.LongTensor` of shape `(B, T)`): content, EOS, padding; no BOS and no mask.
         sequences_scores (`torch.FloatTensor` of shape `(B,)`): mean log-probability (nats) of the content tokens; 0
             for an empty translation.
-        token_scores (`torch.FloatTensor` of shape `(B, T)`): log-probability (nats) of each content token; else 0.
+        token_scores (`torch.FloatTensor` of shape `(B, T)`): log-probability (nats) of each content token; else 0, and
+            also at the tokens of terms.
         iterations (`torch.LongTensor` of shape `(B,)`): rounds that were executed for the sentence.
         history (`list[list[torch.LongTensor]]`, *optional*): for each sentence its canvases without padding: the
             initial one, then those of every round; with `return_history=True`.
@@ -131,6 +136,8 @@ class NATGenerationMixin:
     iteration_limit: ClassVar[int | None] = None
     # Its decoder predicts the masks of a canvas from any tokens between them.
     fills_masks: ClassVar[bool] = False
+    # Whether its rounds leave the tokens of terms as they are.
+    holds_terms: ClassVar[bool] = False
 
     config: Any
     model: Any
@@ -211,6 +218,7 @@ class NATGenerationMixin:
         teacher: PreTrainedModel | None = None,
         ensemble: Sequence[PreTrainedModel] = (),
         language_model: LanguageModel | None = None,
+        terms: Terms | None = None,
         synced_gpus: bool | None = None,
         streamer: BaseStreamer | None = None,
         **kwargs: Any,
@@ -231,6 +239,9 @@ class NATGenerationMixin:
             language_model (`Callable`, *optional*): takes part in the beam search of CTC (`ctc_beam_size`) or of the
                 DA-Transformer (`graph_decoding="beam"`), with `lm_weight`. It is called with the ids of a
                 translation's first tokens, a `tuple`, and the next id or EOS, and returns a log-probability in nats.
+            terms (`Sequence[Sequence[Sequence[int]]]`, *optional*): for each sentence the terms, each as its tokens,
+                that its translation holds, whole; a model that inserts keeps their order. Where an architecture
+                `holds_terms`.
             synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
                 the model equally often.
             streamer (`BaseStreamer`, *optional*): its `put` gets a list of canvases `(R, T)` of the rows that are
@@ -249,12 +260,13 @@ class NATGenerationMixin:
 
         Raises:
             ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or teacher,
-                ensemble or language model do not fit.
+                ensemble, language model or terms do not fit.
         """
         settings = self._resolve_settings(generation_config, kwargs)
         settings.language_model = language_model
         if language_model is not None:
             self.require_beam(settings)
+        settings.terms = terms
         # Sharded parameters that are gathered in inference mode could not be trained any more.
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         with torch.no_grad() if is_distributed else torch.inference_mode():
@@ -283,6 +295,13 @@ class NATGenerationMixin:
         input_ids = sources[0]
         attention_mask = self.model.source_mask(input_ids, attention_mask)
         require_right_padding(attention_mask)
+        if settings.terms is not None:
+            self.require_terms()
+            # EOS stands behind them, and a model that inserts reads BOS before them.
+            most = min(settings.max_length, self.config.max_position_embeddings - 1) - 1
+            check_terms(settings.terms, len(input_ids), self.config.vocab_size, self._special_token_ids(), most)
+            if not any(settings.terms):
+                settings.terms = None
         members = self._members(ensemble)
         encoder_hidden_states = tuple(
             member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members
@@ -313,7 +332,7 @@ class NATGenerationMixin:
         if unknown:
             raise ValueError(f"`generate` must be called with arguments out of {sorted(known)}, got {unknown}.")
         saved = self.generation_config if generation_config is None else generation_config
-        settings = SimpleNamespace()
+        settings = SimpleNamespace(terms=None)
         for name in known:
             candidates = (kwargs.get(name), getattr(saved, name, None), self.generation_defaults.get(name))
             setattr(settings, name, next((value for value in candidates if value is not None), None))
@@ -356,6 +375,14 @@ class NATGenerationMixin:
             other = {name: getattr(member.config, name, None) for name in self.ensemble_fields}
             if other != own:
                 raise ValueError(f"The models of an `ensemble` must agree in {own}, got {other}.")
+
+    def require_terms(self) -> None:
+        """Raises ValueError unless the architecture can hold the tokens of terms."""
+        if not self.holds_terms:
+            raise ValueError(
+                f"`terms` must be left out for a {type(self).__name__}, which cannot hold tokens of its output. Use a "
+                "Levenshtein Transformer or a CMLM."
+            )
 
     def require_teacher(self, teacher: PreTrainedModel, name: str = "teacher") -> None:
         """Raises ValueError unless a model is autoregressive and of this model's vocabulary.
@@ -421,7 +448,7 @@ class NATGenerationMixin:
                     for row, tokens in zip(rows.tolist(), _unpad(canvas, pad), strict=True):
                         history[row].append(tokens)
             if iteration == settings.max_iterations:
-                done.append((rows, state.tokens, state.scores, iteration))
+                done.append((rows, *self._written(state, settings.collapse_repeats), iteration))
                 break
             state = dataclasses.replace(state, iteration=iteration, intermediate=())
             if state.synced:
@@ -430,17 +457,24 @@ class NATGenerationMixin:
             live = (~state.finished).nonzero().squeeze(1)
             if len(live) < len(rows):
                 ended = state.finished.nonzero().squeeze(1)
-                done.append((rows[ended], state.tokens[ended], state.scores[ended], iteration))
+                tokens, scores = self._written(state, settings.collapse_repeats)
+                done.append((rows[ended], tokens[ended], scores[ended], iteration))
                 rows, state = rows[live], state.select(live)
         if streamer is not None:
             streamer.end()
-        return self._gather(done, history, settings.collapse_repeats, state.with_scores)
+        return self._gather(done, history, state.with_scores)
+
+    def _written(self, state: NATState, collapse: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the tokens and scores `[R, T]` of rows that are finished."""
+        if not collapse:
+            return state.tokens, state.scores
+        held = None if state.terms is None else state.terms.gt(0)
+        return collapse_repeats(state.tokens, state.scores, self.config.pad_token_id, held)
 
     def _gather(
         self,
         done: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]],
         history: list[list[torch.Tensor]] | None,
-        collapse: bool,
         with_scores: bool,
     ) -> NATGenerateOutput:
         """Puts finished rows back in their order and scores them, unless nobody asks."""
@@ -456,8 +490,6 @@ class NATGenerationMixin:
                 sequences[rows, : tokens.shape[1]] = tokens
                 token_scores[rows, : tokens.shape[1]] = scores
                 iterations[rows] = iteration
-        if collapse:
-            sequences, token_scores = collapse_repeats(sequences, token_scores, pad)
         sequences_scores = token_scores[:, 0]
         if with_scores:
             sequences_scores = token_scores.sum(dim=1) / (sequences.ne(pad).sum(dim=1) - 1).clamp(min=1)

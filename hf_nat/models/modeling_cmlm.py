@@ -4,6 +4,7 @@ Dimension letters: B batch, S source, T target, D model, M length bins, V vocabu
 """
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
-from .canvas import content_mask
+from .canvas import content_mask, mask_canvas
 from .configuration_cmlm import CMLMConfig
 from .generation_length import LengthNATGenerationMixin
 from .generation_nat import NATState
@@ -20,6 +21,7 @@ from .length import LengthPredictor
 from .losses import reduce_logits
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, lowest, random_mask
+from .terms import Terms, place_terms, term_counts, write_terms
 
 
 class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
@@ -37,6 +39,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
     """
 
     fills_masks = True
+    holds_terms = True
 
     config: CMLMConfig
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
@@ -151,6 +154,39 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             predicted = reduce_logits(states[replaced], self.lm_head.weight, lambda logits: logits.argmax(dim=1))
         return canvas.masked_scatter(replaced, predicted), replaced
 
+    def init_state(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        members: tuple[Any, ...],
+        encoder_hidden_states: tuple[torch.Tensor, ...],
+        settings: SimpleNamespace,
+    ) -> NATState:
+        """See [`NATGenerationMixin.init_state`]; with terms where they are most probable, by one pass over masks."""
+        state = super().init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
+        return state if settings.terms is None else self._place(state, settings.terms)
+
+    def _place(self, state: NATState, terms: Terms) -> NATState:
+        """Writes terms into canvases `[R, T]` of masks, which get as long as these need."""
+        config, copies = self.config, len(state.tokens) // len(terms)
+        own = [row for row in terms for _ in range(copies)]
+        lengths = state.tokens.ne(config.pad_token_id).sum(dim=1)
+        lengths = torch.maximum(lengths, term_counts(own, lengths.device) + 1)
+        tokens = mask_canvas(lengths, config.mask_token_id, config.eos_token_id, config.pad_token_id)
+        has_terms = term_counts(own, lengths.device).gt(0)
+        selected = tokens.eq(config.mask_token_id) & has_terms.unsqueeze(1)
+        log_probs = self._logits(state, "word_logits", tokens, selected).log_softmax(dim=1).cpu()
+        marks = torch.zeros_like(tokens)
+        for row, scores in enumerate(log_probs.split(selected.sum(dim=1).tolist())):
+            write_terms(tokens, marks, row, own[row], place_terms(scores, own[row]) if own[row] else [])
+        return dataclasses.replace(
+            state,
+            tokens=tokens,
+            scores=state.scores.new_zeros(tokens.shape),
+            finished=lengths <= 1,
+            terms=marks,
+        )
+
     def word_logits(
         self, state: NATState, encoder_hidden_states: torch.Tensor, canvas: torch.Tensor, selected: torch.Tensor
     ) -> torch.Tensor:
@@ -175,7 +211,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
 
         Before round t of T, counted from 0, n * (T - t) // T of a row's n content tokens are masked: all in round 0.
         A row is finished when the next round would mask none. Tokens keep the score of the round that wrote them; a
-        model that corrects itself writes those that are not masked anew, too.
+        model that corrects itself writes those that are not masked anew, too. Those of terms are never masked or
+        written anew, and do not count.
 
         Args:
             state ([`NATState`]): the state.
@@ -186,6 +223,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         Source: Ghazvininejad et al. 2019, section 3.2, with the numbers in exact integer arithmetic.
         """
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
+        if state.terms is not None:
+            content &= state.terms.eq(0)
         num_content, rounds_left = content.sum(dim=1), state.max_iterations - state.iteration
         masked = lowest(state.scores, content, num_content * rounds_left // state.max_iterations)
         canvas = state.tokens.masked_fill(masked, self.config.mask_token_id)

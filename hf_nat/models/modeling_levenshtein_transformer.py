@@ -26,6 +26,7 @@ from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep, sample
 from .selection import selected_positions, take
+from .terms import TERM_INSIDE, term_canvas, term_counts
 
 
 _Head = Literal["deletion", "placeholder", "word"]
@@ -76,6 +77,8 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         authors' code: insertion is also learnt on complete targets, where it must stop; the mask token is not
         `<unk>`; a canvas never outgrows its cap.
     """
+
+    holds_terms = True
 
     config: LevenshteinTransformerConfig
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
@@ -326,17 +329,26 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         encoder_hidden_states: tuple[torch.Tensor, ...],
         settings: SimpleNamespace,
     ) -> InsertionState:
-        """See [`NATGenerationMixin.init_state`]; the canvases are empty.
+        """See [`NATGenerationMixin.init_state`]; the canvases are empty but for terms, and have room for these.
 
         Raises:
             ValueError: if there are more candidates than numbers of placeholders.
+
+        Source: Susanto et al. 2020 (arXiv:2004.12681): terms in the first canvas, never deleted nor split.
         """
         most = self.config.num_placeholder_bins - 1
         if settings.num_candidates > most:
             raise ValueError(
                 f"`num_candidates` must be at most `num_placeholder_bins` - 1 = {most}, got {settings.num_candidates}."
             )
-        return super().init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
+        state = super().init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
+        if settings.terms is None:
+            return state
+        own = [row for row in settings.terms for _ in range(settings.num_candidates)]
+        tokens, marks = term_canvas(own, self.config.eos_token_id, self.config.pad_token_id, input_ids.device)
+        caps = torch.maximum(state.length_caps, term_counts(own, input_ids.device) + 1)
+        scores = state.scores.new_zeros(tokens.shape)
+        return dataclasses.replace(state, tokens=tokens, scores=scores, terms=marks, length_caps=caps)
 
     def refine(self, state: InsertionState) -> InsertionState:  # type: ignore[override]
         """Deletes tokens, inserts placeholders and writes words over them.
@@ -372,7 +384,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         self,
         state: InsertionState,
         rows: torch.Tensor,
-        step: Callable[[InsertionState], tuple[torch.Tensor, torch.Tensor]],
+        step: Callable[[InsertionState], InsertionState],
     ) -> InsertionState:
         """Applies a step to the rows where `rows` `[R]` is True; the canvases get no narrower."""
         if state.synced:
@@ -382,26 +394,27 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
             return state
         part = state.select(rows.nonzero().squeeze(1))
         width = int(part.tokens.ne(self.config.pad_token_id).sum(dim=1).max())
-        part = dataclasses.replace(part, tokens=part.tokens[:, :width], scores=part.scores[:, :width])
-        tokens, scores = step(part)
-        return dataclasses.replace(
-            state,
-            tokens=_replace_rows(state.tokens, rows, tokens, self.config.pad_token_id),
-            scores=_replace_rows(state.scores, rows, scores, 0.0),
-        )
+        columns: dict[str, Any] = {name: getattr(part, name)[:, :width] for name in _columns(state)}
+        part = step(dataclasses.replace(part, **columns))
+        fill = {"tokens": self.config.pad_token_id, "scores": 0.0, "terms": 0}
+        for name in columns:
+            columns[name] = _replace_rows(getattr(state, name), rows, getattr(part, name), fill[name])
+        return dataclasses.replace(state, **columns)
 
-    def _delete(self, state: InsertionState) -> tuple[torch.Tensor, torch.Tensor]:
-        """Deletes the content tokens that are more probably deleted than kept: tokens and scores `[R, T]`."""
+    def _delete(self, state: InsertionState) -> InsertionState:
+        """Deletes the content tokens, terms left out, that are more probably deleted than kept."""
         logits = self._logits(state, "head_logits", "deletion")
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
         deleted = content & (logits[..., 1] > logits[..., 0])
-        return compact(state.tokens, state.scores, ~deleted, self.config.pad_token_id)
+        if state.terms is not None:
+            deleted &= state.terms.eq(0)
+        return _moved(state, lambda values: compact(state.tokens, values, ~deleted, self.config.pad_token_id))
 
-    def _insert(self, state: InsertionState) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inserts the most probable numbers of placeholders: tokens and scores `[R, T']`.
+    def _insert(self, state: InsertionState) -> InsertionState:
+        """Inserts the most probable numbers of placeholders, none inside a term.
 
-        In round 0, candidate k takes the k-th best number, and not 0 unless the source is empty. The whole row stays
-        within its cap: the surest slots are served first.
+        In round 0, candidate k takes the k-th best number, and not 0 unless the source is empty or the canvas is not.
+        The whole row stays within its cap: the surest slots are served first.
         """
         config, is_token = self.config, state.tokens.ne(self.config.pad_token_id)
         log_probs = self._logits(state, "head_logits", "placeholder").log_softmax(dim=2)
@@ -409,18 +422,25 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         if state.iteration:
             best, counts = log_probs.max(dim=2)
         else:
-            log_probs[state.attention_mask.sum(dim=1) > 1, :, 0] = float("-inf")
+            must_insert = (state.attention_mask.sum(dim=1) > 1) & (is_token.sum(dim=1) == 1)
+            log_probs[must_insert, :, 0] = float("-inf")
             ranked, order = log_probs.sort(dim=2, descending=True, stable=True)
-            candidate = state.candidate.view(-1, 1, 1)
+            candidate = state.candidate.view(-1, 1, 1).expand(-1, is_token.shape[1], 1)
             best, counts = ranked.gather(2, candidate).squeeze(2), order.gather(2, candidate).squeeze(2)
         allowance = state.length_caps - is_token.sum(dim=1)
-        counts = cap_counts(counts.masked_fill(~is_token, 0), best, allowance)
-        return insert_masks(state.tokens, state.scores, counts, config.mask_token_id, config.pad_token_id)
+        is_slot = is_token if state.terms is None else is_token & state.terms.ne(TERM_INSIDE)
+        counts = cap_counts(counts.masked_fill(~is_slot, 0), best, allowance)
+        return _moved(
+            state,
+            lambda values: insert_masks(state.tokens, values, counts, config.mask_token_id, config.pad_token_id),
+        )
 
-    def _write(self, state: InsertionState) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the most probable words over the placeholders: tokens and scores `[R, T]`."""
+    def _write(self, state: InsertionState) -> InsertionState:
+        """Writes the most probable words over the placeholders."""
         masked = state.tokens.eq(self.config.mask_token_id)
-        return self._predict(self._logits(state, "head_logits", "word"), masked, state.tokens, state.scores)
+        logits = self._logits(state, "head_logits", "word")
+        tokens, scores = self._predict(logits, masked, state.tokens, state.scores)
+        return dataclasses.replace(state, tokens=tokens, scores=scores)
 
 
 def _own_decoder(config: LevenshteinTransformerConfig, depths: tuple[int | None, ...]) -> NATDecoder:
@@ -429,6 +449,18 @@ def _own_decoder(config: LevenshteinTransformerConfig, depths: tuple[int | None,
     decoder.embed_tokens = None  # type: ignore[assignment]
     decoder.layers = decoder.layers[: max(config.decoder_layers if depth is None else depth for depth in depths)]
     return decoder
+
+
+def _columns(state: InsertionState) -> tuple[str, ...]:
+    """Returns the names of what a state has for each token of its canvases."""
+    return ("tokens", "scores") if state.terms is None else ("tokens", "scores", "terms")
+
+
+def _moved(state: InsertionState, move: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]) -> InsertionState:
+    """Returns a state whose tokens moved, with their scores and marks: `move` of these values `[R, T]` gives both."""
+    tokens, scores = move(state.scores)
+    terms = None if state.terms is None else move(state.terms)[1]
+    return dataclasses.replace(state, tokens=tokens, scores=scores, terms=terms)
 
 
 def _replace_rows(values: torch.Tensor, rows: torch.Tensor, new: torch.Tensor, fill: float) -> torch.Tensor:

@@ -74,7 +74,7 @@ class Evaluate(Step):
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the options of decoding that are set, without the models among them."""
     given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ("reranker", "ensemble", "draft", "language_model", "trust_remote_code")
+    others = ("reranker", "ensemble", "draft", "language_model", "terms", "trust_remote_code")
     return {"decoding": {name: value for name, value in given.items() if name not in others}}
 
 
@@ -86,6 +86,7 @@ def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
     return {
         **({} if draft is None else {"draft": draft}),
         **({} if language_model is None else {"language_model": sha256_file(language_model)}),
+        **({} if decoding.terms is None else {"terms": sha256_file(decoding.terms)}),
         "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
         "ensemble": [
             model_fingerprint(member, parameter="ensemble", trust_remote_code=trust)

@@ -144,7 +144,8 @@ def test_surest_slots_are_filled_where_the_cap_cuts(model: NATPreTrainedModel) -
     logits = torch.zeros(1, 4, 6)
     logits[0, [0, 1, 2, 3], [2, 1, 0, 2]] = torch.tensor([1.0, 2.0, 9.0, 3.0])
     model.head_logits = lambda *_: logits
-    tokens, scores = model._insert(state)
+    inserted = model._insert(state)
+    tokens, scores = inserted.tokens, inserted.scores
     assert tokens.tolist() == [[10, MASK, 11, 12, MASK, MASK, EOS]]
     assert scores.tolist() == [[-1.0, 0.0, -2.0, -3.0, 0.0, 0.0, 0.0]]
 
