@@ -8,18 +8,21 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from huggingface_hub import RepoCard
 
-from hf_nat.decoding import encode_non_blank, to_texts
+from hf_nat.decoding import encode_non_blank, to_texts, translate
 from hf_nat.demo.browser import CDN, NPM_PACKAGES, exported_files, write_page
 from hf_nat.hub.push import PushArguments, push
+from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 from hf_nat_cli import main
 
 
@@ -189,11 +192,9 @@ def copying_graph(path: Path) -> None:
     onnx.save(model, path)
 
 
-@pytest.fixture
-def address(exported: Path, packages: Path, tmp_path: Path) -> Iterator[str]:
+@contextmanager
+def shown(exported: Path, packages: Path, page: Path) -> Iterator[str]:
     """The page on loopback, from a server of files that has the npm packages too."""
-    copying_graph(exported / "onnx/model_int8.onnx")
-    page = tmp_path / "page"
     write_page(page, exported, ["two men walk"])
     (page / "npm").symlink_to(packages / "node_modules")
     text = (page / "index.html").read_text(encoding="utf-8").replace(f'"{CDN}/', '"/npm/')
@@ -207,20 +208,22 @@ def address(exported: Path, packages: Path, tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.mark.slow
-def test_a_sentence_is_translated_in_a_browser(address: str, tiny_tokenizer) -> None:
+@contextmanager
+def opened(address: str) -> Iterator[tuple[Any, Callable[[str], tuple[str, str]]]]:
+    """The page in Chromium, and how to ask it: from a sentence to what the page says and its translation."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
     if not Path("/usr/bin/chromium").exists():
         pytest.skip("Chromium is not installed: apt-get install chromium")
-    asked, faults, patience = [], [], {"timeout": 180_000}
+    requests, faults, patience = [], [], {"timeout": 180_000}
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page()
-        page.on("request", lambda request: asked.append(request.url))
+        page.set_default_timeout(**patience)
+        page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: message.type == "error" and faults.append(message.text))
-        page.goto(address, wait_until="domcontentloaded", **patience)
-        status, output = page.locator("p[role=status]"), page.get_by_label("Translation")
+        page.goto(address, wait_until="domcontentloaded")
+        status = page.locator("p[role=status]")
         sync_api.expect(status).not_to_have_text("The model is loading.", **patience)
         assert status.inner_text() == "Ready.", faults
 
@@ -229,8 +232,17 @@ def test_a_sentence_is_translated_in_a_browser(address: str, tiny_tokenizer) -> 
             page.get_by_label("Sentence").fill(sentence)
             page.get_by_role("button", name="Translate").click()
             sync_api.expect(status).not_to_have_text("asked", **patience)
-            return status.inner_text(), output.inner_text()
+            return status.inner_text(), page.get_by_label("Translation").inner_text()
 
+        yield page, ask
+        browser.close()
+    assert faults == [] and [url for url in requests if not url.startswith((address, "data:", "blob:"))] == []
+
+
+@pytest.mark.slow
+def test_a_sentence_is_translated_in_a_browser(exported: Path, packages: Path, tiny_tokenizer, tmp_path: Path) -> None:
+    copying_graph(exported / "onnx/model_int8.onnx")
+    with shown(exported, packages, tmp_path / "page") as address, opened(address) as (page, ask):
         for sentence, cut in ((" a </s> dog runs ", ""), ("a dog runs " * 9, " The sentence was cut")):
             ids = tiny_tokenizer(sentence.strip(), split_special_tokens=True)["input_ids"][: POSITIONS - 1]
             content = ids[:-1] if ids[-1] == tiny_tokenizer.eos_token_id else ids
@@ -241,6 +253,27 @@ def test_a_sentence_is_translated_in_a_browser(address: str, tiny_tokenizer) -> 
             assert bool(cut) == ("cut" in said)
         assert ask("\u200b ") == ("Type a sentence first.", "")
         page.get_by_role("button", name="two men walk").click()
-        sync_api.expect(output).to_have_text("two men walk", **patience)
-        browser.close()
-    assert faults == [] and [url for url in asked if not url.startswith((address, "data:", "blob:"))] == []
+        page.locator("output", has_text=re.compile("^two men walk$")).wait_for()
+
+
+@pytest.mark.slow
+def test_an_exported_student_writes_in_a_browser_what_it_writes_here(
+    packages: Path, tiny_tokenizer, sentences, tmp_path: Path
+) -> None:
+    pytest.importorskip("hf_nat.export", reason="This package cannot export")
+    special = {
+        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
+    }
+    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64}
+    config = VanillaNATConfig(vocab_size=len(tiny_tokenizer), init_std=1.0, **special, **sides, **sizes)
+    student = VanillaNATForConditionalGeneration(config).eval()
+    student.save_pretrained(tmp_path / "student")
+    tiny_tokenizer.save_pretrained(tmp_path / "student")
+    assert main(["export", f"--model={tmp_path / 'student'}", f"--output_dir={tmp_path / 'exported'}"]) == 0
+    expected = translate(student, tiny_tokenizer, sentences)
+    with shown(tmp_path / "exported", packages, tmp_path / "page") as address, opened(address) as (_, ask):
+        for sentence, translation in zip(sentences, expected, strict=True):
+            said, text = ask(sentence)
+            assert text == translation.text and f"score {translation.score:.2f} nats" in said
+    assert len({translation.text for translation in expected}) > 1
