@@ -144,7 +144,7 @@ class Check:
         except Exception as error:
             with open(self.log, "a", encoding="utf-8") as log:
                 traceback.print_exc(file=log)
-            row |= {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
+            row |= {"status": "failed", "reason": " ".join(f"{type(error).__name__}: {error}".split())[:500]}
         row["seconds"] = time.perf_counter() - started
         gc.collect()
         if self.on_gpu:
@@ -188,7 +188,7 @@ class Check:
         return output
 
     @property
-    def corpus(self) -> dict[str, str]:
+    def corpus(self) -> dict[str, Any]:
         """The real corpus."""
         pattern = str(Path(self.args.multi30k, "{split}.{lang}.gz"))
         return {"corpus": pattern, "source_lang": "en", "target_lang": "de"}
@@ -196,7 +196,7 @@ class Check:
     def train(self, config: str, seconds: float, **places: Any) -> dict[str, Any]:
         """Trains a model for so many seconds, the preparation of the data included."""
         until = time.perf_counter() + min(seconds, self.left(), NANO_SECONDS if self.is_nano else math.inf)
-        size = {}
+        size: dict[str, Any] = {}
         if self.is_nano:
             size = NANO if "init_from_teacher" in places else NANO | {"size": "nano", "vocab_size": 120}
         machine = {"bf16": self.on_gpu, "use_cpu": not self.on_gpu, "output_dir": str(self.work / config)}
@@ -316,7 +316,7 @@ def benchmark_training(check: Check, size: str, limit: float) -> dict[str, Any]:
     if size == "big":
         options += ["--architectures", "vanilla_nat", "marian", "cmlm", "ctc_nat"]
     if check.is_nano:
-        small = ["--max_tokens", "120", "--vocab_size", "100", "--num_batches", "1", "--repeats", "1"]
+        small = ["--max_tokens", "250", "--vocab_size", "100", "--num_batches", "1", "--repeats", "1"]
         options = ["--size", "nano", *small, "--architectures", "vanilla_nat", "marian"]
     machine = ["--device", "cuda", "--dtype", "bfloat16"] if check.on_gpu else []
     check.call("scripts/benchmark_training.py", *options, *machine, "--output", str(output.absolute()), limit=limit)

@@ -186,7 +186,8 @@ def check_corpus(args: argparse.Namespace) -> dict[str, Any]:
         write_text(args, Path(name))
         real: AlignedCorpus | None = None
         for label in ("real", "distilled"):
-            parts = result["corpora"][label] = {}
+            parts: dict[str, Any] = {}
+            result["corpora"][label] = parts
             measure = partial(_measure_part, parts, args.output, result)
             texts = Path(name, label)
             texts.mkdir()
