@@ -18,6 +18,7 @@ from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.decoding import load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
+from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import distill
 
 
@@ -117,6 +118,31 @@ def test_student_card_says_what_it_is(student_folders: list[Path]) -> None:
         assert card.data.tags == ["hf_nat", folder.name, "non-autoregressive-translation"]
         assert "a translation model of type" not in card.text, f"the template has no words for {folder.name}"
         assert len(re.findall(r"^@inproceedings", card.text, flags=re.MULTILINE)) == 2, "no reference"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "knobs", "said"),
+    [
+        ("vanilla_nat", {}, {}, []),
+        ("vanilla_nat", {"glancing_ratio": 0.5}, {}, ["Qian et al., 2021"]),
+        ("ctc_nat", {"glancing_end_ratio": 0.5, "glancing_steps": 3}, {}, ["Qian et al., 2021"]),
+        ("vanilla_nat", {"order_agnostic": True}, {}, ["Du et al., 2021"]),
+        (
+            "da_transformer",
+            {"fuzzy_alignment": True, "glancing_ratio": 0.1},
+            {"graph_decoding": "viterbi"},
+            ["Qian et al., 2021", "Ma et al., 2023", "Shao et al., 2022"],
+        ),
+        ("cmlm", {"correction_ratio": 0.3}, {}, ["mend tokens"]),
+    ],
+)
+def test_student_card_says_how_it_learned_and_decodes(tmp_path: Path, model_type, fields, knobs, said) -> None:
+    ARCHITECTURES[model_type][0](**fields).save_pretrained(tmp_path)
+    write_json(tmp_path / "generation_config.json", {"max_length": 10, **knobs})
+    card = write_model_card(tmp_path).read_text(encoding="utf-8")
+    assert card.count("\nIt uses ") == len(said)
+    assert all(text in card for text in said)
+    assert card.count("@inproceedings{") == 2 + len(said)
 
 
 def test_model_card_block_names_the_repository_it_was_written_for(model_folder: Path) -> None:

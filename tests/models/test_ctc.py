@@ -59,6 +59,19 @@ def test_log_likelihood_known_values(target: tuple[int, ...], probability: float
 def test_best_alignment_known_value() -> None:
     arguments = relative(PROBABILITIES.log(), (1, 2))
     assert best_alignment(*arguments).tolist() == [[0, 1, 3]]
+    frames = PROBABILITIES.log()[range(3), (BLANK, 1, 2)]  # the labels of these states
+    assert float(frames.sum()) == pytest.approx(-2.120264, abs=1e-6)
+
+
+def test_known_values_of_the_most_probable_frames() -> None:
+    frames = PROBABILITIES.argmax(1, keepdim=True).T
+    # Of the last frame both 0 and 2 are as probable; the first counts.
+    assert frames.tolist() == [[0, 1, 0]]
+    tokens, _ = collapse(frames, torch.zeros(1, 3), torch.ones(1, 3, dtype=torch.bool), BLANK, PAD)
+    assert tokens.tolist() == [[1, PAD, PAD]]
+    assert sum(
+        math.exp(log_likelihood(PROBABILITIES.log(), target)) for target in likelihoods(PROBABILITIES.log())
+    ) == (pytest.approx(1.0))
 
 
 @pytest.mark.parametrize("seed", range(4))

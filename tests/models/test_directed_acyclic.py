@@ -206,9 +206,12 @@ def test_decodings_known_values() -> None:
     best = WORDS.amax(1)
     sizes = torch.tensor([4])
     assert follow((LINKS + best).unsqueeze(0), sizes).tolist() == [marks((0, 1, 2, 3), 4)]
-    for penalty, path in ((0.0, (2,)), (0.5, (1, 2)), (1.0, (1, 2))):
+    for penalty, path, score in ((0.0, (2,), -1.714798), (0.5, (1, 2), -1.573754), (1.0, (1, 2), -1.112812)):
         found = joint_viterbi(LINKS.unsqueeze(0), best.unsqueeze(0), sizes, torch.tensor([2]), penalty)
         assert found.tolist() == [[marks(path, 4)]]
+        steps = sum(float(LINKS[i, j]) for i, j in zip((0, *path), (*path, 3), strict=True))
+        value = (steps + float(best[list(path)].sum())) / len(path) ** penalty
+        assert value == pytest.approx(score, abs=1e-6)
     both = joint_viterbi(LINKS.unsqueeze(0), best.unsqueeze(0), sizes, torch.tensor([2]), 0.0, num_candidates=3)
     assert both.tolist() == [[marks((2,), 4), marks((1, 2), 4), marks((2,), 4)]]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from nat_model_tester import tiny_batch, tiny_model
-from test_directed_acyclic import log_prob, paths, random_graph
+from test_directed_acyclic import LINKS, WORDS, log_prob, paths, random_graph
 from torch.testing import assert_close
 from transformers import AutoModelForSeq2SeqLM
 
@@ -42,6 +42,18 @@ def test_precision_is_that_of_all_outputs(target: tuple[int, ...], seed: int) ->
     labels = torch.tensor([[*target, *target]])
     value = fuzzy_precision(words[:, labels[0]].T[None], links[None], labels, torch.tensor([len(target)]))
     assert value.item() == pytest.approx(expected)
+
+
+def test_known_values_of_the_expected_length() -> None:
+    counts, length = expectations(WORDS, LINKS)
+    assert length == pytest.approx(3.1) and sum(counts.values()) == pytest.approx(2.1)
+    arrivals = torch.tensor([1.0, 0.5, 0.6, 1.0], dtype=torch.float64)
+    assert_close(torch.cat([arrivals[:1], arrivals @ LINKS.exp()[:, 1:]]), arrivals)
+    # Longer than expected, so that brevity counts.
+    target = (0, 1, 2, 3)
+    found = sum(min(counts[bigram], 1) for bigram in pairwise(target))
+    value = fuzzy_precision(WORDS[:, list(target)].T[None], LINKS[None], torch.tensor([target]), torch.tensor([4]))
+    assert value.item() == pytest.approx(math.exp(1 - 4 / 3.1) * found / 2.1)
 
 
 def graphs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -31,6 +31,11 @@ FIELDS: dict[str, dict] = {
     "flowseq": {"kl_annealing_steps": 200},
 }
 NUM_STEPS = {"insertion_transformer": 1500, "flowseq": 300}
+# Other ways to decode what was learned.
+BEAMS: dict[str, list[dict]] = {
+    "ctc_nat": [{"ctc_beam_size": 4}],
+    "da_transformer": [{"graph_decoding": "viterbi"}, {"graph_decoding": "beam", "num_candidates": 3}],
+}
 
 
 def random_batch(task: str, size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -78,6 +83,9 @@ def test_architecture_learns(model_type: str, task: str) -> None:
     assert_translations(sequences)
     assert UNK not in sequences
     assert exact_matches(sequences, held_out["labels"]) > 0.95
+    for knobs in BEAMS.get(model_type, []):
+        sequences = model.generate(held_out["input_ids"], **knobs)
+        assert exact_matches(sequences, held_out["labels"]) > 0.95, knobs
     if model_type in LENGTH_MODEL_TYPES:
         predicted = model.length_predictor.candidates(
             model(**held_out).length_logits, held_out["attention_mask"].sum(dim=1), 1, max_length=32
@@ -93,6 +101,12 @@ def test_architecture_learns_with_glancing(model_type: str) -> None:
     schedule = {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 600}
     model, held_out = train(model_type, "reverse", "cpu", **schedule)
     assert model.glancing.num_batches == 600
+    assert exact_matches(model.generate(held_out["input_ids"]), held_out["labels"]) > 0.95
+
+
+@pytest.mark.slow
+def test_cmlm_learns_with_correction() -> None:
+    model, held_out = train("cmlm", "reverse", "cpu", correction_ratio=0.3)
     assert exact_matches(model.generate(held_out["input_ids"]), held_out["labels"]) > 0.95
 
 
