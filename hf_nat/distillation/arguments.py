@@ -30,8 +30,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             than candidates, or the backend has no such strategy or precision.
     """
 
-    corpus: str = option(
-        "", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or give `source`"
+    corpus: str | None = option(  # type: ignore[assignment]
+        None,
+        "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or give `source`",
     )
     source: str | None = option(
         None,
@@ -152,7 +153,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     @property
     def place_name(self) -> str:
         """The corpus, or the sources, as they were given."""
-        return self.source or self.corpus
+        return str(self.source or self.corpus)
 
     def load(self, split: str, **kwargs: Any) -> Any:
         """Loads a split, or sources alone, as `load_corpus` does, with its further arguments."""
