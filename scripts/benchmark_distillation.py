@@ -14,7 +14,7 @@ loading of teacher and corpus is left out, everything from there to the complete
     ceiling   CTranslate2's `translate_batch`, called once for all sources, tokenised before; its outputs stay tokens
 
 `ct2` and `ceiling` use batches of the same size. `--choosing N` compares, in N turns, strategies that choose with the
-decoding of their candidates alone: 16 samples of each sentence by torch, or the outputs of a beam of 16 by CTranslate2.
+decoding of their candidates alone: 16 samples a sentence by torch, or the outputs of a beam of 16 by CTranslate2.
 `--sizes` measures growth with `ct2`, or the systems of `--growth`: the corpus again and again. Memory is the peak of
 what is resident, and what it was before the clock started. A run that was killed goes on after its last turn or size.
 """
