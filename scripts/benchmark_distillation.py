@@ -13,9 +13,10 @@ loading of teacher and corpus is left out, everything from there to the complete
     ct2 int8  the same in 8 bits
     ceiling   CTranslate2's `translate_batch`, called once for all sources, tokenised before; its outputs stay tokens
 
-`ct2` and `ceiling` use batches of the same size. `--sizes` measures growth with `ct2`: the corpus again and again.
-Memory is the peak of what is resident, and what it was before the clock started. A run that was killed goes on after
-its last turn or size.
+`ct2` and `ceiling` use batches of the same size. `--choosing N` compares, in N turns, strategies that choose with the
+decoding of their candidates alone: 16 samples a sentence by torch, or the outputs of a beam of 16 by CTranslate2.
+`--sizes` measures growth with `ct2`, or the systems of `--growth`: the corpus again and again. Memory is the peak of
+what is resident, and what it was before the clock started. A run that was killed goes on after its last turn or size.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 from hf_nat.data.corpora import load_corpus
-from hf_nat.decoding import encode_sources, load_model
+from hf_nat.decoding import encode_sources, load_model, translate_candidates
 from hf_nat.distillation import DistillArguments
+from hf_nat.distillation.backends import choose_backend, load_backend
 from hf_nat.steps import distill
 
 
@@ -51,8 +53,31 @@ OURS: dict[str, dict[str, Any]] = {
     "ct2": {"backend": "ct2", "max_batch_tokens": CT2_BATCH_TOKENS},
     "ct2 int8": {"backend": "ct2", "compute_type": "int8", "max_batch_tokens": CT2_BATCH_TOKENS},
 }
+_SAMPLES = {"candidates": "sampling", "num_candidates": 16, "backend": "torch"}
+_BEAM = {"candidates": "beam", "num_candidates": 16, "num_beams": 16, "backend": "ct2"}
+_CT2: dict[str, Any] = {"backend": "ct2", "max_batch_tokens": CT2_BATCH_TOKENS}
+# Candidates alone, then the strategies that choose among them.
+CHOOSING: dict[str, dict[str, dict[str, Any]]] = {
+    "16 samples": {
+        f"mbr {utility}, samples": {"strategy": "mbr", "utility": utility, **_SAMPLES} for utility in ("chrf", "bleu")
+    },
+    "beam of 16": {
+        "mbr chrf, beam": {"strategy": "mbr", **_BEAM},
+        "interpolation": {"strategy": "interpolation", **_BEAM},
+    },
+}
+CHOICES = {name: options for strategies in CHOOSING.values() for name, options in strategies.items()}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "n-best": {"strategy": "n-best", **_CT2},
+    "expanded": {"strategy": "n-best", "expand": True, **_CT2},
+    "stream": {"streaming": True, **_CT2},
+    "sampling": {"strategy": "sampling", "backend": "torch"},
+}
+MEASURED = OURS | CHOICES | STRATEGIES
 SYSTEMS = ("naive", *OURS, "ceiling")
 CHILD = "measured-process"
+# Options that do not bear on a measurement.
+_HOW_OFTEN = ("repeats", "sizes", "growth", "choosing", "output")
 
 
 def rows_of(settings: dict[str, Any], size: int) -> Dataset:
@@ -99,12 +124,28 @@ def ours(name: str, settings: dict[str, Any], rows: Dataset, folder: Path) -> Ca
         validation_split=None,
         test_split=None,
         output_dir=str(folder / "distilled"),
-        num_beams=settings["num_beams"],
         max_new_tokens=MAX_NEW_TOKENS,
-        **OURS[name],
+        **{"num_beams": settings["num_beams"], **MEASURED[name]},
     )
-    load_corpus(args.corpus, "train", source_lang=args.source_lang, target_lang=args.target_lang)
+    load_corpus(args.place_name, "train", source_lang=args.source_lang, target_lang=args.target_lang)
     return lambda: distill(model, tokenizer, args)
+
+
+def candidates_alone(name: str, settings: dict[str, Any], rows: Dataset) -> Callable[[], object]:
+    """The candidates that strategies choose among, from sources to texts; no score, no choice, no files."""
+    model, tokenizer = load_model(settings["teacher"])
+    languages = {"source_lang": settings["source_lang"], "target_lang": settings["target_lang"]}
+    options = next(iter(CHOOSING[name].values()))
+    asked = DistillArguments(
+        teacher="", corpus="x", output_dir="", max_new_tokens=MAX_NEW_TOKENS, **languages, **options
+    )
+    args = choose_backend([(model, tokenizer)], asked)
+    sources = [pair[args.source_lang] for pair in rows["translation"]]
+    if args.backend == "torch":
+        decoding = {"max_batch_tokens": args.max_batch_tokens, **args.translate_kwargs(0)}
+        return lambda: translate_candidates(model, tokenizer, sources, **decoding)
+    backend = load_backend(model, tokenizer, args)
+    return lambda: backend.candidates(sources, **args.translate_kwargs(0))
 
 
 def ceiling(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[], object]:
@@ -131,7 +172,9 @@ def measured_process(name: str, size: int, settings: dict[str, Any]) -> None:
     """Runs one system and prints what it took; in a process of its own."""
     keep_freed_memory()
     torch.set_num_threads(settings["threads"])
-    prepare = {"naive": naive, "ceiling": ceiling}.get(name) or (lambda *given: ours(name, *given))
+    prepare: Callable[..., Callable[[], object]] = {"naive": naive, "ceiling": ceiling}.get(name) or (
+        lambda *given: candidates_alone(name, *given[:2]) if name in CHOOSING else ours(name, *given)
+    )
     with tempfile.TemporaryDirectory(prefix="hf_nat-") as folder:
         run = prepare(settings, rows_of(settings, size), Path(folder))
         before, started = peak_memory_mb(), time.perf_counter()
@@ -160,18 +203,32 @@ def markdown_table(result: dict[str, Any]) -> str:
     return Table(("system", "sentences/s", "against naive", "of the ceiling", "peak MB"), rows).markdown()
 
 
+def choosing_table(result: dict[str, Any]) -> str:
+    """Prints one row per strategy that chooses: medians over the turns; ratios turn by turn."""
+    turns, rows = result["choosing"], []
+    for candidates, strategies in CHOOSING.items():
+        for name in strategies:
+            ratio = median(turn[name]["seconds"] / turn[candidates]["seconds"] for turn in turns)
+            seconds = median(turn[name]["seconds"] for turn in turns)
+            rows.append((name, candidates, f"{seconds:.1f}", f"{ratio:.2f}x"))
+    return Table(("strategy", "candidates", "seconds", "of their decoding"), rows).markdown()
+
+
 def growth_table(result: dict[str, Any]) -> str:
     """Prints one row per size."""
-    header = ("rows", "seconds", "sentences/s", "MB before", "peak MB")
+    header = ("system", "rows", "seconds", "sentences/s", "MB before", "peak MB")
+    sizes = {key: key.rpartition(" ") for key in result["growth"]}
     rows = [
         (
+            name or "ct2",
             f"{int(size):,}",
             f"{row['seconds']:.0f}",
             f"{int(size) / row['seconds']:.0f}",
             f"{row['peak_mb_before']:,.0f}",
             f"{row['peak_mb']:,.0f}",
         )
-        for size, row in sorted(result["growth"].items(), key=lambda entry: int(entry[0]))
+        for key, (name, _, size) in sorted(sizes.items(), key=lambda entry: (entry[1][0], int(entry[1][2])))
+        for row in [result["growth"][key]]
     ]
     return Table(header, rows).markdown()
 
@@ -188,19 +245,25 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_beams", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3, help="turns of all systems")
     parser.add_argument("--sizes", type=int, nargs="+", default=[], help="rows of the corpus repeated")
+    parser.add_argument(
+        "--growth", nargs="+", default=["ct2"], choices=sorted(MEASURED), help="systems at these sizes"
+    )
+    parser.add_argument("--choosing", type=int, default=0, help="turns of the strategies that choose")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each system")
     parser.add_argument("--output", required=True, help="JSON file to write; what it holds already is not repeated")
     args = parser.parse_args(argv)
-    counts = [args.num_sentences, args.num_beams, args.repeats, args.threads, *args.sizes]
+    counts = [args.num_sentences, args.num_beams, args.threads, *args.sizes]
     if min(counts) < 1:
-        parser.error(f"--num_sentences, --num_beams, --repeats, --threads and --sizes must be >= 1, got {counts}")
+        parser.error(f"--num_sentences, --num_beams, --threads and --sizes must be >= 1, got {counts}")
+    if min(args.repeats, args.choosing) < 0:
+        parser.error(f"--repeats and --choosing must be >= 0, got {args.repeats} and {args.choosing}")
     return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the JSON file after each turn and size, and prints the tables."""
     args = parse_arguments(argv)
-    settings = {key: value for key, value in vars(args).items() if key not in ("repeats", "sizes", "output")}
+    settings = {key: value for key, value in vars(args).items() if key not in _HOW_OFTEN}
     result = read_json(args.output) if Path(args.output).is_file() else {"turns": [], "growth": {}}
     if result.setdefault("settings", settings) != settings:
         raise ValueError(
@@ -208,8 +271,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"instead of {settings}. Give another name, or delete it to start again."
         )
     result |= {"systems": OURS, "environment": environment() | {"torch_threads": args.threads}}
-    turns, sizes = range(len(result["turns"]), args.repeats), [s for s in args.sizes if str(s) not in result["growth"]]
-    with progress_bar(len(turns) * len(SYSTEMS) + len(sizes), "Distilling", unit="runs") as bar:
+    turns, choosing = range(len(result["turns"]), args.repeats), result.setdefault("choosing", [])
+    # The first files have sizes alone, of `ct2`.
+    sizes = {
+        (f"{name} {size}" if name != "ct2" else str(size)): (name, size) for size in args.sizes for name in args.growth
+    }
+    sizes = {key: place for key, place in sizes.items() if key not in result["growth"]}
+    names = [*CHOOSING, *CHOICES]
+    num_choosing = max(0, args.choosing - len(choosing))
+    num_runs = len(turns) * len(SYSTEMS) + num_choosing * len(names) + len(sizes)
+    with progress_bar(num_runs, "Distilling", unit="runs") as bar:
 
         def run(name: str, size: int) -> dict[str, float]:
             measured = measure(name, size, settings)
@@ -222,10 +293,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             measured = {name: run(name, args.num_sentences) for name in order}
             result["turns"].append({name: measured[name] for name in SYSTEMS})
             write_json(args.output, result)
-        for size in sizes:
-            result["growth"][str(size)] = run("ct2", size)
+        for _ in range(num_choosing):
+            choosing.append({name: run(name, args.num_sentences) for name in names})
             write_json(args.output, result)
-    print(markdown_table(result))
+        for key, place in sizes.items():
+            result["growth"][key] = run(*place)
+            write_json(args.output, result)
+    if result["turns"]:
+        print(markdown_table(result))
+    if choosing:
+        print(f"\n{choosing_table(result)}")
     if result["growth"]:
         print(f"\n{growth_table(result)}")
 

@@ -400,7 +400,7 @@ def _table() -> list[Case]:
     cases += _cases("filter", "corpus/distilled/data/train-00000-of-00001.parquet", _DAMAGES)
     cases += _cases("mix", "corpus/distilled/manifest.json", _without(_MANIFEST, "missing", "no shards"))
     cases += _cases("mix", "corpus/train.en", _without(_TEXT, "missing"))
-    alone = ("--corpus", "", "--source", "corpus/train.en")
+    alone = ("--corpus", "null", "--source", "corpus/train.en")
     cases += _cases("distill", "corpus/train.en", _without(_DAMAGES, "cut"), *alone)
     finished = {"place": "finished"}
     cases += _cases("recommend", "corpus/distilled/measures.json", _MEASURES, **finished)

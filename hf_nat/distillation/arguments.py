@@ -32,8 +32,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             sentences.
     """
 
-    corpus: str = option(
-        "", "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or give `source`"
+    corpus: str | None = option(  # type: ignore[assignment]
+        None,
+        "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or give `source`",
     )
     source: str | None = option(
         None,
@@ -163,7 +164,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     @property
     def place_name(self) -> str:
         """The corpus, or the sources, as they were given."""
-        return self.source or self.corpus
+        return str(self.source or self.corpus)
 
     def load(self, split: str, **kwargs: Any) -> Any:
         """Loads a split, or sources alone, as `load_corpus` does, with its further arguments."""

@@ -33,7 +33,7 @@ def corpora(
     (tmp_path / "news.en").write_text("".join(f"{source}\n" for source in sources[:4]))
     runs: dict[str, dict[str, Any]] = {
         "best": {"strategy": "n-best", "num_candidates": 2},
-        "mono": {"corpus": "", "source": str(tmp_path / "news.en"), "strategy": "greedy"},
+        "mono": {"corpus": None, "source": str(tmp_path / "news.en"), "strategy": "greedy"},
     }
     for name, changes in runs.items():
         distill(copy_teacher, tiny_tokenizer, arguments(name, **changes))

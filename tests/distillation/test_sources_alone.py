@@ -66,7 +66,7 @@ def test_every_form_gives_the_same_sources(
 ) -> None:
     for form, keys in forms.items():
         for streaming in (False, True):
-            splits = arguments(corpus="", streaming=streaming, **keys).load_splits()
+            splits = arguments(corpus=None, streaming=streaming, **keys).load_splits()
             assert [row["translation"] for row in splits["train"]] == [{"en": source} for source in sources], form
             assert splits.keys() == {"train"}
 
@@ -81,13 +81,13 @@ def test_rows_say_that_there_is_no_real_target(
     tmp_path: Path,
 ) -> None:
     outputs = translate(copy_teacher, tiny_tokenizer, sources, num_beams=1, max_new_tokens=12)
-    folder = run("alone", corpus="", **forms["text"])
+    folder = run("alone", corpus=None, **forms["text"])
     found = rows(folder)
     assert [row["translation"] for row in found] == [
         {"en": source, "xx": output.text} for source, output in zip(sources, outputs, strict=True)
     ]
     assert all(row["real_target"] is None and "source_alone" in row["flags"] for row in found)
-    assert rows(run("stream", corpus="", streaming=True, **forms["folder"])) == found
+    assert rows(run("stream", corpus=None, streaming=True, **forms["folder"])) == found
     manifest = read_json(folder / "manifest.json")
     assert (manifest["counts"], manifest["source_alone"]) == ({"train": 11}, True)
     assert manifest["flag_counts"]["source_alone"] == 11
@@ -197,7 +197,7 @@ def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
     monkeypatch.setattr(module, "local_files", lambda *args: [])
     monkeypatch.setattr(module, "dataset_commit", lambda dataset, revision: next(commits))
     monkeypatch.setattr(arguments, "load_corpus", load_from_hub)
-    hub = {"corpus": "", "source": "owner/name", "config_name": "big", "streaming": True}
+    hub = {"corpus": None, "source": "owner/name", "config_name": "big", "streaming": True}
     folder = run("of_hub", **hub)
     assert seen == [("owner/name", "train", "a", "big")]
     inputs = read_json(folder / "step.json")["inputs"]
@@ -214,10 +214,10 @@ def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
     ("changes", "message"),
     [
         ({"source": "a"}, "one of `corpus` and `source`, got '.*' and 'a'"),
-        ({"corpus": ""}, "one of `corpus` and `source`, got '' and None"),
-        ({"corpus": "", "source": "a", "strategy": "interpolation"}, "`strategy` must not need targets"),
-        ({"corpus": "", "source": "a", "long_source": "real"}, "`long_source` must not need targets"),
-        ({"corpus": "", "source": "a", "target_column": "b"}, "`target_column` must not need targets"),
+        ({"corpus": None}, "one of `corpus` and `source`, got None and None"),
+        ({"corpus": None, "source": "a", "strategy": "interpolation"}, "`strategy` must not need targets"),
+        ({"corpus": None, "source": "a", "long_source": "real"}, "`long_source` must not need targets"),
+        ({"corpus": None, "source": "a", "target_column": "b"}, "`target_column` must not need targets"),
     ],
 )
 def test_what_needs_targets_is_refused(changes: dict[str, Any], message: str, arguments: Build) -> None:
@@ -228,9 +228,9 @@ def test_what_needs_targets_is_refused(changes: dict[str, Any], message: str, ar
 def test_missing_columns_and_files_of_sources_are_named(run: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"words": "a dog"}\n')
     with pytest.raises(ValueError, match=r"must have a `translation` column.*the column with the sentences as `sour"):
-        run("x", corpus="", source=str(tmp_path / "rows.jsonl"))
+        run("x", corpus=None, source=str(tmp_path / "rows.jsonl"))
     with pytest.raises(FileNotFoundError, match="there is no"):
-        run("x", corpus="", source=str(tmp_path / "none.txt"))
+        run("x", corpus=None, source=str(tmp_path / "none.txt"))
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(ValueError, match="at least one sentence"):
-        run("x", corpus="", source=str(tmp_path / "empty.txt"))
+        run("x", corpus=None, source=str(tmp_path / "empty.txt"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from transformers import (
     MBartConfig,
     MBartForConditionalGeneration,
     MBartTokenizer,
+    NllbTokenizer,
     PegasusConfig,
     PegasusForConditionalGeneration,
     PegasusTokenizer,
@@ -43,8 +46,9 @@ from transformers import (
 )
 
 from hf_nat import VanillaNATForConditionalGeneration
+from hf_nat.base.config import load_config
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.decoding import encode_sources, load_model, max_source_length, translate
+from hf_nat.decoding import encode_sources, load_model, max_source_length, score_pairs, translate
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.sampling import RowSampler
 from hf_nat.steps import distill
@@ -379,6 +383,106 @@ def test_lengths_of_sources_count_content(
     monkeypatch.setattr(sys.modules["hf_nat.distillation.rewriting"], "row_flags", record)
     distill(teacher.model, teacher.tokenizer, arguments(strategy="greedy"))
     assert lengths == [len(tokens(teacher.tokenizer, source)) - 1 for source in sources]
+
+
+def test_given_translations_are_scored_as_its_own(teacher: Teacher, sentences: list[str]) -> None:
+    sources, targets = sentences, sentences[::-1]
+    teacher.model.generation_config.forced_bos_token_id = teacher.forced
+    found = score_pairs(teacher.model, teacher.tokenizer, sources, targets, max_batch_tokens=40)
+    pairs = zip(sources, targets, strict=True)
+    expected = [mean_log_prob(teacher, source, tokens(teacher.tokenizer, target)) for source, target in pairs]
+    assert found == pytest.approx(expected, abs=2e-4)
+
+
+def opus_multilingual(folder: Path, sentences: list[str]) -> Teacher:
+    """A Marian teacher whose sources begin with the target language."""
+    last = [">>deu<<", ">>nld<<", "<pad>"]
+    vocab = vocabulary(folder, pieces(folder, sentences), ["</s>", "<unk>"], last)
+    spm = str(folder / "spiece.model")
+    tokenizer = MarianTokenizer(source_spm=spm, target_spm=spm, vocab=vocab)
+    pad = tokenizer.pad_token_id
+    special = {"pad_token_id": pad, "decoder_start_token_id": pad, "eos_token_id": 0, "forced_eos_token_id": 0}
+    return Teacher(MarianMTModel(MarianConfig(**SIZES, vocab_size=pad + 1, **special)), tokenizer, None)
+
+
+def nllb(folder: Path, sentences: list[str]) -> Teacher:
+    """A model as M2M-100 with a tokenizer of its own, whose codes name the script too."""
+    pieces(folder, sentences)
+    tokenizer = NllbTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["eng_Latn", "deu_Latn"]})
+    eos = tokenizer.eos_token_id
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": eos, "decoder_start_token_id": eos}
+    model = M2M100ForConditionalGeneration(M2M100Config(**SIZES, vocab_size=len(tokenizer), **special))
+    return Teacher(model, tokenizer, tokenizer.convert_tokens_to_ids("deu_Latn"))
+
+
+def madlad(folder: Path, sentences: list[str]) -> Teacher:
+    """A T5 whose sources begin with the target language, a piece of its vocabulary."""
+    pieces(folder, sentences, unk_id=0, pad_id=1, eos_id=2, bos_id=-1, user_defined_symbols=["<2de>"])
+    tokenizer = T5Tokenizer.from_pretrained(folder, extra_ids=0)
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    special = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    model = T5ForConditionalGeneration(T5Config(vocab_size=len(tokenizer), **sizes, **special))
+    return Teacher(model, tokenizer, None)
+
+
+def t5_with_task(folder: Path, sentences: list[str]) -> Teacher:
+    """A T5 that knows the words of its task."""
+    return t5(folder, [*sentences, "translate English to German: hello"])
+
+
+# Row of the table in configs/DISTILLATION.md -> the family, the first token of its sources, the first of its outputs.
+READY_MADES: dict[str, tuple[Callable[[Path, list[str]], Teacher], str | None, str | None]] = {
+    "OPUS-MT, one pair": (marian, None, None),
+    "OPUS-MT, several target languages": (opus_multilingual, ">>deu<<", None),
+    "NLLB": (nllb, "eng_Latn", "deu_Latn"),
+    "M2M-100": (m2m100, "__en__", "__de__"),
+    "mBART-50": (mbart50, "en_XX", "de_DE"),
+    "T5": (t5_with_task, None, None),
+    "MADLAD-400": (madlad, "<2de>", None),
+}
+
+
+def table_of_teachers() -> dict[str, list[str]]:
+    """The options of each row of the table, and whether CTranslate2 decodes it, as the last word."""
+    page = (Path(__file__).parents[2] / "configs/DISTILLATION.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| \n").split(" | ") for line in page.splitlines() if re.match(r"\| [\w-]+.* \| `\S+/\S+` \|", line)
+    ]
+    return {name: [*(shlex.split(given.strip("`")) if "--" in given else []), ct2] for name, _, given, ct2 in rows}
+
+
+def test_the_table_of_teachers_is_tested_row_by_row() -> None:
+    assert table_of_teachers().keys() == READY_MADES.keys()
+
+
+@pytest.mark.parametrize("name", READY_MADES)
+def test_what_the_table_tells_a_teacher_reaches_it(
+    name: str, sentences: list[str], corpus: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, first_of_source, first_of_output = READY_MADES[name]
+    torch.manual_seed(0)
+    built = build(tmp_path, sentences)
+    *options, ct2 = table_of_teachers()[name]
+    given = {"teacher": "x", "corpus": corpus, "output_dir": str(tmp_path / "out"), "train_split": "eval"}
+    given |= {"source_lang": "en", "target_lang": "xx", "validation_split": "", "test_split": "", "strategy": "greedy"}
+    argv = [*(f"--{key}={value}" for key, value in given.items()), "--max_new_tokens=5", "--backend=torch", *options]
+    (args,) = load_config((DistillArguments,), argv, prog="hf-nat distill")
+    assert isinstance(built.model, MarianMTModel) is (ct2 == "yes")
+    seen: list[torch.Tensor] = []
+    generate = built.model.generate
+    built.model.generate = lambda **inputs: (
+        seen.append(inputs["input_ids"]) or seen.append(generate(**inputs)) or seen[-1]
+    )
+    distill(built.model, built.tokenizer, args)
+    sources, outputs = seen[0], seen[1]
+    if first_of_source:
+        assert (sources[:, 0] == built.tokenizer.convert_tokens_to_ids(first_of_source)).all()
+    if first_of_output:
+        assert (outputs[:, 1] == built.tokenizer.convert_tokens_to_ids(first_of_output)).all()
+    if name == "T5":
+        prefix = encode_sources(built.tokenizer, ["translate English to German:"])[0][:-1]
+        assert sources[:, : len(prefix)].tolist() == [prefix] * len(sources)
 
 
 @pytest.mark.parametrize("family", ["mbart", "mbart50", "m2m100"])
