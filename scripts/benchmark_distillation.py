@@ -142,10 +142,10 @@ def candidates_alone(name: str, settings: dict[str, Any], rows: Dataset) -> Call
     args = choose_backend([(model, tokenizer)], asked)
     sources = [pair[args.source_lang] for pair in rows["translation"]]
     if args.backend == "torch":
-        decoding = {"max_batch_tokens": args.max_batch_tokens, **args.translate_kwargs(0)}
+        decoding = {"max_batch_tokens": args.max_batch_tokens, **args.translate_kwargs(range(len(sources)))}
         return lambda: translate_candidates(model, tokenizer, sources, **decoding)
     backend = load_backend(model, tokenizer, args)
-    return lambda: backend.candidates(sources, **args.translate_kwargs(0))
+    return lambda: backend.candidates(sources, **args.translate_kwargs(range(len(sources))))
 
 
 def ceiling(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[], object]:

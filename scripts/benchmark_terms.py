@@ -45,7 +45,7 @@ def cut_terms(test: Pairs, train: Pairs, max_frequency: int, max_terms: int) -> 
     """
     sources, targets = ([term_pieces(pair[side]) for pair in (*test, *train)] for side in (0, 1))
     counts = Counter(word for source in sources[len(test) :] for word in source)
-    terms = []
+    terms: list[list[str]] = []
     for source, target, links in zip(sources, targets, align(sources, targets, symmetrize="intersect"), strict=True):
         if len(terms) == len(test):
             break
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         options["max_iterations"] = args.max_iterations
 
     def decode(with_terms: bool) -> list[str]:
-        told = {"terms": of.__getitem__} if with_terms else {}
+        told: dict[str, Any] = {"terms": of.__getitem__} if with_terms else {}
         sources = [source for source, _ in test]
         return [translation.text for translation in translate(model, tokenizer, sources, **options, **told)]
 

@@ -162,6 +162,17 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         return model, tokenizer
 
     @property
+    def real_corpus(self) -> str:
+        """The parallel corpus.
+
+        Raises:
+            ValueError: if there are sources alone.
+        """
+        if not self.corpus:
+            raise ValueError(f"`corpus` must be given where real targets are needed, got the sources {self.source!r}.")
+        return self.corpus
+
+    @property
     def place_name(self) -> str:
         """The corpus, or the sources, as they were given."""
         return str(self.source or self.corpus)

@@ -79,7 +79,7 @@ class Iteration:
         real = self.distillation
         return Analyze(
             AnalyzeArguments(
-                real=real.corpus,
+                real=real.real_corpus,
                 real_split=real.train_split,
                 distilled=[f"iteration {self.number}={real.output_dir}"],
                 **real.inside,

@@ -216,7 +216,7 @@ class Matrix(StudyStep):
         distilled = [f"{name}={args.output_dir}" for name, args in self.distillations.items()]
         return Analyze(
             AnalyzeArguments(
-                real=given.corpus,
+                real=given.real_corpus,
                 distilled=distilled,
                 **given.inside,
                 real_split=given.train_split,

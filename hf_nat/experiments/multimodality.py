@@ -203,7 +203,7 @@ def _write_corpora(study: Multimodality) -> None:
     real, args = study.real, study.args
     splits = {"train": real.train_split, **real_splits(real)}
     for split, name in splits.items():
-        given = (real.corpus, real.source_lang, args.target_langs, name)
+        given = (real.real_corpus, real.source_lang, args.target_langs, name)
         for corpus in (CONCATENATED, RANDOM):
             path = study.corpus_dir(corpus) / "data" / f"{split}-00000-of-00001.parquet"
             if not path.is_file():
