@@ -14,6 +14,7 @@ from ..data.pretrained import remote_code
 from ..models import NATPreTrainedModel
 from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .sessions import BACKENDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,12 @@ class LoadingArguments:
             OSError: as `load_model`.
             ValueError: as `load_model` and `prepare`.
         """
-        loaded = load_model(path, revision=revision, parameter=parameter, trust_remote_code=self.trust_remote_code)
+        options: dict[str, Any] = {
+            "revision": revision,
+            "parameter": parameter,
+            "trust_remote_code": self.trust_remote_code,
+        }
+        loaded = load_model(path, **options, **self.runtime_options)
         self.prepare(*loaded)
         return loaded
 
@@ -61,6 +67,11 @@ class LoadingArguments:
         return {"remote_code": remote_code(path, revision)} if self.trust_remote_code else {}
 
     @property
+    def runtime_options(self) -> dict[str, Any]:
+        """What decodes, where that is not torch as it is."""
+        return {}
+
+    @property
     def input_options(self) -> dict[str, str]:
         """What the model is told of the languages, as a run records it; unset ones left out."""
         names = ("source_prefix", "model_source_lang", "model_target_lang")
@@ -75,6 +86,11 @@ class DecodingArguments(LoadingArguments):
         ValueError: if a number is out of its range.
     """
 
+    backend: str = option(
+        "torch", "what decodes: torch; onnx (ONNX Runtime) or openvino, for a folder that `hf-nat export` made"
+    )
+    quantize: str | None = option(None, "onnx: int8 for the graph with weights in 8 bits")
+    threads: int | None = option(None, "threads of one call; default: torch's setting (OMP_NUM_THREADS)")
     max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
     num_beams: int = option(1, "AT model: beam size; 1 is greedy")
     length_penalty: float = option(1.0, "AT model: beam scores are divided by length ** length_penalty")
@@ -96,7 +112,9 @@ class DecodingArguments(LoadingArguments):
     ensemble: list[str] | None = option(None, "NAT model: further models whose probabilities are averaged with it")
 
     def __post_init__(self) -> None:
-        limits = {"max_batch_tokens": None, "max_iterations": MAX_ITERATIONS}
+        if self.backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
+        limits = {"max_batch_tokens": None, "threads": None, "max_iterations": MAX_ITERATIONS}
         limits |= dict.fromkeys(("num_beams", "length_beam", "num_candidates", "num_samples"), MAX_BEAMS)
         for name, limit in limits.items():
             require_between(name, getattr(self, name), 1, limit)
@@ -104,6 +122,13 @@ class DecodingArguments(LoadingArguments):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise ValueError(f"`{name}` must be a finite number, got {value}.")
+
+    @property
+    def runtime_options(self) -> dict[str, Any]:
+        """What decodes, as `load_model` takes it; unset ones left out."""
+        given = {"quantize": self.quantize, "threads": self.threads}
+        backend = {} if self.backend == "torch" else {"backend": self.backend}
+        return backend | {name: value for name, value in given.items() if value is not None}
 
     def options(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the options that bear on `model` as a run records them, unset ones left out.
@@ -113,7 +138,7 @@ class DecodingArguments(LoadingArguments):
         """
         expert = decoding_expert(model, self.expert)
         at_options = {"max_batch_tokens", "num_beams", "length_penalty", "expert"}
-        others = at_options | {field.name for field in fields(LoadingArguments)}
+        others = at_options | {"backend", "quantize", "threads"} | {field.name for field in fields(LoadingArguments)}
         nat_options = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in others}
         given = {key: value for key, value in nat_options.items() if value is not None}
         if isinstance(model, NATPreTrainedModel):

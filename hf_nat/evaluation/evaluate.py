@@ -108,7 +108,12 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
-        "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
+        "decoding": {
+            **decoding.options(model),
+            **decoding.input_options,
+            **decoding.runtime_options,
+            "max_batch_tokens": decoding.max_batch_tokens,
+        },
         **decoding.code_record(args.model),
         "num_processes": process_state().num_processes,
         "environment": environment(),

@@ -52,7 +52,7 @@ class CTCNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         settings: SimpleNamespace,
     ) -> CTCState:
         """See [`NATGenerationMixin.init_state`]; `max_length` is the longest translation, not the longest canvas."""
-        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(settings.ctc_beam_size)
+        rows = torch.arange(input_ids.shape[0], device=input_ids.device).repeat_interleave(settings.ctc_beam_size)
         tokens = self.frame_canvas(attention_mask)[rows]
         return CTCState(
             input_ids=input_ids[rows],
@@ -96,14 +96,14 @@ class CTCNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         Source: Graves et al. 2006, section 3.2 (best path decoding).
         """
         config, blank = self.config, self.config.blank_token_id
-        sentences = state.select(torch.arange(0, len(state.tokens), state.beam_size, device=state.tokens.device))
+        sentences = state.select(torch.arange(0, state.tokens.shape[0], state.beam_size, device=state.tokens.device))
         is_frame = content_mask(sentences.tokens.ne(config.pad_token_id))
         forbidden = [token for token in self._special_token_ids() if token != blank]
         shown: tuple[torch.Tensor, ...] = ()
         if state.beam_size == 1:
             members = zip(state.members, state.encoder_hidden_states, strict=True)
             hidden_states = [member.canvas_states(state, states)[is_frame] for member, states in members]
-            predicted, log_probs = self._best_tokens(state.members, hidden_states, forbidden)
+            predicted, log_probs = self._best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)

@@ -88,7 +88,7 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         settings: SimpleNamespace,
     ) -> DATransformerState:
         """See [`NATGenerationMixin.init_state`]; `max_length` is the longest translation, not the longest canvas."""
-        rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(settings.num_candidates)
+        rows = torch.arange(input_ids.shape[0], device=input_ids.device).repeat_interleave(settings.num_candidates)
         tokens = self.graph_canvas(attention_mask)[rows]
         return DATransformerState(
             input_ids=input_ids[rows],
@@ -115,7 +115,7 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
             [`DATransformerState`]: the final state.
         """
         config, num_candidates = self.config, state.settings.num_candidates
-        sentences = state.select(torch.arange(0, len(state.tokens), num_candidates, device=state.tokens.device))
+        sentences = state.select(torch.arange(0, state.tokens.shape[0], num_candidates, device=state.tokens.device))
         words, word_scores, links = self._graph(sentences)
         paths = self._paths(sentences, word_scores, links)
         rows = torch.arange(len(paths), device=paths.device).repeat_interleave(num_candidates)
@@ -143,7 +143,7 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         ]
         links = [member.links(states, is_vertex) for member, states in zip(members, hidden_states, strict=True)]
         at_vertices = [states[is_vertex] for states in hidden_states]
-        words, scores = self._best_tokens(members, at_vertices, self._special_token_ids())
+        words, scores = self._best_tokens(state, at_vertices, self._special_token_ids())
         ends = average_logits(
             [member.lm_head(states[is_last]) for member, states in zip(members, at_vertices, strict=True)]
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .analyze import Analyze, AnalyzeArguments
 from .distill import Distill, DistillArguments, distill
 from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
+from .export import Export, ExportArguments
 from .filter import Filter, FilterArguments
 from .step import RECORD_FILE, Step, check_steps
 from .train import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments, Train
@@ -21,6 +22,8 @@ __all__ = [
     "DistillArguments",
     "Evaluate",
     "EvaluateArguments",
+    "Export",
+    "ExportArguments",
     "Filter",
     "FilterArguments",
     "ModelArguments",
