@@ -55,6 +55,7 @@ def mask_canvas(lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pa
         `torch.LongTensor` of shape `(R, max(lengths))`: the canvases.
     """
     width = largest(lengths)
+    torch._check(width > 0)
     positions = torch.arange(width, device=lengths.device)
     last = lengths.unsqueeze(1) - 1
     canvas = torch.full((lengths.shape[0], width), mask_token_id, device=lengths.device)

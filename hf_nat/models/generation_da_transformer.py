@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, average_logits, first_candidate_scores
+from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState, first_candidate_scores
 from .graph_decoding import follow, joint_viterbi, step_scores
 from .source_copy import SourceCopyMixin
 
@@ -118,7 +118,7 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         sentences = state.select(torch.arange(0, state.tokens.shape[0], num_candidates, device=state.tokens.device))
         words, word_scores, links = self._graph(sentences)
         paths = self._paths(sentences, word_scores, links)
-        rows = torch.arange(len(paths), device=paths.device).repeat_interleave(num_candidates)
+        rows = torch.arange(paths.shape[0], device=paths.device).repeat_interleave(num_candidates)
         words, paths = words[rows], paths.flatten(0, 1)
         scores = word_scores[rows] + step_scores(links[rows], paths)
         tokens, scores = compact(words, scores, paths, config.pad_token_id)
@@ -144,16 +144,22 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         links = [member.links(states, is_vertex) for member, states in zip(members, hidden_states, strict=True)]
         at_vertices = [states[is_vertex] for states in hidden_states]
         words, scores = self._best_tokens(state, at_vertices, self._special_token_ids())
-        ends = average_logits(
-            [member.lm_head(states[is_last]) for member, states in zip(members, at_vertices, strict=True)]
-        )
-        others = [token for token in self._special_token_ids() if token != config.eos_token_id]
-        ends = ends.index_fill(1, torch.tensor(others, device=words.device), float("-inf"))
-        scores[is_last] = ends.log_softmax(dim=1)[:, config.eos_token_id]
+        ends = []
+        for member, states in zip(members, at_vertices, strict=True):
+            at_end, weight = states[is_last], member.lm_head.weight
+            word, log_prob = words[is_last], scores[is_last]
+            if len(members) > 1:
+                alone = dataclasses.replace(state, members=(member,))
+                word, log_prob = self._best_tokens(alone, [at_end], self._special_token_ids())
+            # From a word and its log-probability follows what all words weigh together.
+            all_words = (at_end * weight[word]).sum(dim=1).float() - log_prob
+            end = (at_end @ weight[config.eos_token_id]).float()
+            ends.append(end - torch.logaddexp(all_words, end))
+        scores = scores.masked_scatter(is_last, torch.stack(ends).exp().mean(dim=0).log())
         return (
             state.tokens.masked_scatter(is_vertex, words.masked_fill(is_last, config.eos_token_id)),
             state.scores.masked_scatter(is_vertex, scores),
-            torch.stack(links).logsumexp(dim=0) - math.log(len(links)),
+            links[0] if len(links) == 1 else torch.stack(links).logsumexp(dim=0) - math.log(len(links)),
         )
 
     def _paths(self, state: DATransformerState, word_scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
@@ -163,7 +169,10 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
         found = []
         if settings.graph_decoding != "viterbi":
             looks_ahead = settings.graph_decoding == "lookahead"
-            path = follow(links + word_scores.unsqueeze(1) if looks_ahead else links, num_vertices)
+            most_vertices = self.config.max_position_embeddings  # A graph does not know its width before it runs.
+            if not torch.compiler.is_exporting():
+                most_vertices = links.shape[1]
+            path = follow(links + word_scores.unsqueeze(1) if looks_ahead else links, num_vertices, most_vertices)
             path &= content_mask(is_vertex)
             path[:, 0] = False
             found.append(path.unsqueeze(1))
