@@ -18,7 +18,7 @@ LAYERS = [
     ("data", "alignment"),
     ("metrics",),
     ("decoding",),
-    ("distillation", "training", "evaluation", "analysis"),
+    ("distillation", "training", "export", "evaluation", "analysis"),
     ("cards", "demo", "serving"),
     ("steps",),
     ("hub", "recommendation"),

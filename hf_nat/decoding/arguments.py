@@ -17,12 +17,13 @@ from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .sessions import BACKENDS
 from .terms import TermList
 from .translate import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
-_AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft")
+_AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,12 @@ class LoadingArguments:
             OSError: as `load_model`.
             ValueError: as `load_model` and `prepare`.
         """
-        loaded = load_model(path, revision=revision, parameter=parameter, trust_remote_code=self.trust_remote_code)
+        options: dict[str, Any] = {
+            "revision": revision,
+            "parameter": parameter,
+            "trust_remote_code": self.trust_remote_code,
+        }
+        loaded = load_model(path, **options, **self.runtime_options)
         self.prepare(*loaded)
         return loaded
 
@@ -70,6 +76,11 @@ class LoadingArguments:
         return {"remote_code": remote_code(path, revision)} if self.trust_remote_code else {}
 
     @property
+    def runtime_options(self) -> dict[str, Any]:
+        """What decodes, where that is not torch as it is."""
+        return {}
+
+    @property
     def input_options(self) -> dict[str, str]:
         """What the model is told of the languages, as a run records it; unset ones left out."""
         names = ("source_prefix", "model_source_lang", "model_target_lang")
@@ -84,6 +95,11 @@ class DecodingArguments(LoadingArguments):
         ValueError: if a number is out of its range.
     """
 
+    backend: str = option(
+        "torch", "what decodes: torch; onnx (ONNX Runtime) or openvino, for a folder that `hf-nat export` made"
+    )
+    quantize: str | None = option(None, "onnx: int8 for the graph with weights in 8 bits")
+    threads: int | None = option(None, "threads of one call; default: torch's setting (OMP_NUM_THREADS)")
     max_batch_tokens: int = option(4096, "source tokens per batch, padding counted")
     num_beams: int = option(1, "AT model: beam size; 1 is greedy")
     length_penalty: float = option(1.0, "AT model: beam scores are divided by length ** length_penalty")
@@ -127,7 +143,9 @@ class DecodingArguments(LoadingArguments):
     ensemble: list[str] | None = option(None, "NAT model: further models whose probabilities are averaged with it")
 
     def __post_init__(self) -> None:
-        limits = {"max_batch_tokens": None, "max_iterations": MAX_ITERATIONS}
+        if self.backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
+        limits = {"max_batch_tokens": None, "threads": None, "max_iterations": MAX_ITERATIONS}
         beams = ("num_beams", "length_beam", "num_candidates", "num_samples", "ctc_beam_size", "graph_beam_size")
         limits |= dict.fromkeys(beams, MAX_BEAMS)
         limits |= dict.fromkeys(("draft_length", "draft_beta"))
@@ -149,6 +167,13 @@ class DecodingArguments(LoadingArguments):
     def _given(self, *names: str) -> dict[str, Any]:
         """Returns those of some options that are set."""
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    @property
+    def runtime_options(self) -> dict[str, Any]:
+        """What decodes, as `load_model` takes it; unset ones left out."""
+        given = {"quantize": self.quantize, "threads": self.threads}
+        backend = {} if self.backend == "torch" else {"backend": self.backend}
+        return backend | {name: value for name, value in given.items() if value is not None}
 
     def options(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the options that bear on `model` as a run records them, unset ones left out.

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..base.processes import process_state
 from ..data.pretrained import load_pretrained_model, require_vocabulary
 from ..data.tokenizer import load_tokenizer
+from .exported import load_exported
+from .sessions import BACKENDS
 from .sources import encode_sources
 
 
@@ -23,21 +25,29 @@ def load_model(
     revision: str | None = None,
     parameter: str = "model",
     trust_remote_code: bool = False,
+    backend: str = "torch",
+    quantize: str | None = None,
+    threads: int | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads a seq2seq model, a NAT model or any other of transformers, and its tokenizer, ready to translate.
 
     Args:
-        path (`str` or `Path`): folder of a checkpoint, or a Hub id.
+        path (`str` or `Path`): folder of a checkpoint, or a Hub id; an exported model for the other backends.
         device (`str` or `torch.device`, *optional*): by default this process's accelerator, or the CPU.
         dtype (`str` or `torch.dtype`, *optional*): by default that of the saved weights.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
         parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
         trust_remote_code (`bool`, *optional*, defaults to `False`): execute Python files that came with the model.
+        backend (`str`, *optional*, defaults to `"torch"`): what decodes: `"torch"`, or `"onnx"` (ONNX Runtime) or
+            `"openvino"` for what `hf-nat export` made of a model, on the CPU.
+        quantize (`str`, *optional*): `"int8"` for the exported graph with weights in 8 bits.
+        threads (`int`, *optional*): threads of one call, by default torch's setting, which this changes for torch.
 
     Returns:
         `tuple[PreTrainedModel, PreTrainedTokenizerBase]`: the model in eval mode, and the tokenizer.
 
     Raises:
+        ImportError: if the library of the backend is not installed.
         OSError: if there is no such model, or a file of it is missing.
         ValueError: if a file is damaged, a weight is not finite, the model asks for code that is not here, or its
             tokenizer has tokens that it does not know.
@@ -47,6 +57,15 @@ def load_model(
         "parameter": parameter,
         "trust_remote_code": trust_remote_code,
     }
+    if backend not in BACKENDS:
+        raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {backend!r}.")
+    if backend != "torch":
+        exported = load_exported(path, backend=backend, quantize=quantize, threads=threads, parameter=parameter)
+        return exported, load_tokenizer(path, **options)
+    if quantize is not None:
+        raise ValueError(f"`quantize` must be left out for `backend: torch`, got {quantize!r}. Use `backend: onnx`.")
+    if threads is not None:
+        torch.set_num_threads(threads)
     model: Any = load_pretrained_model(path, dtype=dtype, **options)
     tokenizer = load_tokenizer(path, **options)
     require_vocabulary(model, tokenizer, parameter, path)

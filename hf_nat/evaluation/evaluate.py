@@ -136,7 +136,12 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         "reliability": calibration
         and asdict(measure_calibration(calibration, translations, references, args.target_lang)),
         "num_parameters": model.num_parameters(),
-        "decoding": decoding.options(model) | decoding.input_options | {"max_batch_tokens": decoding.max_batch_tokens},
+        "decoding": {
+            **decoding.options(model),
+            **decoding.input_options,
+            **decoding.runtime_options,
+            "max_batch_tokens": decoding.max_batch_tokens,
+        },
         **decoding.code_record(args.model),
         "num_processes": process_state().num_processes,
         "environment": environment(),

@@ -3,6 +3,8 @@
 Dimension letters: B batch, T target, R rows of a decoding state.
 """
 
+from typing import Any
+
 import torch
 
 
@@ -46,6 +48,13 @@ def require_right_padding(attention_mask: torch.Tensor) -> None:
         raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
 
 
+def largest(lengths: torch.Tensor) -> int:
+    """Returns the largest of some lengths `(R,)`, at least 0; `torch.export` traces it as a size."""
+    width: Any = lengths.max().item()
+    torch._check(width >= 0)
+    return width
+
+
 def mask_canvas(
     lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pad_token_id: int, width: int | None = None
 ) -> torch.Tensor:
@@ -62,9 +71,12 @@ def mask_canvas(
     Returns:
         `torch.LongTensor` of shape `(R, T)`: the canvases.
     """
-    positions = torch.arange(int(lengths.max()) if width is None else width, device=lengths.device)
+    if width is None:
+        width = largest(lengths)
+        torch._check(width > 0)
+    positions = torch.arange(width, device=lengths.device)
     last = lengths.unsqueeze(1) - 1
-    canvas = torch.full((len(lengths), len(positions)), mask_token_id, device=lengths.device)
+    canvas = torch.full((lengths.shape[0], width), mask_token_id, device=lengths.device)
     return canvas.masked_fill(positions == last, eos_token_id).masked_fill(positions > last, pad_token_id)
 
 
@@ -83,11 +95,13 @@ def compact(
         `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T)`: tokens, and scores that moved
         with them; behind the end padding and 0.
     """
-    order = keep.long().argsort(dim=1, stable=True, descending=True)
-    dropped = ~keep.gather(1, order)
+    width = tokens.shape[1]
+    # What is dropped goes to a column of its own, which is cut off.
+    positions = (keep.cumsum(dim=1) - 1).masked_fill(~keep, width)
+    shape = (tokens.shape[0], width + 1)
     return (
-        tokens.gather(1, order).masked_fill(dropped, pad_token_id),
-        scores.gather(1, order).masked_fill(dropped, 0.0),
+        tokens.new_full(shape, pad_token_id).scatter(1, positions, tokens)[:, :width],
+        scores.new_zeros(shape).scatter(1, positions, scores)[:, :width],
     )
 
 
@@ -108,7 +122,7 @@ def end_canvas(
         behind it 0.
     """
     lengths = tokens.ne(pad_token_id).sum(dim=1, keepdim=True).clamp(max=max_length - 1)
-    width = int(lengths.max()) + 1
+    width = largest(lengths) + 1
     is_content = torch.arange(width, device=tokens.device) < lengths
     tokens = tokens[:, :width].masked_fill(~is_content, pad_token_id).scatter(1, lengths, eos_token_id)
     return tokens, scores[:, :width].masked_fill(~is_content, 0.0)
@@ -154,7 +168,7 @@ def insert_masks(
     is_token = tokens.ne(pad_token_id)
     positions = counts.cumsum(dim=1) + torch.arange(tokens.shape[1], device=tokens.device)
     lengths = is_token.sum(dim=1) + counts.sum(dim=1)
-    width = int(lengths.max())
+    width = largest(lengths)
     behind = torch.arange(width, device=tokens.device) >= lengths.unsqueeze(1)
     # Padding goes to a column of its own, which is cut off.
     positions = positions.masked_fill(~is_token, width)

@@ -76,7 +76,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         if settings.ctc_beam_size == 1:
             members = zip(state.members, state.encoder_hidden_states, strict=True)
             hidden_states = [member.canvas_states(state, states)[is_frame] for member, states in members]
-            predicted, log_probs = self._best_tokens(state.members, hidden_states, forbidden)
+            predicted, log_probs = self._best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)

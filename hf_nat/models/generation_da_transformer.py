@@ -14,7 +14,7 @@ from torch import nn
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import MAX_BEAMS, NATGenerationMixin, average_logits
+from .generation_nat import MAX_BEAMS, NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
 from .graph_beam import GraphWords, graph_beam_search
 from .graph_decoding import follow, joint_viterbi, step_scores
@@ -126,7 +126,7 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
             for member, states in zip(members, state.encoder_hidden_states, strict=True)
         ]
         links = [member.links(states, is_vertex) for member, states in zip(members, hidden_states, strict=True)]
-        average = torch.stack(links).logsumexp(dim=0) - math.log(len(links))
+        average = links[0] if len(links) == 1 else torch.stack(links).logsumexp(dim=0) - math.log(len(links))
         return is_vertex, [states[is_vertex] for states in hidden_states], average
 
     def _graph(self, state: UpsampledState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -135,15 +135,21 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         The last vertex writes EOS, the others no special token.
         """
         config, members = self.config, state.members
-        is_vertex, hidden_states, links = self._vertices(state)
+        is_vertex, at_vertices, links = self._vertices(state)
         is_last = ~content_mask(is_vertex)[is_vertex]
-        words, scores = self._best_tokens(members, hidden_states, self._special_token_ids())
-        ends = average_logits(
-            [member.lm_head(states[is_last]) for member, states in zip(members, hidden_states, strict=True)]
-        )
-        others = [token for token in self._special_token_ids() if token != config.eos_token_id]
-        ends = ends.index_fill(1, torch.tensor(others, device=words.device), float("-inf"))
-        scores[is_last] = ends.log_softmax(dim=1)[:, config.eos_token_id]
+        words, scores = self._best_tokens(state, at_vertices, self._special_token_ids())
+        ends = []
+        for member, states in zip(members, at_vertices, strict=True):
+            at_end, weight = states[is_last], member.lm_head.weight
+            word, log_prob = words[is_last], scores[is_last]
+            if len(members) > 1:
+                alone = dataclasses.replace(state, members=(member,))
+                word, log_prob = self._best_tokens(alone, [at_end], self._special_token_ids())
+            # From a word and its log-probability follows what all words weigh together.
+            all_words = (at_end * weight[word]).sum(dim=1).float() - log_prob
+            end = (at_end @ weight[config.eos_token_id]).float()
+            ends.append(end - torch.logaddexp(all_words, end))
+        scores = scores.masked_scatter(is_last, torch.stack(ends).exp().mean(dim=0).log())
         return (
             state.tokens.masked_scatter(is_vertex, words.masked_fill(is_last, config.eos_token_id)),
             state.scores.masked_scatter(is_vertex, scores),
@@ -163,7 +169,10 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         found = []
         if settings.graph_decoding != "viterbi":
             looks_ahead = settings.graph_decoding == "lookahead"
-            path = follow(links + word_scores.unsqueeze(1) if looks_ahead else links, num_vertices)
+            most_vertices = self.config.max_position_embeddings  # A graph does not know its width before it runs.
+            if not torch.compiler.is_exporting():
+                most_vertices = links.shape[1]
+            path = follow(links + word_scores.unsqueeze(1) if looks_ahead else links, num_vertices, most_vertices)
             path &= content_mask(is_vertex)
             path[:, 0] = False
             found.append(path.unsqueeze(1))
@@ -181,7 +190,7 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         special = self._special_token_ids()
         # More words of a vertex than hypotheses are kept would be of no use to the best of them.
         num_words = min(settings.graph_beam_size, config.vocab_size - len(set(special)))
-        tokens, log_probs = self._best_tokens(state.members, hidden_states, special, num_words)
+        tokens, log_probs = self._best_tokens(state, hidden_states, special, num_tokens=num_words)
         shape = (*is_vertex.shape, num_words)
         words = GraphWords(
             tokens.new_zeros(shape).masked_scatter(is_vertex.unsqueeze(2), tokens),

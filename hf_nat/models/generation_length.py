@@ -51,7 +51,7 @@ class LengthNATGenerationMixin(NATGenerationMixin):
         config = self.config
         tokens = mask_canvas(lengths.flatten(), config.mask_token_id, config.eos_token_id, config.pad_token_id)
         if length_beam > 1:
-            rows = torch.arange(len(input_ids), device=input_ids.device).repeat_interleave(length_beam)
+            rows = torch.arange(input_ids.shape[0], device=input_ids.device).repeat_interleave(length_beam)
             input_ids, attention_mask = input_ids[rows], attention_mask[rows]
             encoder_hidden_states = tuple(states[rows] for states in encoder_hidden_states)
         return NATState(

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import torch
+from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation import BaseStreamer
 from transformers.modeling_outputs import BaseModelOutput
@@ -48,6 +49,8 @@ class NATState:
         max_iterations (`int`): rounds allowed.
         synced (`bool`): every round calls the decoder equally often, whatever the rows need.
         with_scores (`bool`): somebody will read the scores; where an architecture does not, they may stay 0.
+        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens that may be written, no special ones
+            but the blank of CTC; by default all.
         iteration (`int`): rounds executed.
         intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
             `tokens`, for the history.
@@ -65,6 +68,7 @@ class NATState:
     max_iterations: int
     synced: bool = False
     with_scores: bool = True
+    vocabulary: torch.Tensor | None = None
     iteration: int = 0
     intermediate: tuple[torch.Tensor, ...] = ()
     terms: torch.Tensor | None = None
@@ -79,7 +83,10 @@ class NATState:
             [`NATState`]: the smaller state.
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        kept: dict[str, Any] = {name: value[rows] for name, value in values.items() if isinstance(value, torch.Tensor)}
+        per_row = {name: value for name, value in values.items() if name != "vocabulary"}
+        kept: dict[str, Any] = {
+            name: value[rows] for name, value in per_row.items() if isinstance(value, torch.Tensor)
+        }
         kept["encoder_hidden_states"] = tuple(states[rows] for states in self.encoder_hidden_states)
         return dataclasses.replace(self, **kept)
 
@@ -289,10 +296,7 @@ class NATGenerationMixin:
         streamer: BaseStreamer | None,
     ) -> NATGenerateOutput:
         """Does the work of `generate`, whose arguments these are."""
-        sources = [source for source in (inputs, input_ids) if source is not None]
-        if len(sources) != 1:
-            raise ValueError(f"Exactly one of `inputs` and `input_ids` must be given, got {len(sources)}.")
-        input_ids = sources[0]
+        input_ids = self._only_source(inputs, input_ids)
         attention_mask = self.model.source_mask(input_ids, attention_mask)
         require_right_padding(attention_mask)
         if settings.terms is not None:
@@ -324,6 +328,13 @@ class NATGenerationMixin:
         elif len(state.tokens) > len(input_ids):
             output = self._choose(output, self._candidate_scores(state, output).view(len(input_ids), -1), num_returned)
         return self._trim(output)
+
+    def _only_source(self, *sources: torch.Tensor | None) -> torch.Tensor:
+        """Returns the source, which was given under one of its names."""
+        given = [source for source in sources if source is not None]
+        if len(given) != 1:
+            raise ValueError(f"Exactly one of `inputs` and `input_ids` must be given, got {len(given)}.")
+        return given[0]
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         """Merges arguments, configuration and defaults, in this order, and checks the knobs."""
@@ -541,25 +552,43 @@ class NATGenerationMixin:
 
     def _best_tokens(
         self,
-        members: Sequence[Any],
+        state: NATState,
         hidden_states: Sequence[torch.Tensor],
         forbidden: Sequence[int],
+        with_scores: bool = True,
         num_tokens: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Finds the most probable token at the states `[N, D]` of each member, and its log-probability: both `[N]`.
 
-        With `num_tokens` it is so many of them, `[N, num_tokens]`. The forbidden ones get no probability. The logits
-        of a few rows at a time are held.
+        With `num_tokens` it is so many of them, `[N, num_tokens]`. The forbidden ones get no probability; where the
+        state has a vocabulary, they must not be in it. The logits of a few rows at a time are held. Without scores,
+        these are 0.
         """
+        heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
+        if state.vocabulary is not None:
+            chosen, forbidden = state.vocabulary, ()
+            heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
+        # A graph has no loop over rows that it cannot count.
+        num_rows = None if torch.compiler.is_exporting() else chunk_rows(heads[0][0])
         tokens, log_probs = [], []
-        for chunks in zip(*(states.split(chunk_rows(self.lm_head.weight)) for states in hidden_states), strict=True):
-            logits = average_logits([member.lm_head(chunk) for member, chunk in zip(members, chunks, strict=True)])
+        for chunks in zip(
+            *(states.split(num_rows) if num_rows else [states] for states in hidden_states), strict=True
+        ):
+            projected = [nn.functional.linear(chunk, *head) for chunk, head in zip(chunks, heads, strict=True)]
+            logits = average_logits(projected)
             forbid(logits, forbidden)
-            total = logits.logsumexp(dim=1, keepdim=num_tokens is not None)
             best, predicted = logits.max(dim=1) if num_tokens is None else logits.topk(num_tokens, dim=1)
             tokens.append(predicted)
-            log_probs.append(best - total)
-        return torch.cat(tokens), torch.cat(log_probs)
+            if not with_scores:
+                best = torch.zeros_like(best)
+            elif num_tokens is None:
+                # Faster in a graph than a sum of exponentials.
+                best = logits.softmax(dim=1).gather(1, predicted.unsqueeze(1)).squeeze(1).log()
+            else:
+                best = best - logits.logsumexp(dim=1, keepdim=True)
+            log_probs.append(best)
+        words = torch.cat(tokens)
+        return words if state.vocabulary is None else state.vocabulary[words], torch.cat(log_probs)
 
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation."""

@@ -6,24 +6,29 @@ Dimension letters: R rows, L vertices, K candidates of a row.
 import torch
 
 
-def follow(scores: torch.Tensor, num_vertices: torch.Tensor) -> torch.Tensor:
+def follow(scores: torch.Tensor, num_vertices: torch.Tensor, most_vertices: int) -> torch.Tensor:
     """Goes from vertex 0 to the last one, at each vertex by the best step.
+
+    Steps are doubled: from where a vertex goes in 1, 2, 4, ... steps follows where the path is after any number.
 
     Args:
         scores (`torch.FloatTensor` of shape `(R, L, L)`): score of each step; minus infinity where there is none.
         num_vertices (`torch.LongTensor` of shape `(R,)`): vertices of each graph, at least 2.
+        most_vertices (`int`): a bound on L, which decides how often steps are doubled.
 
     Returns:
         `torch.BoolTensor` of shape `(R, L)`: True at the vertices of the path, the first and the last among them.
     """
     last = (num_vertices - 1).unsqueeze(1)
-    best = scores.argmax(dim=2)
-    vertex = torch.zeros_like(last)
-    path = torch.zeros(scores.shape[:2], dtype=torch.bool, device=scores.device).scatter(1, vertex, True)
-    for _ in range(scores.shape[1] - 1):
-        vertex = torch.where(vertex < last, best.gather(1, vertex), last)
-        path = path.scatter(1, vertex, True)
-    return path
+    vertices = torch.arange(scores.shape[1], device=scores.device).expand(scores.shape[:2])
+    # The last one stays where it is.
+    jumps = torch.where(vertices < last, scores.argmax(dim=2), last)
+    visited = torch.zeros_like(jumps)
+    for bit in range(max(1, most_vertices - 1).bit_length()):
+        if bit:
+            jumps = jumps.gather(1, jumps)
+        visited = torch.where(vertices.bitwise_right_shift(bit) % 2 == 1, jumps.gather(1, visited), visited)
+    return torch.zeros_like(vertices, dtype=torch.bool).scatter(1, visited, True)
 
 
 def step_scores(links: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:

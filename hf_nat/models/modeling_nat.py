@@ -267,7 +267,7 @@ def _embed(
     if inputs_embeds is None:
         inputs_embeds = stack.embed_tokens(input_ids)
     length = inputs_embeds.shape[1]
-    if length > config.max_position_embeddings:
+    if not torch.compiler.is_exporting() and length > config.max_position_embeddings:
         raise ValueError(
             f"A sequence must have at most `max_position_embeddings` = {config.max_position_embeddings} tokens, "
             f"got {length}. Truncate it."

@@ -180,6 +180,12 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
             [`NATState`]: the final state.
         """
         masked = state.tokens.eq(self.config.mask_token_id)
-        logits = self._logits(state, "word_logits", masked)
-        tokens, scores = self._predict(logits, masked, state.tokens, state.scores, state.with_scores)
-        return dataclasses.replace(state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished))
+        members = zip(state.members, state.encoder_hidden_states, strict=True)
+        hidden_states = [member.canvas_states(state, states)[masked] for member, states in members]
+        predicted, log_probs = self._best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
+        return dataclasses.replace(
+            state,
+            tokens=state.tokens.masked_scatter(masked, predicted),
+            scores=state.scores.masked_scatter(masked, log_probs),
+            finished=torch.ones_like(state.finished),
+        )

@@ -6,6 +6,7 @@ from .analyze import Analyze, AnalyzeArguments
 from .calibrate import Calibrate, CalibrateArguments
 from .distill import Distill, DistillArguments, distill
 from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
+from .export import Export, ExportArguments
 from .filter import Filter, FilterArguments
 from .mix import Mix, MixArguments
 from .step import RECORD_FILE, Step, check_steps
@@ -25,6 +26,8 @@ __all__ = [
     "DistillArguments",
     "Evaluate",
     "EvaluateArguments",
+    "Export",
+    "ExportArguments",
     "Filter",
     "FilterArguments",
     "Mix",

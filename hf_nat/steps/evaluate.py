@@ -74,7 +74,9 @@ class Evaluate(Step):
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the options of decoding that are set, without the models among them."""
     given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ("reranker", "ensemble", "draft", "language_model", "terms", "trust_remote_code")
+    others = ["reranker", "ensemble", "draft", "language_model", "terms", "trust_remote_code", "threads"]
+    if decoding.backend == "torch":
+        others.append("backend")  # as in the records from before there were others
     return {"decoding": {name: value for name, value in given.items() if name not in others}}
 
 

@@ -22,7 +22,7 @@ _TOKENIZER_FILES = (
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.*", "merges.txt", "*.spm", "*.model"),
 )
-_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", *_TOKENIZER_FILES)
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "onnx/*", *_TOKENIZER_FILES)
 # A mark that goes once a key is set: with it transformers reads only its own keys.
 _FROM_CONFIG = "_from_model_config"
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")

@@ -53,9 +53,7 @@ _SELECTED = "the output layer, the largest by far, computes selected positions a
 _ROWS = "an edit is made of the rows alone that need it"
 _FEW_ROWS = "once in a sentence's first round"
 ALLOWED_READS = {
-    "canvas.end_canvas": _WIDTH,
-    "canvas.insert_masks": _WIDTH,
-    "canvas.mask_canvas": _WIDTH,
+    "canvas.largest": _WIDTH,
     "canvas.require_right_padding": "a source padded on the left is an error, not a bad translation",
     "flow_layers.make_grids": "transformers leaves out a mask that hides nothing",
     "generation_da_transformer._graph": _SELECTED,
@@ -76,6 +74,7 @@ ALLOWED_READS = {
     "modeling_levenshtein_transformer._replace_rows": _ROWS,
     "modeling_levenshtein_transformer._score": _SELECTED,
     "modeling_nat.forward": "transformers leaves out a mask that hides nothing",
+    "modeling_vanilla_nat.refine": _SELECTED,
     "noise.__init__": "FlowSeq's samples are seeded by the tokens of their sentence",
     "shallow_fusion._weighted": "a language model runs on the host",
     "source_copy.word_logits": _SELECTED,

@@ -205,7 +205,7 @@ def marks(path: tuple[int, ...], size: int) -> list[bool]:
 def test_decodings_known_values() -> None:
     best = WORDS.amax(1)
     sizes = torch.tensor([4])
-    assert follow((LINKS + best).unsqueeze(0), sizes).tolist() == [marks((0, 1, 2, 3), 4)]
+    assert follow((LINKS + best).unsqueeze(0), sizes, 4).tolist() == [marks((0, 1, 2, 3), 4)]
     for penalty, path, score in ((0.0, (2,), -1.714798), (0.5, (1, 2), -1.573754), (1.0, (1, 2), -1.112812)):
         found = joint_viterbi(LINKS.unsqueeze(0), best.unsqueeze(0), sizes, torch.tensor([2]), penalty)
         assert found.tolist() == [[marks(path, 4)]]
@@ -242,7 +242,7 @@ def test_follow_takes_the_best_step_at_each_vertex(seed: int) -> None:
     while vertex < 6:
         vertex = int(links[vertex].argmax())
         path.append(vertex)
-    (found,) = follow(links[None], torch.tensor([7]))
+    (found,) = follow(links[None], torch.tensor([7]), 7)
     assert found.tolist() == marks(tuple(path), 7)
     steps = step_scores(links[None], found[None])[0]
     assert [float(steps[j]) for j in path[1:]] == [float(links[i, j]) for i, j in zip(path, path[1:], strict=False)]
@@ -253,11 +253,11 @@ def test_decodings_of_a_batch_are_those_of_its_rows() -> None:
     words = torch.randn(5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64).neg().exp().neg()
     limits = torch.tensor([5, 0, 2, 9, 1])
     together = joint_viterbi(links, words, num_vertices, limits, 1.0, 2)
-    followed = follow(links, num_vertices)
+    followed = follow(links, num_vertices, links.shape[1])
     for row, size in enumerate(num_vertices.tolist()):
         alone = joint_viterbi(
             links[[row], :size, :size], words[[row], :size], *(x[[row]] for x in (num_vertices, limits)), 1.0, 2
         )
         assert torch.equal(together[row, :, :size], alone[0]) and not together[row, :, size:].any()
-        assert torch.equal(followed[row, :size], follow(links[[row], :size, :size], num_vertices[[row]])[0])
+        assert torch.equal(followed[row, :size], follow(links[[row], :size, :size], num_vertices[[row]], size)[0])
     assert not together[1].any()

@@ -1,0 +1,151 @@
+"""Exported models: the loop, the candidates and the re-ranking of a model whose network is a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+from transformers.generation import BaseStreamer
+
+from ..base.utils import read_record
+from ..data.pretrained import load_pretrained_config
+from ..models import ARCHITECTURES, NATGenerateOutput
+from ..models.canvas import require_right_padding
+from .sessions import open_session
+
+
+# Folder of the graphs in an exported model, and the record beside them.
+GRAPHS, RECORD = "onnx", "export.json"
+PRECISIONS = ("int8",)
+
+
+def graph_file(name: str, quantize: str | None = None) -> str:
+    """Returns where a graph of an exported model lies in its folder."""
+    return f"{GRAPHS}/{name}{'' if quantize is None else f'_{quantize}'}.onnx"
+
+
+class _Exported:
+    """What exported models share: no weights, on the CPU."""
+
+    record: dict[str, Any]
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return torch.device("cpu")
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the model, which stays on the CPU."""
+        return self
+
+
+class _OnePassExported(_Exported):
+    """A model whose `generate` is one graph."""
+
+    config: Any
+    model: Any
+    num_candidates: int
+    sessions: dict[str, Any]
+
+    def _generate(
+        self: Any,
+        settings: SimpleNamespace,
+        inputs: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        teacher: PreTrainedModel | None,
+        ensemble: Sequence[PreTrainedModel],
+        synced: bool,
+        streamer: BaseStreamer | None,
+    ) -> NATGenerateOutput:
+        """See `NATGenerationMixin._generate`; the knobs are those that the graph was exported with."""
+        input_ids = self._only_source(inputs, input_ids)
+        self._require_exported(settings, ensemble, streamer)
+        attention_mask = self.model.source_mask(input_ids, attention_mask)
+        require_right_padding(attention_mask)
+        if input_ids.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(
+                f"A sequence must have at most `max_position_embeddings` = {self.config.max_position_embeddings} "
+                f"tokens, got {input_ids.shape[1]}. Truncate it."
+            )
+        names = ["candidates", "candidate_scores"] if teacher is not None else ["sequences", "token_scores"]
+        with_scores = bool(settings.return_dict_in_generate)
+        source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
+        sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
+        token_scores = scores[0] if scores else torch.zeros(sequences.shape)
+        rows = torch.arange(len(sequences))
+        output = self._gather([(rows, sequences, token_scores, 1)], None, False, with_scores)
+        if teacher is not None:
+            scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
+            output = self._choose(output, scores.view(len(input_ids), -1))
+        return self._trim(output)
+
+    def _require_exported(
+        self: Any, settings: SimpleNamespace, ensemble: Sequence[PreTrainedModel], streamer: BaseStreamer | None
+    ) -> None:
+        """Raises ValueError if something is asked for that the graph does not do."""
+        if ensemble or streamer is not None or settings.return_history:
+            raise ValueError(
+                "`ensemble`, `streamer` and `return_history` must be left out for a model that is one graph. Use "
+                "`backend: torch`."
+            )
+        for name, value in self.record["knobs"].items():
+            if getattr(settings, name) != value:
+                raise ValueError(
+                    f"`{name}` must be {value!r}, with which the graph was exported, got {getattr(settings, name)!r}. "
+                    "Export the model with this value, or use `backend: torch`."
+                )
+
+
+def load_exported(
+    path: str | Path,
+    *,
+    backend: str,
+    quantize: str | None = None,
+    threads: int | None = None,
+    parameter: str = "model",
+) -> PreTrainedModel:
+    """Loads an exported model; its `generate` is that of the model it was made from.
+
+    Args:
+        path (`str` or `Path`): folder that `hf-nat export` has written.
+        backend (`str`): `"onnx"` or `"openvino"`.
+        quantize (`str`, *optional*): `"int8"` for the quantised graph, by default that in single precision.
+        threads (`int`, *optional*): threads of one call, by default as many as torch uses.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+
+    Returns:
+        `PreTrainedModel`: a model of the architecture's class, without weights.
+
+    Raises:
+        FileNotFoundError: if there is no such graph.
+        ImportError: if the library of the backend is not installed.
+        ValueError: if a file is damaged, or the backend has no such precision.
+    """
+    if quantize is not None and backend != "onnx":
+        raise ValueError(f"`quantize` must be left out for `backend: {backend}`, got {quantize!r}. Use `onnx`.")
+    folder = Path(path)
+    config = load_pretrained_config(folder, parameter=parameter)
+    record_path = folder / GRAPHS / RECORD
+    if not record_path.is_file():
+        raise FileNotFoundError(
+            f"`{parameter}` must be an exported model for `backend: {backend}`, but `{folder}` has no "
+            f"{GRAPHS}/{RECORD}. Run `hf-nat export --model {folder} --output_dir ...`."
+        )
+    record = read_record(record_path, {"graphs": list, "knobs": dict})
+    files = {name: folder / graph_file(name, quantize) for name in record["graphs"]}
+    for file in files.values():
+        if not file.is_file():
+            hint = "" if quantize is None else f" with `--quantize {quantize}`"
+            raise FileNotFoundError(f"There is no graph `{file}`. Export the model{hint}.")
+    sessions = {name: open_session(file, backend, threads or torch.get_num_threads()) for name, file in files.items()}
+    model_class = ARCHITECTURES[config.model_type][1]
+    with torch.device("meta"):
+        model: Any = type(model_class.__name__, (_OnePassExported, model_class), {})(config)
+    model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.record, model.sessions = record, sessions
+    return model.eval()

@@ -1,0 +1,46 @@
+"""The keys of an export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.config import option
+from ..decoding.exported import PRECISIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """Which model becomes which graph.
+
+    Raises:
+        ValueError: if the precision is unknown, or there are references without sentences.
+    """
+
+    model: str = field(metadata={"help": "checkpoint folder or Hub id of a NAT model"})
+    output_dir: str = field(metadata={"help": "folder of the exported model"})
+    quantize: str | None = option(None, "also a graph with weights in 8 bits: int8")
+    sentences: str | None = option(
+        None,
+        "text file (plain or .gz) of sources on which graph and model are compared; default: random tokens",
+    )
+    references: str | None = option(None, "text file of their translations: what int8 costs in BLEU")
+    target_lang: str | None = option(None, "language of the references, which decides about BLEU's tokens")
+    max_samples: int = option(200, "sentences that are compared, at most")
+    length_beam: int | None = option(None, "NAT model with a length predictor: lengths tried in parallel")
+    graph_decoding: str | None = option(None, "DA-Transformer: greedy or lookahead")
+    collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
+
+    def __post_init__(self) -> None:
+        if self.quantize not in (None, *PRECISIONS):
+            raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
+        if self.references is not None and (self.sentences is None or self.target_lang is None):
+            raise ValueError("`references` must come with `sentences` and `target_lang`, got them alone.")
+        if self.max_samples < 1:
+            raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
+
+    @property
+    def knobs(self) -> dict[str, Any]:
+        """The knobs of decoding that are set."""
+        names = ("length_beam", "graph_decoding", "collapse_repeats")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

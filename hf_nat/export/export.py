@@ -1,0 +1,114 @@
+"""From a checkpoint to graphs that decode without torch."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..base.utils import atomic_path, environment, write_json
+from ..decoding import load_model
+from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
+from ..models import NATPreTrainedModel
+from .arguments import ExportArguments
+from .graphs import OnePassGraph, save_graph
+from .parity import compare, load_samples
+from .quantization import quantize_file
+
+
+def export(args: ExportArguments) -> dict[str, Any]:
+    """Writes a model's graphs, its tokenizer and its configuration, and compares what they decode with `generate`.
+
+    Args:
+        args (`ExportArguments`): model, folder and options.
+
+    Returns:
+        `dict[str, Any]`: the content of `onnx/export.json`: the graphs, the knobs that they keep, and the comparisons.
+
+    Raises:
+        ImportError: if a library of the extra `export` is missing.
+        ValueError: if the model has no graph with these knobs, or its graph translates a sample otherwise.
+    """
+    require_libraries()
+    model, tokenizer = load_model(args.model, device="cpu", dtype=torch.float32)
+    require_exportable(model, args)
+    samples = load_samples(args, model, tokenizer)
+    expected = samples.decode(model, args.knobs)
+    folder = Path(args.output_dir)
+    knobs = exported_knobs(model, args)
+    record: dict[str, Any] = {
+        "graphs": ["model"],
+        "knobs": knobs,
+        "model_type": model.config.model_type,
+        "parity": {},
+        "environment": environment(),
+    }
+    save_around(model, tokenizer, knobs, folder)
+    settings: Any = model
+    graph = OnePassGraph(model, settings._resolve_settings(None, args.knobs))
+    path = folder / graph_file("model")
+    with atomic_path(path) as temporary:
+        save_graph(graph, example_source(model), temporary)
+    if args.quantize is not None:
+        with atomic_path(folder / graph_file("model", args.quantize)) as temporary:
+            quantize_file(path, temporary)
+    write_json(folder / GRAPHS / RECORD, record)
+    for quantize in (None, args.quantize) if args.quantize else (None,):
+        exported = load_exported(folder, backend="onnx", quantize=quantize)
+        found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
+        record["parity"][quantize or "float32"] = found
+        if quantize is None and found["num_equal"] < found["num_sentences"]:
+            raise ValueError(
+                f"The graph must translate every sample as the model does, but of {found['num_sentences']} "
+                f"{found['num_sentences'] - found['num_equal']} differ."
+            )
+    write_json(folder / GRAPHS / RECORD, record)
+    return record
+
+
+def require_libraries() -> None:
+    """Raises ImportError unless what an export needs is installed."""
+    for package in ("onnxscript", "onnxruntime"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise ImportError(
+                f"An export needs {package}, which is not installed. Run `pip install hf_nat[export]`."
+            ) from error
+
+
+def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
+    """Raises ValueError unless there is a graph for a model and its knobs."""
+    if not isinstance(model, NATPreTrainedModel):
+        raise ValueError(
+            f"`model` must be a NAT model, got a {type(model).__name__}. For a MarianMT teacher use CTranslate2."
+        )
+
+
+def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:
+    """Returns the values of the knobs that a graph keeps."""
+    settings = model._resolve_settings(None, args.knobs)
+    names = [*(name for name in model.generation_defaults if name != "return_history"), "max_length"]
+    return {name: getattr(settings, name) for name in names}
+
+
+def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str, Any], folder: Path) -> None:
+    """Writes configuration, knobs and tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(model.config)
+    config.auto_map = None  # No code of the model is needed here.
+    config.to_json_file(folder / "config.json")
+    for name, value in knobs.items():
+        setattr(model.generation_config, name, value)
+    model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def example_source(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns two sources of different lengths, for the trace: ids and mask `[2, 5]`."""
+    word, eos, pad = 3, model.config.eos_token_id, model.config.pad_token_id
+    input_ids = torch.tensor([[word, word, word, word, eos], [word, word, eos, pad, pad]])
+    return input_ids, input_ids.ne(pad).long()

@@ -1,0 +1,54 @@
+"""The step that makes graphs of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..base.utils import read_json, sha256_file
+from ..cards import write_model_card
+from ..decoding.exported import GRAPHS, RECORD
+from ..export import ExportArguments, export
+from .fingerprints import model_fingerprint
+from .step import Step
+
+
+@dataclass(frozen=True)
+class Export(Step):
+    """Exports a model; see `hf_nat.export.export`.
+
+    Args:
+        args (`ExportArguments`): model and precision.
+    """
+
+    name = "export"
+    args: ExportArguments
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.args.output_dir)
+
+    def settings(self) -> dict[str, Any]:
+        return {"quantize": self.args.quantize, "max_samples": self.args.max_samples, **self.args.knobs}
+
+    def inputs(self) -> dict[str, Any]:
+        texts = {"sentences": self.args.sentences, "references": self.args.references}
+        return {
+            "model": model_fingerprint(self.args.model),
+            **{name: None if path is None else sha256_file(path) for name, path in texts.items()},
+        }
+
+    def is_whole(self) -> bool:
+        return (self.folder / GRAPHS / RECORD).is_file()
+
+    def work(self) -> None:
+        export(self.args)
+
+    def write_card(self) -> None:
+        write_model_card(self.folder)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `onnx/export.json` of the finished step holds."""
+        return read_json(self.folder / GRAPHS / RECORD)
