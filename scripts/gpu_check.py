@@ -64,6 +64,7 @@ TRAIN_ALONE = {
     "disable_tqdm": True,
 }
 NANO = {"max_tokens": 200, "max_train_samples": 40, "max_validation_samples": 4}
+LONGEST = {"base": 64, "nano": 8}  # outputs of a teacher of some minutes' training, which may loop
 NANO_SECONDS = 5.0  # of a training
 MAX_LOG_BYTES = 2_000_000
 # Share of the time that the teacher is trained for, its beam, and the students, the most informative first.
@@ -223,7 +224,7 @@ class Check:
                 "backend": "torch",
                 "strategy": "beam" if num_beams > 1 else "greedy",
                 "num_beams": num_beams,
-                "max_new_tokens": 8 if self.is_nano else 64,
+                "max_new_tokens": LONGEST[self.args.size],
                 "max_samples": 12 if self.is_nano else None,
             },
         )
@@ -330,14 +331,14 @@ def benchmark_decoding(check: Check, with_ct2: bool) -> dict[str, Any]:
     if with_ct2 and find_spec("ctranslate2") is None:
         raise NotRun("ctranslate2 is not installed")
     teacher, student = (str((check.work / name).absolute()) for name in ("teacher_base", ONE_PASS))
-    dtype = "bfloat16" if check.on_gpu else "float32"
-    systems = [f"transformers={teacher}:dtype={dtype}", f"ctc_nat={student}:dtype={dtype}"]
+    dtype, limit = "bfloat16" if check.on_gpu else "float32", f"max_new_tokens={LONGEST[check.args.size]}"
+    systems = [f"transformers={teacher}:dtype={dtype},{limit}", f"ctc_nat={student}:dtype={dtype}"]
     if with_ct2:
         precision = "float16" if check.on_gpu else "float32"
-        ct2 = f"={teacher}:backend=ct2,compute_type={precision}"
+        ct2 = f"={teacher}:backend=ct2,compute_type={precision},{limit}"
         systems += [f"ct2{ct2}", f"ct2_beam5{ct2},num_beams=5"]
     else:
-        systems.insert(1, f"transformers_beam5={teacher}:dtype={dtype},num_beams=5")
+        systems.insert(1, f"transformers_beam5={teacher}:dtype={dtype},{limit},num_beams=5")
     corpus = [option for key, value in check.corpus.items() for option in (f"--{key}", value)]
     corpus[1] = str(Path(corpus[1]).absolute())
     sizes = ["1", "2"] if check.is_nano else ["1", "8", "64", "256"]

@@ -136,3 +136,8 @@ def test_every_model_of_wmt14_trains_on_a_batch(script: ModuleType, tmp_path: Pa
     models = read_json(output)["models"]
     assert models.keys() == script.training_runs(script.CONFIGS).keys()
     assert all(1000 < row["target_tokens"] <= 2000 and row["peak_bytes"] < 16e9 for row in models.values())
+
+
+def test_the_page_holds_the_table_of_what_was_measured(script: ModuleType) -> None:
+    page = (script.CONFIGS / "README.md").read_text(encoding="utf-8")
+    assert script.models_table(read_json(script.CONFIGS / "results/scale_models_cpu.json")) in page
