@@ -224,6 +224,13 @@ def test_main_writes_json_and_prints_the_table(
     assert f"{refined['memory_ratio']:.2f}x" in table[3]
 
 
+def test_rows_with_glancing_are_those_that_can_have_it(benchmark: ModuleType, args: argparse.Namespace) -> None:
+    assert set(args.architectures) > {"vanilla_nat+glancing", "ctc_nat+glancing", "da_transformer+glancing"}
+    for name in ("vanilla_nat", "vanilla_nat+glancing"):
+        model = benchmark.new_trainee(name, args).model
+        assert (model.glancing is not None) == name.endswith("+glancing")
+
+
 def test_main_takes_the_lengths_of_a_corpus(benchmark: ModuleType, tmp_path: Path) -> None:
     sentences = ["a man reads", "a woman reads a long book in the park", "a dog", "the park"]
     for lang in ("en", "de"):
