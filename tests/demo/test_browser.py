@@ -19,10 +19,9 @@ from typing import Any
 import pytest
 from huggingface_hub import RepoCard
 
-from hf_nat.decoding import encode_non_blank, to_texts, translate
+from hf_nat.decoding import encode_non_blank, to_texts
 from hf_nat.demo.browser import CDN, NPM_PACKAGES, exported_files, write_page
 from hf_nat.hub.push import PushArguments, push
-from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 from hf_nat_cli import main
 
 
@@ -254,26 +253,3 @@ def test_a_sentence_is_translated_in_a_browser(exported: Path, packages: Path, t
         assert ask("\u200b ") == ("Type a sentence first.", "")
         page.get_by_role("button", name="two men walk").click()
         page.locator("output", has_text=re.compile("^two men walk$")).wait_for()
-
-
-@pytest.mark.slow
-def test_an_exported_student_writes_in_a_browser_what_it_writes_here(
-    packages: Path, tiny_tokenizer, sentences, tmp_path: Path
-) -> None:
-    pytest.importorskip("hf_nat.export", reason="This package cannot export")
-    special = {
-        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
-    }
-    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64}
-    config = VanillaNATConfig(vocab_size=len(tiny_tokenizer), init_std=1.0, **special, **sides, **sizes)
-    student = VanillaNATForConditionalGeneration(config).eval()
-    student.save_pretrained(tmp_path / "student")
-    tiny_tokenizer.save_pretrained(tmp_path / "student")
-    assert main(["export", f"--model={tmp_path / 'student'}", f"--output_dir={tmp_path / 'exported'}"]) == 0
-    expected = translate(student, tiny_tokenizer, sentences)
-    with shown(tmp_path / "exported", packages, tmp_path / "page") as address, opened(address) as (_, ask):
-        for sentence, translation in zip(sentences, expected, strict=True):
-            said, text = ask(sentence)
-            assert text == translation.text and f"score {translation.score:.2f} nats" in said
-    assert len({translation.text for translation in expected}) > 1
