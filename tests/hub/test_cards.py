@@ -79,6 +79,17 @@ def test_model_card_names_what_the_run_changed(model_folder: Path) -> None:
     assert "| Changed from the preset | `decoder_layers=1`, `dropout=0.3` |" in text
 
 
+def test_model_card_of_a_run_on_several_corpora_tells_of_each(model_folder: Path, corpus_folder: Path) -> None:
+    run = read_json(model_folder / "run.json")
+    run["arguments"] |= {"corpus": [str(corpus_folder), "a/hub_corpus#config"], "config_name": None}
+    write_json(model_folder / "run.json", run)
+    text = write_model_card(model_folder).read_text(encoding="utf-8")
+    places = f"{corpus_folder.parent.name}/{corpus_folder.name}, a/hub_corpus#config"
+    assert f"| Corpus | {places} |" in text
+    assert f"| Targets written by ({places.partition(',')[0]}) | " in text
+    assert ModelCard(text).data.datasets == ["a/hub_corpus"]
+
+
 def test_model_card_of_a_run_that_went_on_from_a_checkpoint_claims_no_size(model_folder: Path) -> None:
     run = read_json(model_folder / "run.json")
     run["arguments"] |= {"init_from": "Helsinki-NLP/opus-mt-en-de", "size": "base", "corpus": "owner/corpus"}
