@@ -542,7 +542,6 @@ def test_options_that_do_not_fit_the_model(options, message, sound, place, capsy
     ("command", "name", "value"),
     [
         ("train", "seed", "-1"),
-        ("train", "data_seed", "-1"),
         ("train", "seed", "4294967296"),
         ("distill", "seed", "-1"),
         ("analyze", "seed", "-1"),
