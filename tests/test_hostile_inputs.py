@@ -595,6 +595,33 @@ def test_options_that_do_not_fit_the_model(options, message, sound, place, capsy
     assert message in _fails(["translate", "translate.yaml", *options], place, capsys)
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("train", "seed", "-1"),
+        ("train", "seed", "4294967296"),
+        ("distill", "seed", "-1"),
+        ("analyze", "seed", "-1"),
+        ("analyze", "num_bootstrap", "-1"),
+        ("evaluate", "num_bootstrap", "-1"),
+        ("evaluate", "num_bootstrap", "1"),
+        ("experiment hmm", "seed", "-1"),
+        ("experiment multimodality", "seed", "-1"),
+        ("experiment multimodality", "num_bootstrap", "-1"),
+    ],
+)
+def test_a_number_that_fails_at_the_end_is_told_before_any_work(
+    command, name, value, sound, place, capsys, monkeypatch
+):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    monkeypatch.setattr("hf_nat.decoding.arguments.load_model", lambda *args, **kwargs: pytest.fail("It works."))
+    words = [*command.split(), "--output_dir=run"] if " " in command else [command, f"{command}.yaml"]
+    if "multimodality" in words:
+        models = {model: {"config": f"parts/{model}.yaml"} for model in ("teacher", "student")}
+        words += ["--distill_config=parts/distill.yaml", f"--models={json.dumps(models)}", "--target_langs", *"abc"]
+    assert f"`{name}` must be " in _fails([*words, f"--{name}={value}"], place, capsys)
+
+
 @pytest.mark.parametrize("option", ["--init_from", "--init_from_teacher"])
 def test_a_start_of_another_vocabulary_is_told_with_both_sizes(option, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)

@@ -57,6 +57,8 @@ class MeasureArguments:
     def __post_init__(self) -> None:
         if self.alignment not in ALIGNMENTS:
             raise ValueError(f"`alignment` must be one of {ALIGNMENTS}, got {self.alignment!r}.")
+        if self.seed < 0:
+            raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
         if self.num_bootstrap < 0:
             raise ValueError(f"`num_bootstrap` must be >= 0, got {self.num_bootstrap}. Use 0 for no intervals.")
 

@@ -70,8 +70,8 @@ class StrategyArguments(CorpusArguments):
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
         for name, limit in {"num_beams": MAX_BEAMS, "num_candidates": MAX_BEAMS}.items():
             require_between(name, getattr(self, name), 1, limit)
-        for name in ("top_k", "max_new_tokens", "max_length_b"):
-            require_between(name, getattr(self, name), 1)
+        for name, least in {"top_k": 1, "max_new_tokens": 1, "max_length_b": 1, "seed": 0}.items():
+            require_between(name, getattr(self, name), least)
         if not isfinite(self.length_penalty):
             raise ValueError(f"`length_penalty` must be a finite number, got {self.length_penalty}.")
         if not 0 <= self.max_length_a < float("inf"):

@@ -19,7 +19,14 @@ from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
 from ..metrics.sentence_statistics import bleu_record, sentence_statistics
-from ..metrics.translation import DEFAULT_METRICS, METRICS, MetricScore, metric_recipes, score_translations
+from ..metrics.translation import (
+    DEFAULT_METRICS,
+    METRICS,
+    MetricScore,
+    metric_recipes,
+    require_bootstrap,
+    score_translations,
+)
 from .confidence import measure_calibration, read_calibration
 from .errors import translation_errors
 
@@ -65,8 +72,9 @@ class EvaluateArguments(SplitArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        # A wrong name is an error now, not after an hour of translation.
+        # What is wrong is an error now, not after an hour of translation.
         metric_recipes(self.metrics, self.scoring["options"])
+        require_bootstrap(self.num_bootstrap)
 
     @property
     def folder(self) -> Path:

@@ -19,7 +19,7 @@ from ..base.processes import process_state
 from ..base.utils import atomic_path, environment, read_json, write_json
 from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize, tokenizer_checksum
 from ..data.multi_target import MULTI_TARGET_LANG
-from ..decoding import load_model, translate
+from ..decoding import load_model, require_between, translate
 from ..metrics import LanguagePosterior, concentration
 from ..steps import Distill, DistillArguments, Step, Train
 from ..steps.fingerprints import corpus_fingerprint, model_fingerprint
@@ -62,6 +62,8 @@ class MultimodalityArguments:
         check_entries("models", self.models, "config")
         if set(self.models) != {"teacher", "student"}:
             raise ValueError(f"`models` must be `teacher` and `student`, got {sorted(self.models)}.")
+        for name in ("num_bootstrap", "seed"):
+            require_between(name, getattr(self, name), 0)
         if self.words not in ("moses", "space"):
             raise ValueError(f"`words` must be 'moses' or 'space', got {self.words!r}.")
 

@@ -94,8 +94,7 @@ def score_translations(
     (bootstrap); BLEU, chrF, TER and signatures by sacrebleu, tokens by sacremoses.
     """
     check_sides(hypotheses, references)
-    if num_bootstrap < 0 or num_bootstrap == 1:
-        raise ValueError(f"`num_bootstrap` must be 0 or >= 2, got {num_bootstrap}. Use 0 for no interval.")
+    require_bootstrap(num_bootstrap)
     recipes = metric_recipes(metrics, options)
     texts = PreparedTexts(references, target_lang)
     scores = {}
@@ -237,6 +236,12 @@ def _segments(metric: Metric, stats: Sequence[Sequence[float]]) -> tuple[float, 
             effective_order=True,
         )
     return tuple(float(metric._aggregate_and_compute([list(row)]).score) for row in stats)
+
+
+def require_bootstrap(num_bootstrap: int) -> None:
+    """Raises ValueError unless a number of samples is 0, for no interval, or makes one."""
+    if num_bootstrap < 0 or num_bootstrap == 1:
+        raise ValueError(f"`num_bootstrap` must be 0 or >= 2, got {num_bootstrap}. Use 0 for no interval.")
 
 
 def _interval(metric: Metric, stats: Sequence[Sequence[float]], num_bootstrap: int, seed: int) -> tuple[float, float]:

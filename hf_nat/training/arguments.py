@@ -344,6 +344,8 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     def _check_numbers(self) -> None:
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"`learning_rate` must be a number > 0, got {self.learning_rate}. Use 5e-4, for example.")
+        if not 0 <= self.seed < 2**32:  # What numpy takes.
+            raise ValueError(f"`seed` must be >= 0 and below 2 ** 32, got {self.seed}.")
         for name in ("max_tokens", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
