@@ -86,6 +86,21 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
         raise ValueError(
             f"`model` must be a NAT model, got a {type(model).__name__}. For a MarianMT teacher use CTranslate2."
         )
+    architecture: Any = model
+    if architecture.iteration_limit != 1:
+        raise ValueError(
+            f"`model` must decode in one pass, got a {type(model).__name__}, which refines in rounds. Use "
+            "`backend: torch` for it."
+        )
+    settings = vars(architecture._resolve_settings(None, args.knobs))
+    # Their steps depend on what they find.
+    unsupported = {"ctc_beam_size": (1,), "graph_decoding": ("greedy", "lookahead"), "num_candidates": (1,)}
+    for name, allowed in {**unsupported, "num_samples": (1,)}.items():
+        if name in settings and settings[name] not in allowed:
+            raise ValueError(
+                f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph, got {settings[name]!r}. Change it in "
+                "the model's generation_config.json, or use `backend: torch`."
+            )
 
 
 def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:
