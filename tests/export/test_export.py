@@ -47,7 +47,7 @@ def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> 
     model_folder = checkpoint(place / "model", model_type, **fields)
     step = Export(ExportArguments(model=str(model_folder), output_dir=str(place / "exported"), **args))
     step.run()
-    knobs = {name: value for name, value in step.args.knobs.items()}
+    knobs = step.args.knobs
     model, tokenizer = load_model(model_folder)
     exported, _ = load_model(place / "exported", backend="onnx")
     expected = translate(model, tokenizer, SENTENCES, **knobs)
