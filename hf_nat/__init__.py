@@ -49,7 +49,8 @@ _LAZY = {
         "evaluation": ("EvaluateArguments", "TuneArguments"),
         "hub": ("PushArguments", "push"),
         "metrics": ("compare_systems", "score_translations"),
-        "steps": ("Analyze", "Distill", "Evaluate", "Filter", "Train", "Tune", "distill"),
+        "export": ("ExportArguments",),
+        "steps": ("Analyze", "Distill", "Evaluate", "Export", "Filter", "Train", "Tune", "distill"),
         "training.arguments": ("DataArguments", "ModelArguments", "NATSeq2SeqTrainingArguments"),
         "training.trainer": ("NATSeq2SeqTrainer",),
     }.items()
@@ -86,6 +87,8 @@ __all__ = [
     "DistillArguments",
     "Evaluate",
     "EvaluateArguments",
+    "Export",
+    "ExportArguments",
     "Filter",
     "FilterArguments",
     "FlowSeqConfig",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..base.utils import atomic_path, environment, write_json
 from ..decoding import load_model
@@ -18,6 +19,9 @@ from .graphs import OnePassGraph, content_vocabulary, save_graph
 from .parity import compare, load_samples
 from .quantization import quantize_file
 from .shortlist import ShortList, build_short_list
+
+
+logger = logging.get_logger(__name__)
 
 
 def export(args: ExportArguments) -> dict[str, Any]:
@@ -49,6 +53,12 @@ def export(args: ExportArguments) -> dict[str, Any]:
         "environment": environment(),
     }
     save_around(model, tokenizer, knobs, folder)
+    record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
+    if not record["tokenizer_json"]:
+        logger.warning(
+            f"{folder} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, and what it does "
+            "beside cannot be said in that file. The graph runs without torch, but its texts need transformers."
+        )
     settings: Any = model
     graph = OnePassGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
     path = folder / graph_file("model")
