@@ -57,7 +57,8 @@ _LAZY = {
         "evaluation": ("EvaluateArguments", "TuneArguments"),
         "hub": ("PushArguments", "push"),
         "metrics": ("compare_systems", "score_translations"),
-        "steps": ("Analyze", "Distill", "Evaluate", "Filter", "Mix", "Train", "Tune", "distill"),
+        "export": ("ExportArguments",),
+        "steps": ("Analyze", "Distill", "Evaluate", "Export", "Filter", "Mix", "Train", "Tune", "distill"),
         "training.arguments": ("DataArguments", "ModelArguments", "NATSeq2SeqTrainingArguments"),
         "training.trainer": ("NATSeq2SeqTrainer",),
     }.items()
@@ -95,6 +96,8 @@ __all__ = [
     "Draft",
     "Evaluate",
     "EvaluateArguments",
+    "Export",
+    "ExportArguments",
     "Filter",
     "FilterArguments",
     "FlowSeqConfig",

@@ -149,6 +149,7 @@ _CONFIGS = {
     "analyze.yaml": "real: corpus/{split}.{lang}\ndistilled: distilled=corpus/distilled\noutput_dir: run\n"
     "num_bootstrap: 0\ntokens: space\n" + _COMMON,
     "recommend.yaml": "student: train.yaml\ncandidates: distilled=corpus/distilled\noutput_dir: run\n",
+    "export.yaml": "model: student\noutput_dir: run\n",
     "push.yaml": "folder: student\nrepo_id: a/b\ndry_run: true\n",
     "toy.yaml": "output_dir: run\ntrain: 5\nvalidation: 2\ntest: 2\n",
     "quickstart.yaml": "config_dir: configs\noutput_dir: run\n",
@@ -357,8 +358,8 @@ def _table() -> list[Case]:
     cases += _cases("serve", "teacher/model.safetensors", _DAMAGES)
     cases += _cases("translate", "corpus/test.en", _without(_DAMAGES, "empty", "cut"))
     reranker = ("--model", "student", "--length_beam", "2", "--reranker", "teacher")
-    for command in ("evaluate", "tune", "distill"):
-        model = {"tune": "student"}.get(command, "teacher")
+    for command in ("evaluate", "tune", "distill", "export"):
+        model = {"tune": "student", "export": "student"}.get(command, "teacher")
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             cases += _cases(command, f"{model}/{name}", _DAMAGES)
     for name in ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):

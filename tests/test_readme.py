@@ -54,7 +54,7 @@ def run_hf_nat(line, monkeypatch):
 
 def test_first_command_is_early_and_the_page_is_short():
     lines = README.splitlines()
-    assert len(lines) <= 260
+    assert len(lines) <= 300
     assert lines.index("```bash") < 39
 
 
@@ -106,6 +106,35 @@ def test_checkpoint_block_runs_where_the_package_is_missing(tmp_path, monkeypatc
     (block,) = (block for block in blocks("python") if "AutoModelForSeq2SeqLM" in block)
     code = "import sys\nsys.modules['hf_nat'] = None\n" + block
     subprocess.run([sys.executable, "-I", "-c", code], check=True, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"})
+
+
+def test_an_exported_model_translates_where_only_runtime_and_tokenizers_are(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxscript")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for line in commands():
+        if "ctc_nat" in line or line.startswith(("hf-nat toy", "hf-nat train configs/toy/teacher", "hf-nat distill")):
+            run_hf_nat(line, monkeypatch)
+    translated = capsys.readouterr().out.splitlines()[-1]
+    (block,) = (block for block in blocks("python") if "onnxruntime" in block)
+    blocked = (
+        "hf_nat",
+        "torch",
+        "transformers",
+        "datasets",
+        "sentencepiece",
+        "huggingface_hub",
+        "safetensors",
+        "onnx",
+    )
+    code = f"import sys\nsys.modules.update(dict.fromkeys({blocked}))\n" + block
+    found = subprocess.run(
+        [sys.executable, "-I", "-c", code], check=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert found.stdout.strip() == str([translated])
+    card = (tmp_path / "runs/toy/ctc_nat_onnx/README.md").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    assert printed.replace("./ctc_nat_onnx", "runs/toy/ctc_nat_onnx") == block
 
 
 @pytest.mark.slow

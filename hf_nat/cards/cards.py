@@ -50,7 +50,7 @@ _TRAINING_KEYS = (
 def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
     """Writes the README.md of a model folder.
 
-    Every number comes from `config.json`, `generation_config.json`, `run.json`, `metrics.json` or
+    Every number comes from `config.json`, `generation_config.json`, `run.json`, `metrics.json`, `onnx/export.json` or
     `eval-*/metrics.json`, and what is said of distilled targets from the manifest and the measures of the corpus that
     `run.json` names, here or on the Hub; what no file holds is left out. A README.md that someone wrote or edited is
     kept.
@@ -99,6 +99,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         non_autoregressive=non_autoregressive,
         remote_code="auto_map" in config,
         decoding=_decoding_defaults(read_optional(folder, "generation_config.json") or {}),
+        export=read_optional(folder, "onnx/export.json"),
         run=run,
         training=_training_rows(run, read_optional(folder, "metrics.json") or {}, distilled) if run else {},
         evaluations=evaluations,

@@ -8,15 +8,20 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..base.utils import atomic_path, environment, write_json
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
-from .graphs import OnePassGraph, save_graph
+from .graphs import OnePassGraph, content_vocabulary, save_graph
 from .parity import compare, load_samples
 from .quantization import quantize_file
+from .shortlist import ShortList, build_short_list
+
+
+logger = logging.get_logger(__name__)
 
 
 def export(args: ExportArguments) -> dict[str, Any]:
@@ -43,12 +48,19 @@ def export(args: ExportArguments) -> dict[str, Any]:
         "graphs": ["model"],
         "knobs": knobs,
         "model_type": model.config.model_type,
+        "shortlist": None if args.shortlist is None else [args.shortlist_best, args.shortlist_frequent],
         "parity": {},
         "environment": environment(),
     }
     save_around(model, tokenizer, knobs, folder)
+    record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
+    if not record["tokenizer_json"]:
+        logger.warning(
+            f"{folder} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, and what it "
+            "does beside cannot be said in that file. The graph runs without torch, but its texts need transformers."
+        )
     settings: Any = model
-    graph = OnePassGraph(model, settings._resolve_settings(None, args.knobs))
+    graph = OnePassGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
     path = folder / graph_file("model")
     with atomic_path(path) as temporary:
         save_graph(graph, example_source(model), temporary)
@@ -60,7 +72,8 @@ def export(args: ExportArguments) -> dict[str, Any]:
         exported = load_exported(folder, backend="onnx", quantize=quantize)
         found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
         record["parity"][quantize or "float32"] = found
-        if quantize is None and found["num_equal"] < found["num_sentences"]:
+        # A short list may lack a word that the model would have written.
+        if quantize is None and args.shortlist is None and found["num_equal"] < found["num_sentences"]:
             raise ValueError(
                 f"The graph must translate every sample as the model does, but of {found['num_sentences']} "
                 f"{found['num_sentences'] - found['num_equal']} differ."
@@ -86,6 +99,41 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
         raise ValueError(
             f"`model` must be a NAT model, got a {type(model).__name__}. For a MarianMT teacher use CTranslate2."
         )
+    architecture: Any = model
+    if architecture.iteration_limit != 1:
+        raise ValueError(
+            f"`model` must decode in one pass, got a {type(model).__name__}, which refines in rounds. Use "
+            "`backend: torch` for it."
+        )
+    settings = vars(architecture._resolve_settings(None, args.knobs))
+    # Their steps depend on what they find.
+    unsupported = {"ctc_beam_size": (1,), "graph_decoding": ("greedy", "lookahead"), "num_candidates": (1,)}
+    for name, allowed in {**unsupported, "num_samples": (1,)}.items():
+        if name in settings and settings[name] not in allowed:
+            raise ValueError(
+                f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph, got {settings[name]!r}. Change it "
+                "in the model's generation_config.json, or use `backend: torch`."
+            )
+
+
+def load_short_list(
+    args: ExportArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> ShortList | None:
+    """Makes the short list that the arguments ask for."""
+    rows = args.load_shortlist()
+    if rows is None:
+        return None
+    config: Any = model.config
+    blank = getattr(config, "blank_token_id", None)
+    return build_short_list(
+        ((pair[args.source_lang], pair[args.target_lang]) for pair in rows["translation"]),
+        tokenizer,
+        content_vocabulary(model).tolist(),
+        config.vocab_size,
+        num_best=args.shortlist_best,
+        num_frequent=args.shortlist_frequent,
+        kept=[] if blank is None else [blank],
+    )
 
 
 def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .shortlist import ShortList
+
 
 # ONNX's version of the operators: the first with all that the graphs need, so that older runtimes read them too.
 _OPSET = 20
@@ -30,13 +32,14 @@ class OnePassGraph(nn.Module):
     Args:
         model (`PreTrainedModel`): a model with an `iteration_limit` of 1, in eval mode.
         settings (`SimpleNamespace`): the values of its knobs, which the graph keeps.
+        short_list ([`ShortList`], *optional*): gives the tokens that may be written; by default all that are content.
     """
 
     inputs = ("input_ids", "attention_mask")
 
-    def __init__(self, model: Any, settings: SimpleNamespace) -> None:
+    def __init__(self, model: Any, settings: SimpleNamespace, short_list: ShortList | None = None) -> None:
         super().__init__()
-        self.model, self.settings = model, settings
+        self.model, self.settings, self.short_list = model, settings, short_list
         self.register_buffer("vocabulary", content_vocabulary(model))
 
     @property
@@ -65,7 +68,8 @@ class OnePassGraph(nn.Module):
         model: Any = self.model
         states = model.model.encoder(input_ids, attention_mask).last_hidden_state
         state = model.init_state(input_ids, attention_mask, (model,), (states,), self.settings)
-        state = dataclasses.replace(state, vocabulary=self.vocabulary)
+        vocabulary = self.vocabulary if self.short_list is None else self.short_list(input_ids)
+        state = dataclasses.replace(state, vocabulary=vocabulary)
         final = model.refine(state)
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
         done = [(rows, final.tokens, final.scores, 1)]

@@ -24,6 +24,7 @@ WEIGHTS = [
     "pytorch_model.bin",
     "pytorch_model-*-of-*.bin",
     "pytorch_model.bin.index.json",
+    "onnx/*.onnx",
 ]
 # What a run leaves beside its result: checkpoints, logs, the trainer's state, unfinished and hidden files.
 _LEFTOVERS = [
@@ -68,7 +69,8 @@ def folder_type(folder: Path) -> RepoType:
     if (folder / "README.md").is_file() and "sdk" in (metadata_load(folder / "README.md") or {}):
         return "space"
     names = [path.name for path in folder.iterdir()]
-    if "config.json" in names and any(filter_repo_objects(names, allow_patterns=WEIGHTS)):
+    is_exported = (folder / "onnx").is_dir() and any((folder / "onnx").glob("*.onnx"))
+    if "config.json" in names and (is_exported or any(filter_repo_objects(names, allow_patterns=WEIGHTS))):
         if "tokenizer_config.json" not in names:
             raise ValueError(
                 f"`folder` must hold the model's tokenizer, got {str(folder)!r} without tokenizer_config.json. "

@@ -41,9 +41,12 @@ def step_scores(links: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:
     Returns:
         `torch.FloatTensor` of shape `(R, L)`: log-probability of the step to each vertex of the path.
     """
-    vertices = torch.arange(paths.shape[1], device=paths.device)
-    before = torch.where(paths, vertices, 0).cummax(dim=1).values.roll(1, dims=1)
-    before[:, 0] = 0
+    num_rows, width = paths.shape
+    vertices = torch.arange(width, device=paths.device).expand(num_rows, -1)
+    counts = paths.cumsum(dim=1)
+    # The vertices of the path in a row behind vertex 0; the others go to a column that nobody reads.
+    in_order = vertices.new_zeros(num_rows, width + 2).scatter(1, counts.masked_fill(~paths, width + 1), vertices)
+    before = in_order.gather(1, counts - paths.long())
     return links.gather(1, before.unsqueeze(1)).squeeze(1)
 
 

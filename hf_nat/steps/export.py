@@ -10,7 +10,7 @@ from ..base.utils import read_json, sha256_file
 from ..cards import write_model_card
 from ..decoding.exported import GRAPHS, RECORD
 from ..export import ExportArguments, export
-from .fingerprints import model_fingerprint
+from .fingerprints import corpus_fingerprint, model_fingerprint
 from .step import Step
 
 
@@ -30,12 +30,16 @@ class Export(Step):
         return Path(self.args.output_dir)
 
     def settings(self) -> dict[str, Any]:
-        return {"quantize": self.args.quantize, "max_samples": self.args.max_samples, **self.args.knobs}
+        args = self.args
+        listed = {} if args.shortlist is None else {"best": args.shortlist_best, "frequent": args.shortlist_frequent}
+        return {"quantize": args.quantize, "max_samples": args.max_samples, "shortlist": listed, **args.knobs}
 
     def inputs(self) -> dict[str, Any]:
+        rows = self.args.load_shortlist()
         texts = {"sentences": self.args.sentences, "references": self.args.references}
         return {
             "model": model_fingerprint(self.args.model),
+            "shortlist": rows and corpus_fingerprint(rows, str(self.args.source_lang), str(self.args.target_lang)),
             **{name: None if path is None else sha256_file(path) for name, path in texts.items()},
         }
 

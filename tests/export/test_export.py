@@ -1,0 +1,145 @@
+"""What a graph decodes is what `generate` does, for every architecture that has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.decoding import DecodingArguments, load_model, translate
+from hf_nat.models import ARCHITECTURES
+from hf_nat.steps import Export, ExportArguments
+from hf_nat_cli import main
+
+
+SENTENCES = ["a dog runs", "two men walk over the street", "", "the cat sleeps", "a woman reads a red book"]
+_SIDES = ("encoder", "decoder")
+TINY: dict[str, Any] = {
+    "d_model": 16,
+    **{f"{side}_layers": 1 for side in _SIDES},
+    **{f"{side}_attention_heads": 2 for side in _SIDES},
+    **{f"{side}_ffn_dim": 32 for side in _SIDES},
+    "max_position_embeddings": 32,
+    "init_std": 0.3,
+    "dropout": 0.0,
+}
+
+
+def checkpoint(folder: Path, model_type: str, **fields: Any) -> Path:
+    """A tiny model whose weights are large enough for varied outputs."""
+    tokenizer = train_tokenizer(SENTENCES * 2, vocab_size=60)
+    config_class, model_class = ARCHITECTURES[model_type]
+    torch.manual_seed(0)
+    model_class(config_class(vocab_size=len(tokenizer), **TINY, **fields)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> Export:
+    """Exports a tiny model; its translations must be those of torch, alone and in a batch."""
+    model_folder = checkpoint(place / "model", model_type, **fields)
+    step = Export(ExportArguments(model=str(model_folder), output_dir=str(place / "exported"), **args))
+    step.run()
+    knobs = step.args.knobs
+    model, tokenizer = load_model(model_folder)
+    exported, _ = load_model(place / "exported", backend="onnx")
+    expected = translate(model, tokenizer, SENTENCES, **knobs)
+    for max_batch_tokens in (4096, 1):
+        found = translate(exported, tokenizer, SENTENCES, max_batch_tokens=max_batch_tokens, **knobs)
+        assert [(t.text, t.num_tokens) for t in found] == [(t.text, t.num_tokens) for t in expected]
+        for before, after in zip(expected, found, strict=True):
+            assert after.score == (None if before.score is None else pytest.approx(before.score, abs=1e-5))
+    return step
+
+
+def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    step = check(tmp_path, "ctc_nat", {"quantize": "int8"})
+    parity = step.record["parity"]
+    assert parity["float32"]["num_equal"] == parity["float32"]["num_sentences"] > 0
+    assert 0 <= parity["int8"]["num_equal"] <= parity["int8"]["num_sentences"]
+    int8, tokenizer = load_model(step.folder, backend="onnx", quantize="int8", threads=1)
+    assert len(translate(int8, tokenizer, SENTENCES)) == len(SENTENCES)
+    for options, message in (
+        ({"ctc_beam_size": 2}, "with which the graph was exported"),
+        ({"return_history": True}, "must be left out for a model that is one graph"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            int8.generate(torch.tensor([[5, 2]]), **options)  # type: ignore[operator]
+    with pytest.raises(ValueError, match="right-padded"):
+        int8.generate(torch.tensor([[0, 5, 2]]))  # type: ignore[operator]
+    # The same step again does nothing; the folder is a model that can be pushed.
+    modified = (step.folder / "onnx/model.onnx").stat().st_mtime_ns
+    step.run()
+    assert (step.folder / "onnx/model.onnx").stat().st_mtime_ns == modified
+    assert main(["push", "--folder", str(step.folder), "--repo_id", "a/b", "--dry_run", "true"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("onnx/model.onnx", "onnx/model_int8.onnx", "onnx/export.json", "README.md"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model_type", "args", "fields"),
+    [
+        ("vanilla_nat", {}, {}),
+        ("vanilla_nat", {"length_beam": 3, "collapse_repeats": True}, {"source_copy": "soft"}),
+        ("vanilla_nat", {}, {"source_copy": "attention", "position_embedding_type": "learned"}),
+        ("ctc_nat", {"collapse_repeats": True}, {"source_copy": "none", "upsample_ratio": 3}),
+        ("da_transformer", {"graph_decoding": "greedy"}, {}),
+        ("da_transformer", {"graph_decoding": "lookahead"}, {}),
+    ],
+)
+def test_one_pass_models_as_graphs(
+    tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    check(tmp_path, model_type, args, **fields)
+
+
+@pytest.mark.slow
+def test_openvino_reads_the_graph(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    step = check(tmp_path, "ctc_nat", {})
+    model, tokenizer = load_model(step.folder, backend="openvino")
+    onnx, _ = load_model(step.folder, backend="onnx")
+    assert len(translate(model, tokenizer, SENTENCES)) == len(translate(onnx, tokenizer, SENTENCES))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "changes", "message"),
+    [
+        ("cmlm", {}, "must decode in one pass"),
+        ("ctc_nat", {"ctc_beam_size": 4}, "`ctc_beam_size` must be 1 for a graph"),
+        ("da_transformer", {"graph_decoding": "viterbi"}, "`graph_decoding` must be 'greedy' or 'lookahead'"),
+    ],
+)
+def test_what_has_no_graph_is_refused_before_anything_is_written(
+    tmp_path: Path, model_type: str, changes: dict[str, Any], message: str
+) -> None:
+    folder = checkpoint(tmp_path / "model", model_type)
+    model, _ = load_model(folder)
+    for name, value in changes.items():
+        setattr(model.generation_config, name, value)
+    model.generation_config.save_pretrained(folder)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=message):
+        Export(ExportArguments(model=str(folder), output_dir=str(tmp_path / "exported"))).run()
+    assert not (tmp_path / "exported").exists()
+
+
+def test_backends_need_a_graph_and_fitting_options(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model", "ctc_nat")
+    with pytest.raises(FileNotFoundError, match="hf-nat export"):
+        load_model(folder, backend="onnx")
+    with pytest.raises(ValueError, match="`backend` must be one of"):
+        load_model(folder, backend="tensorrt")
+    with pytest.raises(ValueError, match="`quantize` must be left out"):
+        load_model(folder, quantize="int8")
+    with pytest.raises(ValueError, match="`backend` must be one of"):
+        DecodingArguments(backend="tensorrt")
+    with pytest.raises(ValueError, match="`threads` must be >= 1"):
+        DecodingArguments(threads=0)

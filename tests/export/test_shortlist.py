@@ -1,0 +1,32 @@
+"""Short lists: what they list, and that a graph chooses from them as torch does."""
+
+from __future__ import annotations
+
+import torch
+
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.decoding import encode_sources
+from hf_nat.export.shortlist import ShortList, build_short_list
+
+
+def test_the_lists_of_a_batch_are_joined_in_rising_order() -> None:
+    best = torch.full((6, 2), 4)
+    best[1], best[2] = torch.tensor([5, 3]), torch.tensor([0, 5])
+    short_list = ShortList(best, torch.tensor([4]), vocab_size=7)
+    assert short_list(torch.tensor([[3, 3]])).tolist() == [4]
+    assert short_list(torch.tensor([[1, 3]])).tolist() == [3, 4, 5]
+    assert short_list(torch.tensor([[1, 3], [2, 3]])).tolist() == [0, 3, 4, 5]
+
+
+def test_a_token_lists_what_it_is_aligned_with() -> None:
+    pairs = [(f"{a} {b}", f"{a.upper()} {b.upper()}") for a in "abcd" for b in "abcd" if a != b] * 3
+    tokenizer = train_tokenizer([text for pair in pairs for text in pair], vocab_size=40)
+    vocabulary = [token for token in range(len(tokenizer)) if token not in tokenizer.all_special_ids]
+    short_list = build_short_list(
+        pairs, tokenizer, vocabulary, len(tokenizer), num_best=1, num_frequent=1, kept=[tokenizer.pad_token_id]
+    )
+    for letter in "abcd":
+        (source,), (target,) = (encode_sources(tokenizer, [text]) for text in (letter, letter.upper()))
+        listed = short_list(torch.tensor([source[:-1]])).tolist()
+        assert target[0] in listed
+        assert len(listed) <= 3 and tokenizer.pad_token_id in listed and tokenizer.eos_token_id not in listed
