@@ -56,7 +56,7 @@ class ExportArguments:
         """Loads the rows of the corpus that the short list is made of; None without one."""
         if self.shortlist is None:
             return None
-        return load_corpus(self.shortlist, "train", source_lang=self.source_lang, target_lang=self.target_lang)
+        return load_corpus(self.shortlist, "train", source_lang=str(self.source_lang), target_lang=self.target_lang)
 
     @property
     def knobs(self) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str,
     """Writes configuration, knobs and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.config)
-    config.auto_map = None  # No code of the model is needed here.
+    vars(config).pop("auto_map", None)  # No code of the model is needed here.
     config.to_json_file(folder / "config.json")
     for name, value in knobs.items():
         setattr(model.generation_config, name, value)

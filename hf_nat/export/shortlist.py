@@ -28,6 +28,8 @@ class ShortList(nn.Module):
 
     def __init__(self, best: torch.Tensor, always: torch.Tensor, vocab_size: int) -> None:
         super().__init__()
+        self.best: torch.Tensor
+        self.always: torch.Tensor
         self.vocab_size = vocab_size
         self.register_buffer("best", best.int())
         self.register_buffer("always", always)
