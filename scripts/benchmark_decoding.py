@@ -5,15 +5,15 @@
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
 Options of a system are those of `generate`, and how it is loaded: `dtype=bfloat16`; for a MarianMT teacher
-`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions; for what `hf-nat export` made
-`backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
+`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions; for what `hf-nat export`
+made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
 
     python scripts/benchmark_decoding.py --systems transformers=runs/teacher:dtype=bfloat16 \
         ct2=runs/teacher:backend=ct2,compute_type=float16 --batch_sizes 1 8 64 256 --max_batches 20 ...
 
 What is timed is `model.generate`, or CTranslate2's `translate_batch`, on tokenised input, which for torch lies on the
-device already. Systems take turns at every batch, so that a machine that slows down slows all of them; the first system
-is the baseline of all ratios. The table goes to standard output, every measured second to the JSON file.
+device already. Systems take turns at every batch, so that a machine that slows down slows all of them; the first
+system is the baseline of all ratios. The table goes to standard output, every measured second to the JSON file.
 """
 
 from __future__ import annotations
