@@ -43,7 +43,7 @@ class _Exported:
         return self
 
 
-class _OnePassExported(_Exported):
+class _ExportedGraph(_Exported):
     """A model whose `generate` is one graph."""
 
     config: Any
@@ -78,7 +78,8 @@ class _OnePassExported(_Exported):
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
         token_scores = scores[0] if scores else torch.zeros(sequences.shape)
         rows = torch.arange(len(sequences))
-        output = self._gather([(rows, sequences, token_scores, 1)], None, False, with_scores)
+        done = [(rows, sequences, token_scores, self.record["knobs"]["max_iterations"])]
+        output = self._gather(done, None, False, with_scores)
         if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
             output = self._choose(output, scores.view(len(input_ids), -1))
@@ -145,7 +146,7 @@ def load_exported(
     sessions = {name: open_session(file, backend, threads or torch.get_num_threads()) for name, file in files.items()}
     model_class = ARCHITECTURES[config.model_type][1]
     with torch.device("meta"):
-        model: Any = type(model_class.__name__, (_OnePassExported, model_class), {})(config)
+        model: Any = type(model_class.__name__, (_ExportedGraph, model_class), {})(config)
     model.generation_config = GenerationConfig.from_pretrained(folder)
     model.record, model.sessions = record, sessions
     return model.eval()

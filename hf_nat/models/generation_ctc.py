@@ -41,6 +41,7 @@ class CTCNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
     generation_defaults = {**NATGenerationMixin.generation_defaults, "max_iterations": 1, "ctc_beam_size": 1}
     candidate_knobs = ("ctc_beam_size",)
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "upsample_ratio", "blank_token_id")
+    is_traceable = True
     iteration_limit = 1
 
     def init_state(

@@ -53,6 +53,7 @@ class DATransformerGenerationMixin(SourceCopyMixin, NATGenerationMixin):
     }
     candidate_knobs = ("num_candidates",)
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
+    is_traceable = True
     iteration_limit = 1
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:

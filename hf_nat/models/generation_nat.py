@@ -131,6 +131,8 @@ class NATGenerationMixin:
         "eos_token_id",
         "mask_token_id",
     )
+    # Whether `torch.export` can follow `refine`, and refining a finished row once more would leave it as it is.
+    is_traceable: ClassVar[bool] = False
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
 
