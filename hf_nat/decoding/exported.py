@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +49,6 @@ class _OnePassExported(_Exported):
 
     config: Any
     model: Any
-    num_candidates: int
     sessions: dict[str, Any]
 
     def _generate(
@@ -72,16 +72,19 @@ class _OnePassExported(_Exported):
                 f"A sequence must have at most `max_position_embeddings` = {self.config.max_position_embeddings} "
                 f"tokens, got {input_ids.shape[1]}. Truncate it."
             )
-        names = ["candidates", "candidate_scores"] if teacher is not None else ["sequences", "token_scores"]
+        num_candidates = math.prod(getattr(settings, knob) for knob in self.candidate_knobs)
+        names = ["sequences", "token_scores"]
+        if teacher is not None and num_candidates > 1:
+            names = ["candidates", "candidate_scores"]
         with_scores = bool(settings.return_dict_in_generate)
         source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
         token_scores = scores[0] if scores else torch.zeros(sequences.shape)
         rows = torch.arange(len(sequences))
-        output = self._gather([(rows, sequences, token_scores, 1)], None, False, with_scores)
+        output = self._gather([(rows, sequences, token_scores, 1)], None, with_scores)
         if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
-            output = self._choose(output, scores.view(len(input_ids), -1))
+            output = self._choose(output, scores.view(len(input_ids), -1), 1)
         return self._trim(output)
 
     def _require_exported(
@@ -92,6 +95,12 @@ class _OnePassExported(_Exported):
             raise ValueError(
                 "`ensemble`, `streamer` and `return_history` must be left out for a model that is one graph. Use "
                 "`backend: torch`."
+            )
+        if settings.terms is not None:
+            self.require_terms()
+        if (number := settings.num_return_sequences) not in (None, 1):
+            raise ValueError(
+                f"`num_return_sequences` must be 1 for a model that is one graph, got {number}. Use `backend: torch`."
             )
         for name, value in self.record["knobs"].items():
             if getattr(settings, name) != value:

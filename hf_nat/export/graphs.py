@@ -72,12 +72,12 @@ class OnePassGraph(nn.Module):
         state = dataclasses.replace(state, vocabulary=vocabulary)
         final = model.refine(state)
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
-        done = [(rows, final.tokens, final.scores, 1)]
-        output = model._gather(done, None, self.settings.collapse_repeats, with_scores=True)
+        done = [(rows, *model._written(final, self.settings.collapse_repeats), 1)]
+        output = model._gather(done, None, with_scores=True)
         if self.num_candidates == 1:
             return output.sequences, output.token_scores
         scores = model._candidate_scores(state, output).view(input_ids.shape[0], self.num_candidates)
-        chosen = model._choose(output, scores)
+        chosen = model._choose(output, scores, 1)
         return chosen.sequences, chosen.token_scores, output.sequences, output.token_scores
 
 

@@ -46,6 +46,8 @@ def test_numbers_of_a_joined_translation() -> None:
     joined = SentenceSplitter("en", "de").join(parts)
     assert joined == Translation("a b c", -(4 * 1.0 + 2 * 2.0) / 6, 4, True, 5)
     assert SentenceSplitter("en", "de").join(parts[:1]) is parts[0]
+    drafted = [Translation("a", None, 1, False, None, 2, 3), Translation("b", None, 1, False, None, 1, 0), parts[1]]
+    assert SentenceSplitter("en", "de").join(drafted) == Translation("a b", None, 2, False, None, 3, 3)
     assert SentenceSplitter("en", "de").join(parts[1:2] * 2) == Translation("", None, 0, False, None)
 
 
