@@ -5,15 +5,15 @@
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
 Options of a system are those of `generate`, and how it is loaded: `dtype=bfloat16`; for a MarianMT teacher
-`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions:
+`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions; for what `hf-nat export`
+made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
 
     python scripts/benchmark_decoding.py --systems transformers=runs/teacher:dtype=bfloat16 \
         ct2=runs/teacher:backend=ct2,compute_type=float16 --batch_sizes 1 8 64 256 --max_batches 20 ...
 
 What is timed is `model.generate`, or CTranslate2's `translate_batch`, on tokenised input, which for torch lies on the
-device already. Systems take turns at every
-batch, so that a machine that slows down slows all of them; the first system is the baseline of all ratios. The table
-goes to standard output, every measured second to the JSON file.
+device already. Systems take turns at every batch, so that a machine that slows down slows all of them; the first
+system is the baseline of all ratios. The table goes to standard output, every measured second to the JSON file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.utils import environment, progress_bar, write_json
@@ -39,6 +39,8 @@ from hf_nat.decoding import load_model, max_new_tokens
 
 
 WARM_UP_BATCHES = 3
+# Backend -> the option that says in which precision it computes.
+_PRECISIONS = {"torch": "dtype", "ct2": "compute_type", "onnx": "quantize", "openvino": ""}
 
 
 @dataclass
@@ -50,6 +52,11 @@ class System:
     decoding: dict[str, Any]
     model: Any = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
+
+    @property
+    def num_parameters(self) -> int | None:
+        """Parameters of the model; None of an exported one, whose graph holds them."""
+        return self.model.num_parameters() if isinstance(self.model, PreTrainedModel) else None
 
     def prepare(self, sentences: Sequence[str]) -> BatchEncoding | list[list[str]]:
         """Tokenises one batch and puts it on the model's device."""
@@ -115,18 +122,15 @@ def load_system(name: str, path: str, options: dict[str, Any], device: str | Non
     """
     decoding = dict(options)
     backend = decoding.pop("backend", "torch")
-    precision = {"torch": "dtype", "ct2": "compute_type"}
-    if backend not in precision:
-        raise ValueError(f"`backend` must be one of {sorted(precision)}, got {backend!r} for system {name!r}.")
-    wrong = precision["torch" if backend == "ct2" else "ct2"]
-    if wrong in decoding:
-        raise ValueError(f"`{wrong}` must be `{precision[backend]}` under `backend={backend}`, of system {name!r}.")
-    dtype = decoding.pop("dtype", None)
-    compute_type = decoding.pop("compute_type", "float32")
-    loaded = load_model(path, device=device, dtype=dtype)
+    if backend not in _PRECISIONS:
+        raise ValueError(f"`backend` must be one of {sorted(_PRECISIONS)}, got {backend!r} for system {name!r}.")
+    own = _PRECISIONS[backend]
+    for wrong in sorted(({"dtype", "compute_type", "quantize"} - {own}) & decoding.keys()):
+        raise ValueError(f"`{wrong}` must be {own or 'left out'} under `backend={backend}`, of system {name!r}.")
+    precision = {own: decoding.pop(own)} if own in decoding else {}
     if backend == "ct2":
-        return CTranslate2System(name, path, decoding, *loaded, compute_type=compute_type)
-    return System(name, path, decoding, *loaded)
+        return CTranslate2System(name, path, decoding, *load_model(path), **precision)
+    return System(name, path, decoding, *load_model(path, device=device, backend=backend, **precision))
 
 
 def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:
@@ -261,11 +265,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [name for name, _, _ in parsed]
     if len(set(names)) < len(names):
         raise ValueError(f"Names of systems must be distinct, got {names}. Rename one.")
-    systems = [load_system(*entry, args.device) for entry in parsed]
+    systems, load_seconds = [], []
+    for entry in parsed:
+        start = time.perf_counter()
+        systems.append(load_system(*entry, args.device))
+        load_seconds.append(time.perf_counter() - start)
     sentences = read_sentences(args)
     described = [
-        {"path": path, "decoding": options, "num_parameters": system.model.num_parameters()}
-        for (_, path, options), system in zip(parsed, systems, strict=True)
+        {"path": path, "decoding": options, "num_parameters": system.num_parameters, "load_seconds": seconds}
+        for (_, path, options), system, seconds in zip(parsed, systems, load_seconds, strict=True)
     ]
     result = {
         "systems": dict(zip(names, described, strict=True)),

@@ -140,7 +140,7 @@ _CONFIGS = {
     "model_config: {max_position_embeddings: 32}\n" + _COMMON,
     "distill.yaml": "corpus: corpus/{split}.{lang}\nteacher: teacher\noutput_dir: run\nstrategy: greedy\n" + _COMMON,
     "filter.yaml": "corpus: corpus/distilled\noutput_dir: run\n",
-    "mix.yaml": "corpora: [distilled=corpus/distilled, real=corpus/{split}.{lang}]\noutput_dir: run\n" + _COMMON,
+    "mix.yaml": "corpora: ['distilled=corpus/distilled', 'real=corpus/{split}.{lang}']\noutput_dir: run\n" + _COMMON,
     "translate.yaml": "model: teacher\ninput: corpus/test.en\noutput: out.txt\n",
     "evaluate.yaml": "model: teacher\ncorpus: corpus/{split}.{lang}\noutput_dir: run\nmetrics: bleu\n" + _COMMON,
     "tune.yaml": "model: student\ncorpus: corpus/{split}.{lang}\nknob: length_beam\nvalues: [1, 2]\n" + _COMMON,

@@ -44,7 +44,7 @@ class _Exported:
         return self
 
 
-class _OnePassExported(_Exported):
+class _ExportedGraph(_Exported):
     """A model whose `generate` is one graph."""
 
     config: Any
@@ -81,7 +81,8 @@ class _OnePassExported(_Exported):
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
         token_scores = scores[0] if scores else torch.zeros(sequences.shape)
         rows = torch.arange(len(sequences))
-        output = self._gather([(rows, sequences, token_scores, 1)], None, with_scores)
+        done = [(rows, sequences, token_scores, self.record["knobs"]["max_iterations"])]
+        output = self._gather(done, None, with_scores)
         if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
             output = self._choose(output, scores.view(len(input_ids), -1), 1)
@@ -91,17 +92,16 @@ class _OnePassExported(_Exported):
         self: Any, settings: SimpleNamespace, ensemble: Sequence[PreTrainedModel], streamer: BaseStreamer | None
     ) -> None:
         """Raises ValueError if something is asked for that the graph does not do."""
-        if ensemble or streamer is not None or settings.return_history:
-            raise ValueError(
-                "`ensemble`, `streamer` and `return_history` must be left out for a model that is one graph. Use "
-                "`backend: torch`."
-            )
-        if settings.terms is not None:
-            self.require_terms()
-        if (number := settings.num_return_sequences) not in (None, 1):
-            raise ValueError(
-                f"`num_return_sequences` must be 1 for a model that is one graph, got {number}. Use `backend: torch`."
-            )
+        asked = {
+            "ensemble": bool(ensemble),
+            "streamer": streamer is not None,
+            "return_history": settings.return_history,
+            "language_model": settings.language_model is not None,
+            "terms": settings.terms is not None,
+            "num_return_sequences": (settings.num_return_sequences or 1) > 1,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise ValueError(f"`{name}` must be left out for a model that is one graph. Use `backend: torch`.")
         for name, value in self.record["knobs"].items():
             if getattr(settings, name) != value:
                 raise ValueError(
@@ -154,7 +154,7 @@ def load_exported(
     sessions = {name: open_session(file, backend, threads or torch.get_num_threads()) for name, file in files.items()}
     model_class = ARCHITECTURES[config.model_type][1]
     with torch.device("meta"):
-        model: Any = type(model_class.__name__, (_OnePassExported, model_class), {})(config)
+        model: Any = type(model_class.__name__, (_ExportedGraph, model_class), {})(config)
     model.generation_config = GenerationConfig.from_pretrained(folder)
     model.record, model.sessions = record, sessions
     return model.eval()

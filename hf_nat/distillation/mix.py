@@ -94,6 +94,15 @@ class MixArguments:
             **{split: {first: self.load(first, name)} for split, name in copied.items() if name},
         }
 
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """Reads the manifest of each corpus that is distilled and a folder here, by its name.
+
+        Raises:
+            ValueError: if one is damaged.
+        """
+        folders = {name: Path(place["corpus"]) / (place["config_name"] or "") for name, place in self.places.items()}
+        return {name: read_manifest(path) for name, path in folders.items() if (path / "manifest.json").is_file()}
+
     def settings(self) -> dict[str, Any]:
         """Returns what the rows depend on beside the corpora."""
         kept = ("source_lang", "target_lang", "shard_size", "seed")
@@ -210,11 +219,11 @@ def _manifest(
     args: MixArguments, corpora: Mapping[str, Dataset], chosen: Sequence[np.ndarray], columns: Sequence[str]
 ) -> dict[str, Any]:
     """Returns what is said of the mix, but for its files."""
-    parts = []
+    parts, manifests = [], args.manifests()
     for (name, place), weight, rows, taken in zip(
         args.places.items(), args.all_weights, corpora.values(), chosen, strict=True
     ):
-        made = _manifest_of(place)
+        made = manifests.get(name, {})
         own = {key: made[key] for key in _OF_MANIFEST if key in made}
         sizes = {"weight": weight, "num_rows": len(rows), "num_taken": len(taken)}
         parts.append({"name": name, "place": place["corpus"], "configuration": place["config_name"], **sizes, **own})
@@ -230,9 +239,3 @@ def _manifest(
         "license": args.license,
         "columns": list(columns),
     }
-
-
-def _manifest_of(place: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the manifest of a distilled corpus that is a folder here, else nothing."""
-    folder = Path(place["corpus"]) / (place["config_name"] or "")
-    return read_manifest(folder) if (folder / "manifest.json").is_file() else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
-from .graphs import OnePassGraph, content_vocabulary, save_graph
+from .graphs import DecodingGraph, content_vocabulary, save_graph
 from .parity import compare, load_samples
 from .quantization import quantize_file
 from .shortlist import ShortList, build_short_list
@@ -60,7 +59,7 @@ def export(args: ExportArguments) -> dict[str, Any]:
             "does beside cannot be said in that file. The graph runs without torch, but its texts need transformers."
         )
     settings: Any = model
-    graph = OnePassGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
+    graph = DecodingGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
     path = folder / graph_file("model")
     with atomic_path(path) as temporary:
         save_graph(graph, example_source(model), temporary)
@@ -100,10 +99,10 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
             f"`model` must be a NAT model, got a {type(model).__name__}. For a MarianMT teacher use CTranslate2."
         )
     architecture: Any = model
-    if architecture.iteration_limit != 1:
+    if not architecture.is_traceable:
         raise ValueError(
-            f"`model` must decode in one pass, got a {type(model).__name__}, which refines in rounds. Use "
-            "`backend: torch` for it."
+            f"`model` must be of an architecture that has a graph, got a {type(model).__name__}. Use `backend: torch` "
+            "for it."
         )
     settings = vars(architecture._resolve_settings(None, args.knobs))
     # Their steps depend on what they find.
@@ -146,9 +145,9 @@ def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:
 def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str, Any], folder: Path) -> None:
     """Writes configuration, knobs and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = copy.deepcopy(model.config)
-    vars(config).pop("auto_map", None)  # No code of the model is needed here.
-    config.to_json_file(folder / "config.json")
+    # No code of the model is needed here.
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key != "auto_map"}
+    write_json(folder / "config.json", config)
     for name, value in knobs.items():
         setattr(model.generation_config, name, value)
     model.generation_config.save_pretrained(folder)

@@ -26,11 +26,11 @@ from .shortlist import ShortList
 _OPSET = 20
 
 
-class OnePassGraph(nn.Module):
-    """All of `generate` of a model that decodes in one pass, as a function of tensors.
+class DecodingGraph(nn.Module):
+    """All of `generate` as a function of tensors, with as many rounds as there may be.
 
     Args:
-        model (`PreTrainedModel`): a model with an `iteration_limit` of 1, in eval mode.
+        model (`PreTrainedModel`): a model that `is_traceable`, in eval mode.
         settings (`SimpleNamespace`): the values of its knobs, which the graph keeps.
         short_list ([`ShortList`], *optional*): gives the tokens that may be written; by default all that are content.
     """
@@ -70,7 +70,9 @@ class OnePassGraph(nn.Module):
         state = model.init_state(input_ids, attention_mask, (model,), (states,), self.settings)
         vocabulary = self.vocabulary if self.short_list is None else self.short_list(input_ids)
         state = dataclasses.replace(state, vocabulary=vocabulary)
-        final = model.refine(state)
+        final = state
+        for iteration in range(self.settings.max_iterations):
+            final = model.refine(dataclasses.replace(final, iteration=iteration))
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
         done = [(rows, *model._written(final, self.settings.collapse_repeats), 1)]
         output = model._gather(done, None, with_scores=True)

@@ -34,6 +34,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
     score_knobs = ("ctc_length_bonus", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "upsample_ratio", "blank_token_id")
     canvas_places = "frames"
+    is_traceable = True
 
     def require_beam(self, settings: SimpleNamespace) -> None:
         """See [`NATGenerationMixin.require_beam`]."""

@@ -51,6 +51,7 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
     score_knobs = ("viterbi_length_penalty", "graph_beam_length_penalty", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
     canvas_places = "vertices"
+    is_traceable = True
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         settings = super()._resolve_settings(generation_config, kwargs)

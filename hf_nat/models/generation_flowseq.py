@@ -81,7 +81,7 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
                 f"`latent_temperature` must be >= 0, got {settings.latent_temperature}. Use 1 for the prior itself."
             )
         lengths = super().init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
-        num_rows, num_samples = len(lengths.tokens), settings.num_samples
+        num_rows, num_samples = lengths.tokens.shape[0], settings.num_samples
         samples = torch.arange(num_rows * num_samples, device=input_ids.device)
         return FlowSeqState(
             **vars(lengths.select(samples // num_samples)),
@@ -159,7 +159,7 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
 def _prior_noise(state: FlowSeqState, length: int, width: int) -> torch.Tensor:
     """Returns the noise `[R, length, width]` of each row's sample."""
     if state.num_samples == 1:
-        return torch.zeros(len(state.sample), length, width, device=state.sample.device)
+        return torch.zeros(state.sample.shape[0], length, width, device=state.sample.device)
     source = state.input_ids.masked_fill(state.attention_mask.eq(0), -100)
     draws = standard_normal(TargetNoise(source, training=False), length, state.num_samples - 1, width)
     draws = torch.cat([torch.zeros_like(draws[:, :, :1]), draws * state.temperature], dim=2)

@@ -139,6 +139,8 @@ class NATGenerationMixin:
     )
     # What a canvas is made of before the first round.
     canvas_places: ClassVar[str] = "tokens"
+    # Whether `torch.export` can follow `refine`, and refining a finished row once more would leave it as it is.
+    is_traceable: ClassVar[bool] = False
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
     # Its decoder predicts the masks of a canvas from any tokens between them.

@@ -42,6 +42,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
     holds_terms = True
 
     config: CMLMConfig
+    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: CMLMConfig) -> None:
@@ -187,24 +188,28 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             terms=marks,
         )
 
-    def word_logits(
-        self, state: NATState, encoder_hidden_states: torch.Tensor, canvas: torch.Tensor, selected: torch.Tensor
+    def canvas_states(
+        self, state: NATState, encoder_hidden_states: torch.Tensor, canvas: torch.Tensor
     ) -> torch.Tensor:
-        """Scores the vocabulary at the selected positions of a canvas.
+        """Runs the decoder on a canvas.
 
         Args:
             state ([`NATState`]): the state.
             encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
             canvas (`torch.LongTensor` of shape `(R, T)`): what the decoder reads.
-            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
 
         Returns:
-            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+            `torch.FloatTensor` of shape `(R, T, D)`: final decoder states.
         """
-        hidden_states = self.model.decoder(
+        return self.model.decoder(
             canvas, canvas.ne(self.config.pad_token_id), encoder_hidden_states, state.attention_mask
         ).last_hidden_state
-        return self.lm_head(hidden_states[selected])
+
+    def word_logits(
+        self, state: NATState, encoder_hidden_states: torch.Tensor, canvas: torch.Tensor, selected: torch.Tensor
+    ) -> torch.Tensor:
+        """Scores the vocabulary at the N selected positions `[R, T]` of a canvas: `(N, V)`, unnormalised."""
+        return self.lm_head(self.canvas_states(state, encoder_hidden_states, canvas)[selected])
 
     def refine(self, state: NATState) -> NATState:
         """Masks the least probable tokens, fewer in every round, and predicts them again.
@@ -229,12 +234,13 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         masked = lowest(state.scores, content, num_content * rounds_left // state.max_iterations)
         canvas = state.tokens.masked_fill(masked, self.config.mask_token_id)
         written = content if self.config.correction_ratio else masked
-        logits = self._logits(state, "word_logits", canvas, written)
-        tokens, scores = self._predict(logits, written, canvas, state.scores)
+        members = zip(state.members, state.encoder_hidden_states, strict=True)
+        hidden_states = [member.canvas_states(state, states, canvas)[written] for member, states in members]
+        predicted, log_probs = self._best_tokens(state, hidden_states, self._special_token_ids())
         return dataclasses.replace(
             state,
-            tokens=tokens,
-            scores=scores,
+            tokens=canvas.masked_scatter(written, predicted),
+            scores=state.scores.masked_scatter(written, log_probs),
             finished=num_content * (rounds_left - 1) // state.max_iterations == 0,
             intermediate=(canvas,) if state.iteration else (),
         )

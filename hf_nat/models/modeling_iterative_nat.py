@@ -41,6 +41,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
     """
 
     config: IterativeNATConfig
+    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: IterativeNATConfig) -> None:
@@ -185,7 +186,13 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
             [`NATState`]: the next state, with the scores of this round.
         """
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
-        logits = self._logits(state, "word_logits", content)
-        tokens, scores = self._predict(logits, content, state.tokens, state.scores, state.with_scores)
-        finished = tokens.eq(state.tokens).all(dim=1)
-        return dataclasses.replace(state, tokens=tokens, scores=scores, finished=finished)
+        members = zip(state.members, state.encoder_hidden_states, strict=True)
+        hidden_states = [member.canvas_states(state, states)[content] for member, states in members]
+        predicted, log_probs = self._best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
+        tokens = state.tokens.masked_scatter(content, predicted)
+        return dataclasses.replace(
+            state,
+            tokens=tokens,
+            scores=state.scores.masked_scatter(content, log_probs),
+            finished=tokens.eq(state.tokens).all(dim=1),
+        )

@@ -60,8 +60,11 @@ def lowest(scores: torch.Tensor, eligible: torch.Tensor, counts: torch.Tensor) -
     Returns:
         `torch.BoolTensor` of shape `(R, T)`: True at the marked positions.
     """
-    ranks = scores.masked_fill(~eligible, float("inf")).argsort(dim=1, stable=True).argsort(dim=1)
-    return ranks < counts.unsqueeze(1)
+    values = scores.masked_fill(~eligible, float("inf"))
+    # In a graph every sort is stable, and the word for it unknown.
+    order = values.sort(dim=1).indices if torch.compiler.is_exporting() else values.argsort(dim=1, stable=True)
+    positions = torch.arange(values.shape[1], device=values.device)
+    return torch.zeros_like(eligible).scatter(1, order, positions < counts.unsqueeze(1))
 
 
 def random_mask(eligible: torch.Tensor, noise: TargetNoise) -> torch.Tensor:

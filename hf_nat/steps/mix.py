@@ -15,7 +15,7 @@ from ..distillation import MixArguments, mix_corpora
 from ..distillation.filter import is_sound
 from ..distillation.shards import CORPUS_COLUMNS
 from .fingerprints import corpus_fingerprint
-from .step import Step
+from .step import Step, fingerprint
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ class Mix(Step):
 
     def inputs(self) -> dict[str, Any]:
         languages = (self.args.source_lang, self.args.target_lang)
-        return {
+        made = {name: fingerprint(manifest) for name, manifest in self.args.manifests().items()}
+        corpora = {
             split: {name: corpus_fingerprint(rows, *languages, columns=CORPUS_COLUMNS) for name, rows in own.items()}
             for split, own in self._splits.items()
         }
+        return {"manifests": made, **corpora}
 
     def is_whole(self) -> bool:
         return is_sound(self.folder)

@@ -79,7 +79,7 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     for options, message in (
         ({"ctc_beam_size": 2}, "with which the graph was exported"),
         ({"return_history": True}, "must be left out for a model that is one graph"),
-        ({"num_return_sequences": 2}, "`num_return_sequences` must be 1 for a model that is one graph"),
+        ({"num_return_sequences": 2}, "`num_return_sequences` must be left out for a model that is one graph"),
         ({"terms": [[[5]]]}, "`terms` must be left out"),
         ({"teacher": marian(int8)}, "at least 2 candidates"),
     ):
@@ -106,11 +106,11 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
         ("ctc_nat", {"collapse_repeats": True}, {"source_copy": "none", "upsample_ratio": 3}),
         ("da_transformer", {"graph_decoding": "greedy"}, {}),
         ("da_transformer", {"graph_decoding": "lookahead"}, {}),
+        ("cmlm", {"max_iterations": 4, "length_beam": 2}, {}),
+        ("iterative_nat", {"max_iterations": 3}, {}),
     ],
 )
-def test_one_pass_models_as_graphs(
-    tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]
-) -> None:
+def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]) -> None:
     check(tmp_path, model_type, args, **fields)
 
 
@@ -135,7 +135,7 @@ def test_openvino_reads_the_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "changes", "message"),
     [
-        ("cmlm", {}, "must decode in one pass"),
+        ("levenshtein_transformer", {}, "must be of an architecture that has a graph"),
         ("ctc_nat", {"ctc_beam_size": 4}, "`ctc_beam_size` must be 1 for a graph"),
         ("da_transformer", {"graph_decoding": "viterbi"}, "`graph_decoding` must be 'greedy' or 'lookahead'"),
     ],
