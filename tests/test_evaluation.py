@@ -10,13 +10,14 @@ import torch
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.config import load_config
-from hf_nat.base.utils import read_json
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.decoding import DecodingArguments, translate
 from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.evaluation.errors import translation_errors
 from hf_nat.metrics.translation import score_translations
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat.steps import Evaluate
+from hf_nat_cli import main
 
 
 @pytest.fixture
@@ -202,6 +203,23 @@ def test_metrics_of_choice_with_intervals_and_a_reason_where_there_is_no_score(t
     for score in metrics["scores"].values():
         low, high = score["interval"]
         assert 0 <= low <= score["score"] <= high <= 100
+
+
+def test_an_evaluation_of_the_version_before_is_finished(teacher_folder, corpus, tmp_path, capsys):
+    argv = ["evaluate", f"--model={teacher_folder}", f"--corpus={corpus}", "--source_lang=en", "--target_lang=xx"]
+    argv += ["--metrics=chrf", f"--output_dir={tmp_path / 'x'}"]
+    assert main(argv) == 0
+    metrics, record = (read_json(tmp_path / "x" / name) for name in ("metrics.json", "step.json"))
+    for name in ("error_rates", "reliability", "num_parameters"):
+        del metrics[name]
+    for name in ("training_corpus", "confidence"):
+        del record["inputs"][name]
+    write_json(tmp_path / "x" / "metrics.json", metrics)
+    write_json(tmp_path / "x" / "step.json", record)
+    capsys.readouterr()
+    assert main(argv) == 0
+    assert "sentences/s" in capsys.readouterr().out
+    assert read_json(tmp_path / "x" / "metrics.json") == metrics
 
 
 def test_unknown_metric_is_an_error_before_anything_is_translated(arguments):

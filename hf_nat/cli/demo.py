@@ -31,15 +31,6 @@ class DemoArguments:
 def run(argv: Sequence[str]) -> None:
     """Serves the page until it is interrupted, or writes it as a Space."""
     args, decoding = load_config((DemoArguments, DecodingArguments), argv, prog="hf-nat demo")
-    if args.space_dir is None:
-        demo = build_demo(args.model, args.teacher, decoding=decoding, examples=args.examples)
-        demo.launch(server_name=args.host, server_port=args.port, share=args.share)
-        return
-    # Another computer shall load them: what cannot be loaded here is told now.
-    if is_here(args.model, "model"):
-        decoding.generate_kwargs(load_student(args.model, decoding)[0])
-    if args.teacher is not None and is_here(args.teacher, "teacher"):
-        load_teacher(args.teacher, decoding)
     defaults = DecodingArguments()
     changed = {key.name: getattr(decoding, key.name) for key in fields(decoding)}
     changed = {name: value for name, value in changed.items() if value != getattr(defaults, name)}
@@ -50,6 +41,11 @@ def run(argv: Sequence[str]) -> None:
         demo.launch(server_name=args.host, server_port=args.port, share=args.share)
         return
     else:
+        # Another computer shall load them: what cannot be loaded here is told now.
+        if is_here(args.model, "model"):
+            decoding.generate_kwargs(load_student(args.model, decoding)[0])
+        if args.teacher is not None and is_here(args.teacher, "teacher"):
+            load_teacher(args.teacher, decoding)
         write_demo_space(Path(args.space_dir), args.model, args.teacher, changed, args.examples)
     print(f"{args.space_dir} holds a Space: hf-nat push --folder {args.space_dir} --repo_id OWNER/NAME")
 

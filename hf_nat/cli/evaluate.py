@@ -22,8 +22,10 @@ def run(argv: Sequence[str]) -> None:
         print(f"{name:<10} {score['score']:6.2f}{interval}  {score['signature']}")
     for name, reason in metrics["without_score"].items():
         print(f"{name:<10}    n/a  {reason}")
-    for name, rate in metrics["error_rates"]["translations"].items():
-        print(f"{name:<14} {rate:6.2f}  (references {metrics['error_rates']['references'][name]:.2f})")
+    # A record from before there were these rates has none.
+    rates = metrics.get("error_rates", {"translations": {}})
+    for name, rate in rates["translations"].items():
+        print(f"{name:<14} {rate:6.2f}  (references {rates['references'][name]:.2f})")
     rounds = "" if metrics["iterations_mean"] is None else f", {metrics['iterations_mean']:.2f} rounds"
     if "drafting" in metrics:
         rounds = f", {DraftCounts.phrase(metrics['drafting'])}"

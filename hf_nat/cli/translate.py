@@ -27,7 +27,7 @@ class TranslateArguments:
     """What is translated by which model.
 
     Raises:
-        ValueError: if `window` is below 1, or a language that sentences are split by is missing.
+        ValueError: if `window` is below 1, or a language that sentences are split by is missing, or without use.
     """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
@@ -51,6 +51,12 @@ class TranslateArguments:
                 f"`split_sentences` must come with `source_lang` and `target_lang`, got {self.source_lang!r} and "
                 f"{self.target_lang!r}. Give their codes, such as en and de."
             )
+        for name in ("source_lang", "target_lang"):
+            if not self.split_sentences and (value := getattr(self, name)):
+                raise ValueError(
+                    f"`{name}` must be left out without `split_sentences`, got {value!r}. Use `model_{name}` to tell "
+                    "a multilingual model its languages."
+                )
 
     @property
     def splitter(self) -> SentenceSplitter | None:

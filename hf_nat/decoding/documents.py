@@ -60,20 +60,24 @@ class SentenceSplitter:
             translations (`Sequence[Translation]`): at least one.
 
         Returns:
-            [`Translation`]: texts and numbers of tokens added up, the mean score of all tokens, cut where one is, and
-            the most rounds of any.
+            [`Translation`]: texts, numbers of tokens and what was counted of drafts added up, the mean score of all
+            tokens, cut where one is, and the most rounds of any.
         """
         if len(translations) == 1:
             return translations[0]
         separator = " " if find_language(self.target_lang).is_spaced else ""
         scored = [(part.score, part.num_tokens + 1) for part in translations if part.score is not None]
         rounds = [part.iterations for part in translations if part.iterations is not None]
+        calls = [part.teacher_calls for part in translations if part.teacher_calls is not None]
+        accepted = [part.accepted_tokens for part in translations if part.accepted_tokens is not None]
         return Translation(
             text=separator.join(part.text for part in translations if part.text),
             score=sum(score * tokens for score, tokens in scored) / sum(n for _, n in scored) if scored else None,
             num_tokens=sum(part.num_tokens for part in translations),
             truncated=any(part.truncated for part in translations),
             iterations=max(rounds, default=None),
+            teacher_calls=sum(calls) if calls else None,
+            accepted_tokens=sum(accepted) if accepted else None,
         )
 
     def translate(

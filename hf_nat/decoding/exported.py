@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -48,7 +49,6 @@ class _ExportedGraph(_Exported):
 
     config: Any
     model: Any
-    num_candidates: int
     sessions: dict[str, Any]
 
     def _generate(
@@ -72,7 +72,10 @@ class _ExportedGraph(_Exported):
                 f"A sequence must have at most `max_position_embeddings` = {self.config.max_position_embeddings} "
                 f"tokens, got {input_ids.shape[1]}. Truncate it."
             )
-        names = ["candidates", "candidate_scores"] if teacher is not None else ["sequences", "token_scores"]
+        num_candidates = math.prod(getattr(settings, knob) for knob in self.candidate_knobs)
+        names = ["sequences", "token_scores"]
+        if teacher is not None and num_candidates > 1:
+            names = ["candidates", "candidate_scores"]
         with_scores = bool(settings.return_dict_in_generate)
         source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)

@@ -43,8 +43,6 @@ def build_demo(
     gradio = import_gradio()
     decoding = decoding or DecodingArguments()
     student, tokenizer = load_student(model, decoding)
-    if decoding.terms is not None:
-        raise ValueError(f"`terms` must be left out for the demo, got {decoding.terms!r}. Use `hf-nat translate`.")
     options = decoding.generate_kwargs(student)
     options.pop("max_batch_tokens")
     pair = None if teacher is None else load_teacher(teacher, decoding)
@@ -83,8 +81,10 @@ def load_student(path: str, decoding: DecodingArguments) -> tuple[PreTrainedMode
     """Loads the model whose rounds are shown, with its tokenizer.
 
     Raises:
-        OSError, ValueError: as `DecodingArguments.load_model`, and for an autoregressive model.
+        OSError, ValueError: as `DecodingArguments.load_model`, and for an autoregressive model or `terms`.
     """
+    if decoding.terms is not None:
+        raise ValueError(f"`terms` must be left out for the demo, got {decoding.terms!r}. Use `hf-nat translate`.")
     student, tokenizer = decoding.load_model(path)
     if not isinstance(student, NATPreTrainedModel):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""An exported one-pass model as a page that runs it in the browser: two npm packages, no server."""
+"""An exported model as a page that runs it in the browser: two npm packages, no server."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def exported_files(folder: Path) -> list[str]:
         folder (`Path`): the exported model.
 
     Raises:
-        ValueError: if a file is missing; an iterative model is exported as two graphs, which the page does not run.
+        ValueError: if a file is missing, or the graph is not one file.
     """
     graph = next((name for name in _GRAPHS if (folder / name).is_file()), None)
     if graph is None:
         names = sorted(path.name for path in folder.glob("onnx/*"))
         raise ValueError(
             f"`model` must be exported as one graph for a browser, {' or '.join(_GRAPHS)}, got {str(folder)!r} with "
-            f"{names}. Export a one-pass model."
+            f"{names}. Use the folder of `hf-nat export`."
         )
     missing = [name for name in _BESIDE if not (folder / name).is_file()]
     if missing:
@@ -62,7 +62,7 @@ def write_page(folder: Path, model: Path, examples: Sequence[str] = ()) -> None:
 
     Args:
         folder (`Path`): folder of the page; made if it does not exist.
-        model (`Path`): an exported one-pass model.
+        model (`Path`): an exported model.
         examples (`Sequence[str]`, *optional*): sentences to choose from.
 
     Raises:

@@ -47,8 +47,8 @@ class MixArguments:
         None, "for each corpus, how often its training rows are taken: 2 is twice, 0.5 half of them; default: 1 each"
     )
     train_split: str = option("train", "split that is mixed")
-    validation_split: str | None = option("validation", "split of the first corpus to copy; empty for none")
-    test_split: str | None = option("test", "split of the first corpus to copy; empty for none")
+    validation_split: str | None = option("validation", "split of the first corpus to copy; null for none")
+    test_split: str | None = option("test", "split of the first corpus to copy; null for none")
     shard_size: int = option(10_000, "rows per file")
     license: str | None = option(None, "license of the new corpus, as the Hub spells it")
     seed: int = option(1, "seed of the order, and of the rows that a weight leaves out")

@@ -11,7 +11,7 @@ from ..base.processes import process_state
 from ..base.utils import environment, write_json
 from ..decoding import DecodingArguments
 from ..metrics.calibration import Calibration, reliability
-from .confidence import CONFIDENCE_FILE, QUALITY, scored_qualities
+from .confidence import CONFIDENCE_FILE, QUALITY, scored_qualities, way_of_decoding
 from .evaluate import SplitArguments, load_pairs, measure
 
 
@@ -57,7 +57,7 @@ def calibrate(args: CalibrateArguments, decoding: DecodingArguments | None = Non
         **args.place,
         "split": args.split,
         "num_sentences": len(pairs),
-        "decoding": decoding.options(model),
+        "decoding": way_of_decoding(decoding, model),
         **decoding.code_record(args.model),
         "environment": environment(),
     }

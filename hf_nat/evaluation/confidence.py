@@ -17,6 +17,12 @@ CONFIDENCE_FILE = "confidence.json"
 QUALITY = "chrf"
 
 
+def way_of_decoding(decoding: DecodingArguments, model: Any) -> dict[str, Any]:
+    """Returns what the scores of a model depend on beside it: options, backend and precision, prefix, languages."""
+    runtime = {name: value for name, value in decoding.runtime_options.items() if name != "threads"}
+    return {**decoding.options(model), **runtime, **decoding.input_options}
+
+
 def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any) -> Calibration | None:
     """Reads the curve of a model's folder; None where it has none, or one of another way of decoding.
 
@@ -32,7 +38,7 @@ def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any
     if not path.is_file():
         return None
     record = read_record(path, {"scores": list, "confidences": list, "decoding": dict})
-    if record["decoding"] != decoding.options(loaded):
+    if record["decoding"] != way_of_decoding(decoding, loaded):
         return None
     columns = [record["scores"], record["confidences"]]
     is_curve = len(columns[0]) == len(columns[1]) > 0 and all(

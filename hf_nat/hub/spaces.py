@@ -58,7 +58,7 @@ def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> N
 
     Args:
         folder (`Path`): new folder.
-        model (`Path`): an exported one-pass model.
+        model (`Path`): an exported model.
         examples (`Sequence[str]`): sentences to choose from.
 
     Raises:

@@ -517,7 +517,10 @@ class NATGenerationMixin:
     def _choose(self, output: NATGenerateOutput, scores: torch.Tensor, number: int) -> NATGenerateOutput:
         """Keeps the candidates of each sentence with the best of the scores `[B, K]`, the first of equal ones."""
         num_sentences, num_candidates = scores.shape
-        best = scores.sort(dim=1, descending=True, stable=True).indices[:, :number]
+        if number == 1:  # A graph has no stable sort.
+            best = scores.argmax(dim=1, keepdim=True)
+        else:
+            best = scores.sort(dim=1, descending=True, stable=True).indices[:, :number]
         rows = (torch.arange(num_sentences, device=scores.device).unsqueeze(1) * num_candidates + best).flatten()
         return NATGenerateOutput(
             sequences=output.sequences[rows],

@@ -46,6 +46,8 @@ def test_numbers_of_a_joined_translation() -> None:
     joined = SentenceSplitter("en", "de").join(parts)
     assert joined == Translation("a b c", -(4 * 1.0 + 2 * 2.0) / 6, 4, True, 5)
     assert SentenceSplitter("en", "de").join(parts[:1]) is parts[0]
+    drafted = [Translation("a", None, 1, False, None, 2, 3), Translation("b", None, 1, False, None, 1, 0), parts[1]]
+    assert SentenceSplitter("en", "de").join(drafted) == Translation("a b", None, 2, False, None, 3, 3)
     assert SentenceSplitter("en", "de").join(parts[1:2] * 2) == Translation("", None, 0, False, None)
 
 
@@ -58,7 +60,9 @@ def test_without_the_package_the_remedy_is_told(
     assert "pip install 'hf_nat[sentences]'" in capsys.readouterr().err
 
 
-def test_translate_needs_both_languages(capsys: pytest.CaptureFixture) -> None:
+def test_translate_needs_both_languages_and_no_other_way(capsys: pytest.CaptureFixture) -> None:
+    assert main(["translate", "--model=x", "--target_lang=de"]) == 2
+    assert "`target_lang` must be left out without `split_sentences`, got 'de'" in capsys.readouterr().err
     assert main(["translate", "--model=x", "--split_sentences", "--source_lang=en"]) == 2
     assert "`split_sentences` must come with `source_lang` and `target_lang`, got 'en' and None" in (
         capsys.readouterr().err

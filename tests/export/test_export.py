@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import MarianConfig, MarianMTModel
 
 
 pytest.importorskip("onnxscript")
@@ -42,6 +43,15 @@ def checkpoint(folder: Path, model_type: str, **fields: Any) -> Path:
     return folder
 
 
+def marian(student: Any) -> MarianMTModel:
+    """A tiny AT model of a student's vocabulary."""
+    config = student.config
+    ids = {name: getattr(config, name) for name in ("pad_token_id", "eos_token_id")}
+    torch.manual_seed(1)
+    start = {"decoder_start_token_id": config.pad_token_id, "forced_eos_token_id": None}
+    return MarianMTModel(MarianConfig(vocab_size=config.vocab_size, **TINY, **ids, **start)).eval()
+
+
 def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> Export:
     """Exports a tiny model; its translations must be those of torch, alone and in a batch."""
     model_folder = checkpoint(place / "model", model_type, **fields)
@@ -69,6 +79,9 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     for options, message in (
         ({"ctc_beam_size": 2}, "with which the graph was exported"),
         ({"return_history": True}, "must be left out for a model that is one graph"),
+        ({"num_return_sequences": 2}, "`num_return_sequences` must be left out for a model that is one graph"),
+        ({"terms": [[[5]]]}, "`terms` must be left out"),
+        ({"teacher": marian(int8)}, "at least 2 candidates"),
     ):
         with pytest.raises(ValueError, match=message):
             int8.generate(torch.tensor([[5, 2]]), **options)  # type: ignore[operator]
@@ -99,6 +112,15 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
 )
 def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]) -> None:
     check(tmp_path, model_type, args, **fields)
+
+
+def test_a_teacher_chooses_among_the_candidates_of_a_graph(tmp_path: Path) -> None:
+    step = check(tmp_path, "vanilla_nat", {"length_beam": 3})
+    model, tokenizer = load_model(tmp_path / "model")
+    exported, _ = load_model(step.folder, backend="onnx")
+    teacher = marian(model)
+    expected = translate(model, tokenizer, SENTENCES, teacher=teacher, length_beam=3)
+    assert [t.text for t in translate(exported, tokenizer, SENTENCES, teacher=teacher)] == [t.text for t in expected]
 
 
 @pytest.mark.slow
