@@ -23,9 +23,9 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hf_nat.decoding.DecodingArguments.load_model", lambda self, path: (None, None))
     monkeypatch.setattr("hf_nat.decoding.DecodingArguments.generate_kwargs", lambda self, model: {})
     decoder = SimpleNamespace(
-        translate=lambda sentences, bar: [Translation(text[::-1], None, 0, False, None) for text in sentences]
+        translate=lambda sentences, bar: [[Translation(text[::-1], None, 0, False, None)] for text in sentences]
     )
-    monkeypatch.setattr(sys.modules["hf_nat.decoding.translate"], "_Decoder", lambda *settings: decoder)
+    monkeypatch.setattr(sys.modules["hf_nat.decoding.translate"], "_Decoder", lambda **settings: decoder)
 
 
 def translate(*options: str) -> int:
