@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..models import NATState
 from .shortlist import ShortList
 
 
@@ -70,9 +71,10 @@ class DecodingGraph(nn.Module):
         state = model.init_state(input_ids, attention_mask, (model,), (states,), self.settings)
         vocabulary = self.vocabulary if self.short_list is None else self.short_list(input_ids)
         state = dataclasses.replace(state, vocabulary=vocabulary)
-        final = state
-        for iteration in range(self.settings.max_iterations):
-            final = model.refine(dataclasses.replace(final, iteration=iteration))
+        final = model.refine(state)
+        for iteration in range(1, self.settings.max_iterations):
+            before = dataclasses.replace(final, iteration=iteration)
+            final = _unless_finished(before, model.refine(before))
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
         done = [(rows, *model._written(final, self.settings.collapse_repeats), 1)]
         output = model._gather(done, None, with_scores=True)
@@ -81,6 +83,17 @@ class DecodingGraph(nn.Module):
         scores = model._candidate_scores(state, output).view(input_ids.shape[0], self.num_candidates)
         chosen = model._choose(output, scores, 1)
         return chosen.sequences, chosen.token_scores, output.sequences, output.token_scores
+
+
+def _unless_finished(before: NATState, after: NATState) -> NATState:
+    """Returns the state after a round, but for rows that were finished before it: `generate` lets these go."""
+    finished = before.finished.unsqueeze(1)
+    return dataclasses.replace(
+        after,
+        tokens=torch.where(finished, before.tokens, after.tokens),
+        scores=torch.where(finished, before.scores, after.scores),
+        finished=before.finished | after.finished,
+    )
 
 
 def content_vocabulary(model: Any) -> torch.Tensor:

@@ -55,6 +55,21 @@ def largest(lengths: torch.Tensor) -> int:
     return width
 
 
+def stable_order(values: torch.Tensor, descending: bool = False) -> torch.Tensor:
+    """Sorts each row, equal values as they stand; ONNX can write it too.
+
+    Args:
+        values (`torch.Tensor` of shape `(R, T)`): what is sorted.
+        descending (`bool`, *optional*, defaults to `False`): the largest first.
+
+    Returns:
+        `torch.LongTensor` of shape `(R, T)`: the places of the values, in their order.
+    """
+    if torch.compiler.is_exporting():  # There every sort is stable, and the word for it unknown.
+        return values.sort(dim=1, descending=descending).indices
+    return values.argsort(dim=1, descending=descending, stable=True)
+
+
 def mask_canvas(
     lengths: torch.Tensor, mask_token_id: int, eos_token_id: int, pad_token_id: int, width: int | None = None
 ) -> torch.Tensor:

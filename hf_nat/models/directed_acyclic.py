@@ -66,7 +66,7 @@ class _GraphLogLikelihood(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.dtypes = match.dtype, links.dtype
         match, links = _at_least_single(match), _at_least_single(links)
-        slack = _slack(num_labels, num_vertices)
+        slack = _slack(num_labels, num_vertices, match.shape[2])
         prefixes = _prefixes(match, links, slack)
         rows = torch.arange(len(match), device=match.device)
         fits = is_feasible(num_labels, num_vertices)
@@ -91,8 +91,10 @@ def _at_least_single(values: torch.Tensor) -> torch.Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _slack(num_labels: torch.Tensor, num_vertices: torch.Tensor) -> int:
+def _slack(num_labels: torch.Tensor, num_vertices: torch.Tensor, width: int) -> int:
     """Most vertices that the path of a target leaves out: label m lies at the vertices m to m + slack of its row."""
+    if num_labels.is_meta:  # No value says it: the most that it can be.
+        return width
     return int((num_vertices - num_labels).amax().clamp(min=0))
 
 
@@ -162,7 +164,7 @@ def best_path(
     """
     match, links = _at_least_single(match), _at_least_single(links)
     num_rows, max_labels, width = match.shape
-    slack, rows = _slack(num_labels, num_vertices), torch.arange(num_rows, device=match.device)
+    slack, rows = _slack(num_labels, num_vertices, width), torch.arange(num_rows, device=match.device)
     best = match.new_full((max_labels, num_rows, width), float("-inf"))
     best[0, :, 0] = match[:, 0, 0]
     for label in range(1, min(max_labels, width)):

@@ -18,7 +18,7 @@ from transformers.generation import BaseStreamer
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
-from .canvas import collapse_repeats, require_right_padding
+from .canvas import collapse_repeats, require_right_padding, stable_order
 from .losses import chunk_rows
 from .shallow_fusion import LanguageModel
 from .teacher import start_token_id, text_vocab_size
@@ -139,7 +139,7 @@ class NATGenerationMixin:
     )
     # What a canvas is made of before the first round.
     canvas_places: ClassVar[str] = "tokens"
-    # Whether `torch.export` can follow `refine`, and refining a finished row once more would leave it as it is.
+    # Whether `torch.export` can follow `refine`; where there are several rounds, a canvas keeps its width in them.
     is_traceable: ClassVar[bool] = False
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
@@ -517,10 +517,7 @@ class NATGenerationMixin:
     def _choose(self, output: NATGenerateOutput, scores: torch.Tensor, number: int) -> NATGenerateOutput:
         """Keeps the candidates of each sentence with the best of the scores `[B, K]`, the first of equal ones."""
         num_sentences, num_candidates = scores.shape
-        if number == 1:  # A graph has no stable sort.
-            best = scores.argmax(dim=1, keepdim=True)
-        else:
-            best = scores.sort(dim=1, descending=True, stable=True).indices[:, :number]
+        best = stable_order(scores, descending=True)[:, :number]
         rows = (torch.arange(num_sentences, device=scores.device).unsqueeze(1) * num_candidates + best).flatten()
         return NATGenerateOutput(
             sequences=output.sequences[rows],

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from .canvas import stable_order
 from .configuration_nat import LengthNATConfig
 from .losses import cross_entropy, token_weights
 from .pooling import mean_pool
@@ -110,6 +111,6 @@ class LengthPredictor(nn.Module):
         if length_beam == 1:  # Of equal ones `argmax` takes the first too, and sorts nothing.
             order = scores.argmax(dim=1, keepdim=True)
         else:
-            order = scores.argsort(dim=1, descending=True, stable=True)[:, :length_beam]
+            order = stable_order(scores, descending=True)[:, :length_beam]
         best = lengths.gather(1, order)
         return torch.maximum(best, minimum).clamp(max=max_length)

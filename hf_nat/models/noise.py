@@ -4,6 +4,8 @@ import zlib
 
 import torch
 
+from .canvas import stable_order
+
 
 class TargetNoise:
     """Uniform random numbers for the targets of one batch.
@@ -61,10 +63,8 @@ def lowest(scores: torch.Tensor, eligible: torch.Tensor, counts: torch.Tensor) -
         `torch.BoolTensor` of shape `(R, T)`: True at the marked positions.
     """
     values = scores.masked_fill(~eligible, float("inf"))
-    # In a graph every sort is stable, and the word for it unknown.
-    order = values.sort(dim=1).indices if torch.compiler.is_exporting() else values.argsort(dim=1, stable=True)
     positions = torch.arange(values.shape[1], device=values.device)
-    return torch.zeros_like(eligible).scatter(1, order, positions < counts.unsqueeze(1))
+    return torch.zeros_like(eligible).scatter(1, stable_order(values), positions < counts.unsqueeze(1))
 
 
 def random_mask(eligible: torch.Tensor, noise: TargetNoise) -> torch.Tensor:

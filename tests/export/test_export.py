@@ -107,6 +107,7 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
         ("da_transformer", {"graph_decoding": "greedy"}, {}),
         ("da_transformer", {"graph_decoding": "lookahead"}, {}),
         ("cmlm", {"max_iterations": 4, "length_beam": 2}, {}),
+        ("cmlm", {"max_iterations": 4}, {"correction_ratio": 0.5}),
         ("iterative_nat", {"max_iterations": 3}, {}),
     ],
 )
@@ -114,6 +115,7 @@ def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any],
     check(tmp_path, model_type, args, **fields)
 
 
+@pytest.mark.slow
 def test_a_teacher_chooses_among_the_candidates_of_a_graph(tmp_path: Path) -> None:
     step = check(tmp_path, "vanilla_nat", {"length_beam": 3})
     model, tokenizer = load_model(tmp_path / "model")
