@@ -12,6 +12,7 @@ from ..base.config import option
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
+from .judges import load_backward_model
 from .strategies import CHOOSING, StrategyArguments
 
 
@@ -188,14 +189,10 @@ class DistillArguments(StrategyArguments, LoadingArguments):
 
         Raises:
             OSError: as `load_model`.
-            ValueError: as `load_model` and `set_languages`.
+            ValueError: as `load_backward_model`.
         """
-        options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": self.trust_remote_code}
-        model, tokenizer = load_model(name, **options)
-        if hasattr(tokenizer, "src_lang"):
-            set_languages(model, tokenizer, self.model_target_lang, self.model_source_lang)
-        check_source_prefix(tokenizer, self.backward_prefix)
-        return model, tokenizer
+        languages = (self.model_source_lang, self.model_target_lang)
+        return load_backward_model(name, *languages, self.backward_prefix, self.trust_remote_code)
 
     @property
     def splitter(self) -> SentenceSplitter | None:
