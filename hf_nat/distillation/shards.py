@@ -134,6 +134,8 @@ EXTRA_COLUMNS = {
     "target_scores": List(Value("float32")),
     "rank": Value("int32"),
     "corpus": Value("string"),
+    "clean_source": Value("string"),
+    "source_noise": List(Value("string")),
     # Those of `hf-nat filter`.
     "length_ratio": Value("float32"),
     "copy_rate": Value("float32"),
@@ -159,8 +161,8 @@ def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = (
         target_lang (`str`): key of the target language.
         extra (`Sequence[str]`, *optional*): columns that the strategy adds: `candidate` and `quality` of the output
             that a judge chose, the number of the `teacher` that wrote it among several, `targets` and `target_scores`
-            of several outputs, or the `rank` of one of them; the name of the `corpus` of a row of several; and what a
-            filter measures.
+            of several outputs, or the `rank` of one of them; the name of the `corpus` of a row of several;
+            what a row with a noisy source was made from; and what a filter measures.
     """
     return Features(
         {
