@@ -399,6 +399,8 @@ def _table() -> list[Case]:
     cases += _cases("evaluate", hub, _without(_DAMAGES, "missing"), "--corpus", "corpus/hub")
     cases += _cases("filter", "corpus/distilled/manifest.json", _MANIFEST)
     cases += _cases("filter", "corpus/distilled/data/train-00000-of-00001.parquet", _DAMAGES)
+    backward = ("--backward_teacher", "teacher", "--worst_backward_score", "0.5")
+    cases += _cases("filter", "teacher/model.safetensors", _DAMAGES, *backward)
     cases += _cases("mix", "corpus/distilled/manifest.json", _without(_MANIFEST, "missing", "no shards"))
     cases += _cases("mix", "corpus/train.en", _without(_TEXT, "missing"))
     alone = ("--corpus", "null", "--source", "corpus/train.en")

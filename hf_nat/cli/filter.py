@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from typing import Any
 
 from ..base.config import load_config
 from ..base.processes import process_state
 from ..base.utils import read_json
+from ..distillation.filter_report import DROPPED_FILE, REPORT_FILE
 from ..steps import Filter, FilterArguments
 
 
@@ -19,7 +22,27 @@ def run(argv: Sequence[str]) -> None:
     applied = manifest["filters"][-1]
     print(f"{folder}: {manifest['counts']['train']} of {applied['num_rows']} training pairs stay")
     print(f"left out: {applied['num_dropped']} ({_counts(applied['reasons'])}; a row may count for several reasons)")
+    for reason, found in read_json(folder / REPORT_FILE)["reasons"].items():
+        if found["rows"]:
+            print(f"{reason}: {found['rows']} ({found['alone']} for nothing else), {_cut(found)}such as")
+            for row in found["examples"]:
+                source, target = (row["translation"][manifest[key]] for key in ("source_lang", "target_lang"))
+                print(f"  {row['id']}{_value(row, found)}: {source!r} -> {target!r}")
+    print(f"all of them: {folder / DROPPED_FILE}")
+    if not manifest.get("source_alone") and not manifest.get("mix"):
+        words = ["hf-nat", "analyze", "--real", manifest["corpus"], "--distilled", applied["corpus"], str(folder)]
+        words += ["--source_lang", manifest["source_lang"], "--target_lang", manifest["target_lang"]]
+        print(f"complexity and faithfulness before and after: {shlex.join(words)}")
     print(f"flagged and kept: {_counts(manifest['flag_counts'])}")
+
+
+def _cut(found: dict[str, Any]) -> str:
+    return "" if found.get("cut") is None else f"{found['column']} cut at {found['cut']:.6g}, "
+
+
+def _value(row: dict[str, Any], found: dict[str, Any]) -> str:
+    value = row.get(found.get("column", ""))
+    return "" if value is None else f" ({value:.6g})"
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .arguments import DistillArguments
 from .distill import write_distilled_corpus
-from .filter import FilterArguments, filter_corpus
+from .filter import filter_corpus
+from .filter_arguments import FilterArguments
 from .mix import MixArguments, mix_corpora
 
 

@@ -12,6 +12,8 @@ from ..base.config import option
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
+from .judges import load_backward_model
+from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
 
 
@@ -72,6 +74,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     split_sentences: bool = option(
         False, "rows are documents: split each source into sentences, decode these one by one, join the outputs"
     )
+    source_noise: dict[str, Any] | None = option(
+        None,
+        "noise for robust students, as {casing: 0.1, punctuation: 0.1, typos: 0.05, merge: 0.05}: the shares of the "
+        "training sources that get it before the teacher decodes them, by the seed; columns keep what they were",
+    )
     shard_size: int = option(1000, "rows per file; a killed run loses at most the files it was working on")
     max_samples: int | None = option(None, "distill only the first rows of the training split")
     license: str | None = option(None, "license of the corpus, as the Hub spells it; goes into the manifest and card")
@@ -94,7 +101,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"`split_sentences` must be false for the strategy {self.strategy!r}, got true: it chooses among "
                 "translations of whole sources. Use `strategy: beam`."
             )
-        _ = self.splitter
+        _ = self.splitter, self.noise
+        if self.noise and self.long_source == "error":
+            raise ValueError(
+                "`long_source` must not be error with `source_noise`, which can make a source longer. Use truncate."
+            )
         allowed = ("float32",) if self.backend == "torch" else COMPUTE_TYPES
         if self.compute_type not in allowed:
             raise ValueError(
@@ -146,7 +157,11 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     @property
     def extra_columns(self) -> tuple[str, ...]:
         """Columns of the distilled corpus beside those that every one has; see `corpus_features`."""
-        return (*super().extra_columns, *(("teacher",) if self.union else ()))
+        return (
+            *super().extra_columns,
+            *(("teacher",) if self.union else ()),
+            *(NOISE_COLUMNS if self.source_noise else ()),
+        )
 
     def load_member(self, name: str, prefix: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """Loads a teacher of `union`, set to the languages where it has any.
@@ -188,19 +203,22 @@ class DistillArguments(StrategyArguments, LoadingArguments):
 
         Raises:
             OSError: as `load_model`.
-            ValueError: as `load_model` and `set_languages`.
+            ValueError: as `load_backward_model`.
         """
-        options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": self.trust_remote_code}
-        model, tokenizer = load_model(name, **options)
-        if hasattr(tokenizer, "src_lang"):
-            set_languages(model, tokenizer, self.model_target_lang, self.model_source_lang)
-        check_source_prefix(tokenizer, self.backward_prefix)
-        return model, tokenizer
+        languages = (self.model_source_lang, self.model_target_lang)
+        return load_backward_model(name, *languages, self.backward_prefix, self.trust_remote_code)
 
     @property
     def splitter(self) -> SentenceSplitter | None:
         """What splits the sources, None where each is a sentence."""
         return SentenceSplitter(self.source_lang, self.target_lang) if self.split_sentences else None
+
+    @property
+    def noise(self) -> SourceNoise | None:
+        """What changes training sources, None where they stay."""
+        if not self.source_noise:
+            return None
+        return SourceNoise(self.source_noise, self.seed, self.source_lang, self.target_lang)
 
     @property
     def splits(self) -> dict[str, str]:
@@ -236,5 +254,6 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             **self.languages,
             **{name: getattr(self, name) for name in kept},
             **splitter,
+            **({"source_noise": dict(self.source_noise)} if self.source_noise else {}),
             "decoding": {**self.decoding_parameters(), **self.input_options, **backend, **self._several},
         }

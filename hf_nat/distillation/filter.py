@@ -3,150 +3,62 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Dataset
 
-from ..base.config import option
 from ..base.utils import atomic_folder, progress_bar, read_record, sha256_file, write_json
-from ..data import tokenize, tokenizer_checksum
 from .checksums import recorded_checksums
-from .flags import FLAGS, HARMLESS
+from .duplicates import ranks, text_keys
+from .filter_arguments import FilterArguments
+from .filter_columns import MeasuredCorpus, split_of, typed, with_column
+from .filter_report import DROPPED_FILE, REPORT_FILE, FilterReport
+from .filter_rules import RANK_COLUMNS, RULES, any_of, rejected, values_of, worst_cut
 from .manifest import check_manifest, shard_entries
-from .shards import Shard, without_datasets_bars
-
-
-# All that says that a target is no translation of its source.
-DEFAULT_DROP = tuple(flag for flag in FLAGS if flag not in HARMLESS)
-NO_FLAG = "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilterArguments:
-    """Which training rows of a distilled corpus are left out.
-
-    Raises:
-        ValueError: if a flag is unknown, no rule is left, a number is out of range, or `output_dir` is `corpus`.
-    """
-
-    corpus: str = field(metadata={"help": "folder of a distilled corpus, with its manifest.json"})
-    output_dir: str = field(metadata={"help": "folder of the filtered corpus, new or empty"})
-    drop: list[str] = field(
-        default_factory=lambda: list(DEFAULT_DROP),
-        metadata={
-            "help": f"rows with one of these flags go, out of {', '.join(FLAGS)}; {NO_FLAG} for no flag. By default "
-            "all but kept_real and source_alone: the targets of the others say too little, too much or nothing of "
-            "their source"
-        },
-    )
-    min_score: float | None = option(
-        None, "rows with a lower teacher_score go (nats per token); a row without a score stays"
-    )
-    max_length_ratio: float | None = option(None, "rows whose longer side has more than so many times the tokens go")
-    tokens: str = option(
-        "space", "what `max_length_ratio` counts: space (words between blanks), moses, or a tokenizer's folder"
-    )
-
-    def __post_init__(self) -> None:
-        for flag in self.flags:
-            if flag not in FLAGS:
-                raise ValueError(f"`drop` must be out of {list(FLAGS)}, or {NO_FLAG} alone, got {flag!r}.")
-        if not self.flags and self.min_score is None and self.max_length_ratio is None:
-            raise ValueError("A filter must have a rule, got none. Give `drop`, `min_score` or `max_length_ratio`.")
-        if self.max_length_ratio is not None and not self.max_length_ratio >= 1:
-            raise ValueError(f"`max_length_ratio` must be >= 1, got {self.max_length_ratio}.")
-        if Path(self.output_dir).resolve() == Path(self.corpus).resolve():
-            raise ValueError(f"`output_dir` must not be the corpus itself, got {self.output_dir!r}.")
-
-    @property
-    def flags(self) -> list[str]:
-        """Flags whose rows go."""
-        return [] if self.drop == [NO_FLAG] else self.drop
-
-    @property
-    def reasons(self) -> list[str]:
-        """Names under which rows that go are counted: flags, then thresholds."""
-        thresholds = [name for name in ("min_score", "max_length_ratio") if getattr(self, name) is not None]
-        return [*(flag for flag in FLAGS if flag in self.flags), *thresholds]
-
-    @property
-    def rule(self) -> dict[str, Any]:
-        """What decides about a row, as the manifest records it; unset parts are left out."""
-        rule: dict[str, Any] = {name: getattr(self, name) for name in self.reasons if name not in FLAGS}
-        if flags := [name for name in self.reasons if name in FLAGS]:
-            rule["drop"] = flags
-        if "max_length_ratio" in rule:
-            checksum = tokenizer_checksum(self.tokens)
-            rule |= {"tokens": self.tokens} | ({"tokenizer_sha256": checksum} if checksum else {})
-        return rule
+from .shards import EXTRA_COLUMNS, Shard, without_datasets_bars
 
 
 def filter_corpus(args: FilterArguments) -> None:
     """Writes a distilled corpus without the training rows that a rule rejects; validation and test stay as they are.
 
-    The rows that stay keep their order and all columns, `id` included. Each shard of the new corpus holds what is left
-    of the shard of its name. The bytes depend on the corpus and the arguments alone; memory is that of one shard. The
-    rows appear in the folder once all are written.
+    Each rule has a column, which the new corpus keeps, and a threshold; see `RULES`. The rows that stay keep their
+    order and all columns, `id` included. Each shard of the new corpus holds what is left of the shard of its name. The
+    bytes depend on the corpus, the arguments and the backward teacher alone. Memory is that of one shard, and a few
+    bytes a row for shares of the worst and for ranks. The rows appear in the folder once all are written; columns that
+    a killed run measured are not measured again.
 
     Args:
-        args (`FilterArguments`): corpus, rule and output folder. The folder ends up with `data/*.parquet` and, last,
-            `manifest.json`: that of the corpus with the new counts, and a last entry in `filters` that holds the
-            corpus's checksum, the rule, and the rows that went by each reason; a row may go for several.
+        args (`FilterArguments`): corpus, rule and output folder. The folder ends up with `data/*.parquet`,
+            `dropped.jsonl` (the rows that went, each with its reasons), `filter.json` (how many by each reason, the
+            value at which a rule cut, examples) and, last, `manifest.json`: that of the corpus with the new counts,
+            and a last entry in `filters` that holds the corpus's checksum, the rule, and the rows that went by each
+            reason; a row may go for several.
 
     Raises:
-        ValueError: if the corpus has no manifest or is not what its manifest says, or no training row is left.
+        OSError: if there is no such backward teacher.
+        ValueError: if the corpus has no manifest or is not what its manifest says, a column cannot be measured, or no
+            training row is left.
     """
-    corpus, output_dir = Path(args.corpus), Path(args.output_dir)
-    manifest = read_manifest(corpus)
-    languages = (manifest["source_lang"], manifest["target_lang"])
-    shards, counts, reasons = [], dict.fromkeys(manifest["counts"], 0), dict.fromkeys(args.reasons, 0)
+    output_dir, manifest = Path(args.output_dir), read_manifest(Path(args.corpus))
+    corpus = MeasuredCorpus(args, manifest)
+    corpus.measure()
+    cuts = {
+        name: worst_cut(corpus.values(RULES[name].column), value) if RULES[name].kind == "worst" else value
+        for name, value in args.thresholds.items()
+    }
+    found = _rank_rows(args, corpus, cuts)
     unfinished = output_dir / ".unfinished"
-    with (
-        atomic_folder(unfinished) as folder,
-        progress_bar(sum(manifest["counts"].values()), "Filtering") as bar,
-        without_datasets_bars(),
-    ):
-        for name, checksum in manifest["shards"].items():
-            _require_sound(corpus / name, checksum)
-            rows = pq.read_table(corpus / name)
-            bar.update(len(rows))
-            split = Path(name).name.rsplit("-", 3)[0]
-            if split == "train":
-                rejected = _rejected(rows, args, languages)
-                for reason, mask in rejected.items():
-                    reasons[reason] += int(mask.sum())
-                rows = rows.filter(~np.logical_or.reduce(list(rejected.values())))
-            shard = Shard(split, counts[split], counts[split] + len(rows), folder / name)
-            shard.write(Dataset(rows))
-            shards.append(shard)
-            counts[split] = shard.stop
-        num_rows = manifest["counts"]["train"]
-        if not counts["train"]:
-            raise ValueError(
-                f"A filtered corpus must keep at least 1 training row, got 0 of {num_rows}: {reasons}. Use a weaker "
-                "rule."
-            )
-        applied = {
-            "corpus_manifest_sha256": sha256_file(corpus / "manifest.json"),
-            "rule": args.rule,
-            "corpus": args.corpus,
-            "num_rows": num_rows,
-            "num_dropped": num_rows - counts["train"],
-            "reasons": reasons,
-        }
-        checksums = recorded_checksums(folder, [shard.path for shard in shards])
-        entries = {"counts": counts, **shard_entries(folder, shards, checksums)}
-        filters = [*manifest.get("filters", []), applied]
-        write_json(folder / "manifest.json", manifest | entries | {"filters": filters})
+    with atomic_folder(unfinished) as folder, without_datasets_bars():
+        _write(args, corpus, manifest, cuts, found, folder)
     shutil.rmtree(output_dir / "data", ignore_errors=True)
-    for name in ("data", "manifest.json"):
+    for name in ("data", DROPPED_FILE, REPORT_FILE, "manifest.json"):
         (unfinished / name).replace(output_dir / name)
     shutil.rmtree(unfinished)
+    corpus.remove()
 
 
 def read_manifest(corpus: Path) -> dict[str, Any]:
@@ -177,34 +89,89 @@ def is_sound(folder: Path) -> bool:
     )
 
 
-def _require_sound(path: Path, checksum: str) -> None:
-    found = sha256_file(path) if path.is_file() else "no file"
-    if found != checksum:
+def _rank_rows(args: FilterArguments, corpus: MeasuredCorpus, cuts: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Returns the ranks of all training rows that other rules leave, for each rank that is asked for: `[rows]`.
+
+    Sources first: the rows that `max_per_source` rejects are not ranked by their targets.
+    """
+    names = [column for column in RANK_COLUMNS if column in args.measured]
+    if not names:
+        return {}
+    others = {name: cut for name, cut in cuts.items() if RULES[name].column not in RANK_COLUMNS}
+    needed = ["translation", "teacher_score", "flags", *dict.fromkeys(RULES[name].column for name in others)]
+    kept, scores, keys = [], [], {column: [np.empty(0, np.uint64)] for column in names}
+    for name in corpus.training:
+        rows = corpus.read(name, list(dict.fromkeys(needed)))
+        pairs = rows["translation"].to_pylist()
+        kept.append(~any_of(rejected(rows, args.flags, others), len(rows)))
+        scores.append(values_of(rows, "teacher_score"))
+        for column in names:
+            lang = corpus.languages[RANK_COLUMNS[column]]
+            keys[column].append(text_keys(pair[lang] for pair in pairs))
+    is_ranked, all_scores, found = np.concatenate(kept), np.concatenate(scores), {}
+    for column in names:
+        found[column] = ranks(np.concatenate(keys[column]), all_scores, is_ranked)
+        limit = cuts.get("max_per_source") if column == "source_rank" else None
+        if limit is not None:
+            is_ranked = is_ranked & (found[column] < limit)
+    return found
+
+
+def _write(
+    args: FilterArguments,
+    corpus: MeasuredCorpus,
+    manifest: Mapping[str, Any],
+    cuts: Mapping[str, float],
+    found: Mapping[str, np.ndarray],
+    folder: Path,
+) -> None:
+    """Writes all files of the new corpus into a folder."""
+    shards, counts = [], dict.fromkeys(manifest["counts"], 0)
+    num_rows, num_read = manifest["counts"]["train"], 0
+    with (
+        (folder / DROPPED_FILE).open("w", encoding="utf-8") as file,
+        progress_bar(sum(manifest["counts"].values()), "Filtering") as bar,
+    ):
+        report = FilterReport(args.reasons, file, args.measured)
+        for name in manifest["shards"]:
+            rows, split = corpus.read(name), split_of(name)
+            bar.update(len(rows))
+            rows = _with_ranks(rows, found, num_read if split == "train" else None)
+            if split == "train":
+                num_read += len(rows)
+                masks = rejected(rows, args.flags, cuts)
+                report.add(rows, masks)
+                rows = rows.filter(~any_of(masks, len(rows)))
+            shard = Shard(split, counts[split], counts[split] + len(rows), folder / name)
+            shard.write(Dataset(rows))
+            shards.append(shard)
+            counts[split] = shard.stop
+    if not counts["train"]:
         raise ValueError(
-            f"`{path}` must have the SHA-256 that manifest.json records, {checksum}, got {found}. Make the corpus "
-            "again."
+            f"A filtered corpus must keep at least 1 training row, got 0 of {num_rows}: {report.counts}. Use a weaker "
+            "rule."
         )
+    applied = {
+        "corpus_manifest_sha256": sha256_file(Path(args.corpus) / "manifest.json"),
+        "rule": args.rule,
+        **corpus.identity,
+        "corpus": args.corpus,
+        "num_rows": num_rows,
+        "num_dropped": num_rows - counts["train"],
+        "reasons": report.counts,
+    }
+    write_json(folder / REPORT_FILE, applied | {"reasons": report.summary(cuts)})
+    wanted = {*manifest.get("columns", []), *args.measured}
+    columns = {"columns": [column for column in EXTRA_COLUMNS if column in wanted]} if wanted else {}
+    checksums = recorded_checksums(folder, [shard.path for shard in shards])
+    entries = {"counts": counts, **columns, **shard_entries(folder, shards, checksums)}
+    filters = [*manifest.get("filters", []), applied]
+    write_json(folder / "manifest.json", {**manifest, **entries, "filters": filters})
 
 
-def _rejected(rows: pa.Table, args: FilterArguments, languages: tuple[str, str]) -> dict[str, np.ndarray]:
-    """Returns for each reason which of the rows it rejects: `[rows]`."""
-    flags = rows["flags"].to_pylist()
-    rejected = {}
-    for name in args.reasons:
-        if name == "min_score":
-            # In the column's own precision; a missing score is nan, and not below anything.
-            rejected[name] = rows["teacher_score"].to_numpy() < np.float32(args.min_score)
-        elif name == "max_length_ratio":
-            rejected[name] = _length_ratios(rows, args.tokens, languages) > args.max_length_ratio
-        else:
-            rejected[name] = np.array([name in row for row in flags], dtype=bool)
-    return rejected
-
-
-def _length_ratios(rows: pa.Table, tokens: str, languages: tuple[str, str]) -> np.ndarray:
-    """Returns the tokens of the longer side per token of the other, infinite if it has none, 1 if neither has."""
-    pairs = rows["translation"].to_pylist()
-    lengths = [[len(words) for words in tokenize((pair[lang] for pair in pairs), tokens, lang)] for lang in languages]
-    shorter, longer = np.sort(np.array(lengths, dtype=float), axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(longer > 0, longer / shorter, 1.0)
+def _with_ranks(rows: pa.Table, found: Mapping[str, np.ndarray], start: int | None) -> pa.Table:
+    """Returns rows with the columns of ranks; `start` is the number of the first one in training, None elsewhere."""
+    for column, values in found.items():
+        own = None if start is None else values[start : start + len(rows)]
+        rows = with_column(rows, column, typed(column, own, len(rows)))
+    return rows

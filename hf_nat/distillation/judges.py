@@ -14,7 +14,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..decoding import score_pairs
+from ..decoding import check_source_prefix, load_model, score_pairs, set_languages
 from ..metrics.bootstrap import Array
 from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
 
@@ -166,6 +166,34 @@ class BackwardModel:
             return score_pairs(self.model, self.tokenizer, texts, sources, **options)
 
         return _by_pairs(score, sources, candidates)
+
+
+def load_backward_model(
+    name: str,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+    prefix: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a model of the other direction, set to the languages the other way round where it has any.
+
+    Args:
+        name (`str`): folder of a checkpoint, or a Hub id; the option `backward_teacher`.
+        source_lang (`str`, *optional*): its code of the corpus's source language, into which it translates.
+        target_lang (`str`, *optional*): its code of the corpus's target language.
+        prefix (`str`, *optional*): text put before every sentence that it reads.
+        trust_remote_code (`bool`, *optional*, defaults to `False`): execute Python files that came with it.
+
+    Raises:
+        OSError: as `load_model`.
+        ValueError: as `load_model`, `set_languages` and `check_source_prefix`.
+    """
+    options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": trust_remote_code}
+    model, tokenizer = load_model(name, **options)
+    if hasattr(tokenizer, "src_lang"):
+        set_languages(model, tokenizer, target_lang, source_lang)
+    check_source_prefix(tokenizer, prefix)
+    return model, tokenizer
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,11 @@ def _same_columns(
     """Fills in the columns that a corpus does not have."""
     size = len(indices)
     absent: dict[str, list[Any]] = {column: [None] * size for column in columns}
-    absent |= {column: [[] for _ in indices] for column in ("flags", "targets", "target_scores") if column in columns}
+    absent |= {
+        column: [[] for _ in indices]
+        for column in ("flags", "targets", "target_scores", "source_noise")
+        if column in columns
+    }
     absent |= {"id": indices, "real_target": [pair[target_lang] for pair in batch["translation"]]}
     return {**absent, **batch, "corpus": [name] * size}
 

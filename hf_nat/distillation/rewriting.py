@@ -66,7 +66,10 @@ class Rewriter:
             indices (`Sequence[int]`): their numbers in the shard.
             start (`int`): number of the shard's first row in the split.
         """
-        args = self.args
+        args, numbers = self.args, [start + index for index in indices]
+        made_from: list[dict[str, Any]] = [{} for _ in numbers]
+        if args.noise is not None:
+            translations, made_from = args.noise(translations, numbers)
         sources = teacher_sources(self.tokenizer, args, translations)
         encoded, limit = self._encode(sources), max_source_length(self.teacher)
         num_added = len(self.tokenizer(args.source_prefix or "")["input_ids"])
@@ -74,7 +77,6 @@ class Rewriter:
         keeps_real = [args.long_source == "real" and own for own in is_long]
         # A blank is not decoded, and leaves the other rows their numbers.
         decodable = [[""] * len(texts) if keeps else texts for keeps, texts in zip(keeps_real, sources, strict=True)]
-        numbers = [start + index for index in indices]
         outputs = self._decode(decodable, translations, numbers)
         rows = []
         for row, (number, pair, texts) in enumerate(zip(numbers, translations, sources, strict=True)):
@@ -84,7 +86,7 @@ class Rewriter:
                 "cut_source": is_long[row],
                 "kept_real": keeps_real[row],
             }
-            rows.append(self._row(number, pair, outputs[row], marks))
+            rows.append(self._row(number, pair, outputs[row], marks) | made_from[row])
         if args.expand:
             rows = [row for own in rows for row in _expanded(own, args.target_lang)]
         names = [*corpus_features(args.source_lang, args.target_lang, args.extra_columns)]
@@ -228,7 +230,7 @@ class RealRows:
     def __call__(self, translations: Pairs, indices: Sequence[int], start: int) -> dict[str, list[Any]]:
         """Returns the columns; see `Rewriter`."""
         number = len(translations)
-        empty: dict[str, Any] = {"targets": [], "target_scores": []}
+        empty: dict[str, Any] = {"targets": [], "target_scores": [], "source_noise": []}
         return {
             "id": [start + index for index in indices],
             "translation": list(translations),

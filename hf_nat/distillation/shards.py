@@ -125,7 +125,7 @@ def remove_claims(output_dir: Path) -> None:
     shutil.rmtree(output_dir / CLAIMS_DIR, ignore_errors=True)
 
 
-# Columns that some strategies add.
+# Columns that some strategies or a filter add.
 EXTRA_COLUMNS = {
     "candidate": Value("int32"),
     "quality": Value("float32"),
@@ -134,6 +134,17 @@ EXTRA_COLUMNS = {
     "target_scores": List(Value("float32")),
     "rank": Value("int32"),
     "corpus": Value("string"),
+    "clean_source": Value("string"),
+    "source_noise": List(Value("string")),
+    # Those of `hf-nat filter`.
+    "length_ratio": Value("float32"),
+    "copy_rate": Value("float32"),
+    "number_differences": Value("int32"),
+    "url_differences": Value("int32"),
+    "language_posterior": Value("float32"),
+    "backward_score": Value("float32"),
+    "source_rank": Value("int32"),
+    "target_rank": Value("int32"),
 }
 # All of a row beside its pair.
 CORPUS_COLUMNS = ("id", "real_target", "teacher_score", "flags", *EXTRA_COLUMNS)
@@ -150,7 +161,8 @@ def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = (
         target_lang (`str`): key of the target language.
         extra (`Sequence[str]`, *optional*): columns that the strategy adds: `candidate` and `quality` of the output
             that a judge chose, the number of the `teacher` that wrote it among several, `targets` and `target_scores`
-            of several outputs, or the `rank` of one of them; and the name of the `corpus` of a row of several.
+            of several outputs, or the `rank` of one of them; the name of the `corpus` of a row of several;
+            what a row with a noisy source was made from; and what a filter measures.
     """
     return Features(
         {

@@ -11,6 +11,8 @@ from ..base.utils import sha256_file
 from ..cards import write_corpus_card
 from ..distillation import FilterArguments, filter_corpus
 from ..distillation.filter import is_sound, read_manifest
+from ..distillation.filter_report import DROPPED_FILE, REPORT_FILE
+from .fingerprints import model_fingerprint
 from .step import Step
 
 
@@ -35,10 +37,14 @@ class Filter(Step):
     def inputs(self) -> dict[str, Any]:
         corpus = Path(self.args.corpus)
         read_manifest(corpus)
-        return {"corpus": sha256_file(corpus / "manifest.json")}
+        found: dict[str, Any] = {"corpus": sha256_file(corpus / "manifest.json")}
+        if name := self.args.backward_teacher:
+            options: dict[str, Any] = {"trust_remote_code": self.args.trust_remote_code}
+            found["backward_teacher"] = model_fingerprint(name, parameter="backward_teacher", **options)
+        return found
 
     def is_whole(self) -> bool:
-        return is_sound(self.folder)
+        return is_sound(self.folder) and all((self.folder / name).is_file() for name in (REPORT_FILE, DROPPED_FILE))
 
     def work(self) -> None:
         if process_state().is_main_process:

@@ -9,14 +9,23 @@ from pathlib import Path
 import pytest
 
 from hf_nat.base.config import load_config
+from hf_nat.distillation.filter_rules import FILTER_COLUMNS, RULES
 from hf_nat.distillation.strategies import CHOOSING, STRATEGIES
-from hf_nat.steps import DataArguments, DistillArguments, MixArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from hf_nat.steps import (
+    DataArguments,
+    DistillArguments,
+    FilterArguments,
+    MixArguments,
+    ModelArguments,
+    NATSeq2SeqTrainingArguments,
+)
 
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "configs/DISTILLATION.md").read_text(encoding="utf-8")
 GROUPS = {
     "distill": (DistillArguments,),
+    "filter": (FilterArguments,),
     "mix": (MixArguments,),
     "train": (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments),
 }
@@ -26,6 +35,13 @@ def test_the_table_has_every_strategy() -> None:
     cells = [line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `")]
     assert {name for cell in cells for name in re.findall(r"`(\w[\w-]*)`", cell)} == STRATEGIES.keys()
     assert set(CHOOSING) < STRATEGIES.keys()
+
+
+def test_the_table_has_every_rule_and_its_column() -> None:
+    rows = [line.split("|")[1:3] for line in PAGE.splitlines() if line.startswith("| `--")]
+    assert {name for cell, _ in rows for name in re.findall(r"`--(\w+)", cell)} == {"strategy", *RULES}
+    columns = {name for _, cell in rows[1:] for name in re.findall(r"`(\w+)`", cell)}
+    assert columns == {"teacher_score", *FILTER_COLUMNS}
 
 
 @pytest.mark.parametrize(
