@@ -134,6 +134,14 @@ def test_repeats_around_a_term_collapse_and_those_in_it_do_not(name, monkeypatch
         "_predict",
         lambda self, logits, selected, tokens, scores: (tokens.masked_fill(selected, 7), scores),
     )
+    monkeypatch.setattr(
+        type(model),
+        "_best_tokens",
+        lambda self, state, hidden_states, forbidden: (
+            torch.full(hidden_states[0].shape[:1], 7),
+            torch.zeros(hidden_states[0].shape[:1]),
+        ),
+    )
     terms = [[[7, 7, 9, 9]], [], [], []]
     content = contents(model.generate(INPUT_IDS, terms=terms, collapse_repeats=True, max_iterations=2))
     assert_holds(content[0], terms[0], in_order=True)
