@@ -126,7 +126,8 @@ def load_system(name: str, path: str, options: dict[str, Any], device: str | Non
         raise ValueError(f"`backend` must be one of {sorted(_PRECISIONS)}, got {backend!r} for system {name!r}.")
     own = _PRECISIONS[backend]
     for wrong in sorted(({"dtype", "compute_type", "quantize"} - {own}) & decoding.keys()):
-        raise ValueError(f"`{wrong}` must be {own or 'left out'} under `backend={backend}`, of system {name!r}.")
+        remedy = f"`{own}`" if own else "left out"
+        raise ValueError(f"`{wrong}` must be {remedy} under `backend={backend}`, of system {name!r}.")
     precision = {own: decoding.pop(own)} if own in decoding else {}
     if backend == "ct2":
         return CTranslate2System(name, path, decoding, *load_model(path), **precision)

@@ -16,7 +16,8 @@ TARGETS, TARGET_SCORES = "targets", "target_scores"
 def corpus_place(text: str) -> dict[str, Any]:
     """Parts `CORPUS#CONFIGURATION` into `corpus` and `config_name`; what exists is taken as it is."""
     corpus, _, config_name = text.partition("#")
-    return {"corpus": text} if Path(text).exists() else {"corpus": corpus, "config_name": config_name or None}
+    is_named = config_name and not Path(text).exists()
+    return {"corpus": corpus, "config_name": config_name} if is_named else {"corpus": text}
 
 
 def named_corpora(corpora: Sequence[str]) -> dict[str, str]:

@@ -86,7 +86,7 @@ def build_app(
     async def translate_sentences(body: TranslationRequest, request: Request) -> TranslationResponse:
         """Translates sentences; those of other requests may share a batch with them."""
         _require_small(body.sentences, args)
-        return TranslationResponse(translations=await _submit(batcher, body.sentences, request))
+        return TranslationResponse.of(await _submit(batcher, body.sentences, request))
 
     @app.get("/health", responses={503: {"model": Health}})
     async def health(response: Response) -> Health:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
@@ -44,10 +45,25 @@ class TranslationRequest(BaseModel):
         return data
 
 
+class TranslatedSentence(BaseModel):
+    """One of them, with what says how it was written."""
+
+    text: str
+    score: float | None = Field(description="mean log-probability of its tokens, in nats")
+    num_tokens: int
+    truncated: bool = Field(description="the source was cut to the model's positions, or the output to its limit")
+    iterations: int | None = Field(description="decoder rounds of a non-autoregressive model")
+
+
 class TranslationResponse(BaseModel):
     """Their translations, in the order of the request."""
 
-    translations: list[Translation]
+    translations: list[TranslatedSentence]
+
+    @classmethod
+    def of(cls, translations: Sequence[Translation]) -> TranslationResponse:
+        """Makes the response of what a model wrote."""
+        return cls.model_validate({"translations": translations}, from_attributes=True)
 
 
 class Problem(BaseModel):

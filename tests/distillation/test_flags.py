@@ -40,6 +40,7 @@ def test_truncated_is_passed_on_in_the_order_of_the_flags():
         "length_ratio",
         "looping",
         "kept_real",
+        "source_alone",
     ]
 
 

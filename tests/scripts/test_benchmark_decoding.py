@@ -188,9 +188,10 @@ def test_ctranslate2_decodes_the_same_sentences(benchmark: ModuleType, checkpoin
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("backend=onnx", "`backend` must be one of .*, got 'onnx'"),
+        ("backend=jax", "`backend` must be one of .*, got 'jax'"),
         ("compute_type=int8", "`compute_type` must be `dtype` under `backend=torch`"),
         ("backend=ct2,dtype=float16", "`dtype` must be `compute_type` under `backend=ct2`"),
+        ("backend=openvino,quantize=int8", "`quantize` must be left out under `backend=openvino`"),
     ],
 )
 def test_a_system_that_cannot_be_loaded_so_is_an_error(benchmark: ModuleType, options: str, message: str) -> None:

@@ -222,7 +222,7 @@ def test_health_metrics_and_schema(start) -> None:
         parts = schema["components"]["schemas"]
         assert parts["TranslationRequest"]["properties"]["sentences"]["items"] == {"type": "string"}
         assert parts["TranslationRequest"]["additionalProperties"] is False
-        assert {"text", "score", "truncated"} <= parts["Translation"]["properties"].keys()
+        assert {"text", "score", "truncated"} <= parts["TranslatedSentence"]["properties"].keys()
         assert "HTTPValidationError" not in parts
         assert running.ask(b"", "GET", "/nowhere")[0] == 404 and running.ask(b"", "GET")[0] == 405
 
