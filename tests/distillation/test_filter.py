@@ -229,7 +229,8 @@ def test_filtered_folder_loads_and_its_push_is_planned(
     assert "in 17 files: dataset repository owner/name" in capsys.readouterr().out
 
 
-def test_memory_does_not_grow_with_the_corpus(distilled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", [{}, {"columns": ["copy_rate", "language_posterior", "source_rank"]}], ids=str)
+def test_memory_does_not_grow_with_the_corpus(distilled: Path, tmp_path: Path, rule: dict[str, Any]) -> None:
     """The same shard 4 and 40 times; text of 2 MB in each."""
     rows = [make_row(row, random.Random(row)) | {"real_target": "x" * 20_000 + str(row)} for row in range(100)]
     path, manifest = tmp_path / "shard.parquet", read_json(distilled / "manifest.json")
@@ -246,7 +247,7 @@ def test_memory_does_not_grow_with_the_corpus(distilled: Path, tmp_path: Path) -
         pool = pa.proxy_memory_pool(before)
         pa.set_memory_pool(pool)
         try:
-            filter_into(folder, tmp_path / f"new{number}")
+            filter_into(folder, tmp_path / f"new{number}", **rule)
         finally:
             pa.set_memory_pool(before)
         peaks.append(pool.max_memory())
