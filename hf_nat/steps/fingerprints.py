@@ -37,7 +37,9 @@ def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, column
         target_lang (`str`): key of the target language.
         columns (`Sequence[str]`, *optional*): further columns that count, where the corpus has them.
     """
-    languages = [lang for lang in (source_lang, target_lang) if lang in rows.features["translation"].languages]
+    feature = rows.features["translation"]
+    keys = getattr(feature, "languages", feature)  # Of a plain column of objects they are the feature's own.
+    languages = [lang for lang in (source_lang, target_lang) if lang in keys]
     for url in rows.info.download_checksums or {}:
         if commit := re.match(r"hf://datasets/(.+@[0-9a-f]{40})/", url):
             # Which rows of it: a part of the dataset or a slice may have been chosen, and other columns as the text.
