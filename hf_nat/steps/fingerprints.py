@@ -38,7 +38,8 @@ def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, column
         columns (`Sequence[str]`, *optional*): further columns that count, where the corpus has them.
     """
     feature = rows.features["translation"]
-    keys = getattr(feature, "languages", feature)  # Of a plain column of objects they are the feature's own.
+    # A plain column of objects has the keys itself, one without rows has none.
+    keys = getattr(feature, "languages", feature if isinstance(feature, dict) else ())
     languages = [lang for lang in (source_lang, target_lang) if lang in keys]
     for url in rows.info.download_checksums or {}:
         if commit := re.match(r"hf://datasets/(.+@[0-9a-f]{40})/", url):
