@@ -72,6 +72,9 @@ setup(
             "fastapi>=0.165",
             "uvicorn>=0.54",
             "prometheus_client>=0.26",
+            "onnxscript>=0.7",
+            "onnx>=1.23",
+            "onnxruntime>=1.32",
         ],
     },
 )

@@ -101,6 +101,7 @@ def regular_files(paths: Sequence[str]) -> list[str]:
     """
     once = [path for path in dict.fromkeys(paths) if not os.path.isfile(path)]
     if once:
+        scratch_folder()  # Not first in the threads: each would make one, and those that are not kept would go.
         with ThreadPoolExecutor(len(once)) as pool:
             copies = dict(zip(once, pool.map(_copy, once), strict=True))
     return [copies[path] if path in once else str(Path(path).resolve()) for path in paths]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gc
 import gzip
 import json
 import os
+import sys
+import tempfile
 import threading
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from hf_nat.data import load_corpus
 from hf_nat.data.arguments import CorpusArguments
 from hf_nat.data.corpora import _load_from_hub, _Wanted, same_rows_for_every_split
 from hf_nat.data.locations import local_or_hub
+from hf_nat.data.text_files import regular_files
 
 
 PAIRS = [("a cat", "eine Katze"), ("", "leer"), ('say "no",\ttwice', "zwei; Mal"), ("naïve\nline", "naïv")]
@@ -211,6 +217,25 @@ def test_pipes_are_read_once_and_give_their_rows_again(streaming: bool, tmp_path
         rows = load_corpus(paths, **LANGUAGES, streaming=streaming)
         for _ in range(2):
             assert texts(rows) == [tuple(lines)] * 300
+
+
+def test_copies_of_pipes_that_are_read_side_by_side_all_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = threading.Barrier(2, timeout=5)
+
+    @cache
+    def slow() -> tempfile.TemporaryDirectory[str]:
+        with suppress(threading.BrokenBarrierError):
+            made.wait(1)  # Two threads that come here both make one.
+        return tempfile.TemporaryDirectory()
+
+    monkeypatch.setattr(sys.modules["hf_nat.data.text_files"], "_scratch", slow)
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    for path in paths:
+        os.mkfifo(path)
+        threading.Thread(target=Path(path).write_text, args=("x\n",), daemon=True).start()
+    copies = regular_files(paths)
+    gc.collect()
+    assert [Path(copy).read_text() for copy in copies] == ["x\n", "x\n"]
 
 
 def test_descriptors_of_a_shell_are_files(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def serving(translate: Callable[[list[str]], Sequence[Translation]], **limits: A
         assert not thread.is_alive()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> Callable[..., Any]:
     """Starts a server of a function."""
     return serving

@@ -108,10 +108,8 @@ def test_what_cannot_be_translated_is_answered_plainly(sent, status, said, stric
 
 
 @pytest.fixture(scope="module")
-def strict_server():
-    from conftest import serving
-
-    with serving(turned, max_request_sentences=4, max_sentence_characters=20, max_body_bytes=200_000) as running:
+def strict_server(start):
+    with start(turned, max_request_sentences=4, max_sentence_characters=20, max_body_bytes=200_000) as running:
         yield running
 
 
