@@ -27,8 +27,9 @@ def test_multi30k_page_holds_the_table_of_its_metrics():
     assert results_table(RESULTS / "systems", RESULTS / "benchmark/cpu.json") in page
 
 
-def test_multi30k_page_holds_the_table_of_its_benchmark():
-    assert markdown_table(read_json(RESULTS / "benchmark/cpu.json")) in PAGE
+@pytest.mark.parametrize("name", ["cpu", "race_cpu"])
+def test_multi30k_page_holds_the_tables_of_its_benchmarks(name):
+    assert markdown_table(read_json(RESULTS / f"benchmark/{name}.json")) in PAGE
 
 
 def test_benchmark_page_holds_the_table_of_the_training_benchmark():
