@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -35,14 +36,22 @@ def timeless(value: Any) -> Any:
     return [timeless(item) for item in value] if isinstance(value, list) else value
 
 
+def contents(path: Path) -> Any:
+    """A file without its times: a record, the line of a page that says what measuring cost, the last run's speed."""
+    if path.name == "metrics.json" and (path.parent / "manifest.json").exists():
+        return None
+    if path.suffix == ".json":
+        return timeless(read_json(path))
+    cost = rb"[\d.]+ seconds, [\d,.]+ MB at the peak"
+    return re.sub(cost, b"", path.read_bytes()) if path.suffix in (".md", ".html") else path.read_bytes()
+
+
 def made(folder: Path) -> dict[str, Any]:
     """What a command leaves: records without times, other files by their bytes; checkpoints do not count."""
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and "checkpoint-" not in str(path)]
     visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
     return {
-        path.relative_to(folder).as_posix(): timeless(read_json(path)) if path.suffix == ".json" else path.read_bytes()
-        for path in visible
-        if not path.name.endswith(NOT_BYTES)
+        path.relative_to(folder).as_posix(): contents(path) for path in visible if not path.name.endswith(NOT_BYTES)
     }
 
 
