@@ -30,8 +30,8 @@ class StrategyArguments(CorpusArguments):
     """By which strategy a teacher decodes the sources of a corpus.
 
     Raises:
-        ValueError: if the strategy is unknown, a number out of its range, a beam has fewer outputs than candidates, or
-            a judge is missing, or given to a strategy that has none.
+        ValueError: if the strategy is unknown, a number out of its range, a beam has fewer outputs than candidates, a
+            judge is missing, or given to a strategy that has none, or an option has no effect with the strategy.
     """
 
     strategy: str = option(
@@ -77,9 +77,23 @@ class StrategyArguments(CorpusArguments):
         if not 0 <= self.max_length_a < float("inf"):
             raise ValueError(f"`max_length_a` must be >= 0 and finite, got {self.max_length_a}.")
         RowSampler(0, [0], 1, top_p=self.top_p, temperature=self.temperature)
-        if self.chooses or self.strategy == "n-best":
+        has_candidates = self.chooses or self.strategy == "n-best"
+        if has_candidates:
             self._check_candidates()
         self._check_judge()
+        without_effect = {
+            "temperature": self.temperature != 1 and not self.samples,
+            "candidates": self.candidates != "beam" and not has_candidates,
+            "num_candidates": self.num_candidates is not None and not has_candidates,
+            "utility": self.utility != "chrf" and self.strategy != "mbr",
+            "utility_options": self.utility_options is not None and self.strategy != "mbr",
+            "backward_prefix": self.backward_prefix is not None and self.backward_teacher is None,
+        }
+        for name in (name for name, is_ignored in without_effect.items() if is_ignored):
+            raise ValueError(
+                f"`{name}` must be left out where it has no effect, got {getattr(self, name)!r} with the strategy "
+                f"{self.strategy!r}."
+            )
 
     def _check_candidates(self) -> None:
         if self.candidates == "beam" and self.number > self.num_beams:

@@ -46,6 +46,8 @@ class ExportArguments:
         for name in ("shortlist_best", "shortlist_frequent"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+            if self.shortlist is None and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ValueError(f"`{name}` must be left out without `shortlist`, got {getattr(self, name)}.")
         if self.quantize not in (None, *PRECISIONS):
             raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
         if self.references is not None and (self.sentences is None or self.target_lang is None):
