@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import encode_sources
+from hf_nat.export import ExportArguments
 from hf_nat.export.shortlist import ShortList, build_short_list
 
 
@@ -16,6 +18,17 @@ def test_the_lists_of_a_batch_are_joined_in_rising_order() -> None:
     assert short_list(torch.tensor([[3, 3]])).tolist() == [4]
     assert short_list(torch.tensor([[1, 3]])).tolist() == [3, 4, 5]
     assert short_list(torch.tensor([[1, 3], [2, 3]])).tolist() == [0, 3, 4, 5]
+
+
+@pytest.mark.parametrize("option", [{"shortlist_best": 9}, {"shortlist_frequent": 9}])
+def test_options_of_a_list_that_is_not_made_are_refused(option: dict[str, int]) -> None:
+    (name,) = option
+    with pytest.raises(ValueError, match=f"`{name}` must be left out without `shortlist`, got 9"):
+        ExportArguments(model="m", output_dir="o", **option)
+    with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
+        ExportArguments(model="m", output_dir="o", **{name: 0})
+    given = ExportArguments(model="m", output_dir="o", shortlist="c", source_lang="a", target_lang="b", **option)
+    assert getattr(given, name) == 9
 
 
 def test_a_token_lists_what_it_is_aligned_with() -> None:
