@@ -9,7 +9,9 @@
 What is timed is one update: forward, backward, AdamW. Architectures take turns at every batch, so that a machine that
 slows down slows all of them; the first one is the baseline of all ratios. `marian` is the autoregressive teacher with
 the loss that the Trainer gives it, `x+glancing` an architecture that passes its decoder twice in each update. Speed is
-in target tokens per second, EOS counted and padding not.
+in target tokens per second, EOS counted and padding not. On a CPU a second is one of processor time, the kernel's
+included and all threads added up, because other work on the machine does not change it much: one thread
+(`OMP_NUM_THREADS=1`) measures best.
 
 Memory is the peak of the bytes in tensors during one update of the batch with the most target tokens: weights,
 optimizer state, gradients, activations. The device's allocator counts it, so that a CPU and a GPU give comparable
@@ -126,6 +128,25 @@ def synthetic_lengths(num_pairs: int) -> list[tuple[int, int]]:
     return [(1 + int(s), 1 + int(t)) for s, t in zip(sources.clip(1, 200), targets.clip(1, 200), strict=True)]
 
 
+def add_length_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `pair_lengths` reads."""
+    parser.add_argument("--corpus", help="take lengths from this corpus, read by hf_nat.data.corpora.load_corpus")
+    parser.add_argument("--split", default="train", help="with --corpus")
+    for name in ("source_lang", "target_lang", "tokenizer"):
+        parser.add_argument(f"--{name}", help="with --corpus")
+
+
+def require_lengths(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Ends the program where options that `pair_lengths` needs are absent."""
+    if args.corpus and not (args.source_lang and args.target_lang and args.tokenizer):
+        parser.error("--corpus needs --source_lang, --target_lang and --tokenizer")
+
+
+def pair_lengths(args: argparse.Namespace) -> list[tuple[int, int]]:
+    """Returns the lengths of source and target in tokens, of the corpus of the command line or like those of news."""
+    return corpus_lengths(args) if args.corpus else synthetic_lengths(20_000)
+
+
 def corpus_lengths(args: argparse.Namespace) -> list[tuple[int, int]]:
     """Reads the lengths of source and target of a corpus in tokens."""
     from hf_nat.data.corpora import load_corpus
@@ -164,12 +185,13 @@ def num_targets(batch: Batch) -> int:
 
 
 def clock(call: Callable[[], Any], device: torch.device) -> float:
-    """Returns the seconds that a call takes, all its work on the device included."""
-    start = time.perf_counter()
+    """Returns the seconds that a call takes, all its work on the device included; on a CPU those of the processor."""
+    now = time.process_time if device.type == "cpu" else time.perf_counter
+    start = now()
     call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return now() - start
 
 
 def peak_growth(call: Callable[[], Any], device: torch.device) -> int:
@@ -272,16 +294,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="bfloat16 is autocast")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--compile", action="store_true", help="torch.compile on widths padded to multiples of 32")
-    parser.add_argument("--corpus", help="take lengths from this corpus, read by hf_nat.data.corpora.load_corpus")
-    parser.add_argument("--split", default="train", help="with --corpus")
-    for name in ("source_lang", "target_lang", "tokenizer"):
-        parser.add_argument(f"--{name}", help="with --corpus")
+    add_length_arguments(parser)
     parser.add_argument("--output", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if len(set(args.architectures)) < len(args.architectures):
         parser.error(f"--architectures must be distinct, got {args.architectures}")
-    if args.corpus and not (args.source_lang and args.target_lang and args.tokenizer):
-        parser.error("--corpus needs --source_lang, --target_lang and --tokenizer")
+    require_lengths(parser, args)
     if min(args.num_batches, args.repeats) < 1:
         parser.error("--num_batches and --repeats must be >= 1")
     return args
@@ -291,7 +309,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the JSON file and prints the table."""
     keep_freed_memory()
     args = parse_arguments(argv)
-    batches = make_batches(corpus_lengths(args) if args.corpus else synthetic_lengths(20_000), args)
+    batches = make_batches(pair_lengths(args), args)
     trainees = [new_trainee(name, args) for name in args.architectures]
     matmul_rate = measure(trainees, batches, args)
     tokens = [num_targets(batch) for batch in batches]
