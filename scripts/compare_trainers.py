@@ -21,7 +21,7 @@ import argparse
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
@@ -137,11 +137,11 @@ def new_trainer(system: str, name: str, model: Any, rows: Dataset, args: argpars
     return WatchedStock(**parts, args=stock)
 
 
-def compare(name: str, rows: Dataset, args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+def compare(name: str, rows: Dataset, args: argparse.Namespace) -> Iterator[dict[str, list[dict[str, float]]]]:
     """Trains a model with all trainers in turns; another one comes first in each.
 
-    Returns:
-        `dict[str, list[dict[str, float]]]`: of each trainer what each turn took.
+    Yields:
+        `dict[str, list[dict[str, float]]]`: after each turn, of each trainer what each turn so far took.
     """
     model, turns = new_trainee(name, args).model, {system: [] for system in TRAINERS}
     with tempfile.TemporaryDirectory(prefix="hf_nat-") as folder:
@@ -151,7 +151,7 @@ def compare(name: str, rows: Dataset, args: argparse.Namespace) -> dict[str, lis
                 trainer: Any = new_trainer(system, name, model, rows, args, output_dir=folder, seed=turn)
                 trainer.train()
                 turns[system].append(trainer.measured())
-    return turns
+            yield turns
 
 
 def summary(turns: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, Any]]:
@@ -209,15 +209,16 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, writes the JSON file after each model and prints the table."""
+    """Measures, writes the JSON file after each turn and prints the table."""
     keep_freed_memory()
     args = parse_arguments(argv)
     rows = random_pairs(pair_lengths(args), args.vocab_size)
     result: dict[str, Any] = {"settings": vars(args), "models": {}}
     for name in args.models:
-        result["models"][name] = summary(compare(name, rows, args))
-        result["environment"] = environment()
-        write_json(args.output, result)
+        for turns in compare(name, rows, args):
+            result["models"][name] = summary(turns)
+            result["environment"] = environment()
+            write_json(args.output, result)
     print(markdown_table(result))
 
 
