@@ -37,6 +37,13 @@ def test_benchmark_page_holds_the_table_of_the_training_benchmark():
     assert table in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
+def test_benchmark_page_holds_the_table_of_the_comparison_of_trainers(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    table = runpy.run_path(str(ROOT / "scripts/compare_trainers.py"))["markdown_table"]
+    result = read_json(ROOT / "scripts/results/compare_trainers_cpu.json")
+    assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["words", "bpe"])
 def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
     measures = read_json(RESULTS / f"measures/{name}.json")
