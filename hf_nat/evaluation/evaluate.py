@@ -137,12 +137,12 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     sources, references = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
     texts = [translation.text for translation in translations]
     errors = translation_errors(sources, references, texts, training_rows=training_rows, **args.languages)
+    measured = calibration and measure_calibration(calibration, translations, references, args.target_lang)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
         "error_rates": errors,
-        "reliability": calibration
-        and asdict(measure_calibration(calibration, translations, references, args.target_lang)),
+        "reliability": measured and asdict(measured),
         "num_parameters": model.num_parameters(),
         "decoding": {
             **decoding.options(model),

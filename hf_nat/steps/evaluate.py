@@ -24,6 +24,7 @@ class Evaluate(Step):
     """
 
     name = "evaluate"
+    renewing = ("confidence",)  # `hf-nat calibrate` may come after a first evaluation.
     args: EvaluateArguments
     decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
