@@ -184,9 +184,10 @@ class Step(ABC):
 
     def _compare(self, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         for part, wanted in identity.items():
+            free = self.renewing if part == "inputs" else ()
             before, now = (
-                dict(_flat({key: value for key, value in values.items() if part != "inputs" or key not in self.renewing}))
-                for values in (record[part], _plain(wanted))
+                dict(_flat({name: value for name, value in side.items() if name not in free}))
+                for side in (record[part], _plain(wanted))
             )
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
