@@ -6,7 +6,9 @@ import json
 
 import pytest
 import torch
+from datasets import Dataset
 
+from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import encode_sources
 from hf_nat.export import ExportArguments
@@ -49,10 +51,10 @@ def test_a_token_lists_what_it_is_aligned_with() -> None:
         assert len(listed) <= 3 and tokenizer.pad_token_id in listed and tokenizer.eos_token_id not in listed
 
 
-def test_a_corpus_without_pairs_has_a_fingerprint_and_makes_no_list(tmp_path, monkeypatch) -> None:
-    for lang in ("a", "b"):
-        (tmp_path / f"train.{lang}").write_text("")
-    corpus = {"shortlist": f"{tmp_path}/train.{{lang}}", "source_lang": "a", "target_lang": "b"}
+def test_a_corpus_without_pairs_has_a_fingerprint_and_makes_no_list(monkeypatch) -> None:
+    rows = Dataset.from_dict({"translation": []}, features=pair_features("a", "b"))
+    corpus = {"shortlist": "c", "source_lang": "a", "target_lang": "b"}
+    monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
     args = ExportArguments(model="m", output_dir="o", **corpus)
     monkeypatch.setattr("hf_nat.steps.export.model_fingerprint", lambda model: {})
     inputs = Export(args).inputs()
