@@ -248,7 +248,8 @@ class Overlap(evaluate.Metric):
         return evaluate.MetricInfo(description="", citation="", features=datasets.Features(strings))
 
     def _compute(self, predictions, references, sources=None, scale=1):
-        scores = [scale * len({{*p}} & {{*r}}) + len(s) for p, r, s in zip(predictions, references, sources or references)]
+        rows = zip(predictions, references, sources or references)
+        scores = [scale * len({{*p}} & {{*r}}) + len(s) for p, r, s in rows]
         return {{{result}}}
 """
 RESULTS = ['"scores": scores', '"scores": scores, "mean_score": sum(scores) / len(scores)', '"overlap": 7.5, "n": 3']

@@ -56,8 +56,10 @@ def _expected_utility(args: DistillArguments) -> tuple[Judge, dict[str, Any]]:
     name = args.utility
     if name in UTILITIES:
         return ExpectedUtility(pair_utility(name, args.bleu_tokens)), {}
-    options = {"parameter": "utility", "trust_remote_code": args.trust_remote_code}
-    metric = load_external_metric(name, args.utility_options, **options)
+    trust = args.trust_remote_code
+    metric = load_external_metric(
+        name, args.utility_options, parameter="utility", trust_remote_code=trust, others=UTILITIES
+    )
     return ExpectedUtility(EvaluateUtility(metric)), {"utility_module": external_identity(name)}
 
 

@@ -82,7 +82,12 @@ class ExternalMetric:
 
 
 def load_external_metric(
-    name: str, options: Mapping[str, Any] | None = None, *, parameter: str, trust_remote_code: bool = False
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    parameter: str,
+    trust_remote_code: bool = False,
+    others: Sequence[str] = (),
 ) -> ExternalMetric:
     """Loads a module of the `evaluate` library, which runs its code; one that is not on this machine only if trusted.
 
@@ -91,11 +96,12 @@ def load_external_metric(
         options (`Mapping[str, Any]`, *optional*): arguments of its `compute`.
         parameter (`str`): name of the option that gave it, for errors.
         trust_remote_code (`bool`, *optional*, defaults to `False`): load it from the Hub.
+        others (`Sequence[str]`, *optional*): what the option takes beside modules, for errors.
 
     Raises:
         ValueError: if there is no such folder and the Hub is not trusted, or the module does not load.
     """
-    require_consent(name, parameter, trust_remote_code)
+    require_consent(name, parameter, trust_remote_code, others)
     import evaluate  # Slow to import, and seldom wanted.
 
     try:
@@ -105,12 +111,13 @@ def load_external_metric(
     return ExternalMetric(module, options or {}, name, parameter)
 
 
-def require_consent(name: str, parameter: str, trust_remote_code: bool) -> None:
+def require_consent(name: str, parameter: str, trust_remote_code: bool, others: Sequence[str] = ()) -> None:
     """Raises ValueError if a module is not on this machine and code of the Hub is not trusted."""
     if not os.path.exists(name) and not trust_remote_code:
+        choice = f"one of {list(others)} or " if others else ""
         raise ValueError(
-            f"`{parameter}` must be the folder of an evaluate module, got {name!r}, which is not there. A module of "
-            "the Hub is code: set `trust_remote_code` if you trust its authors."
+            f"`{parameter}` must be {choice}the folder of an evaluate module, got {name!r}, which is not there. A "
+            "module of the Hub is code: set `trust_remote_code` if you trust its authors."
         )
 
 
