@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from hf_nat.base.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
-from hf_nat.distillation import DistillArguments
+from hf_nat.distillation import DistillArguments, FilterArguments
 from hf_nat.experiments.born_again import BornAgain, BornAgainArguments
 from hf_nat.experiments.distillation_studies import CAPACITY, DECODING, EXPERTS, INTERPOLATION
 from hf_nat.experiments.matrix import Matrix
@@ -82,8 +82,21 @@ def test_config_runs(path, toy, tmp_path):
     place, teacher = toy
     output_dir = tmp_path / "run"
     if "strategy" in keys(path):
-        argv = ["distill", str(path), *options(place, FEW_ROWS, teacher=teacher, output_dir=output_dir)]
+        own = merged(place, FEW_ROWS, teacher=teacher, output_dir=output_dir)
+        if "source" in keys(path):
+            own |= {"source": own["corpus"], "corpus": "null"}
+        if keys(path).get("candidates") == "sampling":
+            own |= {"num_candidates": 3}
+        elif "num_candidates" in keys(path):
+            own |= {"num_candidates": 2}
+        argv = ["distill", str(path), *options(own)]
         expected = ("manifest.json", "README.md")
+    elif path.stem.startswith("filter_"):
+        distilled = options(place, FEW_ROWS, teacher=teacher, output_dir=tmp_path / "distilled")
+        assert main(["distill", *distilled, "--strategy=greedy"]) == 0
+        small = options(corpus=tmp_path / "distilled", backward_teacher=teacher, output_dir=output_dir)
+        argv = ["filter", str(path), *small]
+        expected = ("manifest.json", "filter.json", "README.md")
     elif "iterations" in keys(path):
         own = {
             "teacher_options": merged(place, SMALL, QUIET, PLAIN, config_name=""),
@@ -94,6 +107,8 @@ def test_config_runs(path, toy, tmp_path):
         expected = ("report.html", "born_again.json", "iteration_0/corpus/README.md", "iteration_0/student/README.md")
     else:
         more = {key: teacher for key in ("tokenizer", "init_from_teacher") if key in keys(path)}
+        if "validation_corpus" in keys(path):
+            more["validation_corpus"] = place["corpus"]
         if "init_from" in keys(path):
             first = path.with_name(f"{Path(keys(path)['init_from']).name}.yaml")
             small = options(place, started(first), QUIET, PLAIN, more, config_name="", output_dir=tmp_path / "first")
@@ -129,6 +144,8 @@ def test_config_as_written_is_a_run(path, monkeypatch):
     """The real parser takes every value as it stands, sizes and model types exist, and the header names the file."""
     if "strategy" in keys(path):
         load_config((DistillArguments,), [str(path)])
+    elif path.stem.startswith("filter_"):
+        load_config((FilterArguments,), [str(path)])
     elif "iterations" in keys(path):
         (args,) = load_config((BornAgainArguments,), [str(path)])
         assert args.output_dir == f"runs/{path.parent.name}/{path.stem}"

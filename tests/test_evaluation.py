@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hf_nat.base.utils import read_json, write_json
 from hf_nat.decoding import DecodingArguments, translate
 from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.evaluation.errors import translation_errors
+from hf_nat.metrics.external import load_external_metric
 from hf_nat.metrics.translation import score_translations
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat.steps import Evaluate
@@ -234,3 +236,79 @@ def test_beer_model_without_its_metric_is_an_error_before_anything_is_translated
     options = ["--model=x", "--corpus=x", "--source_lang=a", "--target_lang=b", "--beer_model=folder"]
     with pytest.raises(ValueError, match="`options` must name metrics out of .* got 'beer'"):
         load_config((EvaluateArguments,), options)
+
+
+MODULE = """
+import datasets
+import evaluate
+
+class Overlap(evaluate.Metric):
+    def _info(self):
+        strings = {{name: datasets.Value("string") for name in {names}}}
+        return evaluate.MetricInfo(description="", citation="", features=datasets.Features(strings))
+
+    def _compute(self, predictions, references, sources=None, scale=1):
+        rows = zip(predictions, references, sources or references)
+        scores = [scale * len({{*p}} & {{*r}}) + len(s) for p, r, s in rows]
+        return {{{result}}}
+"""
+RESULTS = ['"scores": scores', '"scores": scores, "mean_score": sum(scores) / len(scores)', '"overlap": 7.5, "n": 3']
+
+
+@pytest.mark.parametrize("result", RESULTS)
+@pytest.mark.parametrize("names", [("predictions", "references"), ("predictions", "references", "sources")])
+def test_any_evaluate_module_is_a_metric(
+    result: str, names: tuple[str, ...], teacher_folder: str, corpus: str, sentences: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "overlap"
+    folder.mkdir()
+    (folder / "overlap.py").write_text(MODULE.format(names=names, result=result))
+    options = {"model": teacher_folder, "corpus": corpus, "source_lang": "en", "target_lang": "xx"}
+    options |= {"metrics": ["chrf"], "modules": [str(folder)], "module_options": {"overlap": {"scale": 2}}}
+    args = EvaluateArguments(**options, output_dir=str(tmp_path / "eval"))
+    step = Evaluate(args)
+    step.run()
+    texts = (tmp_path / "eval" / "translations.txt").read_text().split("\n")[:-1]
+    references = [*sentences, ""]  # The references are the sources.
+    own = [2 * len({*text} & {*other}) + len(other) for text, other in zip(texts, references, strict=True)]
+    found = step.metrics["scores"]["overlap"]
+    assert found["score"] == pytest.approx(7.5 if "7.5" in result else sum(own) / len(own))
+    assert list(step.metrics["scores"]) == ["chrf", "overlap"]
+    digest = sha256((folder / "overlap.py").read_bytes()).hexdigest()
+    assert found["signature"].startswith(f"evaluate module overlap|scale:2|overlap.py:{digest[:16]}|evaluate:")
+    assert read_json(tmp_path / "eval" / "step.json")["inputs"]["modules"] == {"overlap": {"overlap.py": digest}}
+    (folder / "overlap.py").write_text(MODULE.format(names=names, result=result) + "\n# changed\n")
+    with pytest.raises(ValueError, match=r"`modules.overlap.overlap.py` must be the same in every run"):
+        Evaluate(args).run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"modules": ["comet"]},
+            "`modules` must be the folder of an evaluate module, got 'comet', which is not there",
+        ),
+        ({"modules": ["a/chrf"], "metrics": ["chrf"]}, "`modules` must have names of their own.* got 'chrf' twice"),
+        ({"modules": ["a/x", "b/x"]}, "`modules` must have names of their own"),
+        ({"module_options": {"x": {}}}, r"`module_options` must name modules out of \[\], got 'x'"),
+    ],
+)
+def test_modules_that_cannot_be_run_are_refused_before_anything_is_loaded(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Evaluate(EvaluateArguments(model="m", corpus="c", source_lang="a", target_lang="b", output_dir="o", **options))
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ('"a": 1.0, "b": 2.0', r"`modules` must answer with one number.* has \['a', 'b'\]"),
+        ('"a": "text"', "has no number"),
+        ('"score": float("nan")', "`modules` must give a finite score, got nan"),
+    ],
+)
+def test_answers_without_one_score_are_refused(result: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(MODULE.format(names=("predictions", "references"), result=result))
+    with pytest.raises(ValueError, match=message):
+        load_external_metric(str(path), parameter="modules").score(["a"], ["b"], ["b"])

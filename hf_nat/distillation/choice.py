@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from ..base.utils import sha256_file
+from ..metrics.external import external_identity, load_external_metric
 from .arguments import DistillArguments
 from .judges import (
     UTILITIES,
@@ -56,27 +56,11 @@ def _expected_utility(args: DistillArguments) -> tuple[Judge, dict[str, Any]]:
     name = args.utility
     if name in UTILITIES:
         return ExpectedUtility(pair_utility(name, args.bleu_tokens)), {}
-    here = os.path.exists(name)
-    if not here and not args.trust_remote_code:
-        raise ValueError(
-            f"`utility` must be one of {list(UTILITIES)} or the folder of an evaluate module, got {name!r}. A module "
-            "of the Hub is code: set `trust_remote_code` if you trust its authors."
-        )
-    import evaluate  # Slow to import, and seldom wanted.
-
-    try:
-        module = evaluate.load(name)
-    except (ImportError, SyntaxError, TypeError) as error:
-        raise ValueError(f"`utility` must be a module that loads, got {name!r}: {error}") from error
-    sha256 = _folder_sha256(name) if here else {"name": name}
-    return ExpectedUtility(EvaluateUtility(module, args.utility_options or {}, name)), {"utility_module": sha256}
-
-
-def _folder_sha256(name: str) -> dict[str, str]:
-    """Returns the SHA-256 of the Python files of a module, a folder or one file."""
-    if os.path.isfile(name):
-        return {os.path.basename(name): sha256_file(name)}
-    return {file: sha256_file(os.path.join(name, file)) for file in sorted(os.listdir(name)) if file.endswith(".py")}
+    trust = args.trust_remote_code
+    metric = load_external_metric(
+        name, args.utility_options, parameter="utility", trust_remote_code=trust, others=UTILITIES
+    )
+    return ExpectedUtility(EvaluateUtility(metric)), {"utility_module": external_identity(name)}
 
 
 def _backward_model(args: DistillArguments, name: str) -> tuple[Judge, dict[str, Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from math import isfinite
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..decoding import check_source_prefix, load_model, score_pairs, set_languages
 from ..metrics.bootstrap import Array
+from ..metrics.external import ExternalMetric
 from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
 
 
@@ -97,14 +98,10 @@ class EvaluateUtility:
     `scores`); else one call for each pair.
 
     Args:
-        module (`evaluate.EvaluationModule`): the metric; it gets `sources` too where it asks for them.
-        options (`Mapping[str, Any]`): further arguments of its `compute`.
-        name (`str`): what errors call it.
+        metric (`ExternalMetric`): the metric.
     """
 
-    module: Any
-    options: Mapping[str, Any] = field(default_factory=dict)
-    name: str = "the metric"
+    metric: ExternalMetric
 
     def __call__(self, source: str, texts: Sequence[str]) -> Array:
         """Returns the score of each text as a translation, a row, where each is the reference: `[N, N]`.
@@ -113,33 +110,13 @@ class EvaluateUtility:
             ValueError: if the metric answers without a number, or with several that none is called as it is.
         """
         pairs = [(text, other) for text in texts for other in texts]
-        result = self._compute(source, pairs)
-        lists = {key: value for key, value in result.items() if _is_numbers(value, len(pairs))}
-        if lists:
-            scores = self._one(lists, ("scores", "segments"))
-        else:
-            scores = [self._number(self._compute(source, [pair])) for pair in pairs]
+        scores = self.metric.segments(self._compute(source, pairs), len(pairs))
+        if scores is None:
+            scores = [self.metric.number(self._compute(source, [pair])) for pair in pairs]
         return np.array(scores, dtype=float).reshape(len(texts), len(texts))
 
     def _compute(self, source: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        features = self.module.features
-        names = set((features[0] if isinstance(features, list) else features).keys())
-        inputs = {"predictions": [text for text, _ in pairs], "references": [other for _, other in pairs]}
-        inputs |= {"sources": [source] * len(pairs)} if "sources" in names else {}
-        return self.module.compute(**inputs, **self.options)
-
-    def _number(self, result: Mapping[str, Any]) -> float:
-        numbers = {key: value for key, value in result.items() if _is_number(value)}
-        return float(self._one(numbers, (self.module.name, "score")))
-
-    def _one(self, found: Mapping[str, Any], preferred: Sequence[str]) -> Any:
-        for name in (*preferred, *(found if len(found) == 1 else ())):
-            if name in found:
-                return found[name]
-        raise ValueError(
-            f"`utility` must answer with one number for a pair, or a list `scores`, but {self.name} has "
-            f"{sorted(found) or 'no number'}. Write a module of a few lines around it that does."
-        )
+        return self.metric.compute([source] * len(pairs), [text for text, _ in pairs], [other for _, other in pairs])
 
 
 @dataclass(frozen=True)
@@ -284,12 +261,3 @@ def _by_pairs(score: Estimator, sources: Sequence[str], candidates: Sequence[Seq
     )
     found = dict(zip(pairs, score([source for source, _ in pairs], [text for _, text in pairs]), strict=True))
     return [[found[source, text] for text in own] for source, own in zip(sources, candidates, strict=True)]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
-def _is_numbers(value: Any, length: int) -> bool:
-    is_list = isinstance(value, list | tuple | np.ndarray) and len(value) == length
-    return is_list and all(map(_is_number, value))

@@ -91,7 +91,12 @@ def scored_qualities(
 
 def measure_calibration(
     calibration: Calibration, translations: Sequence[Translation], references: Sequence[str], target_lang: str
-) -> Reliability:
-    """Measures on other sentences how far the confidences of their translations are from the truth."""
+) -> Reliability | None:
+    """Measures on other sentences how far the confidences of their translations are from the truth.
+
+    None where all of them are blank.
+    """
+    if all(translation.score is None for translation in translations):
+        return None
     scores, qualities = scored_qualities(translations, references, target_lang)
     return reliability(calibration.confidence(scores).tolist(), qualities)

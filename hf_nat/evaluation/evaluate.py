@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..base.utils import atomic_path, environment, write_json
 from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
+from ..metrics.external import ExternalMetric, external_identity, load_external_metric
 from ..metrics.sentence_statistics import bleu_record, sentence_statistics
 from ..metrics.translation import (
     DEFAULT_METRICS,
@@ -63,6 +65,16 @@ class EvaluateArguments(SplitArguments):
     metrics: list[str] = field(
         default_factory=lambda: list(DEFAULT_METRICS), metadata={"help": f"out of {', '.join(METRICS)}"}
     )
+    modules: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "further metrics: folders of `evaluate` modules (COMET, MetricX, your own), which are run; names "
+            "on the Hub with `trust_remote_code`"
+        },
+    )
+    module_options: dict[str, dict[str, Any]] | None = option(
+        None, "arguments for the `compute` of a module, by the name of its folder: {comet: {progress_bar: true}}"
+    )
     num_bootstrap: int = option(0, "samples of the bootstrap that gives the interval of each score; 0 for none")
     beer_model: str | None = option(None, "folder of a trained BEER model, for the metric `beer`")
     training_corpus: str | None = option(None, "what the model learned from: gives rates of unknown and dropped words")
@@ -75,6 +87,33 @@ class EvaluateArguments(SplitArguments):
         # What is wrong is an error now, not after an hour of translation.
         metric_recipes(self.metrics, self.scoring["options"])
         require_bootstrap(self.num_bootstrap)
+        self._check_modules()
+
+    def _check_modules(self) -> None:
+        names = [Path(module).stem for module in self.modules]
+        taken = [name for number, name in enumerate(names) if name in (*self.metrics, *names[:number])]
+        if taken:
+            raise ValueError(
+                f"`modules` must have names of their own, other than those of `metrics`, got {taken[0]!r} twice. Give "
+                "the folder another name."
+            )
+        unused = [name for name in self.module_options or {} if name not in names]
+        if unused:
+            raise ValueError(f"`module_options` must name modules out of {names}, got {unused[0]!r}.")
+
+    def load_modules(self, trust_remote_code: bool) -> dict[str, ExternalMetric]:
+        """Loads the further metrics by their names, which runs their code.
+
+        Raises:
+            ValueError: as `load_external_metric`.
+        """
+        given = self.module_options or {}
+        options: dict[str, Any] = {"parameter": "modules", "trust_remote_code": trust_remote_code}
+        return {
+            name: load_external_metric(module, given.get(name), **options)
+            for module in self.modules
+            for name in [Path(module).stem]
+        }
 
     @property
     def folder(self) -> Path:
@@ -112,7 +151,8 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         decoding (`DecodingArguments`, *optional*): how the model decodes; by default greedily, as its checkpoint says.
 
     Returns:
-        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100; BLEU with
+        `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100, those of `modules` on
+        the scale of their authors; BLEU with
         the statistics of each sentence), sentences per second
         (loading left out), mean number of rounds of a NAT model, how far drafts went (see `DraftCounts`), and what
         they were measured with.
@@ -123,6 +163,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     """
     folder = args.folder  # Where there is none, that is an error now.
     decoding = decoding or DecodingArguments()
+    modules = args.load_modules(decoding.trust_remote_code)
     model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
     training_rows = args.load_training_rows()
@@ -136,13 +177,17 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         return measurements
     sources, references = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
     texts = [translation.text for translation in translations]
+    measurements["scores"] |= {
+        name: {"score": metric.score(sources, texts, references), "signature": _module_signature(metric)}
+        for name, metric in modules.items()
+    }
     errors = translation_errors(sources, references, texts, training_rows=training_rows, **args.languages)
+    measured = calibration and measure_calibration(calibration, translations, references, args.target_lang)
     metrics = {
         **{key: getattr(args, key) for key in IDENTIFYING_KEYS},
         **measurements,
         "error_rates": errors,
-        "reliability": calibration
-        and asdict(measure_calibration(calibration, translations, references, args.target_lang)),
+        "reliability": measured and asdict(measured),
         "num_parameters": model.num_parameters(),
         "decoding": {
             **decoding.options(model),
@@ -213,6 +258,14 @@ def _entry(score: MetricScore) -> dict[str, Any]:
     """Returns what metrics.json holds of a score."""
     interval = {} if score.interval is None else {"interval": list(score.interval)}
     return {"score": score.score, "signature": score.signature, **interval}
+
+
+def _module_signature(metric: ExternalMetric) -> str:
+    """Names a module, its options and the SHA-256 of its files, cut to 16 digits."""
+    files = [f"{name}:{digest[:16]}" for name, digest in external_identity(metric.name).items()]
+    options = [f"{name}:{value}" for name, value in metric.options.items()]
+    versions = f"evaluate:{metadata.version('evaluate')}"
+    return "|".join([f"evaluate module {Path(metric.name).name}", *options, *files, versions])
 
 
 def load_pairs(args: SplitArguments) -> list[dict[str, str]]:

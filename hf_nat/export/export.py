@@ -122,6 +122,8 @@ def load_short_list(
     rows = args.load_shortlist()
     if rows is None:
         return None
+    if not len(rows):
+        raise ValueError(f"`shortlist` must be a corpus with at least 1 pair, got {args.shortlist!r} with 0.")
     config: Any = model.config
     blank = getattr(config, "blank_token_id", None)
     return build_short_list(

@@ -10,6 +10,7 @@ from ..base.utils import read_json, sha256_file
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
+from ..metrics.external import external_identity, require_consent
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
 from .step import Step
 
@@ -24,11 +25,14 @@ class Evaluate(Step):
     """
 
     name = "evaluate"
+    renewing = ("confidence",)  # `hf-nat calibrate` may come after a first evaluation.
     args: EvaluateArguments
     decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     def __post_init__(self) -> None:
         _ = self.folder  # Without one, that is an error before the model is fetched.
+        for module in self.args.modules:
+            require_consent(module, "modules", self.decoding.trust_remote_code)
 
     @property
     def folder(self) -> Path:
@@ -39,6 +43,9 @@ class Evaluate(Step):
         return {
             **args.languages,
             **{name: getattr(args, name) for name in ("metrics", "num_bootstrap")},
+            # Named where there is one: older records have no such keys.
+            **({"modules": [Path(module).stem for module in args.modules]} if args.modules else {}),
+            **({"module_options": args.module_options} if args.module_options else {}),
             **decoding_settings(self.decoding),
         }
 
@@ -52,6 +59,11 @@ class Evaluate(Step):
             "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
             "confidence": sha256_file(confidence) if confidence.is_file() else None,
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
+            **(
+                {"modules": {Path(name).stem: external_identity(name) for name in self.args.modules}}
+                if self.args.modules
+                else {}
+            ),
             **decoding_inputs(self.decoding),
         }
 

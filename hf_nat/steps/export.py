@@ -39,7 +39,9 @@ class Export(Step):
         texts = {"sentences": self.args.sentences, "references": self.args.references}
         return {
             "model": model_fingerprint(self.args.model),
-            "shortlist": rows and corpus_fingerprint(rows, str(self.args.source_lang), str(self.args.target_lang)),
+            "shortlist": None
+            if rows is None
+            else corpus_fingerprint(rows, str(self.args.source_lang), str(self.args.target_lang)),
             **{name: None if path is None else sha256_file(path) for name, path in texts.items()},
         }
 

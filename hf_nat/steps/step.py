@@ -41,6 +41,8 @@ class Step(ABC):
     """
 
     name: ClassVar[str]
+    # Inputs that may change beside a finished result, which is then made anew in its place.
+    renewing: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -151,7 +153,8 @@ class Step(ABC):
         if record is None:
             return False
         self._warn_of_versions(record)
-        return record["finished"] and self.is_whole()
+        is_same = all(record["inputs"].get(name) == identity["inputs"].get(name) for name in self.renewing)
+        return record["finished"] and is_same and self.is_whole()
 
     def _own_record(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns the record of this step, None in a free folder; anything else is an error."""
@@ -181,7 +184,11 @@ class Step(ABC):
 
     def _compare(self, record: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         for part, wanted in identity.items():
-            before, now = dict(_flat(record[part])), dict(_flat(_plain(wanted)))
+            free = self.renewing if part == "inputs" else ()
+            before, now = (
+                dict(_flat({name: value for name, value in side.items() if name not in free}))
+                for side in (record[part], _plain(wanted))
+            )
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
                     was, found = (repr(values[name]) if name in values else "unset" for values in (before, now))

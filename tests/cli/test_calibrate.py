@@ -75,6 +75,30 @@ def test_confidence_is_learned_once_used_and_measured(options, tmp_path, capsys)
     assert (tmp_path / "eval/reliability.png").stat().st_size > 0
 
 
+def test_an_evaluation_is_made_anew_once_there_is_a_curve_and_no_other_change_is_allowed(options, tmp_path, capsys):
+    metrics = tmp_path / "model/eval-test/metrics.json"
+    assert main(["evaluate", *options]) == 0
+    assert main(["calibrate", *options]) == 0
+    assert main(["evaluate", *options]) == 0
+    assert read_json(metrics)["reliability"]["error"] >= 0
+    written = metrics.stat().st_mtime_ns
+    assert main(["evaluate", *options]) == 0
+    assert metrics.stat().st_mtime_ns == written, "the same curve: nothing to do"
+    (tmp_path / "model/confidence.json").unlink()
+    capsys.readouterr()
+    assert main(["evaluate", *options, "--metrics", "chrf"]) == 2
+    assert "`metrics` must be the same" in capsys.readouterr().err
+    assert main(["evaluate", *options]) == 0
+    assert read_json(metrics)["reliability"] is None
+
+
+def test_the_curve_of_a_split_of_blanks_has_no_error(options, tmp_path):
+    assert main(["calibrate", *options]) == 0
+    (tmp_path / "test.jsonl").write_text(f"{json.dumps({'translation': {'src': ' ', 'tgt': 'ab'}})}\n" * 2)
+    assert main(["evaluate", *options]) == 0
+    assert read_json(tmp_path / "model/eval-test/metrics.json")["reliability"] is None
+
+
 def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsys):
     assert main(["calibrate", *options, "--length_beam=3"]) == 0
     capsys.readouterr()

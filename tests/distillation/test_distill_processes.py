@@ -71,8 +71,10 @@ def start(job_file: Path, num_processes: int) -> list[subprocess.Popen]:
 def kill_when(folder: Path, num_shards: int, delay: float, processes: list[subprocess.Popen]) -> None:
     """Kills all processes `delay` seconds after so many shards are there."""
     try:
-        deadline = time.monotonic() + 120
-        while len(list(folder.glob("data/*.parquet"))) < num_shards:
+        written, deadline = -1, 0.0
+        while (found := len(list(folder.glob("data/*.parquet")))) < num_shards:
+            if found != written:
+                written, deadline = found, time.monotonic() + 120
             assert all(process.poll() is None for process in processes), "the program ended before it could be killed"
             assert time.monotonic() < deadline, "the program makes no progress"
         time.sleep(delay)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from datasets import Dataset
 
+from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import encode_sources
 from hf_nat.export import ExportArguments
+from hf_nat.export.export import load_short_list
 from hf_nat.export.shortlist import ShortList, build_short_list
+from hf_nat.steps.export import Export
 
 
 def test_the_lists_of_a_batch_are_joined_in_rising_order() -> None:
@@ -43,3 +49,15 @@ def test_a_token_lists_what_it_is_aligned_with() -> None:
         listed = short_list(torch.tensor([source[:-1]])).tolist()
         assert target[0] in listed
         assert len(listed) <= 3 and tokenizer.pad_token_id in listed and tokenizer.eos_token_id not in listed
+
+
+def test_a_corpus_without_pairs_has_a_fingerprint_and_makes_no_list(monkeypatch) -> None:
+    rows = Dataset.from_dict({"translation": []}, features=pair_features("a", "b"))
+    corpus = {"shortlist": "c", "source_lang": "a", "target_lang": "b"}
+    monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
+    args = ExportArguments(model="m", output_dir="o", **corpus)
+    monkeypatch.setattr("hf_nat.steps.export.model_fingerprint", lambda model: {})
+    inputs = Export(args).inputs()
+    assert len(json.loads(json.dumps(inputs))["shortlist"]) == 64
+    with pytest.raises(ValueError, match="`shortlist` must be a corpus with at least 1 pair"):
+        load_short_list(args, None, None)
