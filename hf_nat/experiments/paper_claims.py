@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from .converged_claims import converged_files, distillation_helps, preferences, weak_gain_more
 from .effects import Effect, Row, between, over_seeds
 from .matrix_report import REAL, names
 
@@ -22,6 +23,9 @@ class Claim:
         effects (`Callable`): from their contents to the effects by name; the claim is confirmed if every one is.
         size (`float`, *optional*): how large the paper found the effect; only its sign is judged.
         known (`str`, *optional*): what is known of it, for as long as it is not confirmed.
+        converged_files (`Sequence[str]`, *optional*): JSON files of converged runs; those that exist are read.
+        converged_effects (`Callable`, *optional*): from their contents by name to the effects. Where there are any,
+            they take the place of `effects`.
     """
 
     text: str
@@ -31,6 +35,8 @@ class Claim:
     effects: Callable[..., Mapping[str, Effect]]
     size: float | None = None
     known: str = ""
+    converged_files: Sequence[str] = ()
+    converged_effects: Callable[[Mapping[str, Row]], Mapping[str, Effect]] | None = None
 
 
 def _corpora(measures: Row) -> dict[str, Row]:
@@ -294,15 +300,19 @@ CLAIMS: tuple[Claim, ...] = (
         _STUDENT_FILES,
         _distillation_helps,
         known="Every student gains, with one seed or two, the weaker ones more.",
+        converged_files=converged_files("distilled", REAL),
+        converged_effects=distillation_helps,
     ),
     Claim(
         "Weak students gain more by distillation",
         "section 4.4, Figure 4",
-        "gain in test BLEU of vanilla NAT less that of CMLM",
+        "gain in test BLEU by distillation, weakest on real targets less strongest",
         _STUDENT_FILES[:8],
         _weak_gain_more,
         known="The four students that are weakest on real data gain about twice as much as CMLM and InsT, the two "
         "best.",
+        converged_files=converged_files("distilled", REAL),
+        converged_effects=weak_gain_more,
     ),
     Claim(
         "Weak students prefer simpler corpora, strong ones more faithful ones",
@@ -312,6 +322,8 @@ CLAIMS: tuple[Claim, ...] = (
         _preferences,
         known="It is the reverse here, with one seed: LevT and InsT, which are not strong yet after 3 epochs, do "
         "better on the simpler corpus, vanilla NAT and iNAT on the more faithful one.",
+        converged_files=converged_files("distilled", "distilled_early", REAL),
+        converged_effects=preferences,
     ),
     Claim(
         "Born-again teachers make simpler and simpler corpora",
