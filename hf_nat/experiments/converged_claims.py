@@ -1,7 +1,7 @@
 """Claims about students that have converged, from as many of their runs as there are.
 
-A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. Targets are
-`real`, `distilled` and `distilled_early`, which is from a teacher of a few epochs.
+A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. The
+targets are `real`, `distilled` and `distilled_early`, which is from a teacher of a few epochs.
 """
 
 from __future__ import annotations
