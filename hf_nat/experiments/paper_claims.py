@@ -226,12 +226,13 @@ CLAIMS: tuple[Claim, ...] = (
         "concentration of p(language | output)",
         [_MULTIMODALITY],
         _concentrated((_ON_RANDOM, _ON_ALL)),
-        known="Tested by exact calculation on the toy corpus (`toy/results/languages.json`): for a new source that tells "
-        "nothing of its language, both corpora have the same best one-pass model, which mixes as much (concentration "
-        "0.58 and 0.59). Random selection helps where the source tells its language, little (0.71 "
-        "at 5 %) or more (0.91 at 30 %), and for a source learned by heart (0.91 if seen once, 0.80 if seen 20 "
-        "times). The test sentences here are new and the draw is independent of them, so no gain is expected; the "
-        "small loss is of one seed. Whether Europarl's sources recur or tell their language was not measured.",
+        known="Tested by exact calculation on the toy corpus (`toy/results/languages.json`): for a new source that "
+        "tells nothing of its language, both corpora have the same best one-pass model, which mixes as much "
+        "(concentration 0.58 and 0.59, by the draws among words that are equally probable). Random selection helps "
+        "as soon as the source tells something of its language, which decides such ties (0.71 at 5 %, 0.91 at 30 %), "
+        "and for a source that is learned by heart (0.91 if it was seen once, 0.80 if 20 times). Here the test "
+        "sentences are new and the draw is independent of the source, so no gain is to be expected; the small loss "
+        "is of one seed. Whether Europarl's sources recur or tell their language was not measured.",
     ),
     Claim(
         "A NAT model mixes languages least if it learns what an AT model chose",
