@@ -44,7 +44,7 @@ def test_benchmark_page_holds_the_table_of_the_comparison_of_trainers(monkeypatc
     assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["words", "bpe"])
+@pytest.mark.parametrize("name", ["words", "bpe", "converged_words"])
 def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
     measures = read_json(RESULTS / f"measures/{name}.json")
     assert measures_table(measures["corpora"]).markdown() in PAGE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,7 +11,7 @@ from ..base.config import option
 from ..base.reporting import Table, write_report
 from ..base.utils import read_json, write_json
 from .effects import CONFIRMED, VERDICTS, Effect, Row, verdict_of
-from .paper_claims import CLAIMS
+from .paper_claims import CLAIMS, Claim
 
 
 @dataclass
@@ -46,16 +46,28 @@ def claims(args: ClaimsArguments) -> Path:
 
 def judge(results_dir: Path) -> Iterator[dict[str, Any]]:
     """Yields a row for each claim: what it says, the effects, and the verdict; without its files it has no effects."""
+    computed = ("effects", "known", "files", "converged_files", "converged_effects")
     for claim in CLAIMS:
-        paths = [results_dir / name for name in claim.files]
-        effects = claim.effects(*map(read_json, paths)) if all(path.is_file() for path in paths) else {}
+        files, effects = _evidence(claim, results_dir)
         verdict = verdict_of(list(effects.values()))
         yield {
-            **{key: value for key, value in asdict(claim).items() if key not in ("effects", "known")},
+            **{key: value for key, value in asdict(claim).items() if key not in computed},
+            "files": list(files),
             "effects": {name: asdict(effect) for name, effect in effects.items()},
             "verdict": verdict,
             "known": claim.known if verdict != CONFIRMED else "",
         }
+
+
+def _evidence(claim: Claim, results_dir: Path) -> tuple[Sequence[str], Mapping[str, Effect]]:
+    """Returns the files that a claim is judged by, and its effects: those of converged runs once there are any."""
+    if claim.converged_effects is not None:
+        present = [name for name in claim.converged_files if (results_dir / name).is_file()]
+        effects = claim.converged_effects({name: read_json(results_dir / name) for name in present})
+        if effects:
+            return present, effects
+    paths = [results_dir / name for name in claim.files]
+    return claim.files, claim.effects(*map(read_json, paths)) if all(path.is_file() for path in paths) else {}
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, int]:

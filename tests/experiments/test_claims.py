@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from hf_nat.base.utils import read_json
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.experiments.claims import claims_table, effect_lines, judge, source_line
 from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
 from hf_nat.experiments.paper_claims import CLAIMS
@@ -157,6 +158,38 @@ def test_table_says_whether_the_values_are_as_claimed() -> None:
 def test_nothing_is_claimed_without_results(tmp_path: Path) -> None:
     assert {row["verdict"] for row in judge(tmp_path)} == {"not measured"}
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path) -> None:
+    def add(run: str, errors: int) -> None:
+        write_json(tmp_path / f"multi30k/results/converged/{run}.json", {"scores": {"bleu": scored(errors)}})
+
+    def judged(number: int) -> dict[str, Any]:
+        return list(judge(tmp_path))[number - 1]
+
+    add("vanilla_nat_distilled", 5)
+    assert judged(12)["verdict"] == "not measured" and not judged(12)["effects"]
+    add("vanilla_nat_real", 2)
+    row = judged(12)
+    assert row["verdict"] == "confirmed" and set(row["effects"]) == {"vanilla_nat"}
+    assert row["effects"]["vanilla_nat"]["basis"] == "1 seed" and row["effects"]["vanilla_nat"]["low"] > 0
+    assert len(row["files"]) == 2 and not judged(13)["effects"]
+
+    add("cmlm_distilled", 9)
+    add("cmlm_real", 8)
+    add("ctc_nat_distilled__beam5", 9)  # another way of decoding is no student of its own
+    assert set(judged(12)["effects"]) == {"vanilla_nat", "cmlm"}
+    assert set(judged(13)["effects"]) == {"vanilla_nat over cmlm"} and judged(13)["verdict"] == "confirmed"
+
+    # The weak student does better on the simpler corpus of the early teacher, the strong one worse.
+    add("vanilla_nat_distilled_early", 9)
+    add("cmlm_distilled_early", 3)
+    assert set(judged(14)["effects"]) == {"cmlm over vanilla_nat"} and judged(14)["verdict"] == "confirmed"
+
+    add("cmlm_real_seed2", 2)  # without its distilled pair it does not count
+    assert judged(12)["effects"]["cmlm"]["basis"] == "1 seed"
+    add("cmlm_distilled_seed2", 9)
+    assert judged(12)["effects"]["cmlm"]["basis"] == "2 seeds"
 
 
 def test_committed_page_is_that_of_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

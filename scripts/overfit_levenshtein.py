@@ -1,0 +1,163 @@
+#!/usr/bin/env python
+"""Whether the Levenshtein Transformer can learn a few sentences by heart, and whether it then edits as it is defined.
+
+    python scripts/overfit_levenshtein.py --teacher runs/multi30k/converged/teacher --source data/multi30k/train.en.gz
+        --target data/multi30k/train.de.gz --num_sentences 128 --num_epochs 48 --variants default
+        --output configs/multi30k/results/levenshtein/overfit.json
+
+A model without dropout and label smoothing that knows its sentences has all three losses near 0, writes each target in
+the first round, and deletes and inserts nothing after it. What is far from that is a fault of training or of decoding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, MarianMTModel, set_seed
+
+from hf_nat import LevenshteinTransformerForConditionalGeneration
+from hf_nat.base.reporting import Table
+from hf_nat.base.utils import environment, write_json
+from hf_nat.models.levenshtein_edits import kept_tokens
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "beta 0.5": {"insertion_roll_in_beta": 0.5},
+    "sampled words": {"sample_deletion_roll_in": True},
+    "own deletion stack": {"deletion_decoder": "own"},
+}
+"""What is tried: fields of the configuration by name."""
+Batch = dict[str, torch.Tensor]
+
+
+def read_batches(args: argparse.Namespace, tokenizer: Any) -> list[Batch]:
+    """Reads the first pairs into batches of 32, shortest first."""
+    sides = []
+    for path in (args.source, args.target):
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            texts = [line.strip() for line in itertools.islice(file, args.num_sentences)]
+        sides.append(tokenizer(texts).input_ids)
+    pairs = sorted(zip(*sides, strict=True), key=lambda pair: len(pair[1]))
+    return [_batch(pairs[i : i + 32], tokenizer.pad_token_id) for i in range(0, len(pairs), 32)]
+
+
+def _batch(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> Batch:
+    rows = [list(map(torch.tensor, side)) for side in zip(*pairs, strict=True)]
+    source = torch.nn.utils.rnn.pad_sequence(rows[0], batch_first=True, padding_value=pad)
+    labels = torch.nn.utils.rnn.pad_sequence(rows[1], batch_first=True, padding_value=-100)
+    return {"input_ids": source, "attention_mask": source.ne(pad).long(), "labels": labels}
+
+
+def train(model: Any, batches: Sequence[Batch], num_epochs: int) -> None:
+    """Trains with Adam, its learning rate falling in a line to 0."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, num_epochs * len(batches))
+    model.train()
+    for _ in range(num_epochs):
+        for i in torch.randperm(len(batches)).tolist():
+            model(**batches[i]).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+
+
+@torch.no_grad()
+def losses(model: Any, batches: Sequence[Batch]) -> dict[str, float]:
+    """The three losses in nats, each a mean over the sentences of the mean over their positions."""
+    torch.manual_seed(1)
+    model.train()  # In training the losses draw their canvases; there is no dropout.
+    found = [(len(batch["labels"]), model(**batch).loss_components) for batch in batches]
+    total = sum(size for size, _ in found)
+    return {name: sum(size * float(parts[name]) for size, parts in found) / total for name in found[0][1]}
+
+
+def edits(model: Any, batches: Sequence[Batch], rounds: int) -> Iterator[tuple[bool, int, int, int]]:
+    """Yields for each sentence: is the output the target, its length, and what later rounds deleted and inserted."""
+    model.eval()
+    pad, eos = model.config.pad_token_id, model.config.eos_token_id
+    for batch in batches:
+        source = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        first, last = (model.generate(**source, max_iterations=number) for number in (1, rounds))
+        target = batch["labels"].masked_fill(batch["labels"].eq(-100), pad)
+        before, after, wanted = ([_cut(row, pad, eos) for row in rows.tolist()] for rows in (first, last, target))
+        for one, two, gold in zip(before, after, wanted, strict=True):
+            width = max(len(one), len(two), 1)
+            rows = torch.tensor([row + [pad] * (width - len(row)) for row in (one, two)])
+            common = int(kept_tokens(rows[:1], rows[1:], pad)[0].sum())
+            yield two == gold, len(two), len(one) - common, len(two) - common
+
+
+def _cut(row: list[int], pad: int, eos: int) -> list[int]:
+    return [token for token in row if token not in (pad, eos)]
+
+
+def measure(args: argparse.Namespace, options: dict[str, Any], batches: Sequence[Batch]) -> dict[str, Any]:
+    """Trains one variant and measures it."""
+    set_seed(1)
+    model = LevenshteinTransformerForConditionalGeneration.from_teacher(
+        MarianMTModel.from_pretrained(args.teacher),
+        **{"dropout": 0.0, "label_smoothing": 0.0, "placeholder_label_smoothing": 0.0, **options},
+    )
+    start = time.perf_counter()
+    before = losses(model, batches)
+    train(model, batches, args.num_epochs)
+    rows = list(edits(model, batches, 10))
+    exact, lengths, undone, added = (sum(column) / len(rows) for column in zip(*rows, strict=True))
+    return {
+        "losses_before": before,
+        "losses": losses(model, batches),
+        "exact": exact,
+        "tokens": lengths,
+        "undone_after_first_round": undone,
+        "added_after_first_round": added,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def table(results: dict[str, Any]) -> Table:
+    """Makes the table of the page."""
+    heads = ("placeholder", "word", "deletion")
+    rows = [
+        [
+            name,
+            *(f"{row['losses'][head]:.3f}" for head in heads),
+            f"{100 * row['exact']:.1f}",
+            *(f"{row[key]:.2f}" for key in ("tokens", "undone_after_first_round", "added_after_first_round")),
+        ]
+        for name, row in results["variants"].items()
+    ]
+    return Table(["variant", *heads, "exact, %", "tokens", "deleted later", "inserted later"], rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes the JSON file, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--num_sentences", type=int, default=500)
+    parser.add_argument("--num_epochs", type=int, default=40)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args(argv)
+    batches = read_batches(args, AutoTokenizer.from_pretrained(args.teacher))
+    results = {
+        "num_sentences": args.num_sentences,
+        "num_epochs": args.num_epochs,
+        "variants": {name: measure(args, VARIANTS[name], batches) for name in args.variants},
+        "environment": environment(),
+    }
+    write_json(args.output, results)
+    print(table(results).markdown())
+
+
+if __name__ == "__main__":
+    main()
