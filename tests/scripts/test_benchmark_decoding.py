@@ -220,7 +220,7 @@ def test_quality_and_footprint_of_each_system(
     pytest.importorskip("ctranslate2")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     model, tokenizer = benchmark.load_model(checkpoint, device="cpu")
-    expected = translate(model, tokenizer, SENTENCES)
+    expected = translate(model, tokenizer, SENTENCES, max_new_tokens=6)
     for split, targets in (("test", [output.text for output in expected]), ("train", SENTENCES[::-1])):
         for lang, lines in (("en", SENTENCES), ("de", targets)):
             (tmp_path / f"{split}.{lang}").write_text("\n".join(lines) + "\n", encoding="utf-8")
