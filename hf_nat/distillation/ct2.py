@@ -78,10 +78,10 @@ class CT2Teacher:
         max_batch_tokens: int,
         expert: int | None = None,
     ) -> None:
-        _require_convertible(model)
+        marian = _require_convertible(model)
         self._model, self._tokenizer = model, tokenizer
         self._forces_eos = model.generation_config.forced_eos_token_id == model.config.eos_token_id
-        self._settings = {"max_batch_size": max_batch_tokens, "batch_type": "tokens", **_settings(model)}
+        self._settings = {"max_batch_size": max_batch_tokens, "batch_type": "tokens", **_settings(marian)}
         on_cpu = model.device.type == "cpu"
         with TemporaryDirectory() as folder:
             path = Path(folder) / "teacher"
