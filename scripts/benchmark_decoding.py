@@ -5,40 +5,57 @@
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
 Options of a system are those of `generate`, and how it is loaded: `dtype=bfloat16`; for a MarianMT teacher
-`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions; for what `hf-nat export`
-made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
+`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions, and with
+`shortlist=CORPUS` for short lists of its own (`use_vmap`), made as `hf-nat export --shortlist` makes them; for what
+`hf-nat export` made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
 
     python scripts/benchmark_decoding.py --systems transformers=runs/teacher:dtype=bfloat16 \
         ct2=runs/teacher:backend=ct2,compute_type=float16 --batch_sizes 1 8 64 256 --max_batches 20 ...
 
 What is timed is `model.generate`, or CTranslate2's `translate_batch`, on tokenised input, which for torch lies on the
 device already. Systems take turns at every batch, so that a machine that slows down slows all of them; the first
-system is the baseline of all ratios. The table goes to standard output, every measured second to the JSON file.
+system is the baseline of all ratios. `--threads` is for all of them, one call at a time. `--quality` translates the
+whole split with each system as it is timed, in batches of 64, and scores it. `--footprint` adds the size of the files,
+and, of a process that has this system alone, the seconds from the loading to the first translation and the peak of
+its memory. Tables go to standard output, every measured second to the JSON file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import yaml
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_nat.base.allocator import keep_freed_memory
-from hf_nat.base.utils import environment, progress_bar, write_json
-from hf_nat.data.corpora import load_corpus
+from hf_nat.base.reporting import Table
+from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
+from hf_nat.data.corpora import load_corpus, read_lines
 from hf_nat.data.encoding import encode
-from hf_nat.decoding import load_model, max_new_tokens
+from hf_nat.data.pretrained import load_pretrained_config
+from hf_nat.data.tokenizer import load_tokenizer
+from hf_nat.decoding import load_model, max_new_tokens, to_texts
+from hf_nat.decoding.exported import graph_file
+from hf_nat.export import ExportArguments
+from hf_nat.export.shortlist import build_short_list
+from hf_nat.metrics.translation import score_translations
 
 
 WARM_UP_BATCHES = 3
+QUALITY_BATCH_SIZE = 64
+QUALITY_METRICS = ("bleu", "chrf")
 # Backend -> the option that says in which precision it computes.
 _PRECISIONS = {"torch": "dtype", "ct2": "compute_type", "onnx": "quantize", "openvino": ""}
 
@@ -52,11 +69,23 @@ class System:
     decoding: dict[str, Any]
     model: Any = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
+    files: Sequence[Path] = ()
 
     @property
-    def num_parameters(self) -> int | None:
-        """Parameters of the model; None of an exported one, whose graph holds them."""
-        return self.model.num_parameters() if isinstance(self.model, PreTrainedModel) else None
+    def num_parameters(self) -> int:
+        """Parameters of the model, also of one whose weights are elsewhere."""
+        if isinstance(self.model, PreTrainedModel):
+            return self.model.num_parameters()
+        with torch.device("meta"):
+            return AutoModelForSeq2SeqLM.from_config(self.model.config).num_parameters()
+
+    @property
+    def precision(self) -> str:
+        """In which precision it computes."""
+        sessions = getattr(self.model, "sessions", None)
+        if sessions is None:
+            return str(self.model.dtype).removeprefix("torch.")
+        return next(iter(sessions.values())).precision or ("int8" if "int8" in str(self.files[0]) else "float32")
 
     def prepare(self, sentences: Sequence[str]) -> BatchEncoding | list[list[str]]:
         """Tokenises one batch and puts it on the model's device."""
@@ -66,43 +95,53 @@ class System:
         longest = getattr(self.model.config, "max_position_embeddings", None)
         return encode(self.tokenizer, sentences, max_source_length=longest)
 
-    def generate(self, batch: Any) -> tuple[float, int]:
-        """Decodes one batch; returns seconds and the number of output tokens without pad, BOS and EOS."""
+    def generate(self, batch: Any) -> tuple[float, list[list[int]]]:
+        """Decodes one batch; returns seconds and the output tokens without pad, BOS and EOS."""
         start = time.perf_counter()
         output = self.model.generate(**batch, **self.decoding)
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         seconds = time.perf_counter() - start
-        frame = [self.tokenizer.pad_token_id, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
-        frame_ids = torch.tensor([token_id for token_id in frame if token_id is not None], device=output.device)
-        return seconds, int((~torch.isin(output, frame_ids)).sum())
+        frame = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
+        return seconds, [[token_id for token_id in row if token_id not in frame] for row in output.tolist()]
 
 
 @dataclass
 class CTranslate2System(System):
-    """A MarianMT teacher in CTranslate2."""
+    """A MarianMT teacher in CTranslate2, converted in `folder`."""
 
+    folder: Path = Path()
     compute_type: str = "float32"
+    shortlist: str | None = None
 
     def __post_init__(self) -> None:
-        from hf_nat.distillation.ct2 import CT2Teacher
+        from ctranslate2 import Translator
 
-        # One call is one batch, whatever its size.
-        self.translator = CT2Teacher(
-            self.model, self.tokenizer, compute_type=self.compute_type, max_batch_tokens=0
-        ).translator
+        self.translator = Translator(
+            str(self.folder),
+            device=self.model.device.type,
+            device_index=self.model.device.index or 0,
+            compute_type=self.compute_type,
+            inter_threads=1,
+            intra_threads=torch.get_num_threads(),
+        )
         self.beam = {"num_beams": 1, "length_penalty": 1.0} | self.decoding
         asked = self.beam.pop("max_new_tokens", None)
         self.limit = max_new_tokens(self.model, {} if asked is None else {"max_new_tokens": asked})
         if unknown := sorted(self.beam.keys() - {"num_beams", "length_penalty"}):
             raise ValueError(f"`{unknown[0]}` must be left out under `backend=ct2`, of system {self.name!r}.")
 
+    @property
+    def precision(self) -> str:
+        """In which precision it computes."""
+        return self.translator.compute_type
+
     def prepare(self, sentences: Sequence[str]) -> list[list[str]]:
         """Tokenises one batch; tokens are named by their ids."""
         return [[str(token_id) for token_id in ids] for ids in self._encode(sentences)["input_ids"]]
 
-    def generate(self, batch: Any) -> tuple[float, int]:
-        """Decodes one batch; returns seconds and the number of output tokens without pad, BOS and EOS."""
+    def generate(self, batch: Any) -> tuple[float, list[list[int]]]:
+        """Decodes one batch; returns seconds and the output tokens without pad, BOS and EOS."""
         start = time.perf_counter()
         results = self.translator.translate_batch(
             batch,
@@ -110,15 +149,60 @@ class CTranslate2System(System):
             length_penalty=self.beam["length_penalty"],
             max_input_length=0,
             max_decoding_length=self.limit,
+            use_vmap=self.shortlist is not None,
         )
-        return time.perf_counter() - start, sum(len(result.hypotheses[0]) for result in results)
+        return time.perf_counter() - start, [[int(name) for name in result.hypotheses[0]] for result in results]
 
 
-def load_system(name: str, path: str, options: dict[str, Any], device: str | None) -> System:
+def convert(path: str, folder: Path, compute_type: str, shortlist: Any) -> None:
+    """Writes a MarianMT teacher for CTranslate2.
+
+    Args:
+        path (`str`): folder of the teacher, or Hub id.
+        folder (`Path`): the new folder.
+        compute_type (`str`): CTranslate2's name of a precision, in which the weights are saved.
+        shortlist: pairs of sentences whose links make short lists, or None.
+    """
+    from hf_nat.distillation.ct2 import convert_teacher
+
+    model, tokenizer = load_model(path, device="cpu")
+    vmap = None
+    if shortlist is not None:
+        vmap = folder.with_suffix(".vmap")
+        special = {model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id}
+        words = [token for token in range(model.config.vocab_size) if token not in special]
+        options = {
+            f"num_{name}": ExportArguments.__dataclass_fields__[f"shortlist_{name}"].default
+            for name in ("best", "frequent")
+        }
+        lists = build_short_list(shortlist, tokenizer, words, model.config.vocab_size, **options)
+        always = " ".join(map(str, lists.always.tolist()))
+        rows = (f"{source}\t{' '.join(map(str, sorted(set(row))))}" for source, row in enumerate(lists.best.tolist()))
+        vmap.write_text("\n".join([f"\t{always}", *rows]) + "\n", encoding="utf-8")
+    quantization = None if compute_type in ("default", "auto") else compute_type
+    convert_teacher(model, folder, quantization=quantization, vmap=vmap)
+
+
+def load_system(
+    name: str,
+    path: str,
+    options: dict[str, Any],
+    device: str | None,
+    work: Path | None = None,
+    languages: tuple[str | None, str | None] = (None, None),
+) -> System:
     """Loads a checkpoint for the backend that its options name.
 
+    Args:
+        name (`str`): name of the system.
+        path (`str`): checkpoint folder or Hub id.
+        options (`dict[str, Any]`): options of `generate` and of loading.
+        device (`str`, *optional*): by default the accelerator, where there is one.
+        work (`Path`, *optional*): folder in which a teacher is converted for CTranslate2, unless it has been before.
+        languages (`tuple[str, str]`, *optional*): keys of source and target language, for a short list.
+
     Raises:
-        ValueError: if there is no such backend, or a precision is not one of this backend.
+        ValueError: if there is no such backend, or an option is not one of this backend.
     """
     decoding = dict(options)
     backend = decoding.pop("backend", "torch")
@@ -128,10 +212,40 @@ def load_system(name: str, path: str, options: dict[str, Any], device: str | Non
     for wrong in sorted(({"dtype", "compute_type", "quantize"} - {own}) & decoding.keys()):
         remedy = f"`{own}`" if own else "left out"
         raise ValueError(f"`{wrong}` must be {remedy} under `backend={backend}`, of system {name!r}.")
+    shortlist = decoding.pop("shortlist", None)
+    if shortlist is not None and (backend != "ct2" or None in languages):
+        raise ValueError(
+            f"`shortlist` must come with `backend=ct2`, --source_lang and --target_lang, of system {name!r}. A graph "
+            "has the one that it was exported with."
+        )
     precision = {own: decoding.pop(own)} if own in decoding else {}
-    if backend == "ct2":
-        return CTranslate2System(name, path, decoding, *load_model(path), **precision)
-    return System(name, path, decoding, *load_model(path, device=device, backend=backend, **precision))
+    if backend != "ct2":
+        loaded = load_model(path, device=device, backend=backend, **precision)
+        return System(name, path, decoding, *loaded, files=_weights(path, backend, **precision))
+    assert work is not None
+    folder = work / name
+    if not folder.exists():
+        rows = shortlist and load_corpus(shortlist, "train", source_lang=languages[0], target_lang=languages[1])
+        pairs = rows and [tuple(pair[lang] for lang in languages) for pair in rows["translation"]]
+        convert(path, folder, precision.get("compute_type", "float32"), pairs)
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = SimpleNamespace(config=load_pretrained_config(path), device=place)
+    files = [folder / "model.bin", *folder.glob("vmap.txt")]
+    return CTranslate2System(
+        *(name, path, decoding, model, load_tokenizer(path)),
+        files=files,
+        folder=folder,
+        shortlist=shortlist,
+        **precision,
+    )
+
+
+def _weights(path: str, backend: str, quantize: str | None = None, **_: Any) -> list[Path]:
+    """The files that hold the weights; none for a Hub id."""
+    if backend == "torch":
+        return sorted([*Path(path).glob("*.safetensors")] or Path(path).glob("pytorch_model*.bin"))
+    graph = Path(path) / graph_file("model", quantize)
+    return sorted(graph.parent.glob(f"{graph.name}*"))
 
 
 def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:
@@ -148,17 +262,67 @@ def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:
     return name, path, {key: yaml.safe_load(value) for key, _, value in pairs}
 
 
-def read_sentences(args: argparse.Namespace) -> list[str]:
-    """Reads the source sentences from a text file or a corpus, empty ones left out."""
+def read_pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Reads sources, those that are not blank, and with a corpus their references, else blank ones."""
     if args.sentences:
-        lines = iter(Path(args.sentences).read_text(encoding="utf-8").split("\n"))
+        pairs = [(line, "") for line in read_lines(args.sentences)]
     else:
         corpus = load_corpus(args.corpus, args.split, source_lang=args.source_lang, target_lang=args.target_lang)
-        lines = (row["translation"][args.source_lang] for row in corpus)
-    sentences = list(islice((line for line in lines if line.strip()), args.num_sentences))
-    if not sentences:
+        pairs = [(row[args.source_lang], row[args.target_lang]) for row in corpus["translation"]]
+    pairs = [pair for pair in pairs if pair[0].strip()]
+    if not pairs:
         raise ValueError(f"There must be a sentence to translate, got none in {(args.sentences or args.corpus)!r}.")
-    return sentences
+    return pairs
+
+
+def quality(system: System, pairs: Sequence[tuple[str, str]], target_lang: str) -> dict[str, Any]:
+    """Translates sources as they are timed, in batches, and scores them against their references.
+
+    Returns:
+        `dict[str, Any]`: for each metric `score`, 0-100, and `signature`.
+    """
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]), reverse=True)
+    sequences: list[list[int]] = [[] for _ in pairs]
+    for first in range(0, len(order), QUALITY_BATCH_SIZE):
+        rows = order[first : first + QUALITY_BATCH_SIZE]
+        _, outputs = system.generate(system.prepare([pairs[i][0] for i in rows]))
+        for i, ids in zip(rows, outputs, strict=True):
+            sequences[i] = ids
+    texts, references = to_texts(system.tokenizer, sequences), [reference for _, reference in pairs]
+    scores = score_translations(texts, references, target_lang=target_lang, metrics=list(QUALITY_METRICS))
+    return {name: {"score": found.score, "signature": found.signature} for name, found in scores.items()}
+
+
+def footprint(job: dict[str, Any]) -> dict[str, float]:
+    """Loads and runs one system in this process, which has done nothing else.
+
+    Args:
+        job (`dict[str, Any]`): `system` (name, path, options), `device`, `work`, `languages`, `threads`, `sentences`
+            and `batch_sizes`.
+
+    Returns:
+        `dict[str, float]`: `start_seconds` from the loading to the first translation, libraries of torch and
+        transformers imported before; `peak_mb`, the peak of the memory over a batch of each size, and
+        `libraries_mb`, that before the loading.
+    """
+    torch.set_num_threads(job["threads"])
+    before, start = peak_memory_mb(), time.perf_counter()
+    system = load_system(*job["system"], job["device"], Path(job["work"]), tuple(job["languages"]))
+    system.generate(system.prepare(job["sentences"][:1]))
+    seconds = time.perf_counter() - start
+    for size in job["batch_sizes"]:
+        system.generate(system.prepare(job["sentences"][:size]))
+    return {"start_seconds": seconds, "peak_mb": peak_memory_mb(), "libraries_mb": before}
+
+
+def footprint_elsewhere(job: dict[str, Any], work: Path) -> dict[str, float]:
+    """Runs `footprint` in a process of its own."""
+    path = work / "footprint.json"
+    write_json(path, job)
+    done = subprocess.run(
+        [sys.executable, __file__, "footprint", str(path)], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(
@@ -179,7 +343,7 @@ def measure(
 
     Returns:
         Per system: `seconds` of each pass, medians `ms_per_batch` (over batches and passes), `sentences_per_second`
-        and `speedup` (over passes; against the baseline, with its range), and `output_tokens_mean` per sentence.
+        and `speedup` (over passes, with their ranges; against the baseline), and `output_tokens_mean` per sentence.
     """
     ordered = sorted(sentences, key=len, reverse=True)
     chunks = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
@@ -196,8 +360,8 @@ def measure(
             for i in range(len(chunks)):
                 turn = (repeat + i) % len(systems)
                 for system in (*systems[turn:], *systems[:turn]):
-                    seconds[system.name][repeat][i], count = system.generate(batches[system.name][i])
-                    tokens[system.name] += count
+                    seconds[system.name][repeat][i], rows = system.generate(batches[system.name][i])
+                    tokens[system.name] += sum(map(len, rows))
                     bar.update()
     baseline = [sum(times) for times in seconds[systems[0].name]]
     return {name: _summary(times, baseline, tokens[name], num_sentences) for name, times in seconds.items()}
@@ -205,11 +369,13 @@ def measure(
 
 def _summary(times: list[list[float]], baseline: list[float], tokens: int, num_sentences: int) -> dict[str, Any]:
     totals = [sum(batches) for batches in times]
+    rates = [num_sentences / total for total in totals]
     speedups = [base / total for base, total in zip(baseline, totals, strict=True)]
     return {
         "seconds": totals,
         "ms_per_batch": 1000 * median(batch for batches in times for batch in batches),
-        "sentences_per_second": median(num_sentences / total for total in totals),
+        "sentences_per_second": median(rates),
+        "sentences_per_second_range": [min(rates), max(rates)],
         "speedup": median(speedups),
         "speedup_range": [min(speedups), max(speedups)],
         "output_tokens_mean": tokens / (num_sentences * len(totals)),
@@ -217,7 +383,10 @@ def _summary(times: list[list[float]], baseline: list[float], tokens: int, num_s
 
 
 def markdown_table(result: dict[str, Any]) -> str:
-    """Prints one row per system: milliseconds a sentence at batch size 1, sentences a second at the others."""
+    """Prints one row per system: milliseconds a sentence at batch size 1, sentences a second at the others.
+
+    Speed-ups have the range of the passes.
+    """
     sizes = sorted(result["batch_sizes"], key=int)
     heads = [f"batch {size}: {'ms/sentence' if size == '1' else 'sentences/s'} | speed-up" for size in sizes]
     rule = "|---|---" + "|---:" * (2 * len(sizes) + 1) + "|"
@@ -225,12 +394,38 @@ def markdown_table(result: dict[str, Any]) -> str:
     for name, system in result["systems"].items():
         measured = [result["batch_sizes"][size][name] for size in sizes]
         speeds = [
-            f"{row['ms_per_batch'] if size == '1' else row['sentences_per_second']:.1f} | {row['speedup']:.2f}x"
+            f"{row['ms_per_batch'] if size == '1' else row['sentences_per_second']:.1f} | "
+            f"{row['speedup']:.2f}x ({row['speedup_range'][0]:.2f} to {row['speedup_range'][1]:.2f})"
             for size, row in zip(sizes, measured, strict=True)
         ]
         decoding = ", ".join(f"{key}={value}" for key, value in system["decoding"].items())
         lines.append(f"| {name} | {decoding} | {' | '.join(speeds)} | {measured[-1]['output_tokens_mean']:.1f} |")
     return "\n".join(lines)
+
+
+def footprint_table(result: dict[str, Any]) -> str:
+    """Prints one row per system: precision, scores, size of the files, peak of the memory, seconds to start.
+
+    What was not measured has no column.
+    """
+    columns: dict[str, tuple[str, str, str]] = {
+        "BLEU": ("quality", "bleu", ".2f"),
+        "chrF": ("quality", "chrf", ".2f"),
+        "files, MB": ("footprint", "size_mb", ".1f"),
+        "peak memory, MB": ("footprint", "peak_mb", ",.0f"),
+        "libraries of it": ("footprint", "libraries_mb", ",.0f"),
+        "start, s": ("footprint", "start_seconds", ".2f"),
+    }
+    systems = result["systems"]
+    known = {head: at for head, at in columns.items() if all(at[0] in system for system in systems.values())}
+    rows = []
+    for name, system in systems.items():
+        cells = [name, system["precision"]]
+        for group, key, form in known.values():
+            value = system[group][key]
+            cells.append(format(value["score"] if group == "quality" else value, form))
+        rows.append(cells)
+    return Table(["system", "precision", *known], rows).markdown()
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -243,17 +438,24 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", default="test")
     parser.add_argument("--source_lang", help="with --corpus: language key of the source")
     parser.add_argument("--target_lang", help="with --corpus: language key of the target")
-    parser.add_argument("--num_sentences", type=int, default=100)
+    parser.add_argument("--num_sentences", type=int, default=100, help="sentences that are timed")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--max_batches", type=int, help="decode no more batches of each size, spread over the lengths")
     parser.add_argument("--device", help="by default the accelerator, where there is one")
+    parser.add_argument("--threads", type=int, help="threads of every system; by default torch's setting")
+    parser.add_argument(
+        "--quality", action="store_true", help="with --corpus: score the translations of all the split"
+    )
+    parser.add_argument("--footprint", action="store_true", help="measure files, memory and start of each system")
     parser.add_argument("--output", required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     if args.corpus and not (args.source_lang and args.target_lang):
         parser.error("--corpus needs --source_lang and --target_lang")
-    if min(args.num_sentences, args.repeats, args.max_batches or 1, *args.batch_sizes) < 1 or args.max_batches == 0:
-        parser.error("--num_sentences, --repeats, --batch_sizes and --max_batches must be >= 1")
+    if args.quality and not args.corpus:
+        parser.error("--quality needs --corpus, which has references")
+    if min(args.num_sentences, args.repeats, *args.batch_sizes) < 1 or 0 in (args.max_batches, args.threads):
+        parser.error("--num_sentences, --repeats, --batch_sizes, --max_batches and --threads must be >= 1")
     return args
 
 
@@ -266,28 +468,53 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [name for name, _, _ in parsed]
     if len(set(names)) < len(names):
         raise ValueError(f"Names of systems must be distinct, got {names}. Rename one.")
-    systems, load_seconds = [], []
-    for entry in parsed:
-        start = time.perf_counter()
-        systems.append(load_system(*entry, args.device))
-        load_seconds.append(time.perf_counter() - start)
-    sentences = read_sentences(args)
-    described = [
-        {"path": path, "decoding": options, "num_parameters": system.num_parameters, "load_seconds": seconds}
-        for (_, path, options), system, seconds in zip(parsed, systems, load_seconds, strict=True)
-    ]
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    pairs = read_pairs(args)
+    sentences = [source for source, _ in pairs[: args.num_sentences]]
+    languages = (args.source_lang, args.target_lang)
+    with TemporaryDirectory() as place:
+        work = Path(place)
+        systems = [load_system(*entry, args.device, work, languages) for entry in parsed]
+        described = [describe(system, options) for system, (_, _, options) in zip(systems, parsed, strict=True)]
+        batch_sizes = {
+            str(size): measure(systems, sentences, size, args.repeats, args.max_batches) for size in args.batch_sizes
+        }
+        for system, entry, description in zip(systems, parsed, described, strict=True):
+            if args.quality:
+                description["quality"] = quality(system, pairs, args.target_lang)
+            if args.footprint:
+                job = {"system": entry, "device": args.device, "work": str(work), "languages": languages}
+                job |= {"sentences": sentences, "batch_sizes": args.batch_sizes, "threads": torch.get_num_threads()}
+                size = sum(file.stat().st_size for file in system.files) / 1e6
+                description["footprint"] = {"size_mb": size, **footprint_elsewhere(job, work)}
     result = {
         "systems": dict(zip(names, described, strict=True)),
         "num_sentences": len(sentences),
+        "num_scored": len(pairs) if args.quality else 0,
         "repeats": args.repeats,
-        "batch_sizes": {
-            str(size): measure(systems, sentences, size, args.repeats, args.max_batches) for size in args.batch_sizes
-        },
+        "batch_sizes": batch_sizes,
         "environment": environment() | {"model_device": str(systems[0].model.device)},
     }
     write_json(args.output, result)
     print(markdown_table(result))
+    if args.quality or args.footprint:
+        print("\n" + footprint_table(result))
+
+
+def describe(system: System, options: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the JSON file says of a system beside its measurements."""
+    return {
+        "path": system.path,
+        "decoding": options,
+        "num_parameters": system.num_parameters,
+        "precision": system.precision,
+    }
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["footprint"]:
+        with torch.inference_mode():
+            print(json.dumps(footprint(read_json(sys.argv[2]))))
+    else:
+        main()

@@ -123,3 +123,21 @@ def test_files_from_the_hub_are_looked_at_too(copy_teacher, tiny_tokenizer, tmp_
         load_model("some/model", device="cpu")
     with pytest.raises(OSError, match="`model` must be a folder here or a repository of the Hub, but there is no "):
         load_model("some/other", device="cpu")
+
+
+def test_an_exported_model_is_taken_from_the_revision_that_is_asked_for(tmp_path, monkeypatch):
+    from hf_nat.data import locations
+    from hf_nat.decoding import loading
+
+    asked = {}
+
+    def download(name, revision, allow_patterns):
+        asked.update(name=name, revision=revision, patterns=allow_patterns)
+        return str(tmp_path)
+
+    monkeypatch.setattr(locations, "snapshot_download", download)
+    monkeypatch.setattr(loading, "load_exported", lambda folder, **options: folder)
+    monkeypatch.setattr(loading, "load_tokenizer", lambda folder, **options: (folder, options["revision"]))
+    loaded = loading.load_model("someone/exported-model", backend="onnx", revision="v1")
+    assert loaded == (tmp_path, (tmp_path, None))
+    assert (asked["name"], asked["revision"]) == ("someone/exported-model", "v1") and "onnx/*" in asked["patterns"]

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses", "ctranslate2")
+_PACKAGES += ("onnxruntime", "openvino")
 
 
 def write_json(path: str | Path, value: Any) -> None:

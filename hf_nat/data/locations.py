@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from huggingface_hub import snapshot_download
+
 from .network import offline_without_network
 
 
@@ -47,6 +49,26 @@ def local_or_hub(name: str | Path, parameter: str) -> Iterator[None]:
                 f"`{parameter}` must be a folder here or a repository of the Hub, but there is no "
                 f"`{os.path.abspath(name)}`, and the Hub does not give `{name}`: {reason}."
             ) from error
+
+
+def local_folder(
+    path: str | Path, *, parameter: str = "model", revision: str | None = None, patterns: Sequence[str] = ()
+) -> Path:
+    """Returns a folder as it is, or that of the files of a Hub id, which are downloaded.
+
+    Args:
+        path (`str` or `Path`): a folder, or a Hub id of a model.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the path, for errors.
+        revision (`str`, *optional*): branch, tag or commit on the Hub.
+        patterns (`Sequence[str]`, *optional*): names of the files that are needed, with `*`.
+
+    Raises:
+        OSError: if there is no such folder and the Hub does not give it.
+    """
+    with local_or_hub(path, parameter):
+        if os.path.exists(path):
+            return Path(path)
+        return Path(snapshot_download(str(path), revision=revision, allow_patterns=list(patterns) or None))
 
 
 def require_hub_id(name: str | Path, parameter: str) -> None:

@@ -22,6 +22,8 @@ from .sessions import open_session
 # Folder of the graphs in an exported model, and the record beside them.
 GRAPHS, RECORD = "onnx", "export.json"
 PRECISIONS = ("int8",)
+# What is read of an exported model: graphs, and beside them configurations and whatever its tokenizer has.
+EXPORTED_FILES = (f"{GRAPHS}/*", "*.json", "*.spm", "*.model", "*.txt")
 
 
 def graph_file(name: str, quantize: str | None = None) -> str:

@@ -10,9 +10,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import process_state
+from ..data.locations import local_folder
 from ..data.pretrained import load_pretrained_model, require_vocabulary
 from ..data.tokenizer import load_tokenizer
-from .exported import load_exported
+from .exported import EXPORTED_FILES, load_exported
 from .sessions import BACKENDS
 from .sources import encode_sources
 
@@ -60,8 +61,9 @@ def load_model(
     if backend not in BACKENDS:
         raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {backend!r}.")
     if backend != "torch":
-        exported = load_exported(path, backend=backend, quantize=quantize, threads=threads, parameter=parameter)
-        return exported, load_tokenizer(path, **options)
+        folder = local_folder(path, parameter=parameter, revision=revision, patterns=EXPORTED_FILES)
+        exported = load_exported(folder, backend=backend, quantize=quantize, threads=threads, parameter=parameter)
+        return exported, load_tokenizer(folder, **{**options, "revision": None})
     if quantize is not None:
         raise ValueError(f"`quantize` must be left out for `backend: torch`, got {quantize!r}. Use `backend: onnx`.")
     if threads is not None:

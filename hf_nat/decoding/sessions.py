@@ -14,7 +14,13 @@ BACKENDS = ("torch", "onnx", "openvino")
 
 
 class Session(Protocol):
-    """A graph that is ready to run."""
+    """A graph that is ready to run.
+
+    Attributes:
+        precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
+    """
+
+    precision: str | None
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
         """Computes some outputs, by their names, from the inputs of those names, all on the CPU."""
@@ -48,6 +54,8 @@ def open_session(path: Path, backend: str, threads: int) -> Session:
 class _OnnxSession:
     """ONNX Runtime."""
 
+    precision = None
+
     def __init__(self, path: Path, threads: int) -> None:
         import onnxruntime
 
@@ -67,11 +75,15 @@ class _OnnxSession:
 class _OpenVINOSession:
     """OpenVINO, with the precision that it chooses for this processor."""
 
+    precision: str | None
+
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        self._request = openvino.compile_model(path, "CPU", settings).create_infer_request()
+        compiled = openvino.compile_model(path, "CPU", settings)
+        self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self._request = compiled.create_infer_request()
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
         self._request.infer({name: value.numpy() for name, value in inputs.items()}, share_inputs=True)

@@ -44,6 +44,12 @@ def exported_files(folder: Path) -> list[str]:
             f"{names}. Use the folder of `hf-nat export`."
         )
     missing = [name for name in _BESIDE if not (folder / name).is_file()]
+    if missing[:1] == ["tokenizer.json"]:
+        raise ValueError(
+            f"`model` must have tokenizer.json, which a browser reads, got {str(folder)!r} without. A tokenizer that "
+            "reads SentencePiece models has none: run such a model with `hf-nat translate` or `hf-nat serve`, or "
+            "train it with a tokenizer of this package."
+        )
     if missing:
         raise ValueError(
             f"`model` must have {missing[0]} beside its graph, got {str(folder)!r} without. Export it again."

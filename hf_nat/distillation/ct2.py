@@ -78,24 +78,16 @@ class CT2Teacher:
         max_batch_tokens: int,
         expert: int | None = None,
     ) -> None:
-        if not isinstance(model, MarianMTModel):
-            raise ValueError(
-                f"The teacher must be a MarianMTModel under `backend: ct2`, got a {type(model).__name__}."
-            )
-        if model.config.activation_function not in _ACTIVATIONS:
-            raise ValueError(
-                f"`activation_function` of the teacher must be one of {sorted(_ACTIVATIONS)} under `backend: ct2`, "
-                f"got {model.config.activation_function!r}. Use `backend: torch`."
-            )
+        marian = _require_convertible(model)
         self._model, self._tokenizer = model, tokenizer
         self._forces_eos = model.generation_config.forced_eos_token_id == model.config.eos_token_id
-        self._settings = {"max_batch_size": max_batch_tokens, "batch_type": "tokens", **_settings(model)}
+        self._settings = {"max_batch_size": max_batch_tokens, "batch_type": "tokens", **_settings(marian)}
         on_cpu = model.device.type == "cpu"
         with TemporaryDirectory() as folder:
-            path = str(Path(folder) / "teacher")
-            _MarianConverter(model, start_token_id(model, expert)).convert(path)
+            path = Path(folder) / "teacher"
+            convert_teacher(model, path, expert=expert)
             self.translator = Translator(
-                path,
+                str(path),
                 device=model.device.type,
                 device_index=model.device.index or 0,
                 compute_type=compute_type,
@@ -188,6 +180,41 @@ class CT2Teacher:
             **generate_kwargs: as in `candidates`.
         """
         return keep_best(self.candidates(sentences, **generate_kwargs), judge)
+
+
+def convert_teacher(
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    expert: int | None = None,
+    quantization: str | None = None,
+    vmap: Path | None = None,
+) -> None:
+    """Writes a MarianMT model for CTranslate2, its tokens named by their ids, in decimal.
+
+    Args:
+        model (`PreTrainedModel`): a `MarianMTModel`, or a mixture of experts that is one.
+        folder (`Path`): the new folder.
+        expert (`int`, *optional*): the expert of a mixture that decodes; by default the checkpoint's.
+        quantization (`str`, *optional*): precision of the saved weights, by default the model's.
+        vmap (`Path`, *optional*): short lists, a line for each source n-gram: n-gram, tab, target tokens.
+
+    Raises:
+        ValueError: if the model is no `MarianMTModel`, or has an activation function that CTranslate2 has not.
+    """
+    converter = _MarianConverter(_require_convertible(model), start_token_id(model, expert))
+    converter.convert(str(folder), vmap=None if vmap is None else str(vmap), quantization=quantization)
+
+
+def _require_convertible(model: PreTrainedModel) -> MarianMTModel:
+    if not isinstance(model, MarianMTModel):
+        raise ValueError(f"The teacher must be a MarianMTModel under `backend: ct2`, got a {type(model).__name__}.")
+    if model.config.activation_function not in _ACTIVATIONS:
+        raise ValueError(
+            f"`activation_function` of the teacher must be one of {sorted(_ACTIVATIONS)} under `backend: ct2`, "
+            f"got {model.config.activation_function!r}. Use `backend: torch`."
+        )
+    return model
 
 
 class _MarianConverter(Converter):

@@ -7,11 +7,14 @@ YAML file. Stages that a former run finished are not repeated.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -24,8 +27,19 @@ from ..base.utils import environment, write_json
 from ..data.arguments import CorpusArguments
 from ..data.corpora import read_lines
 from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus, is_toy_corpus
+from ..decoding import load_model, translate
 from ..metrics.complexity import corpus_complexity
-from ..steps import DecodingArguments, Distill, DistillArguments, Evaluate, EvaluateArguments, Train, check_steps
+from ..steps import (
+    DecodingArguments,
+    Distill,
+    DistillArguments,
+    Evaluate,
+    EvaluateArguments,
+    Export,
+    ExportArguments,
+    Train,
+    check_steps,
+)
 
 
 logger = logging.get_logger(__name__)
@@ -33,6 +47,9 @@ logger = logging.get_logger(__name__)
 ARCHITECTURES = ("vanilla_nat", "cmlm")
 TARGETS = ("real", "distilled")
 NUM_EXAMPLES = 4
+# The student that is timed beside the teacher, on so many single sentences and batches of so many.
+SERVED = "vanilla_nat_distilled"
+NUM_TIMED, NUM_TIMED_BATCHES, TIMED_BATCH = 50, 5, 64
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,21 @@ class CorpusResult:
 
     complexity: float
     in_first_mode: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a system is with one thread.
+
+    Args:
+        name (`str`): label in the report.
+        ms_per_sentence (`float`): median time of a sentence alone, milliseconds.
+        sentences_per_second (`float`): median rate in one batch.
+    """
+
+    name: str
+    ms_per_sentence: float
+    sentences_per_second: float
 
 
 @dataclass(frozen=True)
@@ -130,7 +162,78 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     ]
     measured = {name: _measure(task, folder) for name, folder in corpora.items()}
     exact = CorpusResult(task.complexity(), task.modes[0][1])
-    return _report(output_dir / "report", task, pairs, results, {"exact": exact, **measured})
+    _announce("Timing the teacher and a student")
+    speeds, absent = measure_speeds(teacher, output_dir / SERVED, [pair.source for pair in pairs], output_dir)
+    return _report(output_dir / "report", task, pairs, results, {"exact": exact, **measured}, speeds, absent)
+
+
+def measure_speeds(
+    teacher: Path, student: Path, sentences: Sequence[str], output_dir: Path
+) -> tuple[list[Speed], list[str]]:
+    """Times the teacher and a student, each in torch and, where their packages are installed, as one would serve them.
+
+    Args:
+        teacher (`Path`): MarianMT checkpoint.
+        student (`Path`): NAT checkpoint that can be exported.
+        sentences (`Sequence[str]`): the first are translated one by one, more of them in one batch.
+        output_dir (`Path`): folder of the exported student.
+
+    Returns:
+        `tuple[list[Speed], list[str]]`: speeds, all with one thread, and what is left out for want of a package.
+    """
+    systems = {
+        "teacher, transformers greedy": partial(_in_torch, teacher),
+        "teacher, CTranslate2 int8 greedy": partial(_in_ctranslate2, teacher),
+        f"{student.name}, torch": partial(_in_torch, student),
+        f"{student.name}, ONNX Runtime int8": partial(_in_onnx, student, output_dir / f"{student.name}_onnx"),
+    }
+    speeds, absent, threads = [], [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for name, load in systems.items():
+            try:
+                run = load()
+            except ImportError as error:
+                absent.append(f"{name}: {error}")
+                continue
+            speeds.append(_time(name, run, sentences))
+    finally:
+        torch.set_num_threads(threads)
+    return speeds, absent
+
+
+def _in_torch(model: Path) -> Callable[[Sequence[str]], Any]:
+    return partial(translate, *load_model(model, device="cpu"))
+
+
+def _in_ctranslate2(teacher: Path) -> Callable[[Sequence[str]], Any]:
+    try:
+        from ..distillation.ct2 import CT2Teacher
+    except ImportError as error:
+        raise ImportError("ctranslate2 is not installed (`pip install hf_nat[ct2]`)") from error
+    loaded = load_model(teacher, device="cpu")
+    return CT2Teacher(*loaded, compute_type="int8", max_batch_tokens=4096).translate
+
+
+def _in_onnx(student: Path, folder: Path) -> Callable[[Sequence[str]], Any]:
+    Export(ExportArguments(model=str(student), output_dir=str(folder), quantize="int8")).run()
+    return partial(translate, *load_model(folder, backend="onnx", quantize="int8"))
+
+
+def _time(name: str, run: Callable[[Sequence[str]], Any], sentences: Sequence[str]) -> Speed:
+    """Times one system, from text to text, after a first call that does not count."""
+    alone, batch = sentences[:NUM_TIMED], sentences[:TIMED_BATCH]
+    run(batch)
+    latencies, rates = [], []
+    for sentence in alone:
+        start = time.perf_counter()
+        run([sentence])
+        latencies.append(time.perf_counter() - start)
+    for _ in range(NUM_TIMED_BATCHES):
+        start = time.perf_counter()
+        run(batch)
+        rates.append(len(batch) / (time.perf_counter() - start))
+    return Speed(name, 1000 * median(latencies), median(rates))
 
 
 def _announce(message: str) -> None:
@@ -199,6 +302,8 @@ def _report(
     pairs: Sequence[Pair],
     results: Sequence[SystemResult],
     corpora: dict[str, CorpusResult],
+    speeds: Sequence[Speed],
+    absent: Sequence[str],
 ) -> Path:
     write_json(
         folder / "results.json",
@@ -206,6 +311,8 @@ def _report(
             "systems": [{k: v for k, v in asdict(result).items() if k != "translations"} for result in results],
             "corpora": {name: asdict(result) for name, result in corpora.items()},
             "num_test_sentences": len(pairs),
+            "speeds": [asdict(speed) for speed in speeds],
+            "not_timed": list(absent),
             "environment": environment(),
         },
     )
@@ -221,6 +328,10 @@ def _report(
             ]
             for result in results
         ],
+    )
+    speed_table = Table(
+        ["one thread", "ms a sentence, batch 1", f"sentences/s, batch {min(TIMED_BATCH, len(pairs))}"],
+        [[speed.name, f"{speed.ms_per_sentence:.1f}", f"{speed.sentences_per_second:.0f}"] for speed in speeds],
     )
     corpus_table = Table(
         ["corpus", "complexity C (nats)", f"targets in mode {task.modes[0][0]}"],
@@ -257,6 +368,8 @@ def _report(
         "quickstart",
         systems=systems,
         corpora=corpus_table,
+        speeds=speed_table,
+        absent=absent,
         examples=examples,
         modes=[(str(mode), prob, task.orders[mode.language]) for mode, prob in task.modes],
         signature=results[0].signature,

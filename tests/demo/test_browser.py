@@ -89,7 +89,10 @@ def test_options_that_the_page_cannot_have(options, said, exported: Path, tmp_pa
             {"onnx/model.onnx": "onnx/encoder_model.onnx", "onnx/model_int8.onnx": "onnx/step_model.onnx"},
             "as one graph",
         ),
-        ({"tokenizer.json": "x.json"}, "`model` must have tokenizer.json"),
+        (
+            {"tokenizer.json": "x.json"},
+            "`model` must have tokenizer.json, .*: run such a model with `hf-nat t",
+        ),
         ({"config.json": "onnx/model_int8.onnx_data"}, "`model` must have config.json"),
         ({"onnx/model.onnx": "onnx/model_int8.onnx.data"}, "one file for a browser, got .*model_int8.onnx.data"),
     ],

@@ -14,6 +14,7 @@ from transformers import BatchEncoding, GenerationConfig, MarianConfig, MarianMT
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.decoding import translate
 
 
 SENTENCES = ["a man reads", "a woman reads a long book in the park", "a dog", "the park"]
@@ -117,6 +118,7 @@ def test_measure_numbers_are_those_of_the_clock(benchmark: ModuleType, fakes) ->
         "seconds": [8.0, 8.0, 8.0],
         "ms_per_batch": 4000.0,
         "sentences_per_second": 0.5,
+        "sentences_per_second_range": [0.5, 0.5],
         "speedup": 1.0,
         "speedup_range": [1.0, 1.0],
         "output_tokens_mean": 2.0,
@@ -165,7 +167,10 @@ def test_main_writes_json_and_prints_the_table(
     assert table[0].startswith(
         "| system | decoding | batch 1: ms/sentence | speed-up | batch 3: sentences/s | speed-up |"
     )
-    assert re.fullmatch(r"\| beam2 \| num_beams=2 \| [\d.]+ \| [\d.]+x \| [\d.]+ \| [\d.]+x \| 6\.0 \|", table[3])
+    assert re.fullmatch(
+        r"\| beam2 \| num_beams=2 \| [\d.]+ \| [\d.]+x \([\d.]+ to [\d.]+\) \| [\d.]+ \| [\d.]+x \(.+\) \| 6\.0 \|",
+        table[3],
+    )
     assert len({line.count("|") for line in table}) == 1
 
 
@@ -192,6 +197,8 @@ def test_ctranslate2_decodes_the_same_sentences(benchmark: ModuleType, checkpoin
         ("compute_type=int8", "`compute_type` must be `dtype` under `backend=torch`"),
         ("backend=ct2,dtype=float16", "`dtype` must be `compute_type` under `backend=ct2`"),
         ("backend=openvino,quantize=int8", "`quantize` must be left out under `backend=openvino`"),
+        ("shortlist=corpora/toy", "`shortlist` must come with `backend=ct2`"),
+        ("backend=ct2,shortlist=corpora/toy", "`shortlist` must come with `backend=ct2`, --source_lang"),
     ],
 )
 def test_a_system_that_cannot_be_loaded_so_is_an_error(benchmark: ModuleType, options: str, message: str) -> None:
@@ -204,6 +211,49 @@ def test_measure_takes_batches_of_all_lengths(benchmark: ModuleType, fakes) -> N
     measured = benchmark.measure(systems, SENTENCES, batch_size=1, repeats=1, max_batches=2)
     assert measured["fast"]["seconds"] == [2.0] and measured["fast"]["sentences_per_second"] == 1.0
     assert [batch for (batch,) in systems[0].prepared] == [SENTENCES[1], SENTENCES[3]]
+
+
+def test_quality_of_each_system(benchmark: ModuleType, checkpoint: Path, tmp_path: Path, capsys) -> None:
+    """Scores are of the whole split, in its order."""
+    pytest.importorskip("ctranslate2")
+    model, tokenizer = benchmark.load_model(checkpoint, device="cpu")
+    expected = translate(model, tokenizer, SENTENCES, max_new_tokens=6)
+    for split, targets in (("test", [output.text for output in expected]), ("train", SENTENCES[::-1])):
+        for lang, lines in (("en", SENTENCES), ("de", targets)):
+            (tmp_path / f"{split}.{lang}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    corpus = str(tmp_path / "{split}.{lang}")
+    short = f"short={checkpoint}:backend=ct2,compute_type=int8,max_new_tokens=6,shortlist={corpus}"
+    argv = ["--systems", f"torch={checkpoint}", f"ct2={checkpoint}:backend=ct2,max_new_tokens=6", short]
+    argv += ["--corpus", corpus, "--source_lang", "en", "--target_lang", "de", "--num_sentences", "2"]
+    argv += ["--repeats", "1", "--batch_sizes", "2", "--threads", "1", "--quality"]
+    benchmark.main([*argv, "--output", str(tmp_path / "benchmark.json"), "--device", "cpu"])
+    result = read_json(tmp_path / "benchmark.json")
+    assert (result["num_sentences"], result["num_scored"]) == (2, 4)
+    systems = result["systems"]
+    assert systems["torch"]["quality"]["chrf"]["score"] == pytest.approx(100)
+    precisions = {name: system["precision"] for name, system in systems.items()}
+    assert precisions == {"torch": "float32", "ct2": "float32", "short": "int8_float32"}
+    assert len({system["num_parameters"] for system in systems.values()}) == 1
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert [cell.strip() for cell in table[0].split("|")[1:-1]] == ["system", "precision", "BLEU", "chrF"]
+    assert len(table) == 5
+
+
+@pytest.mark.slow
+def test_footprint_is_that_of_a_process_of_its_own(
+    benchmark: ModuleType, checkpoint: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    (tmp_path / "source.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
+    argv = ["--systems", f"a={checkpoint}", "--sentences", str(tmp_path / "source.txt"), "--repeats", "1"]
+    argv += ["--batch_sizes", "2", "--footprint", "--device", "cpu", "--output", str(tmp_path / "benchmark.json")]
+    benchmark.main(argv)
+    found = read_json(tmp_path / "benchmark.json")["systems"]["a"]["footprint"]
+    assert found["size_mb"] == pytest.approx((checkpoint / "model.safetensors").stat().st_size / 1e6)
+    assert found["start_seconds"] > 0 and 0 < found["libraries_mb"] <= found["peak_mb"]
+    heads = ["system", "precision", "files, MB", "peak memory, MB", "libraries of it", "start, s"]
+    table = capsys.readouterr().out.split("\n\n")[1].splitlines()
+    assert [cell.strip() for cell in table[0].split("|")[1:-1]] == heads
 
 
 def test_main_reads_a_corpus(benchmark: ModuleType, checkpoint: Path, tmp_path: Path) -> None:
@@ -221,7 +271,7 @@ def test_generate_cuts_a_source_longer_than_the_positions(benchmark: ModuleType,
     batch = system.prepare(["a man reads " * 40, "a dog"])
     assert isinstance(batch, BatchEncoding)
     assert batch["input_ids"].shape == (2, 64)
-    assert system.generate(batch)[1] == 12
+    assert [len(row) for row in system.generate(batch)[1]] == [6, 6]
 
 
 @pytest.mark.parametrize(
@@ -231,6 +281,8 @@ def test_generate_cuts_a_source_longer_than_the_positions(benchmark: ModuleType,
         (["--sentences", "x", "--repeats", "0"], "must be >= 1"),
         (["--sentences", "x", "--batch_sizes", "4", "0"], "must be >= 1"),
         (["--sentences", "x", "--max_batches", "0"], "must be >= 1"),
+        (["--sentences", "x", "--threads", "0"], "must be >= 1"),
+        (["--sentences", "x", "--quality"], "--quality needs --corpus"),
         ([], "one of the arguments --sentences --corpus is required"),
     ],
 )

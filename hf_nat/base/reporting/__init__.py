@@ -10,6 +10,7 @@ from .report import (
     plot_points,
     plot_reliability,
     plot_simplex,
+    plot_tradeoffs,
     write_report,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "plot_points",
     "plot_reliability",
     "plot_simplex",
+    "plot_tradeoffs",
     "write_report",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +184,46 @@ def plot_reliability(path: Path, bins: Mapping[str, Any]) -> Path:
         axis.set(xlabel="confidence", ylabel="measured quality", xlim=(0, 1), ylim=(0, 1))
         axis.set_title(f"expected calibration error {bins['error']:.3f}", fontsize=11)
     return path
+
+
+def plot_tradeoffs(
+    path: Path, panels: Mapping[str, Mapping[str, tuple[float, float]]], y_label: str, *, low: Sequence[str] = ()
+) -> Path:
+    """Draws quality against speed: a panel for each measure of speed, every point with its number, names beside.
+
+    A broken line joins the points that no other one beats in both.
+
+    Args:
+        path (`Path`): PNG file to write.
+        panels (`Mapping[str, Mapping[str, tuple[float, float]]]`): label of x -> name -> x > 0 and y; all have the
+            same names.
+        y_label (`str`): what y is; more is better.
+        low (`Sequence[str]`, *optional*): the labels of x where less is better.
+    """
+    names = list(next(iter(panels.values())))
+    with _figure(path, len(panels) + 1, 4.2, max(3.6, 1 + 0.22 * len(names))) as axes:
+        for axis, (x_label, points) in zip(axes, panels.items(), strict=False):
+            axis.plot(
+                *zip(*_unbeaten(points.values(), -1 if x_label in low else 1), strict=True), "--", color="#adb5bd"
+            )
+            for number, name in enumerate(names, start=1):
+                axis.plot(*points[name], "o", color="#0b7285", markersize=5)
+                axis.annotate(str(number), points[name], (4, 4), textcoords="offset points", fontsize=9)
+            axis.set_xscale("log")
+            axis.set(xlabel=x_label, ylabel=y_label)
+        axes[-1].axis("off")
+        listed = "\n".join(f"{number}  {name}" for number, name in enumerate(names, start=1))
+        axes[-1].text(0, 1, listed, va="top", fontsize=9, transform=axes[-1].transAxes)
+    return path
+
+
+def _unbeaten(points: Iterable[tuple[float, float]], sign: int) -> list[tuple[float, float]]:
+    """The points than which none is better in x (more, or less with a sign of -1) and y at once, the best y last."""
+    best: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda point: (-sign * point[0], -point[1])):
+        if not best or point[1] > best[-1][1]:
+            best.append(point)
+    return best
 
 
 def plot_curves(
