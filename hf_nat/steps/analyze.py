@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, measures_table

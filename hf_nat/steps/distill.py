@@ -24,8 +24,8 @@ from ..distillation.ensemble import TeacherEnsemble, require_one_vocabulary
 from ..distillation.judges import Estimator, Judge
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import FurtherTeacher, Rewriter
-from .fingerprints import corpus_fingerprint, dataset_commit
 from .corpus import CorpusStep
+from .fingerprints import corpus_fingerprint, dataset_commit
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from ..base.utils import sha256_file
 from ..distillation import FilterArguments, filter_corpus
 from ..distillation.filter import read_manifest
 from ..distillation.filter_report import DROPPED_FILE, REPORT_FILE
-from .fingerprints import model_fingerprint
 from .corpus import CorpusStep
+from .fingerprints import model_fingerprint
 
 
 @dataclass(frozen=True)
