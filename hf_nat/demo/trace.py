@@ -101,12 +101,15 @@ class _Clock(BaseStreamer):
     puts: list[tuple[float, Any]] = field(default_factory=list)
 
     def put(self, value: Any) -> None:
+        """Notes a value with the seconds since the start."""
         self.puts.append((self.read(), value))
 
     def end(self) -> None:
+        """Does nothing: the end is no event."""
         pass
 
     def read(self) -> float:
+        """Returns the seconds since the start."""
         return time.perf_counter() - self.started
 
 

@@ -132,6 +132,7 @@ def _writer(rewriter: Rewriter) -> Callable[[Shard, Dataset], None]:
     rewrites: dict[bool, Callable[..., dict[str, list[Any]]]] = {True: rewriter, False: real_rows}
 
     def write(shard: Shard, rows: Dataset) -> None:
+        """Rewrites the rows, real ones but for those of training, and writes the shard whole or not at all."""
         shard.write(
             rows.map(
                 rewrites[shard.split == "train"],

@@ -105,6 +105,7 @@ class _Encoders(nn.Module):
         self.encoders = encoders  # Not registered: they belong to the members.
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutput:
+        """Encodes the source `[B, S]` by every member: states `[B, S, D]` side by side in the last dimension."""
         states = [encoder(input_ids, attention_mask=attention_mask).last_hidden_state for encoder in self.encoders]
         return BaseModelOutput(last_hidden_state=torch.cat(states, dim=-1))
 
@@ -117,9 +118,11 @@ class _Caches(EncoderDecoderCache):
         self.caches = [EncoderDecoderCache(DynamicCache(), DynamicCache()) for _ in range(number)]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Returns the number of tokens that have been decoded, the same in all caches."""
         return self.caches[0].get_seq_length(layer_idx)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Moves the rows of every cache to those of the beams that go on."""
         for cache in self.caches:
             cache.reorder_cache(cast(torch.LongTensor, beam_idx))
 

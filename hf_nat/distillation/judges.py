@@ -56,6 +56,7 @@ class RealTarget:
     def __call__(
         self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
     ) -> list[list[float]]:
+        """Returns for each candidate its sentence BLEU (0-100) against the real target of its source."""
         bleu = BLEU(tokenize=self.tokens, effective_order=True)
         return [
             [bleu.sentence_score(text, [real]).score for text in own]
@@ -81,6 +82,7 @@ class ExpectedUtility:
     def __call__(
         self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
     ) -> list[list[float]]:
+        """Returns for each candidate its expected utility, in the utility's unit."""
         return [self._expected(source, own) for source, own in zip(sources, candidates, strict=True)]
 
     def _expected(self, source: str, candidates: Sequence[str]) -> list[float]:
@@ -138,7 +140,10 @@ class BackwardModel:
     def __call__(
         self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
     ) -> list[list[float]]:
+        """Returns for each candidate the source's mean log-probability per token, in nats, given the candidate."""
+
         def score(sources: Sequence[str], texts: Sequence[str]) -> list[float]:
+            """Scores the sources as translations of the texts."""
             options: dict[str, Any] = {"max_batch_tokens": self.max_batch_tokens, "source_prefix": self.source_prefix}
             return score_pairs(self.model, self.tokenizer, texts, sources, **options)
 
@@ -195,6 +200,7 @@ class QualityEstimate:
         """
 
         def score(sources: Sequence[str], texts: Sequence[str]) -> list[float]:
+            """Returns the finite number that the estimator gives each pair of source and candidate."""
             found = [float(value) for value in self.estimator(sources, texts)]
             wrong = [value for value in found if not isfinite(value)]
             if len(found) != len(texts) or wrong:

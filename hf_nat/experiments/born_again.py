@@ -115,10 +115,6 @@ class BornAgain(StudyStep):
     def __post_init__(self) -> None:
         real_splits(self.iterations[0].distillation)
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     @cached_property
     def iterations(self) -> list[Iteration]:
         """The iterations, planned from YAML files that are read once."""
@@ -152,6 +148,7 @@ class BornAgain(StudyStep):
         return Iteration(number, teacher, distillation, student)
 
     def steps(self) -> Iterator[Step]:
+        """Yields trainings, distillation and measures of every iteration."""
         for iteration in self.iterations:
             yield iteration.teacher
             yield Distill(iteration.distillation)
@@ -160,9 +157,11 @@ class BornAgain(StudyStep):
             yield iteration.analysis(self.args, self.folder)
 
     def settings(self) -> dict[str, Any]:
+        """Returns nothing: the steps know their settings, and the number of iterations may be raised."""
         return {}
 
     def work(self) -> None:
+        """Runs the iterations, and writes results and page after each."""
         results_file, rows = self.folder / RESULTS_FILE, []
         num_reported = len(read_json(results_file)["iterations"]) if results_file.is_file() else 0
         for iteration in self.iterations:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,14 +82,12 @@ class HMM(StudyStep):
     name = "hmm"
     args: HMMArguments
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     def settings(self) -> dict[str, Any]:
+        """All that the scores of a model depend on; the number of models may be raised."""
         return self.args.settings()
 
     def work(self) -> None:
+        """Trains the Bi-LSTMs that are left, chunk by chunk, then summarises all and writes results and page."""
         args, state = self.args, process_state()
         chunks = [range(i, min(i + args.chunk_size, args.num_hmms)) for i in range(0, args.num_hmms, args.chunk_size)]
         paths = {

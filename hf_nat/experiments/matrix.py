@@ -132,11 +132,8 @@ class Matrix(StudyStep):
 
     @property
     def name(self) -> str:  # type: ignore[override]
+        """The name of the study."""
         return self.study.name
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
 
     @property
     def _scoring(self) -> dict[str, Any]:
@@ -199,12 +196,14 @@ class Matrix(StudyStep):
         return Learner(name, corpus, train, distillation)
 
     def steps(self) -> Iterator[Step]:
+        """Yields the trainings of the teachers, the distillations, the measures, and the trainings of the students."""
         yield from self.teachers.values()
         yield from map(Distill, self.distillations.values())
         yield self.analysis
         yield from (learner.train for learner in self.learners)
 
     def settings(self) -> dict[str, Any]:
+        """What is scored and how, and the teacher of each corpus."""
         # Places may change; what is trained on what, and how, may not.
         own = {name: value for name, value in asdict(self.args).items() if name in ("on_real", "tune", *self._scoring)}
         return {**own, "corpora": {name: entry["teacher"] for name, entry in self.args.corpora.items()}}
@@ -227,6 +226,7 @@ class Matrix(StudyStep):
         )
 
     def work(self) -> None:
+        """Trains teachers, writes and measures corpora, then trains and scores student by student."""
         teachers = [self._teacher(name, train) for name, train in self.teachers.items()]
         for name, args in self.distillations.items():
             logger.info(f"--- Corpus {name}")

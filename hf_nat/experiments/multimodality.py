@@ -94,10 +94,6 @@ class Multimodality(StudyStep):
         real_splits(self.real)
         list(self.steps())
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     @cached_property
     def real(self) -> DistillArguments:
         """The distillation as it is given: it names the real corpus and its splits."""
@@ -145,14 +141,17 @@ class Multimodality(StudyStep):
         return Train.from_config(keys["config"], **{**own, **places, "output_dir": str(folder)})
 
     def steps(self) -> Iterator[Step]:
+        """Yields the trainings and the distillation."""
         yield from self.trainings.values()
         yield Distill(self.distillation)
 
     def settings(self) -> dict[str, Any]:
+        """Languages, words, bootstrap samples and seed."""
         kept = ("target_langs", "words", "num_bootstrap", "seed")
         return {name: getattr(self.args, name) for name in kept}
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the real corpora, of which its own are made."""
         corpora = [replace(self.real, target_lang=lang) for lang in self.args.target_langs]
         return {
             "corpus": {
@@ -163,6 +162,7 @@ class Multimodality(StudyStep):
         }
 
     def work(self) -> None:
+        """Writes the corpora, trains, translates, and writes results and page."""
         state = process_state()
         if state.is_main_process:
             _write_corpora(self)

@@ -97,6 +97,7 @@ def _strategies_bleu(study: Row) -> dict[str, Effect]:
 
 def _born_again(key: str, sign: int) -> Callable[[Row], dict[str, Effect]]:
     def effects(study: Row) -> dict[str, Effect]:
+        """Compares the measure of each iteration with that of the one before, so that the claim is above 0."""
         rows = [row["measures"] for row in study["iterations"]]
         pairs = pairwise(rows) if sign > 0 else ((after, before) for before, after in pairwise(rows))
         differences = study.get("differences", ())
@@ -110,6 +111,7 @@ def _born_again(key: str, sign: int) -> Callable[[Row], dict[str, Effect]]:
 
 def _born_again_bleu(system: str, margin: float | None = None) -> Callable[[Row], dict[str, Effect]]:
     def effects(study: Row) -> dict[str, Effect]:
+        """Compares the test BLEU of each iteration with that of the first."""
         first, *later = ({1: row[system]["test"]["bleu"]} for row in study["iterations"])
         return {f"iteration {i}": over_seeds(score, first, margin=margin) for i, score in enumerate(later, start=1)}
 
@@ -167,6 +169,7 @@ def _runs(better: str, worse: str) -> Callable[[Row, Row], dict[str, Effect]]:
 
 def _most_wins(metric: str, data_set: str) -> Callable[[Row], dict[str, Effect]]:
     def effects(study: Row) -> dict[str, Effect]:
+        """Returns for each (a, b) how many points more than half of the models the data set wins."""
         found = {}
         for result in study["results"]:
             won = result["wins"][metric][data_set]
@@ -196,6 +199,7 @@ def _selected_by_teacher(study: Row) -> dict[str, Effect]:
 
 def _concentrated(*pairs: tuple[str, str]) -> Callable[..., dict[str, Effect]]:
     def effects(study: Row) -> dict[str, Effect]:
+        """Compares the concentration of the outputs of each pair of systems."""
         systems = {row["name"]: row for row in study["systems"]}
         return {
             f"{more} over {less}": between(systems[more], systems[less], "concentration", "") for more, less in pairs

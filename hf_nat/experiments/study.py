@@ -20,10 +20,11 @@ class StudyStep(Step):
         return ()
 
     def inputs(self) -> dict[str, Any]:
+        """Returns nothing: the steps know their inputs themselves."""
         return {}
 
     def is_whole(self) -> bool:
-        # Its steps find out: each reads its inputs again, and does nothing where they are the same.
+        """Returns `False`, so that the steps find out: each does nothing where its inputs are the same."""
         return False
 
     @property

@@ -156,6 +156,7 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
     root = os.path.realpath(folder)
 
     def walk(parent: Path, around: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
+        """Yields what is below a folder; `around` are the real paths of it and its parents, to notice a circle."""
         for path in sorted(parent.iterdir()):
             target = os.path.realpath(path)
             is_outward = path.is_symlink() and not follow_links and not Path(target).is_relative_to(root)

@@ -63,6 +63,7 @@ class _CTCLogLikelihood(torch.autograd.Function):
     def forward(
         ctx: Any, scores: torch.Tensor, labels: torch.Tensor, num_labels: torch.Tensor, num_frames: torch.Tensor
     ) -> torch.Tensor:
+        """Returns the log-likelihoods `[B]` of `ctc_log_likelihood`; keeps posteriors `[B, F, M]`."""
         dtype = scores.dtype
         scores = scores if dtype == torch.float64 else scores.float()
         needs_grad = ctx.needs_input_grad[0]
@@ -93,6 +94,7 @@ class _CTCLogLikelihood(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """The gradient of a score is the posterior of its label at its frame, times the one from above `[B]`."""
         (posteriors,) = ctx.saved_tensors
         return (posteriors * grad.view(-1, 1, 1)).to(ctx.dtype), None, None, None
 

@@ -64,6 +64,7 @@ class _GraphLogLikelihood(torch.autograd.Function):
     def forward(
         ctx: Any, match: torch.Tensor, links: torch.Tensor, num_labels: torch.Tensor, num_vertices: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns log-likelihoods `[B]` and posteriors `[B, M, L]`, and keeps both gradients."""
         ctx.dtypes = match.dtype, links.dtype
         match, links = _at_least_single(match), _at_least_single(links)
         slack = _slack(num_labels, num_vertices, match.shape[2])
@@ -79,6 +80,7 @@ class _GraphLogLikelihood(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Scales the gradients of `match` and `links` by the one from above `[B]`; posteriors have none."""
         factor = grad.view(-1, 1, 1)
         gradients = (
             (saved * factor).to(dtype) if needed else None

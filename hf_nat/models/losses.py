@@ -167,6 +167,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         label_smoothing: float,
         choose: Callable[[torch.Tensor, int], torch.Tensor] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the loss and the chosen tokens of `linear_cross_entropy`; no more than a chunk of logits is held."""
         num_rows, num_tokens = len(hidden_states), len(weight)
         size = chunk_rows(weight)
         needs_grad = any(ctx.needs_input_grad)
@@ -224,6 +225,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Scales the gradients of states, weight and bias by the one from above, a scalar."""
         grad_hidden, grad_weight, grad_bias, scale = ctx.saved_tensors
         factor = grad_loss * scale
         return (

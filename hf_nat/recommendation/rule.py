@@ -135,11 +135,13 @@ def recommend(
     }
 
     def rank_key(candidate: Candidate) -> tuple[bool, int, bool]:
+        """What candidates are ordered by: dominated, levels away from what suits, worse in the proxy trainings."""
         name = candidate.name
         is_beaten = bool(left) and name in suited and name not in left
         return dominating[name] is not None, abs(offsets.get(name, 0)), is_beaten
 
     def reason(candidate: Candidate) -> str:
+        """Says why a candidate has its rank."""
         _, distance, is_beaten = rank_key(candidate)
         if (rival := dominating[candidate.name]) is not None:
             return _dominance(rival, candidate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, measures_table
@@ -41,15 +40,13 @@ class Analyze(Step):
     name = "analyze"
     args: AnalyzeArguments
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     def settings(self) -> dict[str, Any]:
+        """How the corpora are measured, and their names."""
         kept = {name: value for name, value in asdict(self.args).items() if name not in _PLACES}
         return {**kept, "corpora": list(self.args.corpora)}
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of corpora, links and tokenizer."""
         args = self.args
         return {
             "corpora": {
@@ -61,6 +58,7 @@ class Analyze(Step):
         }
 
     def prepare(self) -> None:
+        """Raises if the tokenizer cannot be used, or a file of links does not fit its corpus."""
         # Better now than after the first corpora.
         next(tokenize([], self.args.tokens, self.args.source_lang), None)
         for name, file in self.args.links.items():
@@ -68,14 +66,17 @@ class Analyze(Step):
                 check_links(name, self.args.load(name), self.args, file)
 
     def is_whole(self) -> bool:
+        """Tells whether the measures are in the folder and in those of the distilled corpora."""
         folders = [self.folder, *self.args.distilled_folders()]
         return all((folder / MEASURES_FILE).is_file() for folder in folders)
 
     def work(self) -> None:
+        """Measures the corpora, on the main process."""
         if process_state().is_main_process:
             analyze(self.args)
 
     def write_card(self) -> None:
+        """Writes the cards of the distilled corpora that have a manifest."""
         for corpus in self.args.distilled_folders():
             if (corpus / "manifest.json").is_file():
                 write_corpus_card(corpus)

@@ -30,23 +30,33 @@ class Calibrate(Step):
 
     @property
     def folder(self) -> Path:
+        """The folder of the model, which the curve is written to."""
         return Path(self.args.model)
 
     @property
     def record_path(self) -> Path:
+        """File of the record, beside those of other steps."""
         return self.folder / ".calibrate.json"
 
     @property
     def remedy(self) -> str:
+        """What an error about the folder advises."""
         return f"Delete {CONFIDENCE_FILE} and {self.record_path.name} there to measure anew."
 
     def contents(self) -> list[str]:
+        """Returns the name of the curve, where there is one: other files of the model do not count."""
         return [CONFIDENCE_FILE] if (self.folder / CONFIDENCE_FILE).exists() else []
 
     def settings(self) -> dict[str, Any]:
+        """Languages and options of decoding."""
         return {**self.args.languages, **decoding_settings(self.decoding)}
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of model, corpus and what takes part in decoding.
+
+        Raises:
+            ValueError: if `model` is not a local folder.
+        """
         if not self.folder.is_dir():
             raise ValueError(
                 f"`model` must be a local folder, which the curve is written to, got {self.args.model!r}."
@@ -58,12 +68,15 @@ class Calibrate(Step):
         }
 
     def is_whole(self) -> bool:
+        """Tells whether the curve is there."""
         return (self.folder / CONFIDENCE_FILE).is_file()
 
     def work(self) -> None:
+        """Writes the curve into the model's folder."""
         calibrate(self.args, self.decoding)
 
     def write_card(self) -> None:
+        """Writes the card of the model."""
         write_model_card(self.folder)
 
     @property

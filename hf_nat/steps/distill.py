@@ -12,7 +12,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import main_process_decides
 from ..base.utils import sha256_file
-from ..cards import write_corpus_card
 from ..data.locations import local_files
 from ..data.pretrained import require_vocabulary
 from ..data.text_files import regular_files
@@ -22,16 +21,15 @@ from ..distillation.backends import choose_backend, load_backend, recorded_choic
 from ..distillation.choice import load_judge
 from ..distillation.distill import is_written
 from ..distillation.ensemble import TeacherEnsemble, require_one_vocabulary
-from ..distillation.filter import is_sound
 from ..distillation.judges import Estimator, Judge
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import FurtherTeacher, Rewriter
+from .corpus import CorpusStep
 from .fingerprints import corpus_fingerprint, dataset_commit
-from .step import Step
 
 
 @dataclass(frozen=True)
-class Distill(Step):
+class Distill(CorpusStep):
     """Writes a distilled corpus; see `hf_nat.distillation.write_distilled_corpus`.
 
     Args:
@@ -46,10 +44,6 @@ class Distill(Step):
     args: DistillArguments
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = field(default=None, repr=False)
     quality: Estimator | None = field(default=None, repr=False)
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
 
     @cached_property
     def _teacher(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -119,14 +113,17 @@ class Distill(Step):
         return {"dataset": args.place_name, "commit": commit, **place}
 
     def settings(self) -> dict[str, Any]:
+        """The arguments that decide about the bytes, with what they leave to the machine as it was chosen."""
         # An expert that was not asked for is a matter of the teacher.
         return replace(self._chosen, expert=self.args.expert).settings()
 
     def run(self) -> Path:
+        """Chooses what the arguments leave to the machine, then does what is left to do; see `Step.run`."""
         _ = self._chosen  # All processes choose together, before one of them goes first.
         return super().run()
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of teachers, judge and corpus; of a stream its place and commit, or its files."""
         return self._inputs
 
     @cached_property
@@ -155,7 +152,8 @@ class Distill(Step):
         return load_judge(self._resolved, self.quality)
 
     def is_whole(self) -> bool:
-        return is_sound(self.folder) if self.args.streaming else is_written(self.args, self._inputs["counts"])
+        """Tells whether every shard is there, with its checksum."""
+        return super().is_whole() if self.args.streaming else is_written(self.args, self._inputs["counts"])
 
     @cached_property
     def _rewriter(self) -> Rewriter:
@@ -169,15 +167,14 @@ class Distill(Step):
         return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0], further)
 
     def prepare(self) -> None:
+        """Raises ValueError if a backend cannot decode its teacher, or a source is too long and that an error."""
         rewriter = self._rewriter  # A backend that cannot decode this teacher says so here.
         if self.args.long_source == "error":
             rewriter.require_short_sources(self._splits["train"])
 
     def work(self) -> None:
+        """Rewrites the shards that are missing."""
         write_distilled_corpus(self._rewriter, self._splits, {**self._inputs, **self._resolved.settings()})
-
-    def write_card(self) -> None:
-        write_corpus_card(self.folder)
 
 
 def distill(

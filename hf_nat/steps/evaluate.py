@@ -36,9 +36,11 @@ class Evaluate(Step):
 
     @property
     def folder(self) -> Path:
+        """Where the scores go: `output_dir`, or a folder inside the model's."""
         return self.args.folder
 
     def settings(self) -> dict[str, Any]:
+        """Languages, metrics, bootstrap samples and options of decoding."""
         args = self.args
         return {
             **args.languages,
@@ -50,6 +52,7 @@ class Evaluate(Step):
         }
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of model, corpora, calibration, BEER model and what takes part in decoding."""
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
         rows = self.args.load_training_rows()
         confidence = Path(self.args.model) / CONFIDENCE_FILE
@@ -68,12 +71,15 @@ class Evaluate(Step):
         }
 
     def is_whole(self) -> bool:
+        """Tells whether scores and translations are there."""
         return all((self.folder / name).is_file() for name in ("metrics.json", "translations.txt"))
 
     def work(self) -> None:
+        """Translates and scores the split."""
         evaluate(self.args, self.decoding)
 
     def write_card(self) -> None:
+        """Writes the card of the model, where that is a local folder."""
         if (Path(self.args.model) / "config.json").is_file():
             write_model_card(self.args.model)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_json, sha256_file
@@ -25,16 +24,14 @@ class Export(Step):
     name = "export"
     args: ExportArguments
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     def settings(self) -> dict[str, Any]:
+        """Precision, samples of the comparison, short list and knobs."""
         args = self.args
         listed = {} if args.shortlist is None else {"best": args.shortlist_best, "frequent": args.shortlist_frequent}
         return {"quantize": args.quantize, "max_samples": args.max_samples, "shortlist": listed, **args.knobs}
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the model, of the corpus of the short list, and of sentences and references."""
         rows = self.args.load_shortlist()
         texts = {"sentences": self.args.sentences, "references": self.args.references}
         return {
@@ -46,12 +43,15 @@ class Export(Step):
         }
 
     def is_whole(self) -> bool:
+        """Tells whether the record of the graphs is there."""
         return (self.folder / GRAPHS / RECORD).is_file()
 
     def work(self) -> None:
+        """Traces, quantises and compares the graphs."""
         export(self.args)
 
     def write_card(self) -> None:
+        """Writes the card of the exported model."""
         write_model_card(self.folder)
 
     @property

@@ -8,16 +8,15 @@ from typing import Any
 
 from ..base.processes import process_state
 from ..base.utils import sha256_file
-from ..cards import write_corpus_card
 from ..distillation import FilterArguments, filter_corpus
-from ..distillation.filter import is_sound, read_manifest
+from ..distillation.filter import read_manifest
 from ..distillation.filter_report import DROPPED_FILE, REPORT_FILE
+from .corpus import CorpusStep
 from .fingerprints import model_fingerprint
-from .step import Step
 
 
 @dataclass(frozen=True)
-class Filter(Step):
+class Filter(CorpusStep):
     """Writes a filtered corpus; see `hf_nat.distillation.filter_corpus`.
 
     Args:
@@ -27,14 +26,16 @@ class Filter(Step):
     name = "filter"
     args: FilterArguments
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     def settings(self) -> dict[str, Any]:
+        """The rule: flags, thresholds and columns."""
         return {"rule": self.args.rule}
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the corpus's manifest and of the backward teacher.
+
+        Raises:
+            ValueError: if `corpus` is not a distilled corpus, or the backward teacher cannot be read.
+        """
         corpus = Path(self.args.corpus)
         read_manifest(corpus)
         found: dict[str, Any] = {"corpus": sha256_file(corpus / "manifest.json")}
@@ -44,11 +45,10 @@ class Filter(Step):
         return found
 
     def is_whole(self) -> bool:
-        return is_sound(self.folder) and all((self.folder / name).is_file() for name in (REPORT_FILE, DROPPED_FILE))
+        """Tells whether the corpus, the report and the rows that went are there."""
+        return super().is_whole() and all((self.folder / name).is_file() for name in (REPORT_FILE, DROPPED_FILE))
 
     def work(self) -> None:
+        """Writes the filtered corpus, on the main process."""
         if process_state().is_main_process:
             filter_corpus(self.args)
-
-    def write_card(self) -> None:
-        write_corpus_card(self.folder)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
 from ..base.processes import process_state
-from ..cards import write_corpus_card
 from ..distillation import MixArguments, mix_corpora
-from ..distillation.filter import is_sound
 from ..distillation.shards import CORPUS_COLUMNS
+from .corpus import CorpusStep
 from .fingerprints import corpus_fingerprint
-from .step import Step, fingerprint
+from .step import fingerprint
 
 
 @dataclass(frozen=True)
-class Mix(Step):
+class Mix(CorpusStep):
     """Writes several corpora as one; see `hf_nat.distillation.mix_corpora`.
 
     Args:
@@ -29,11 +27,8 @@ class Mix(Step):
     name = "mix"
     args: MixArguments
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.args.output_dir)
-
     def settings(self) -> dict[str, Any]:
+        """Names, weights and rule of the mixture."""
         return self.args.settings()
 
     @cached_property
@@ -41,6 +36,7 @@ class Mix(Step):
         return self.args.load_splits()
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the rows of every corpus, and of the manifests of those that have one."""
         languages = (self.args.source_lang, self.args.target_lang)
         made = {name: fingerprint(manifest) for name, manifest in self.args.manifests().items()}
         corpora = {
@@ -49,12 +45,7 @@ class Mix(Step):
         }
         return {"manifests": made, **corpora}
 
-    def is_whole(self) -> bool:
-        return is_sound(self.folder)
-
     def work(self) -> None:
+        """Writes the mixture, on the main process."""
         if process_state().is_main_process:
             mix_corpora(self.args, self._splits)
-
-    def write_card(self) -> None:
-        write_corpus_card(self.folder)

@@ -43,11 +43,12 @@ class Step(ABC):
     name: ClassVar[str]
     # Inputs that may change beside a finished result, which is then made anew in its place.
     renewing: ClassVar[tuple[str, ...]] = ()
+    args: Any
 
     @property
-    @abstractmethod
     def folder(self) -> Path:
-        """Where the step writes; it is locked meanwhile."""
+        """Where the step writes, by default the `output_dir` of its arguments; it is locked meanwhile."""
+        return Path(self.args.output_dir)
 
     @property
     def record_path(self) -> Path:

@@ -81,9 +81,11 @@ class Train(Step):
 
     @property
     def folder(self) -> Path:
+        """The `output_dir` of the training arguments."""
         return Path(str(self.training.output_dir))
 
     def settings(self) -> dict[str, Any]:
+        """Keys that bear on the weights: of the parent class those that were changed, of ours all."""
         # Of the parent's many other keys those that were changed: a new one in another version is then no difference.
         parent = {field.name: field.default for field in dataclasses.fields(Seq2SeqTrainingArguments)}
         own = {field.name for field in dataclasses.fields(self.training)} - parent.keys() | _ALWAYS
@@ -100,6 +102,7 @@ class Train(Step):
         }
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of corpus, tokenizer and the models that it starts from, and the number of processes."""
         return self._inputs
 
     @cached_property
@@ -122,17 +125,26 @@ class Train(Step):
         }
 
     def is_whole(self) -> bool:
+        """Tells whether weights, configuration, tokenizer and metrics are there."""
         return all((self.folder / name).is_file() for name in _RESULTS)
 
     def made(self) -> list[str]:
+        """Returns the names of what binds: what is written before the first update does not."""
         return [name for name in self.contents() if name not in (*_BEFORE_TRAINING, _TRACKED)]
 
     def discard(self) -> None:
+        """Removes tokenizer, record and logs of a run without an update."""
         for name in _BEFORE_TRAINING:
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / _TRACKED, ignore_errors=True)
 
     def prepare(self) -> None:
+        """Finds out what would fail, and warns of a validation on the rows of the training.
+
+        Raises:
+            FileNotFoundError: if `resume_from_checkpoint` is not there.
+            ValueError: if the validation rows are missing where they are needed, or the model cannot be made.
+        """
         require_validation(self.data, self.training)
         checkpoint = self.training.resume_from_checkpoint
         if checkpoint not in (None, "last") and not Path(checkpoint).is_dir():
@@ -149,6 +161,7 @@ class Train(Step):
         _ = self.config  # A model that there is not says so here.
 
     def work(self) -> None:
+        """Trains, from the last checkpoint of a killed run."""
         train(self.model, self.data, self.training)
 
     def summary(self) -> str:
@@ -166,4 +179,5 @@ class Train(Step):
         return model_class(self.model)
 
     def write_card(self) -> None:
+        """Writes the card of the model."""
         write_model_card(self.folder)

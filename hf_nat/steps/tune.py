@@ -41,10 +41,12 @@ class Tune(Step):
 
     @property
     def folder(self) -> Path:
+        """The folder of the model, whose default is set."""
         return Path(self.args.model)
 
     @property
     def record_path(self) -> Path:
+        """File of the record, one for each knob."""
         return self.folder / f".tune-{self.knob}.json"
 
     @cached_property
@@ -64,12 +66,15 @@ class Tune(Step):
 
     @property
     def remedy(self) -> str:
+        """What an error about the folder advises."""
         return f"Delete {self._results.name} and {self.record_path.name} there to measure all values anew."
 
     def contents(self) -> list[str]:
+        """Returns the name of the results, where there are any: other files of the model do not count."""
         return [self._results.name] if self._results.exists() else []
 
     def run(self) -> Path:
+        """Does what is left to do; see `Step.run`. A model without `generation_config.json` gets one first."""
         # Tuning sets one key of this file; without it the whole file would be new, and the model another one.
         if process_state().is_main_process and not (self.folder / "generation_config.json").is_file():
             cast(Any, self._model).generation_config.save_pretrained(self.folder)
@@ -77,9 +82,11 @@ class Tune(Step):
         return super().run()
 
     def settings(self) -> dict[str, Any]:
+        """Metric, languages and options of decoding."""
         return {"metric": self.args.metric, **self.args.languages, **decoding_settings(self.decoding)}
 
     def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the model but for the knob, of the corpus and of what takes part in decoding."""
         return {
             "model": model_fingerprint(
                 self.args.model, but_for=self.knob, trust_remote_code=self.decoding.trust_remote_code
@@ -89,6 +96,7 @@ class Tune(Step):
         }
 
     def is_whole(self) -> bool:
+        """Tells whether all values were measured, and the best one is the default of the model."""
         if not self._results.is_file():
             return False
         report = self.report
@@ -98,9 +106,11 @@ class Tune(Step):
         return tried >= set(values) and settings.get(self.knob) == report["best"]
 
     def work(self) -> None:
+        """Measures the values that are left, and sets the best one."""
         tune(self.args, self.decoding)
 
     def write_card(self) -> None:
+        """Writes the card of the model."""
         write_model_card(self.folder)
 
     @property

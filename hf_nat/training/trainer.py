@@ -340,5 +340,6 @@ class _EpochOfSampler(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        """Sets the epoch of the sampler, counted from 0."""
         # state.epoch is a sum of fractions: 2.9999999 is the start of epoch 3.
         self.sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
