@@ -171,7 +171,7 @@ def convert(path: str, folder: Path, compute_type: str, shortlist: Any) -> None:
         vmap = folder.with_suffix(".vmap")
         special = {model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id}
         words = [token for token in range(model.config.vocab_size) if token not in special]
-        options = {
+        options: dict[str, Any] = {
             f"num_{name}": ExportArguments.__dataclass_fields__[f"shortlist_{name}"].default
             for name in ("best", "frequent")
         }
@@ -225,7 +225,7 @@ def load_system(
     assert work is not None
     folder = work / name
     if not folder.exists():
-        rows = shortlist and load_corpus(shortlist, "train", source_lang=languages[0], target_lang=languages[1])
+        rows = shortlist and load_corpus(shortlist, "train", source_lang=str(languages[0]), target_lang=languages[1])
         pairs = rows and [tuple(pair[lang] for lang in languages) for pair in rows["translation"]]
         convert(path, folder, precision.get("compute_type", "float32"), pairs)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -307,7 +307,8 @@ def footprint(job: dict[str, Any]) -> dict[str, float]:
     """
     torch.set_num_threads(job["threads"])
     before, start = peak_memory_mb(), time.perf_counter()
-    system = load_system(*job["system"], job["device"], Path(job["work"]), tuple(job["languages"]))
+    name, path, options = job["system"]
+    system = load_system(name, path, options, job["device"], Path(job["work"]), tuple(job["languages"]))
     system.generate(system.prepare(job["sentences"][:1]))
     seconds = time.perf_counter() - start
     for size in job["batch_sizes"]:

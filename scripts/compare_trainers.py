@@ -50,7 +50,7 @@ from hf_nat.training.trainer import CrossEntropyLoss, NATSeq2SeqTrainer
 
 OWN = "by tokens"
 TRAINERS = (OWN, "random", "group_by_length")
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "learning_rate": 5e-4,
     "adam_beta2": 0.98,
     "max_grad_norm": 0.0,
@@ -143,7 +143,8 @@ def compare(name: str, rows: Dataset, args: argparse.Namespace) -> Iterator[dict
     Yields:
         `dict[str, list[dict[str, float]]]`: after each turn, of each trainer what each turn so far took.
     """
-    model, turns = new_trainee(name, args).model, {system: [] for system in TRAINERS}
+    model = new_trainee(name, args).model
+    turns: dict[str, list[dict[str, float]]] = {system: [] for system in TRAINERS}
     with tempfile.TemporaryDirectory(prefix="hf_nat-") as folder:
         for turn in range(args.repeats):
             first = turn % len(TRAINERS)

@@ -72,8 +72,8 @@ def make(size: str, vocab_size: int, length: int, num_sentences: int, folder: Pa
     made = {"teacher": teacher}
     for model_type, fields in STUDENTS.items():
         config_class, model_class = ARCHITECTURES[model_type]
-        special = {**vocabulary, "mask_token_id": tokenizer.mask_token_id, "vocab_size": vocab_size}
-        student: Any = model_class(config_class(**size_config(size), **special, **fields))
+        special: dict[str, Any] = {**vocabulary, "mask_token_id": tokenizer.mask_token_id, "vocab_size": vocab_size}
+        student: Any = model_class(config_class(**size_config(size) | special | fields))
         if "num_length_bins" in fields:
             _keep_length(student)
         made[model_type] = student

@@ -33,8 +33,10 @@ __all__ = [
     "write_json",
 ]
 
-_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses", "ctranslate2")
-_PACKAGES += ("onnxruntime", "openvino")
+_PACKAGES = (
+    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses"),
+    *("ctranslate2", "onnxruntime", "openvino"),
+)
 
 
 def write_json(path: str | Path, value: Any) -> None:
