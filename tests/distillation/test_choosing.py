@@ -19,6 +19,7 @@ from hf_nat.data.encoding import encode
 from hf_nat.decoding import Translation, score_pairs, translate_candidates
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.judges import EvaluateUtility, ExpectedUtility, QualityEstimate
+from hf_nat.metrics.external import ExternalMetric
 from hf_nat.steps import distill
 
 
@@ -261,8 +262,8 @@ def test_judges_that_do_not_say_what_they_must() -> None:
         def compute(self, **inputs: Any) -> dict[str, Any]:
             return {"one": 1.0, "two": 2.0}
 
-    with pytest.raises(ValueError, match=r"one number for a pair, or a list `scores`, but it has \['one', 'two'\]"):
-        EvaluateUtility(Module(), name="it")("s", ["a", "b"])
+    with pytest.raises(ValueError, match=r"one number, or a list `scores`, but it has \['one', 'two'\]"):
+        EvaluateUtility(ExternalMetric(Module(), name="it"))("s", ["a", "b"])
 
 
 @pytest.mark.parametrize(
