@@ -156,6 +156,9 @@ class BornAgain(StudyStep):
                 yield iteration.student
             yield iteration.analysis(self.args, self.folder)
 
+    def real_corpora(self) -> Iterator[DistillArguments]:
+        yield from (iteration.distillation for iteration in self.iterations)
+
     def settings(self) -> dict[str, Any]:
         """Returns nothing: the steps know their settings, and the number of iterations may be raised."""
         return {}

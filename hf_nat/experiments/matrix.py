@@ -202,6 +202,9 @@ class Matrix(StudyStep):
         yield self.analysis
         yield from (learner.train for learner in self.learners)
 
+    def real_corpora(self) -> Iterator[DistillArguments]:
+        yield from self.distillations.values()
+
     def settings(self) -> dict[str, Any]:
         """What is scored and how, and the teacher of each corpus."""
         # Places may change; what is trained on what, and how, may not.

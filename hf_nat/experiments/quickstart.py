@@ -144,6 +144,8 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     check_steps([training, *(Train.from_config(config, **places) for config, places in configs.items())])
     if not is_toy_corpus(real, task):
         generate_toy_corpus(real, task)
+    toy = CorpusArguments(corpus=str(real), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
+    pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in toy.load("test")["translation"]]
 
     _announce(f"Training {config_dir / 'teacher.yaml'}")
     training.run()
@@ -152,8 +154,6 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     _announce(f"Training {', '.join(students)}")
     _train_side_by_side(configs)
 
-    toy = CorpusArguments(corpus=str(real), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
-    pairs = [Pair(row[SOURCE_LANG], row[TARGET_LANG]) for row in toy.load("test")["translation"]]
     beam = DecodingArguments(num_beams=distillation.num_beams, length_penalty=distillation.length_penalty)
     results = [
         _evaluate("teacher, greedy", teacher, toy, task, pairs),

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..steps import Step, check_steps
+from ..base.processes import process_state
+from ..steps import DistillArguments, Step, check_steps
 
 
 class StudyStep(Step):
@@ -26,6 +27,20 @@ class StudyStep(Step):
     def is_whole(self) -> bool:
         """Returns `False`, so that the steps find out: each does nothing where its inputs are the same."""
         return False
+
+    def real_corpora(self) -> Iterable[DistillArguments]:
+        """Yields distillations whose real corpus is read, by some model only at the end of the study."""
+        return ()
+
+    def prepare(self) -> None:
+        """Reads every split of the real corpora: a damaged one is an error now, not after the first training."""
+        seen = []
+        with process_state().main_process_first():
+            for args in self.real_corpora():
+                place = (args.place, args.splits)
+                if place not in seen:
+                    args.load_splits()
+                    seen.append(place)
 
     @property
     def report(self) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..data.corpora import read_lines
+from ..data.corpora import load_corpus, read_lines
 from ..metrics import compare_systems
 from ..steps import Evaluate, EvaluateArguments, Train, check_steps
+from ..training.arguments import DataArguments
 from .rule import Proxies
 
 
@@ -50,13 +51,13 @@ def train_proxies(
         raise ValueError(f"`tokenizer` must be given in {student}: all proxies must read the same tokens.")
     scores: dict[str, list[float]] = {name: [] for name in candidates}
     systems: dict[int, dict[str, list[str]]] = {seed: {} for seed in seeds}
-    references: list[str] | None = None
     trainings = {
         (name, seed): _training(student, folder / f"{name}-seed{seed}", corpus, num_updates, num_samples, seed)
         for name, corpus in candidates.items()
         for seed in seeds
     }
     check_steps(trainings.values())
+    references = _references(candidates, data)
     for name, corpus in candidates.items():
         for seed in seeds:
             model, own = trainings[name, seed].run(), folder / f"{name}-seed{seed}/eval-{_SPLIT}"
@@ -72,11 +73,19 @@ def train_proxies(
             step.run()
             scores[name].append(step.metrics["scores"]["bleu"]["score"])
             systems[seed][name] = list(read_lines(str(own / "translations.txt")))
-        targets = [pair[data.target_lang] for pair in scoring.load_rows()["translation"]]
+    return Proxies(scores, _leaders(scores, list(systems.values()), references, data.target_lang))
+
+
+def _references(candidates: Mapping[str, str], data: DataArguments) -> list[str]:
+    """Returns the real targets that all candidates are validated on; that they differ is found before any training."""
+    references: list[str] | None = None
+    for corpus in candidates.values():
+        rows = load_corpus(corpus, _SPLIT, **data.in_hub_layout)
+        targets = [pair[data.target_lang] for pair in rows["translation"]]
         if references not in (None, targets):
             raise ValueError(f"All candidates must have the same validation split, got another one in `{corpus}`.")
         references = targets
-    return Proxies(scores, _leaders(scores, list(systems.values()), references or [], data.target_lang))
+    return references or []
 
 
 def _training(student: str, folder: Path, corpus: str, num_updates: int, num_samples: int, seed: int) -> Train:

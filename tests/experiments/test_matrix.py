@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,17 @@ def test_a_wrong_entry_is_an_error_before_anything_is_trained(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Matrix(matrix(**changes), STUDY).run()
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_damaged_split_is_an_error_before_anything_is_trained(
+    config: Callable[..., str], matrix: Callable[..., MatrixArguments], corpus: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(corpus, copy)
+    next(copy.glob("data/test-*")).write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"`.*test-.*` must be a parquet file"):
+        Matrix(matrix(distill_config=config("distill", corpus=str(copy))), STUDY).run()
     assert not (tmp_path / "study").exists()
 
 

@@ -361,8 +361,13 @@ def test_options_that_break_a_rule(
 
 
 def test_proxies_need_a_tokenizer_and_one_validation_split(
-    workshop: Path, copies: Path, arguments: Callable[..., RecommendArguments], tmp_path: Path
+    workshop: Path,
+    copies: Path,
+    arguments: Callable[..., RecommendArguments],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("hf_nat.recommendation.proxies.Train.run", lambda step: pytest.fail("It trains first."))
     text = (workshop / "cmlm.yaml").read_text(encoding="utf-8")
     (tmp_path / "bare.yaml").write_text("".join(line for line in text.splitlines(True) if "tokenizer" not in line))
     with pytest.raises(ValueError, match="`tokenizer` must be given in"):
