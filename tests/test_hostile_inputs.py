@@ -388,6 +388,9 @@ def _table() -> list[Case]:
         split = "test" if command == "evaluate" else "train"
         cases += _cases(command, f"corpus/{split}.en", _without(_TEXT, "missing"))
         cases += _cases(command, f"corpus/{split}.en", {"missing": _TEXT["missing"]}, names="{split}.en")
+    # What a study scores only at its end.
+    for split in ("validation", "test"):
+        cases += _cases("born-again", f"corpus/{split}.en", _without(_TEXT, "missing"))
     for command in ("align", "evaluate"):
         for suffix, damages in (("jsonl", _ROWS), ("csv", _TABLE), ("tsv", _TABLE), ("parquet", _DAMAGES)):
             option = "--corpus"
@@ -491,6 +494,29 @@ def test_a_damaged_file_of_a_study_is_one_line(study, damage, place, capsys):
     if data is not None:
         (place / "study.yaml").write_bytes(data)
     assert "study.yaml" in _fails(["experiment", study, "study.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", ".nan", ".inf", "1e9", "1e300"])
+def test_a_weight_must_be_one_that_memory_holds(weight, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert "`weights` must be " in _fails(["mix", "mix.yaml", "--weights", weight, "1"], place, capsys)
+
+
+@pytest.mark.parametrize("command", ["mix", "filter"])
+@pytest.mark.parametrize(
+    ("column", "value"), [("flags", 1), ("flags", "x"), ("teacher_score", "high"), ("real_target", 3), ("id", "one")]
+)
+def test_a_column_of_a_distilled_corpus_has_its_type(column, value, command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    name = "data/train-00000-of-00001.parquet"
+    file, manifest = place / "corpus/distilled" / name, place / "corpus/distilled/manifest.json"
+    table = pq.read_table(file)
+    number = table.column_names.index(column)
+    pq.write_table(table.set_column(number, column, pa.array([value] * len(table))).replace_schema_metadata(), file)
+    record = json.loads(manifest.read_text())
+    write_json(manifest, record | {"shards": record["shards"] | {name: sha256_file(file)}})
+    line = _fails([command, f"{command}.yaml"], place, capsys)
+    assert f"`{column}` must be a column of " in line and "corpus/distilled" in line
 
 
 _SAVE = {"format": "pt"}
@@ -604,6 +630,8 @@ def test_options_that_do_not_fit_the_model(options, message, sound, place, capsy
         ("train", "seed", "-1"),
         ("train", "seed", "4294967296"),
         ("distill", "seed", "-1"),
+        ("mix", "seed", "-1"),
+        ("mix", "shard_size", "0"),
         ("analyze", "seed", "-1"),
         ("analyze", "num_bootstrap", "-1"),
         ("evaluate", "num_bootstrap", "-1"),
@@ -645,11 +673,12 @@ def test_a_tokenizer_of_another_model_is_told_with_both_sizes(sound, place, caps
 
 
 _WRITERS = [
-    *("train", "distill", "filter", "evaluate", "analyze", "recommend", "toy", "quickstart", "born-again", "demo"),
+    *("train", "distill", "filter", "mix", "evaluate", "analyze", "recommend", "export", "toy", "quickstart"),
+    *("born-again", "demo"),
 ]
 
 
-@pytest.mark.parametrize("there", ["a file", "a corpus", "a run"])
+@pytest.mark.parametrize("there", ["a file", "a link to nothing", "a corpus", "a run"])
 @pytest.mark.parametrize("command", _WRITERS)
 def test_an_output_folder_of_something_else_is_left_as_it_is(command, there, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
@@ -657,6 +686,8 @@ def test_an_output_folder_of_something_else_is_left_as_it_is(command, there, sou
     folder = place / ("run/corpus" if command == "quickstart" and there == "a corpus" else "run")
     if there == "a file":
         folder.write_text("mine")
+    elif there == "a link to nothing":
+        (place / "run").symlink_to("nowhere")
     elif there == "a corpus":
         shutil.copytree(place / "corpus/hub", folder)
         (folder / "README.md").write_text("mine")

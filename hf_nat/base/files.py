@@ -184,10 +184,11 @@ def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str |
         ValueError: if something else is there; hidden files do not count.
     """
     folder = Path(folder)
-    if not folder.exists():
+    if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise ValueError(f"`output_dir` must be a folder, but `{folder}` is a file. Use another name.")
+        kind = "file" if folder.exists() else "link to nothing"
+        raise ValueError(f"`output_dir` must be a folder, but `{folder}` is a {kind}. Use another name.")
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]

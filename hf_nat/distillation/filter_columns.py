@@ -22,7 +22,7 @@ from .filter_arguments import FilterArguments
 from .filter_rules import RANK_COLUMNS, TOKEN_COLUMNS, values_of
 from .manifest import teacher_identity
 from .pair_measures import copy_rates, find_numbers, find_urls, length_ratios, num_differences
-from .shards import EXTRA_COLUMNS
+from .shards import EXTRA_COLUMNS, require_column_types
 
 
 # Beside `data`, hidden, and there only while a run goes on.
@@ -82,10 +82,11 @@ class MeasuredCorpus:
             measured (`bool`, *optional*, defaults to `True`): with the measured ones, which are null outside train.
 
         Raises:
-            ValueError: if the file is not what the manifest says.
+            ValueError: if the file is not what the manifest says, or a column is of another type.
         """
         path = self.folder / name
         _require_sound(path, self.shards[name])
+        require_column_types(pq.read_schema(path), f"`{path}`")
         own = self.columns if measured and columns is None else [c for c in columns or [] if c in self.columns]
         own = own if measured else []
         rows = pq.read_table(path, columns=columns and [column for column in columns if column not in own])

@@ -16,10 +16,11 @@ from ..base.config import option
 from ..base.utils import atomic_folder, progress_bar, write_json
 from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora
+from ..decoding import require_between
 from .checksums import recorded_checksums
 from .filter import read_manifest
 from .manifest import shard_entries
-from .shards import EXTRA_COLUMNS, Shard, corpus_features, without_datasets_bars
+from .shards import EXTRA_COLUMNS, Shard, corpus_features, require_column_types, without_datasets_bars
 
 
 # What a mix records of the manifest of one of its corpora.
@@ -29,12 +30,16 @@ _OF_MANIFEST = (
 )
 
 
+# A weight beyond it is a slip: the rows of such a corpus would be repeated until memory ends.
+_MOST_OFTEN = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class MixArguments:
     """Which corpora become one.
 
     Raises:
-        ValueError: if there are no corpora, two have one name, weights are not as many, or one is not above 0.
+        ValueError: if there are no corpora, two have one name, weights are not as many, or a number is out of range.
     """
 
     corpora: list[str] = field(
@@ -66,8 +71,9 @@ class MixArguments:
         for weight in self.all_weights:
             if not (isfinite(weight) and weight > 0):
                 raise ValueError(f"`weights` must be > 0 and finite, got {weight}. Leave such a corpus out.")
-        if self.shard_size < 1:
-            raise ValueError(f"`shard_size` must be >= 1, got {self.shard_size}.")
+            require_between("weights", weight, 0, _MOST_OFTEN)
+        require_between("shard_size", self.shard_size, 1)
+        require_between("seed", self.seed, 0)
 
     @property
     def places(self) -> dict[str, dict[str, Any]]:
@@ -80,10 +86,16 @@ class MixArguments:
         return [1.0] * len(self.corpora) if self.weights is None else self.weights
 
     def load(self, name: str, split: str) -> Dataset:
-        """Loads a split of one of the corpora."""
+        """Loads a split of one of the corpora.
+
+        Raises:
+            ValueError: as `load_corpus`, and if a column that distilled corpora have is of another type.
+        """
         options: dict[str, Any] = {"source_lang": self.source_lang, "target_lang": self.target_lang}
         place = self.places[name]
-        return load_corpus(place["corpus"], split, **options, config_name=place["config_name"])
+        rows = load_corpus(place["corpus"], split, **options, config_name=place["config_name"])
+        require_column_types(rows.features.arrow_schema, f"split {split!r} of `{place['corpus']}`")
+        return rows
 
     def load_splits(self) -> dict[str, dict[str, Dataset]]:
         """Loads the rows of each split of the new corpus, by the name of their corpus."""

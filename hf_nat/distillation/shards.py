@@ -146,8 +146,15 @@ EXTRA_COLUMNS = {
     "source_rank": Value("int32"),
     "target_rank": Value("int32"),
 }
+_OWN_COLUMNS = {
+    "id": Value("int64"),
+    "real_target": Value("string"),
+    "teacher_score": Value("float32"),
+    "flags": List(Value("string")),
+    **EXTRA_COLUMNS,
+}
 # All of a row beside its pair.
-CORPUS_COLUMNS = ("id", "real_target", "teacher_score", "flags", *EXTRA_COLUMNS)
+CORPUS_COLUMNS = tuple(_OWN_COLUMNS)
 
 
 def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = ()) -> Features:
@@ -166,14 +173,41 @@ def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = (
     """
     return Features(
         {
-            "id": Value("int64"),
+            "id": _OWN_COLUMNS["id"],
             "translation": Translation([source_lang, target_lang]),
-            "real_target": Value("string"),
-            "teacher_score": Value("float32"),
-            "flags": List(Value("string")),
-            **{name: EXTRA_COLUMNS[name] for name in extra},
+            **{name: _OWN_COLUMNS[name] for name in ("real_target", "teacher_score", "flags", *extra)},
         }
     )
+
+
+def require_column_types(schema: pa.Schema, name: str) -> None:
+    """Raises ValueError unless the columns that distilled corpora have are of their types; others do not count.
+
+    Args:
+        schema (`pa.Schema`): the columns of some rows.
+        name (`str`): what the rows are, for the message.
+    """
+    features = {column: feature for column, feature in _OWN_COLUMNS.items() if column in schema.names}
+    for field in Features(features).arrow_schema:
+        if not _can_hold(field.type, found := schema.field(field.name).type):
+            raise ValueError(
+                f"`{field.name}` must be a column of {field.type} in a distilled corpus, got {found} in {name}. "
+                "Rename or drop it."
+            )
+
+
+def _can_hold(wanted: pa.DataType, found: pa.DataType) -> bool:
+    """Tells whether values of a type are what a column is for, whatever their number of bits."""
+    if pa.types.is_null(found):
+        return True
+    if pa.types.is_list(wanted):
+        is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return is_list and _can_hold(wanted.value_type, found.value_type)
+    if pa.types.is_floating(wanted):
+        return pa.types.is_floating(found) or pa.types.is_integer(found)
+    if pa.types.is_integer(wanted):
+        return pa.types.is_integer(found)
+    return pa.types.is_string(found) or pa.types.is_large_string(found)
 
 
 @contextmanager

@@ -251,8 +251,9 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 def _acquire(lock: FileLock, folder: Path) -> None:
     """Takes a lock and leaves a note of who has it."""
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`output_dir` must be a folder, got the file {str(folder)!r}. {_REMEDY}")
+    if os.path.lexists(folder) and not folder.is_dir():
+        kind = "file" if folder.exists() else "link to nothing"
+        raise ValueError(f"`output_dir` must be a folder, got the {kind} {str(folder)!r}. {_REMEDY}")
     folder.mkdir(parents=True, exist_ok=True)
     holder = folder / _HOLDER_FILE
     try:
