@@ -157,6 +157,7 @@ class BornAgain(StudyStep):
             yield iteration.analysis(self.args, self.folder)
 
     def real_corpora(self) -> Iterator[DistillArguments]:
+        """Yields the distillation of each iteration."""
         yield from (iteration.distillation for iteration in self.iterations)
 
     def settings(self) -> dict[str, Any]:

@@ -203,6 +203,7 @@ class Matrix(StudyStep):
         yield from (learner.train for learner in self.learners)
 
     def real_corpora(self) -> Iterator[DistillArguments]:
+        """Yields the distillation of each corpus."""
         yield from self.distillations.values()
 
     def settings(self) -> dict[str, Any]:
