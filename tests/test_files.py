@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 import hf_nat
-from hf_nat.base.files import check_output_folder, open_output
+from hf_nat.base.files import check_output_folder, open_output, refuse_one_output
 
 
 def write(path: Path, text: str, **options) -> None:
@@ -218,3 +218,19 @@ def test_an_output_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must be a folder, but .* is a file"):
         check_output_folder(tmp_path / "file")
     check_output_folder(tmp_path / "new")
+
+
+def test_two_outputs_are_two_files(tmp_path: Path) -> None:
+    old, new, link, dangling = (str(tmp_path / name) for name in ("old", "new", "link", "dangling"))
+    Path(old).write_text("old")
+    Path(link).symlink_to(old)
+    Path(dangling).symlink_to(new)
+    refuse_one_output([old, new])
+    refuse_one_output([os.devnull, os.devnull])
+    same = ([old, old], [new, new], [old, link], [new, dangling], [new, f"{tmp_path}/./new"], ["-", "/dev/stdout"])
+    for pair in same:
+        with pytest.raises(ValueError, match="Two outputs must be two files"):
+            refuse_one_output(pair)
+    with open(old, "a") as file, pytest.raises(ValueError, match="must be two files"):
+        refuse_one_output([f"/dev/fd/{file.fileno()}", old])
+    assert Path(old).read_text() == "old"

@@ -325,6 +325,9 @@ _CONFIDENCE = {
     "text for a number": _inside(scores=["low"], confidences=[0.5]),
     "unequal": _inside(scores=[-1.0, -0.5], confidences=[0.5]),
     "falling": _inside(scores=[-1.0, -0.5], confidences=[0.5, 0.4]),
+    "no number": _inside(scores=[float("nan")], confidences=[0.5]),
+    "truth for a number": _inside(scores=[-1.0, True], confidences=[0.4, 0.5]),
+    "no share": _inside(scores=[-1.0, -0.5], confidences=[0.5, 7]),
     "text for decoding": _inside(decoding="greedy"),
 }
 _ARPA = {**_DAMAGES, "text": lambda data: b"a dog runs\n", "words": lambda data: data.replace("▁".encode(), b"#")}
@@ -496,6 +499,29 @@ def test_a_damaged_file_of_a_study_is_one_line(study, damage, place, capsys):
     assert "study.yaml" in _fails(["experiment", study, "study.yaml"], place, capsys)
 
 
+@pytest.mark.parametrize(
+    "options", [("--terms", "read.txt"), ("--language_model", "read.txt"), ("--confidence_output", "read.txt")]
+)
+@pytest.mark.parametrize("name", ["read.txt", "./read.txt", "link.txt"])
+def test_an_output_is_no_other_file_of_the_command(name, options, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "read.txt").write_text("dog\thund\n")
+    (place / "link.txt").symlink_to("read.txt")
+    argv = ["translate", "translate.yaml", "--model", "student", "--output", name, *options]
+    line = _fails(argv, place, capsys)
+    assert "`read.txt`" in line and " must be " in line and "another name" in line
+
+
+@pytest.mark.parametrize("value", ["x", 5, [1, 2], [None, "ein hund"], [["ein"]]])
+def test_several_targets_are_a_list_of_texts(value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    file = place / "corpus/distilled/data/train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("targets", pa.array([value] * len(table))).replace_schema_metadata(), file)
+    line = _fails(["train", "train.yaml", "--corpus", "corpus/distilled"], place, capsys)
+    assert "`targets` must be a list of texts" in line
+
+
 @pytest.mark.parametrize("weight", ["0", "-1", ".nan", ".inf", "1e9", "1e300"])
 def test_a_weight_must_be_one_that_memory_holds(weight, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
@@ -606,6 +632,8 @@ def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, plac
         (("--draft", "student", "--terms", "corpus/rows.tsv"), "`terms` must be left out"),
         (("--model", "student", "--terms", "corpus/test.en"), "a source term, a tab and a target term on each line"),
         (("--draft_beta", "3"), "`draft_beta` must be left out without `draft`"),
+        (("--window", "99999999999999999999"), "`window` must be <= "),
+        (("--threads", "100000000"), "`threads` must be <= 1024, got 100000000"),
         (("--num_beams", "65"), "`num_beams` must be <= 64, got 65"),
         (("--graph_beam_size", "65"), "`graph_beam_size` must be <= 64, got 65"),
         (("--ctc_beam_size", "0"), "`ctc_beam_size` must be >= 1, got 0"),

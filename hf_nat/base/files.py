@@ -172,6 +172,26 @@ def _refuse_inputs(path: str, number: int | None, inputs: Iterable[str | Path]) 
             raise ValueError(f"An output must be no input, got `{path}`, the file of `{given}`. Use another name.")
 
 
+def refuse_one_output(paths: Sequence[str]) -> None:
+    """Raises unless outputs are different files; what is written to `/dev/null` twice is nobody's.
+
+    Args:
+        paths (`Sequence[str]`): where a command will write, as `open_output` takes them.
+
+    Raises:
+        ValueError: if two are one file, one descriptor, or one link and its file.
+    """
+    seen: dict[object, str] = {}
+    for path in paths:
+        status = _status(path, _descriptor(path))
+        if status is not None and os.path.samestat(status, os.stat(os.devnull)):
+            continue
+        place = os.path.realpath(path) if status is None else (status.st_dev, status.st_ino)
+        if place in seen:
+            raise ValueError(f"Two outputs must be two files, got `{seen[place]}` and `{path}`. Use another name.")
+        seen[place] = path
+
+
 def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str | None = None) -> None:
     """Raises unless a folder is new or empty, or holds an earlier result of the same kind and nothing else.
 

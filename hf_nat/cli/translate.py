@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from transformers.utils import logging
 
 from ..base.config import load_config, option
-from ..base.files import open_output
+from ..base.files import open_output, refuse_one_output
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, translate_stream
+from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, require_between, translate_stream
 from ..evaluation.confidence import confidence, require_calibration
 
 
@@ -44,8 +44,7 @@ class TranslateArguments:
     target_lang: str | None = option(None, "language of the output, for `split_sentences`")
 
     def __post_init__(self) -> None:
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"`window` must be >= 1, got {self.window}.")
+        require_between("window", self.window, 1, sys.maxsize)
         if self.split_sentences and not (self.source_lang and self.target_lang):
             raise ValueError(
                 f"`split_sentences` must come with `source_lang` and `target_lang`, got {self.source_lang!r} and "
@@ -71,16 +70,18 @@ def run(argv: Sequence[str]) -> None:
     args, decoding = load_config((TranslateArguments, DecodingArguments), argv, prog="hf-nat translate")
     if args.input != "-":
         os.stat(args.input)  # A missing file is told before the model is loaded.
+    refuse_one_output([path for path in (args.output, args.confidence_output) if path is not None])
     splitter = args.splitter
     is_dialogue = args.input == "-" and sys.stdin.isatty()
     window = args.window or (1 if is_dialogue else _WINDOW)
+    inputs = [args.input, *decoding.files]
     with ExitStack() as files:
-        output = files.enter_context(open_output(args.output, inputs=[args.input]))
+        output = files.enter_context(open_output(args.output, inputs=inputs))
         model, tokenizer = decoding.load_model(args.model)
         confidences, calibration = None, None
         if args.confidence_output is not None:
             calibration = require_calibration(args.model, decoding, model)
-            confidences = files.enter_context(open_output(args.confidence_output, inputs=[args.input, args.output]))
+            confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
         translations = translate_stream(
             model,
             tokenizer,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset, Features, Translation, concatenate_datasets
 
 
@@ -45,9 +46,17 @@ def expand_targets(rows: Dataset, source_lang: str, target_lang: str, number: in
     Returns:
         `Dataset`: the pairs alone, those of a source one after the other, the best first; `rows` where there is no
         such column. A row whose list is empty keeps its `translation`.
+
+    Raises:
+        ValueError: if the column is no list of text.
     """
     if TARGETS not in rows.column_names:
         return rows
+    found = rows.features.arrow_schema.field(TARGETS).type
+    if not (pa.types.is_list(found) and (pa.types.is_string(found.value_type) or pa.types.is_null(found.value_type))):
+        raise ValueError(
+            f"`{TARGETS}` must be a list of texts in each row of a corpus, got {found}. Rename the column or drop it."
+        )
     return rows.map(
         _pairs,
         batched=True,
@@ -76,6 +85,8 @@ def _pairs(
     target_lang: str,
     number: int | None,
 ) -> dict[str, list[dict[str, str]]]:
+    if any(text is None for own in targets for text in own or []):
+        raise ValueError(f"`{TARGETS}` must be a list of texts in each row, got null in one. Leave it out.")
     return {
         "translation": [
             {source_lang: pair[source_lang], target_lang: text}

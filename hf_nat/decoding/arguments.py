@@ -26,6 +26,10 @@ _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 
 
+# More than any machine has; with some millions libraries end the process without a word.
+_MAX_THREADS = 1024
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadingArguments:
     """How a model is loaded, and what it is told of the languages."""
@@ -145,7 +149,7 @@ class DecodingArguments(LoadingArguments):
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
-        limits = {"max_batch_tokens": None, "threads": None, "max_iterations": MAX_ITERATIONS}
+        limits = {"max_batch_tokens": None, "threads": _MAX_THREADS, "max_iterations": MAX_ITERATIONS}
         beams = ("num_beams", "length_beam", "num_candidates", "num_samples", "ctc_beam_size", "graph_beam_size")
         limits |= dict.fromkeys(beams, MAX_BEAMS)
         limits |= dict.fromkeys(("draft_length", "draft_beta"))
@@ -163,6 +167,11 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(f"`{name}` must be left out without `draft`, got {value}. Give `draft` a NAT model.")
         elif self.num_beams > 1:
             raise ValueError(f"`num_beams` must be 1 with `draft`, got {self.num_beams}. Greedy output is verified.")
+
+    @property
+    def files(self) -> list[str]:
+        """The single files that are read."""
+        return [path for path in (self.terms, self.language_model) if path is not None]
 
     def _given(self, *names: str) -> dict[str, Any]:
         """Returns those of some options that are set."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,15 @@ def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any
         return None
     columns = [record["scores"], record["confidences"]]
     is_curve = len(columns[0]) == len(columns[1]) > 0 and all(
-        isinstance(value, (int, float)) for column in columns for value in column
+        isinstance(value, float | int) and not isinstance(value, bool) and isfinite(value)
+        for column in columns
+        for value in column
     )
-    if not is_curve or any(column != sorted(column) for column in columns):
+    is_curve = is_curve and all(column == sorted(column) for column in columns)
+    if not (is_curve and columns[1][0] >= 0 and columns[1][-1] <= 1):
         raise ValueError(
-            f"`scores` and `confidences` of `{path}` must be equally many rising numbers, at least 1. Delete the file "
-            "and run `hf-nat calibrate` again."
+            f"`scores` and `confidences` of `{path}` must be equally many rising numbers, at least 1, and confidences "
+            "between 0 and 1. Delete the file and run `hf-nat calibrate` again."
         )
     return Calibration(*map(tuple, columns))
 
