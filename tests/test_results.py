@@ -37,8 +37,7 @@ def test_benchmark_page_holds_the_table_of_the_training_benchmark():
     assert table in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
-def test_benchmark_page_holds_the_table_of_the_comparison_of_trainers(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+def test_benchmark_page_holds_the_table_of_the_comparison_of_trainers():
     table = runpy.run_path(str(ROOT / "scripts/compare_trainers.py"))["markdown_table"]
     result = read_json(ROOT / "scripts/results/compare_trainers_cpu.json")
     assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")

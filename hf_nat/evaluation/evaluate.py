@@ -152,8 +152,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
 
     Returns:
         `dict[str, Any]`: the content of metrics.json: the scores with their signatures (0-100, those of `modules` on
-        the scale of their authors; BLEU with
-        the statistics of each sentence), sentences per second
+        the scale of their authors; BLEU with the statistics of each sentence), sentences per second
         (loading left out), mean number of rounds of a NAT model, how far drafts went (see `DraftCounts`), and what
         they were measured with.
 

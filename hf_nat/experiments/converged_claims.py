@@ -45,8 +45,10 @@ def _bleu(runs: Mapping[str, Row], *targets: str) -> dict[str, list[dict[int, Ro
 
 
 def distillation_helps(runs: Mapping[str, Row]) -> dict[str, Effect]:
-    """The gain of each student by distillation."""
+    """The gain of each student by distillation; nothing for fewer than two, which are not "every" one."""
     pairs = _bleu(runs, "distilled", REAL)
+    if len(pairs) < 2:
+        return {}
     return {name: over_seeds(distilled, real) for name, (distilled, real) in pairs.items()}
 
 

@@ -316,34 +316,6 @@ def _report(
             "environment": environment(),
         },
     )
-    systems = Table(
-        ["system", "BLEU", "valid translations", "sentences/s", "rounds"],
-        [
-            [
-                result.name,
-                f"{result.bleu:.1f}",
-                f"{100 * result.valid:.1f} %",
-                f"{result.sentences_per_second:.0f}",
-                "" if result.rounds is None else f"{result.rounds:.1f}",
-            ]
-            for result in results
-        ],
-    )
-    speed_table = Table(
-        ["one thread", "ms a sentence, batch 1", f"sentences/s, batch {min(TIMED_BATCH, len(pairs))}"],
-        [[speed.name, f"{speed.ms_per_sentence:.1f}", f"{speed.sentences_per_second:.0f}"] for speed in speeds],
-    )
-    corpus_table = Table(
-        ["corpus", "complexity C (nats)", f"targets in mode {task.modes[0][0]}"],
-        [
-            [name, f"{result.complexity:.3f}", f"{100 * result.in_first_mode:.1f} %"]
-            for name, result in {
-                "real, exact values": corpora["exact"],
-                "real, measured": corpora["real"],
-                "distilled, measured": corpora["distilled"],
-            }.items()
-        ],
-    )
     examples = [
         (
             pair,
@@ -366,9 +338,9 @@ def _report(
     return write_report(
         folder,
         "quickstart",
-        systems=systems,
-        corpora=corpus_table,
-        speeds=speed_table,
+        systems=_systems_table(results),
+        corpora=_corpora_table(corpora, str(task.modes[0][0])),
+        speeds=_speeds_table(speeds, min(TIMED_BATCH, len(pairs))),
         absent=absent,
         examples=examples,
         modes=[(str(mode), prob, task.orders[mode.language]) for mode, prob in task.modes],
@@ -377,3 +349,31 @@ def _report(
         plot="quickstart.png",
         environment=environment(),
     )
+
+
+def _systems_table(results: Sequence[SystemResult]) -> Table:
+    rows = [
+        [
+            result.name,
+            f"{result.bleu:.1f}",
+            f"{100 * result.valid:.1f} %",
+            f"{result.sentences_per_second:.0f}",
+            "" if result.rounds is None else f"{result.rounds:.1f}",
+        ]
+        for result in results
+    ]
+    return Table(["system", "BLEU", "valid translations", "sentences/s", "rounds"], rows)
+
+
+def _speeds_table(speeds: Sequence[Speed], batch_size: int) -> Table:
+    rows = [[speed.name, f"{speed.ms_per_sentence:.1f}", f"{speed.sentences_per_second:.0f}"] for speed in speeds]
+    return Table(["one thread", "ms a sentence, batch 1", f"sentences/s, batch {batch_size}"], rows)
+
+
+def _corpora_table(corpora: Mapping[str, CorpusResult], first_mode: str) -> Table:
+    names = {"real, exact values": "exact", "real, measured": "real", "distilled, measured": "distilled"}
+    rows = [
+        [label, f"{corpora[name].complexity:.3f}", f"{100 * corpora[name].in_first_mode:.1f} %"]
+        for label, name in names.items()
+    ]
+    return Table(["corpus", "complexity C (nats)", f"targets in mode {first_mode}"], rows)

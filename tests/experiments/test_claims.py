@@ -170,15 +170,14 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     add("vanilla_nat_distilled", 5)
     assert judged(12)["verdict"] == "not measured" and not judged(12)["effects"]
     add("vanilla_nat_real", 2)
-    row = judged(12)
-    assert row["verdict"] == "confirmed" and set(row["effects"]) == {"vanilla_nat"}
-    assert row["effects"]["vanilla_nat"]["basis"] == "1 seed" and row["effects"]["vanilla_nat"]["low"] > 0
-    assert len(row["files"]) == 2 and not judged(13)["effects"]
+    assert not judged(12)["effects"] and not judged(13)["effects"]  # one student is not every student
 
     add("cmlm_distilled", 9)
     add("cmlm_real", 8)
     add("ctc_nat_distilled__beam5", 9)  # another way of decoding is no student of its own
-    assert set(judged(12)["effects"]) == {"vanilla_nat", "cmlm"}
+    row = judged(12)
+    assert row["verdict"] == "confirmed" and set(row["effects"]) == {"vanilla_nat", "cmlm"} and len(row["files"]) == 4
+    assert row["effects"]["vanilla_nat"]["basis"] == "1 seed" and row["effects"]["vanilla_nat"]["low"] > 0
     assert set(judged(13)["effects"]) == {"vanilla_nat over cmlm"} and judged(13)["verdict"] == "confirmed"
 
     # The weak student does better on the simpler corpus of the early teacher, the strong one worse.

@@ -158,7 +158,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def step_on_meta(model: Any, loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> None:
+def assert_update_on_meta(model: Any, loss: Callable[[dict[str, torch.Tensor]], torch.Tensor]) -> None:
     """One update, after which every parameter that learns has a gradient."""
     optimizer = torch.optim.AdamW(model.parameters())
     value = loss({name: tensor.to("meta") for name, tensor in tiny_batch().items()})
@@ -172,7 +172,7 @@ def step_on_meta(model: Any, loss: Callable[[dict[str, torch.Tensor]], torch.Ten
 def test_an_update_needs_shapes_alone(model_type: str, fields: dict[str, Any]) -> None:
     with torch.device("meta"):
         model = tiny_model(model_type, **fields).train()
-    step_on_meta(model, lambda batch: model(**batch).loss)
+    assert_update_on_meta(model, lambda batch: model(**batch).loss)
 
 
 @pytest.mark.parametrize("kinds", [{}, {"assignment": "soft", "prior": "learned"}], ids=str)
@@ -181,7 +181,7 @@ def test_an_update_of_a_mixture_needs_shapes_alone(kinds: dict[str, str], monkey
     monkeypatch.setattr(masking_utils, "is_tracing", lambda tensor=None: True)
     with torch.device("meta"):
         model = MoEMarianMTModel(MoEMarianConfig(**{**TINY, "num_experts": 2, **SPECIAL, **kinds})).train()
-    step_on_meta(model, lambda batch: model(**batch).loss)
+    assert_update_on_meta(model, lambda batch: model(**batch).loss)
 
 
 def test_an_update_of_a_teacher_needs_shapes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +194,7 @@ def test_an_update_of_a_teacher_needs_shapes_alone(monkeypatch: pytest.MonkeyPat
         decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels)
         return CrossEntropyLoss(0.1)(model(**batch, decoder_input_ids=decoder_input_ids), labels)
 
-    step_on_meta(model, loss)
+    assert_update_on_meta(model, loss)
 
 
 @pytest.mark.parametrize("work", [generate, train])

@@ -14,7 +14,7 @@ from transformers import BatchEncoding, GenerationConfig, MarianConfig, MarianMT
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.decoding import translate
+from hf_nat.decoding import load_model, translate
 
 
 SENTENCES = ["a man reads", "a woman reads a long book in the park", "a dog", "the park"]
@@ -216,7 +216,7 @@ def test_measure_takes_batches_of_all_lengths(benchmark: ModuleType, fakes) -> N
 def test_quality_of_each_system(benchmark: ModuleType, checkpoint: Path, tmp_path: Path, capsys) -> None:
     """Scores are of the whole split, in its order."""
     pytest.importorskip("ctranslate2")
-    model, tokenizer = benchmark.load_model(checkpoint, device="cpu")
+    model, tokenizer = load_model(checkpoint, device="cpu")
     expected = translate(model, tokenizer, SENTENCES, max_new_tokens=6)
     for split, targets in (("test", [output.text for output in expected]), ("train", SENTENCES[::-1])):
         for lang, lines in (("en", SENTENCES), ("de", targets)):
@@ -267,7 +267,7 @@ def test_main_reads_a_corpus(benchmark: ModuleType, checkpoint: Path, tmp_path: 
 
 
 def test_generate_cuts_a_source_longer_than_the_positions(benchmark: ModuleType, checkpoint: Path) -> None:
-    system = benchmark.System("a", str(checkpoint), {}, *benchmark.load_model(checkpoint, device="cpu"))
+    system = benchmark.System("a", str(checkpoint), {}, *load_model(checkpoint, device="cpu"))
     batch = system.prepare(["a man reads " * 40, "a dog"])
     assert isinstance(batch, BatchEncoding)
     assert batch["input_ids"].shape == (2, 64)

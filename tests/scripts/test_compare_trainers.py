@@ -15,8 +15,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+def script() -> dict[str, Any]:
     return runpy.run_path(str(SCRIPTS / "compare_trainers.py"))
 
 
