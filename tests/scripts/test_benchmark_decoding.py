@@ -108,7 +108,7 @@ class FakeSystem:
 def fakes(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> tuple[list[FakeSystem], list[str]]:
     """A slow baseline (4 s a batch) and a fast system (1 s a batch)."""
     clock, calls = Clock(), []
-    monkeypatch.setattr(benchmark, "time", clock)
+    monkeypatch.setattr(sys.modules[benchmark.System.__module__], "time", clock)
     return [FakeSystem(benchmark, name, s, clock, calls) for name, s in (("slow", 4.0), ("fast", 1.0))], calls
 
 
