@@ -239,6 +239,27 @@ def test_quality_of_each_system(benchmark: ModuleType, checkpoint: Path, tmp_pat
     assert len(table) == 5
 
 
+def test_quality_compares_each_sentence_with_its_own_reference(
+    benchmark: ModuleType, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system that repeats its source is perfect, in whichever order the sentences are translated."""
+    _, tokenizer = load_model(checkpoint, device="cpu")
+
+    class Echo:
+        def __init__(self) -> None:
+            self.tokenizer = tokenizer
+
+        def prepare(self, sentences: list[str]) -> list[list[int]]:
+            return tokenizer(sentences, add_special_tokens=False)["input_ids"]
+
+        def generate(self, batch: list[list[int]]) -> tuple[float, list[list[int]]]:
+            return 0.0, batch
+
+    monkeypatch.setattr(benchmark, "QUALITY_BATCH_SIZE", 3)
+    scores = benchmark.quality(Echo(), [(sentence, sentence) for sentence in SENTENCES], "de")
+    assert scores["chrf"]["score"] == pytest.approx(100)
+
+
 @pytest.mark.slow
 def test_footprint_is_that_of_a_process_of_its_own(
     benchmark: ModuleType, checkpoint: Path, tmp_path: Path, monkeypatch, capsys
