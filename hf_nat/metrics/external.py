@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,9 @@ import numpy as np
 
 from ..base.utils import sha256_file
 
+
+# What `compute` gets from here.
+_TEXTS = ("predictions", "references", "sources")
 
 @dataclass(frozen=True)
 class ExternalMetric:
@@ -31,12 +35,45 @@ class ExternalMetric:
     parameter: str = "module"
 
     def compute(self, sources: Sequence[str], predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        """Returns what the metric answers."""
-        features = self.module.features
-        names = set((features[0] if isinstance(features, list) else features).keys())
+        """Returns what the metric answers.
+
+        Raises:
+            ValueError: if its code fails or ends the program, or the answer is no dictionary.
+        """
         inputs = {"predictions": list(predictions), "references": list(references)}
-        inputs |= {"sources": list(sources)} if "sources" in names else {}
-        return self.module.compute(**inputs, **self.options)
+        inputs |= {"sources": list(sources)} if "sources" in self.inputs else {}
+        with _naming(f"`{self.parameter}` must be metrics that work, but the code of {self.name!r} failed"):
+            result = self.module.compute(**inputs, **self.options)
+        if not isinstance(result, Mapping):
+            raise ValueError(
+                f"`{self.parameter}` must answer with a dictionary, got a {type(result).__name__} of {self.name!r}. "
+                "Write a module of a few lines around it that does."
+            )
+        return dict(result)
+
+    @property
+    def inputs(self) -> set[str]:
+        """The names of what it reads."""
+        features = self.module.features
+        return set((features[0] if isinstance(features, list) else features).keys())
+
+    def require_inputs(self) -> None:
+        """Raises ValueError if it reads something else than translations, or its `compute` takes no such option."""
+        if self.inputs - {"sources"} != {"predictions", "references"}:
+            raise ValueError(
+                f"`{self.parameter}` must read `predictions` and `references`, and `sources` or not, but {self.name!r} "
+                f"reads {sorted(self.inputs)}. Write a module of a few lines around it that does."
+            )
+        parameters = inspect.signature(self.module._compute).parameters.values()
+        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+        taken = {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
+        allowed = taken - set(_TEXTS)
+        unknown = [name for name in self.options if name in _TEXTS or not (takes_any or name in allowed)]
+        if unknown:
+            raise ValueError(
+                f"`{self.parameter}` must get options that `compute` of {self.name!r} has, {sorted(allowed)}, got "
+                f"{unknown[0]!r}. Leave it out."
+            )
 
     def segments(self, result: Mapping[str, Any], number: int) -> Any:
         """Returns the scores of so many sentences out of an answer, None where it has no such list.
@@ -66,7 +103,10 @@ class ExternalMetric:
         segments = None
         if not any(_is_number(value) for value in result.values()):
             segments = self.segments(result, len(predictions))
-        found = self.number(result) if segments is None else fmean(map(float, segments))
+        try:
+            found = self.number(result) if segments is None else fmean(map(float, segments))
+        except OverflowError:
+            found = float("inf")
         if not np.isfinite(found):
             raise ValueError(f"`{self.parameter}` must give a finite score, got {found} of {self.name}.")
         return found
@@ -99,21 +139,30 @@ def load_external_metric(
         others (`Sequence[str]`, *optional*): what the option takes beside modules, for errors.
 
     Raises:
-        ValueError: if there is no such folder and the Hub is not trusted, or the module does not load.
+        ValueError: if there is no such folder and the Hub is not trusted, the module does not load, or it reads or
+            takes something else.
     """
     require_consent(name, parameter, trust_remote_code, others)
     import evaluate  # Slow to import, and seldom wanted.
 
-    try:
-        module = evaluate.load(name)
-    except (ImportError, SyntaxError, TypeError, FileNotFoundError) as error:
-        raise ValueError(f"`{parameter}` must be a module that loads, got {name!r}: {error}") from error
-    return ExternalMetric(module, options or {}, name, parameter)
+    with _naming(f"`{parameter}` must be a module that loads, got {name!r}"):
+        metric = ExternalMetric(evaluate.load(name), options or {}, name, parameter)
+    metric.require_inputs()
+    return metric
 
 
 def require_consent(name: str, parameter: str, trust_remote_code: bool, others: Sequence[str] = ()) -> None:
-    """Raises ValueError if a module is not on this machine and code of the Hub is not trusted."""
-    if not os.path.exists(name) and not trust_remote_code:
+    """Raises ValueError if a module is not on this machine and code of the Hub is not trusted, or has no code."""
+    path = Path(name)
+    # Without its file `evaluate` would ask the Hub for a module of this name.
+    script = path / f"{path.name}.py" if path.is_dir() else path
+    if name and path.exists() and not (path.name and script.is_file() and script.suffix == ".py"):
+        wanted = f"a file {path.name}.py" if path.is_dir() else "the suffix .py"
+        raise ValueError(
+            f"`{parameter}` must be the folder of an evaluate module, or its Python file, got {name!r} without "
+            f"{wanted}. Give folder and file the same name."
+        )
+    if not (name and path.exists()) and not trust_remote_code:
         choice = f"one of {list(others)} or " if others else ""
         raise ValueError(
             f"`{parameter}` must be {choice}the folder of an evaluate module, got {name!r}, which is not there. A "
@@ -127,6 +176,16 @@ def external_identity(name: str) -> dict[str, str]:
     if path.is_dir():
         return {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
     return {path.name: sha256_file(path)} if path.is_file() else {"name": name}
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Turns whatever foreign code raises into a ValueError that begins with what it was; Ctrl-C stays what it is."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        name = "" if isinstance(error, ValueError | ImportError | OSError) else f"{type(error).__name__}: "
+        raise ValueError(f"{what}: {name}{error}") from error
 
 
 def _is_number(value: object) -> bool:
