@@ -53,6 +53,8 @@ def read_json(path: str | Path) -> Any:
         raise json.JSONDecodeError(f"`{path}` must be JSON: {error.msg}", error.doc, error.pos) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
+    except RecursionError as error:
+        raise ValueError(f"`{path}` must be JSON: nested too deeply.") from error
 
 
 def read_record(path: str | Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:

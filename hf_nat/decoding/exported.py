@@ -12,7 +12,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation import BaseStreamer
 
-from ..base.utils import read_record
+from ..base.utils import check_record, read_record
 from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput
 from ..models.canvas import require_right_padding
@@ -148,15 +148,37 @@ def load_exported(
             f"{GRAPHS}/{RECORD}. Run `hf-nat export --model {folder} --output_dir ...`."
         )
     record = read_record(record_path, {"graphs": list, "knobs": dict})
+    model_class = _class_of(record, config, record_path)
     files = {name: folder / graph_file(name, quantize) for name in record["graphs"]}
     for file in files.values():
         if not file.is_file():
             hint = "" if quantize is None else f" with `--quantize {quantize}`"
             raise FileNotFoundError(f"There is no graph `{file}`. Export the model{hint}.")
     sessions = {name: open_session(file, backend, threads or torch.get_num_threads()) for name, file in files.items()}
-    model_class = ARCHITECTURES[config.model_type][1]
     with torch.device("meta"):
         model: Any = type(model_class.__name__, (_ExportedGraph, model_class), {})(config)
     model.generation_config = GenerationConfig.from_pretrained(folder)
     model.record, model.sessions = record, sessions
     return model.eval()
+
+
+def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
+    """Returns the class of an exported model.
+
+    Raises:
+        ValueError: if the record is damaged, or not of a model with this configuration.
+    """
+    remedy = "The file is damaged, or of something else; export the model again."
+    if record["graphs"] != ["model"]:
+        raise ValueError(f"`graphs` of `{path}` must be ['model'], got {record['graphs']!r:.100}. {remedy}")
+    model_class: Any = ARCHITECTURES.get(config.model_type, (None, None))[1]
+    if model_class is None or not getattr(model_class, "is_traceable", False):
+        raise ValueError(
+            f"`model_type` of the config.json beside `{path.parent}` must be an architecture that has a graph, got "
+            f"{config.model_type!r}. {remedy}"
+        )
+    knobs = {*model_class.generation_defaults, "max_length"}
+    if unknown := sorted(record["knobs"].keys() - knobs):
+        raise ValueError(f"`knobs` of `{path}` must be out of {sorted(knobs)}, got {unknown[0]!r}. {remedy}")
+    check_record(record["knobs"], {"max_iterations": int}, f"`knobs` of `{path}`")
+    return model_class

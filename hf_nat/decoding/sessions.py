@@ -11,6 +11,8 @@ import torch
 
 # What decodes: torch from weights, the others from an exported graph.
 BACKENDS = ("torch", "onnx", "openvino")
+# Inputs and outputs that the graph of every model has.
+_NAMES = {"input_ids", "attention_mask", "sequences", "token_scores"}
 
 
 class Session(Protocol):
@@ -18,9 +20,11 @@ class Session(Protocol):
 
     Attributes:
         precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
+        names (`set[str]`): its inputs and outputs.
     """
 
     precision: str | None
+    names: set[str]
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
         """Computes some outputs, by their names, from the inputs of those names, all on the CPU."""
@@ -36,11 +40,11 @@ def open_session(path: Path, backend: str, threads: int) -> Session:
 
     Raises:
         ImportError: if the library of the backend is not installed.
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or the graph of something else.
     """
     kind: Any = {"onnx": _OnnxSession, "openvino": _OpenVINOSession}[backend]
     try:
-        return kind(path, threads)
+        session = kind(path, threads)
     except ModuleNotFoundError as error:
         package = "onnxruntime" if backend == "onnx" else "openvino"
         raise ImportError(
@@ -49,6 +53,12 @@ def open_session(path: Path, backend: str, threads: int) -> Session:
     except Exception as error:  # Neither library raises anything narrower.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"`{path}` must be a whole ONNX graph, but {backend} cannot load it: {reason}") from error
+    if lacking := sorted(_NAMES - session.names):
+        raise ValueError(
+            f"`{path}` must be the graph of a model, with {sorted(_NAMES)}, but it has no {', '.join(lacking)}. "
+            "Export the model again."
+        )
+    return session
 
 
 class _OnnxSession:
@@ -63,6 +73,7 @@ class _OnnxSession:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.names = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
         # What leads to no output that is asked for is not computed.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
@@ -83,6 +94,7 @@ class _OpenVINOSession:
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         compiled = openvino.compile_model(path, "CPU", settings)
         self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self.names = {name for port in (*compiled.inputs, *compiled.outputs) for name in port.names}
         self._request = compiled.create_infer_request()
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
