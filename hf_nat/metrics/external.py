@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from ..base.foreign_code import foreign_code
 from ..base.utils import sha256_file
 
 
 # What `compute` gets from here.
 _TEXTS = ("predictions", "references", "sources")
+
 
 @dataclass(frozen=True)
 class ExternalMetric:
@@ -42,7 +44,7 @@ class ExternalMetric:
         """
         inputs = {"predictions": list(predictions), "references": list(references)}
         inputs |= {"sources": list(sources)} if "sources" in self.inputs else {}
-        with _naming(f"`{self.parameter}` must be metrics that work, but the code of {self.name!r} failed"):
+        with foreign_code(f"`{self.parameter}` must be metrics that work, but the code of {self.name!r} failed"):
             result = self.module.compute(**inputs, **self.options)
         if not isinstance(result, Mapping):
             raise ValueError(
@@ -61,8 +63,8 @@ class ExternalMetric:
         """Raises ValueError if it reads something else than translations, or its `compute` takes no such option."""
         if self.inputs - {"sources"} != {"predictions", "references"}:
             raise ValueError(
-                f"`{self.parameter}` must read `predictions` and `references`, and `sources` or not, but {self.name!r} "
-                f"reads {sorted(self.inputs)}. Write a module of a few lines around it that does."
+                f"`{self.parameter}` must read `predictions` and `references`, and `sources` or not, but "
+                f"{self.name!r} reads {sorted(self.inputs)}. Write a module of a few lines around it that does."
             )
         parameters = inspect.signature(self.module._compute).parameters.values()
         takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
@@ -75,23 +77,24 @@ class ExternalMetric:
                 f"{unknown[0]!r}. Leave it out."
             )
 
-    def segments(self, result: Mapping[str, Any], number: int) -> Any:
+    def segments(self, result: Mapping[str, Any], number: int) -> list[float] | None:
         """Returns the scores of so many sentences out of an answer, None where it has no such list.
 
         Raises:
-            ValueError: if it has several, and none is called `scores` or `segments`.
+            ValueError: if it has several, and none is called `scores` or `segments`, or a score is not finite.
         """
         lists = {key: value for key, value in result.items() if _is_numbers(value, number)}
-        return self._one(lists, ("scores", "segments")) if lists else None
+        return [self._finite(score) for score in self._one(lists, ("scores", "segments"))] if lists else None
 
     def number(self, result: Mapping[str, Any]) -> float:
         """Returns the one number of an answer.
 
         Raises:
-            ValueError: if it has none, or several that none is called as the module, `score` or `mean_score`.
+            ValueError: if it has none, or several that none is called as the module, `score` or `mean_score`, or it
+                is not finite.
         """
         numbers = {key: value for key, value in result.items() if _is_number(value)}
-        return float(self._one(numbers, (self.module.name, "score", "mean_score")))
+        return self._finite(self._one(numbers, (self.module.name, "score", "mean_score")))
 
     def score(self, sources: Sequence[str], predictions: Sequence[str], references: Sequence[str]) -> float:
         """Returns the score of a corpus: the one number of the answer, else the mean of its list.
@@ -103,11 +106,14 @@ class ExternalMetric:
         segments = None
         if not any(_is_number(value) for value in result.values()):
             segments = self.segments(result, len(predictions))
+        return self.number(result) if segments is None else fmean(segments)
+
+    def _finite(self, value: Any) -> float:
         try:
-            found = self.number(result) if segments is None else fmean(map(float, segments))
+            found = float(value)
         except OverflowError:
             found = float("inf")
-        if not np.isfinite(found):
+        if not isfinite(found):
             raise ValueError(f"`{self.parameter}` must give a finite score, got {found} of {self.name}.")
         return found
 
@@ -145,7 +151,7 @@ def load_external_metric(
     require_consent(name, parameter, trust_remote_code, others)
     import evaluate  # Slow to import, and seldom wanted.
 
-    with _naming(f"`{parameter}` must be a module that loads, got {name!r}"):
+    with foreign_code(f"`{parameter}` must be a module that loads, got {name!r}"):
         metric = ExternalMetric(evaluate.load(name), options or {}, name, parameter)
     metric.require_inputs()
     return metric
@@ -176,16 +182,6 @@ def external_identity(name: str) -> dict[str, str]:
     if path.is_dir():
         return {file.name: sha256_file(file) for file in sorted(path.glob("*.py"))}
     return {path.name: sha256_file(path)} if path.is_file() else {"name": name}
-
-
-@contextmanager
-def _naming(what: str) -> Iterator[None]:
-    """Turns whatever foreign code raises into a ValueError that begins with what it was; Ctrl-C stays what it is."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
-        name = "" if isinstance(error, ValueError | ImportError | OSError) else f"{type(error).__name__}: "
-        raise ValueError(f"{what}: {name}{error}") from error
 
 
 def _is_number(value: object) -> bool:
