@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .files import atomic_folder, atomic_path
+from .files import atomic_path
+from .folders import atomic_contents, atomic_folder
 
 
 __all__ = [
+    "atomic_contents",
     "atomic_folder",
     "atomic_path",
     "check_record",

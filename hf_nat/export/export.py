@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..base.utils import atomic_path, environment, write_json
+from ..base.utils import atomic_contents, environment, write_json
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..models import NATPreTrainedModel
@@ -41,7 +41,6 @@ def export(args: ExportArguments) -> dict[str, Any]:
     require_exportable(model, args)
     samples = load_samples(args, model, tokenizer)
     expected = samples.decode(model, args.knobs)
-    folder = Path(args.output_dir)
     knobs = exported_knobs(model, args)
     record: dict[str, Any] = {
         "graphs": ["model"],
@@ -51,33 +50,33 @@ def export(args: ExportArguments) -> dict[str, Any]:
         "parity": {},
         "environment": environment(),
     }
-    save_around(model, tokenizer, knobs, folder)
-    record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
-    if not record["tokenizer_json"]:
-        logger.warning(
-            f"{folder} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, and what it "
-            "does beside cannot be said in that file. The graph runs without torch, but its texts need transformers."
-        )
     settings: Any = model
     graph = DecodingGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
-    path = folder / graph_file("model")
-    with atomic_path(path) as temporary:
-        save_graph(graph, example_source(model), temporary)
-    if args.quantize is not None:
-        with atomic_path(folder / graph_file("model", args.quantize)) as temporary:
-            quantize_file(path, temporary)
-    write_json(folder / GRAPHS / RECORD, record)
-    for quantize in (None, args.quantize) if args.quantize else (None,):
-        exported = load_exported(folder, backend="onnx", quantize=quantize)
-        found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
-        record["parity"][quantize or "float32"] = found
-        # A short list may lack a word that the model would have written.
-        if quantize is None and args.shortlist is None and found["num_equal"] < found["num_sentences"]:
-            raise ValueError(
-                f"The graph must translate every sample as the model does, but of {found['num_sentences']} "
-                f"{found['num_sentences'] - found['num_equal']} differ."
+    with atomic_contents(args.output_dir, [GRAPHS]) as folder:
+        save_around(model, tokenizer, knobs, folder)
+        record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
+        if not record["tokenizer_json"]:
+            logger.warning(
+                f"{args.output_dir} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, "
+                "and what it does beside cannot be said in that file. The graph runs without torch, but its texts "
+                "need transformers."
             )
-    write_json(folder / GRAPHS / RECORD, record)
+        path = folder / graph_file("model")
+        save_graph(graph, example_source(model), path)
+        if args.quantize is not None:
+            quantize_file(path, folder / graph_file("model", args.quantize))
+        write_json(folder / GRAPHS / RECORD, record)
+        for quantize in dict.fromkeys((None, args.quantize)):
+            exported = load_exported(folder, backend="onnx", quantize=quantize)
+            found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
+            record["parity"][quantize or "float32"] = found
+            # A short list may lack a word that the model would have written.
+            if quantize is None and args.shortlist is None and found["num_equal"] < found["num_sentences"]:
+                raise ValueError(
+                    f"The graph must translate every sample as the model does, but of {found['num_sentences']} "
+                    f"{found['num_sentences'] - found['num_equal']} differ."
+                )
+        write_json(folder / GRAPHS / RECORD, record)
     return record
 
 
@@ -146,7 +145,6 @@ def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:
 
 def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str, Any], folder: Path) -> None:
     """Writes configuration, knobs and tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
     # No code of the model is needed here.
     config = {key: value for key, value in model.config.to_diff_dict().items() if key != "auto_map"}
     write_json(folder / "config.json", config)
