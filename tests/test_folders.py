@@ -35,7 +35,7 @@ def test_contents_appear_beside_what_is_there_in_order(tmp_path: Path, monkeypat
     for number in (1, 2):
         with atomic_contents(folder, ["data", "a_mark"]) as temporary:
             (temporary / "data").mkdir()
-            make(temporary, a_mark=str(number), z="", **{f"data/{number}": ""})
+            make(temporary, a_mark=str(number), z="", **{f"data/{number}": "", ".own": ""})
         assert names(folder) == ["a_mark", f"data/{number}", *(["mine"] if number == 2 else []), "z"]
         assert (folder / "a_mark").read_text() == str(number)
         make(folder, mine="")

@@ -36,8 +36,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
     """Gives a temporary folder and moves what it holds into `folder` when the block ends without an error.
 
-    What has the same name there gives way, other files stay. A process killed inside the block leaves them as they
-    were, and a hidden folder that the next call removes.
+    What has the same name there gives way, other files stay, and what is hidden is not moved. A process killed inside
+    the block leaves them as they were, and a hidden folder that the next call removes.
 
     Args:
         folder (`str` or `Path`): where the files shall be; it may hold others.
@@ -53,7 +53,8 @@ def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
     with new_folder(folder), naming(folder, temporary), _held(temporary, folder):
         yield temporary
         places = {name: number for number, name in enumerate(order)}
-        for path in sorted(temporary.iterdir(), key=lambda path: places.get(path.name, -1)):
+        made = [path for path in temporary.iterdir() if not path.name.startswith(".")]
+        for path in sorted(made, key=lambda path: places.get(path.name, -1)):
             place = folder / path.name
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)

@@ -25,6 +25,13 @@ _OTHER_CODES = {
     "ro": "ron rum mo mol", "ru": "rus", "sk": "slk slo", "sl": "slv", "sv": "swe", "ta": "tam", "te": "tel",
     "th": "tha", "tr": "tur", "zh": "zho chi cmn cn",
 }  # fmt: skip
+# ISO 639-1 and the codes that were part of it once: a first letter with its second ones.
+_LETTERS = (
+    "aabefkmnrsvyz baeghimnors caehorsuvy daevz eelnostu fafijory gadlnuv haeiortuyz iadegiknostuw jaiv "
+    "kagijklmnorsuvwy labginotuv mghiklnrsty nabdeglnorvy ocjmrs pailst qu rmnouw sacdeghiklmnoqrstuvw "
+    "taeghiklnorstwy ugkrz veio wao xh yio zahu"
+)
+_TWO_LETTERS = frozenset(first + second for first, *others in _LETTERS.split() for second in others)
 _CODES = {other: code for code, others in _OTHER_CODES.items() for other in others.split()}
 
 # Without spaces between words: languages in their usual script, and scripts.
@@ -120,6 +127,23 @@ def find_language(code: str) -> Language:
         raise ValueError(f'A language must have a code, such as "de", "zho_Hans" or "en_XX", got {code!r}.')
     script = next((tag.title() for tag in others if re.fullmatch("[a-z]{4}", tag)), None)
     return Language(_CODES.get(primary, primary), script)
+
+
+def require_language(parameter: str, code: str) -> None:
+    """Raises ValueError unless a code is one of ISO 639, as far as its form and the list of two letters tell.
+
+    For rules that bear on the result, where a corpus's own key of a language (`source`) would take those of another.
+
+    Args:
+        parameter (`str`): name of the option, for the error.
+        code (`str`): the code, as `find_language` reads it.
+    """
+    primary = find_language(code).code
+    if primary not in _TWO_LETTERS and not re.fullmatch("[a-z]{3}", primary):
+        raise ValueError(
+            f"`{parameter}` must be a code of ISO 639, with or without script and region, such as de, deu_Latn or "
+            f"zh-Hans, got {code!r}. Look it up at https://iso639-3.sil.org."
+        )
 
 
 def warn_of_unspaced_text(language: Language, sentences: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..base.config import load_config, option
 from ..base.files import open_output, refuse_one_output
+from ..base.languages import require_language
 from ..data.corpora import read_lines
 from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, require_between, translate_stream
 from ..evaluation.confidence import confidence, require_calibration
@@ -27,7 +28,8 @@ class TranslateArguments:
     """What is translated by which model.
 
     Raises:
-        ValueError: if `window` is below 1, or a language that sentences are split by is missing, or without use.
+        ValueError: if `window` is below 1, or a language that sentences are split by is missing, unknown or
+            without use.
     """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
@@ -51,7 +53,10 @@ class TranslateArguments:
                 f"{self.target_lang!r}. Give their codes, such as en and de."
             )
         for name in ("source_lang", "target_lang"):
-            if not self.split_sentences and (value := getattr(self, name)):
+            value = getattr(self, name)
+            if self.split_sentences:
+                require_language(name, value)
+            elif value:
                 raise ValueError(
                     f"`{name}` must be left out without `split_sentences`, got {value!r}. Use `model_{name}` to tell "
                     "a multilingual model its languages."

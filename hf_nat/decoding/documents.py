@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib import metadata
 from itertools import islice
 
-from ..base.languages import find_language
+from ..base.languages import find_language, require_language
 from ..data.encoding import is_blank
 from .translations import Translation
 
@@ -23,6 +23,7 @@ class SentenceSplitter:
 
     Raises:
         ImportError: if sentencex is not installed, with the remedy.
+        ValueError: if the code of the documents' language is none.
 
     Source: sentencex of the Wikimedia Foundation (https://github.com/wikimedia/sentencex).
     """
@@ -31,6 +32,7 @@ class SentenceSplitter:
     target_lang: str
 
     def __post_init__(self) -> None:
+        require_language("source_lang", self.source_lang)
         _ = self._segment
 
     @cached_property

@@ -160,7 +160,7 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
         for path in sorted(parent.iterdir()):
             target = os.path.realpath(path)
             is_outward = path.is_symlink() and not follow_links and not Path(target).is_relative_to(root)
-            if not path.exists():
+            if path.is_symlink() and not path.exists():
                 yield path, "a link to nothing"
             elif is_outward:
                 yield path, _OUTWARD
@@ -168,7 +168,7 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
                 yield path, "a link to a folder that holds it"
             elif path.is_dir():
                 yield from walk(path, (*around, target))
-            else:
+            elif path.exists():  # Else a temporary file of another process, gone again.
                 yield path, None if path.is_file() else "a pipe, socket or device"
 
     return walk(folder, (root,))

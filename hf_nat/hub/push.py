@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -199,7 +200,7 @@ def push(args: PushArguments) -> PushPlan:
         destination=args.repo_id or str(args.local_dir),
         repo_type=repo_type,
         files={path: _size(content) for path, content in sorted(upload.additions(None).items())},
-        left_out={path: file.lstat().st_size for path, file in left_out.items()},
+        left_out=_sizes(left_out),
     )
     if args.dry_run:
         return plan
@@ -283,6 +284,15 @@ def _push_to_hub(upload: _Upload, plan: PushPlan, args: PushArguments) -> str:
         ) from error
     logger.info(f"{len(plan.files)} files are at {url}")
     return url
+
+
+def _sizes(files: Mapping[str, Path]) -> dict[str, int]:
+    """The sizes of files that nobody needs: one of another process may have gone meanwhile."""
+    sizes = {}
+    for path, file in files.items():
+        with suppress(FileNotFoundError):
+            sizes[path] = file.lstat().st_size
+    return sizes
 
 
 def _size(content: Path | bytes) -> int:

@@ -18,12 +18,14 @@ from ..data.text_files import regular_files
 from ..decoding import decoding_expert
 from ..distillation import DistillArguments, write_distilled_corpus
 from ..distillation.backends import choose_backend, load_backend, recorded_choice
+from ..distillation.checksums import remove_checksums
 from ..distillation.choice import load_judge
 from ..distillation.distill import is_written
 from ..distillation.ensemble import TeacherEnsemble, require_one_vocabulary
 from ..distillation.judges import Estimator, Judge
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import FurtherTeacher, Rewriter
+from ..distillation.shards import remove_claims
 from .corpus import CorpusStep
 from .fingerprints import corpus_fingerprint, dataset_commit
 
@@ -171,6 +173,11 @@ class Distill(CorpusStep):
         rewriter = self._rewriter  # A backend that cannot decode this teacher says so here.
         if self.args.long_source == "error":
             rewriter.require_short_sources(self._splits["train"])
+
+    def discard(self) -> None:
+        """Removes the claims and checksums of a run without a shard."""
+        remove_claims(self.folder)
+        remove_checksums(self.folder)
 
     def work(self) -> None:
         """Rewrites the shards that are missing."""

@@ -265,7 +265,8 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     try:
         lock.acquire()
     except Timeout:
-        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+        # The note may come a moment later than the lock.
+        who = (holder.read_text(encoding="utf-8") if holder.is_file() else "") or "another process"
         raise ValueError(
             f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
         ) from None

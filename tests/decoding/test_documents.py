@@ -60,6 +60,17 @@ def test_without_the_package_the_remedy_is_told(
     assert "pip install 'hf_nat[sentences]'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("code", ["english", "xx", "e", "source", "x1", "german_DE", "../en"])
+def test_an_unknown_language_is_told(code: str, capsys: pytest.CaptureFixture) -> None:
+    for name, other in (("source", "target"), ("target", "source")):
+        options = ["--split_sentences", f"--{name}_lang={code}", f"--{other}_lang=de"]
+        assert main(["translate", "--model=nowhere/to/be", *options]) == 2
+        assert f"`{name}_lang` must be a code of ISO 639" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="`source_lang` must be a code of ISO 639"):
+        SentenceSplitter(code, "de")
+    assert SentenceSplitter("cz", code).split("Ahoj. Dobrý den.") == ["Ahoj. ", "Dobrý den."]
+
+
 def test_translate_needs_both_languages_and_no_other_way(capsys: pytest.CaptureFixture) -> None:
     assert main(["translate", "--model=x", "--target_lang=de"]) == 2
     assert "`target_lang` must be left out without `split_sentences`, got 'de'" in capsys.readouterr().err

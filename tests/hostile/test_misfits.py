@@ -1,0 +1,345 @@
+"""Options, columns and models that do not fit each other: one line, before any work, and nothing touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hostile.places import fails
+from safetensors.torch import load_file, save_file
+
+from hf_nat.base.utils import sha256_file, write_json
+from hf_nat_cli import main
+
+
+@pytest.mark.parametrize(
+    "options", [("--terms", "read.txt"), ("--language_model", "read.txt"), ("--confidence_output", "read.txt")]
+)
+@pytest.mark.parametrize("name", ["read.txt", "./read.txt", "link.txt"])
+def test_an_output_is_no_other_file_of_the_command(name, options, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "read.txt").write_text("dog\thund\n")
+    (place / "link.txt").symlink_to("read.txt")
+    argv = ["translate", "translate.yaml", "--model", "student", "--output", name, *options]
+    line = fails(argv, place, capsys)
+    assert "`read.txt`" in line and " must be " in line and "another name" in line
+
+
+@pytest.mark.parametrize("value", ["x", 5, [1, 2], [None, "ein hund"], [["ein"]]])
+def test_several_targets_are_a_list_of_texts(value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    file = place / "corpus/distilled/data/train-00000-of-00001.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("targets", pa.array([value] * len(table))).replace_schema_metadata(), file)
+    line = fails(["train", "train.yaml", "--corpus", "corpus/distilled"], place, capsys)
+    assert "`targets` must be a list of texts" in line
+
+
+@pytest.mark.parametrize("weight", ["0", "-1", ".nan", ".inf", "1e9", "1e300"])
+def test_a_weight_must_be_one_that_memory_holds(weight, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert "`weights` must be " in fails(["mix", "mix.yaml", "--weights", weight, "1"], place, capsys)
+
+
+@pytest.mark.parametrize("command", ["mix", "filter"])
+@pytest.mark.parametrize(
+    ("column", "value"), [("flags", 1), ("flags", "x"), ("teacher_score", "high"), ("real_target", 3), ("id", "one")]
+)
+def test_a_column_of_a_distilled_corpus_has_its_type(column, value, command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    name = "data/train-00000-of-00001.parquet"
+    file, manifest = place / "corpus/distilled" / name, place / "corpus/distilled/manifest.json"
+    table = pq.read_table(file)
+    number = table.column_names.index(column)
+    pq.write_table(table.set_column(number, column, pa.array([value] * len(table))).replace_schema_metadata(), file)
+    record = json.loads(manifest.read_text())
+    write_json(manifest, record | {"shards": record["shards"] | {name: sha256_file(file)}})
+    line = fails([command, f"{command}.yaml"], place, capsys)
+    assert f"`{column}` must be a column of " in line and "corpus/distilled" in line
+
+
+_SAVE = {"format": "pt"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_must_be_finite(value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    weights = load_file(place / "teacher/model.safetensors")
+    weights["model.encoder.layers.0.fc1.weight"][0, 0] = value
+    save_file(weights, place / "teacher/model.safetensors", _SAVE)
+    line = fails(["translate", "translate.yaml"], place, capsys)
+    assert "model.safetensors" in line and "model.encoder.layers.0.fc1.weight" in line
+
+
+def test_weights_must_be_all_there(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    weights = load_file(place / "teacher/model.safetensors")
+    del weights["model.encoder.layers.0.fc1.weight"]
+    save_file(weights, place / "teacher/model.safetensors", _SAVE)
+    assert "model.encoder.layers.0.fc1.weight" in fails(["translate", "translate.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_folder_is_no_file(name, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "teacher" / name).unlink()
+    (place / "teacher" / name).mkdir()
+    assert name in fails(["translate", "translate.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("translate", "--model", "no/such/model"),
+        ("translate", "--model", "teacher/config.json"),
+        ("translate", "--model", "student", "--length_beam", "2", "--reranker", "runs/no/such"),
+        ("translate", "--model", "student", "--ensemble", "runs/no/such"),
+        ("translate", "--draft", "runs/no/such"),
+        ("translate", "--model", "student", "--terms", "runs/no/such"),
+        ("evaluate", "--draft", "runs/no/such"),
+        ("translate", "--model", "student", "--language_model", "runs/no/such"),
+        ("evaluate", "--model", "student", "--language_model", "runs/no/such"),
+        ("evaluate", "--model", "runs/no/such"),
+        ("serve", "--model", "runs/no/such"),
+        ("tune", "--model", "runs/no/such"),
+        ("distill", "--teacher", "runs/no/such"),
+        ("train", "--tokenizer", "runs/no/such"),
+        ("train", "--init_from", "runs/no/such", "--size", "null", "--model_config", "null"),
+        ("train", "--init_from_teacher", "runs/no/such", "--size", "null", "--model_config", "null"),
+        ("train", "--resume_from_checkpoint", "runs/no/such"),
+        ("train", "--validation_corpus", "runs/no/such"),
+        ("recommend", "--student", "runs/no/such"),
+        ("align", "--tokens", "runs/no/such"),
+        ("evaluate", "--metrics", "beer", "--beer_model", "runs/no/such"),
+        ("demo", "--model", "runs/no/such"),
+        ("demo", "--teacher", "runs/no/such"),
+        ("born-again", "--teacher_config", "runs/no/such"),
+        ("quickstart", "--config_dir", "runs/no/such"),
+    ],
+    ids="-".join,
+)
+def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    command, *rest = options
+    argv = [command, f"{command}.yaml", *rest]
+    path = next(text.removeprefix("x=") for text in rest if "/" in text)
+    assert path in fails(argv, place, capsys)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--model", "student", "--length_beam", "2", "--reranker", "student"), "`reranker` must be autoregressive"),
+        (("--model", "student", "--length_beam", "2", "--reranker", "other"), "`reranker` must share"),
+        (("--model", "student", "--ensemble", "other"), "`ensemble` must agree"),
+        (("--draft", "teacher"), "`draft` must be a NAT model"),
+        (("--model", "other", "--draft", "student"), "`model` must share the student's vocabulary"),
+        (("--model", "student", "--draft", "student"), "`draft` must be left out for a NAT model"),
+        (("--draft", "student", "--num_beams", "2"), "`num_beams` must be 1 with `draft`"),
+        (("--draft", "student", "--draft_length", "0"), "`draft_length` must be >= 1, got 0"),
+        (("--draft", "student", "--draft_tau", "-1"), "`draft_tau` must be >= 0, got -1"),
+        (("--draft", "student", "--draft_tau", ".nan"), "`draft_tau` must be a finite number"),
+        (("--draft", "student", "--reranker", "teacher"), "`reranker` must be left out"),
+        (("--draft", "student", "--eos_penalty", "1"), "must be called with arguments out of"),
+        (("--terms", "corpus/rows.tsv"), "`terms` must be left out for an autoregressive model"),
+        (("--draft", "student", "--terms", "corpus/rows.tsv"), "`terms` must be left out"),
+        (("--model", "student", "--terms", "corpus/test.en"), "a source term, a tab and a target term on each line"),
+        (("--draft_beta", "3"), "`draft_beta` must be left out without `draft`"),
+        (("--window", "99999999999999999999"), "`window` must be <= "),
+        (("--threads", "100000000"), "`threads` must be <= 1024, got 100000000"),
+        (("--num_beams", "65"), "`num_beams` must be <= 64, got 65"),
+        (("--graph_beam_size", "65"), "`graph_beam_size` must be <= 64, got 65"),
+        (("--ctc_beam_size", "0"), "`ctc_beam_size` must be >= 1, got 0"),
+        (("--lm_weight", ".inf"), "`lm_weight` must be a finite number, got inf"),
+        (("--language_model", "corpus/test.en"), "`language_model` must be left out for an autoregressive model"),
+        (("--model", "student", "--max_iterations", "201"), "`max_iterations` must be <= 200, got 201"),
+        (("--model", "student", "--length_beam", "0"), "`length_beam` must be >= 1, got 0"),
+        (("--length_penalty", ".nan"), "`length_penalty` must be a finite number"),
+        (("--model", "marian"), "one of >>deu<<, >>nld<<"),
+        (("--model", "marian", "--source_prefix", ">>xyz<< "), "one of >>deu<<, >>nld<<"),
+        (("--model_source_lang", "en"), "Languages must be left out"),
+    ],
+)
+def test_options_that_do_not_fit_the_model(options, message, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert message in fails(["translate", "translate.yaml", *options], place, capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "value"),
+    [
+        ("train", "seed", "-1"),
+        ("train", "seed", "4294967296"),
+        ("distill", "seed", "-1"),
+        ("mix", "seed", "-1"),
+        ("mix", "shard_size", "0"),
+        ("analyze", "seed", "-1"),
+        ("analyze", "num_bootstrap", "-1"),
+        ("evaluate", "num_bootstrap", "-1"),
+        ("evaluate", "num_bootstrap", "1"),
+        ("experiment hmm", "seed", "-1"),
+        ("experiment multimodality", "seed", "-1"),
+        ("experiment multimodality", "num_bootstrap", "-1"),
+    ],
+)
+def test_a_number_that_fails_at_the_end_is_told_before_any_work(
+    command, name, value, sound, place, capsys, monkeypatch
+):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    monkeypatch.setattr("hf_nat.decoding.arguments.load_model", lambda *args, **kwargs: pytest.fail("It works."))
+    words = [*command.split(), "--output_dir=run"] if " " in command else [command, f"{command}.yaml"]
+    if "multimodality" in words:
+        models = {model: {"config": f"parts/{model}.yaml"} for model in ("teacher", "student")}
+        words += ["--distill_config=parts/distill.yaml", f"--models={json.dumps(models)}", "--target_langs", *"abc"]
+    assert f"`{name}` must be " in fails([*words, f"--{name}={value}"], place, capsys)
+
+
+@pytest.mark.parametrize("option", ["--init_from", "--init_from_teacher"])
+def test_a_start_of_another_vocabulary_is_told_with_both_sizes(option, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    argv = ["train", "train.yaml", option, "other", "--size", "null", "--model_config", "null"]
+    line = fails(argv, place, capsys)
+    sizes = len(json.loads((place / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]), 20
+    assert f"{sizes[0]} tokens" in line and f"{sizes[1]} embeddings" in line
+
+
+def test_a_tokenizer_of_another_model_is_told_with_both_sizes(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    shutil.copytree(place / "tokenizer", place / "other", dirs_exist_ok=True)
+    for argv in (
+        ["translate", "translate.yaml", "--model", "other"],
+        ["distill", "distill.yaml", "--teacher", "other"],
+    ):
+        assert "20 embeddings" in fails(argv, place, capsys)
+
+
+_WRITERS = [
+    *("train", "distill", "filter", "mix", "evaluate", "analyze", "recommend", "export", "toy", "quickstart"),
+    *("born-again", "demo"),
+]
+
+
+@pytest.mark.parametrize("there", ["a file", "a link to nothing", "a corpus", "a run"])
+@pytest.mark.parametrize("command", _WRITERS)
+def test_an_output_folder_of_something_else_is_left_as_it_is(command, there, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    # The quickstart has a folder for each of its steps.
+    folder = place / ("run/corpus" if command == "quickstart" and there == "a corpus" else "run")
+    if there == "a file":
+        folder.write_text("mine")
+    elif there == "a link to nothing":
+        (place / "run").symlink_to("nowhere")
+    elif there == "a corpus":
+        shutil.copytree(place / "corpus/hub", folder)
+        (folder / "README.md").write_text("mine")
+    else:
+        folder = folder / "teacher" if command == "quickstart" else folder
+        shutil.copytree(place / "student", folder)
+    assert "run" in fails([command, f"{command}.yaml"], place, capsys)
+
+
+def test_a_demonstration_shows_a_student_beside_a_teacher(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert "`model` must be non-autoregressive" in fails(["demo", "demo.yaml", "--model", "teacher"], place, capsys)
+    line = fails(["demo", "demo.yaml", "--teacher", "student"], place, capsys)
+    assert "`teacher` must be autoregressive" in line
+
+
+_EVIL = """
+from pathlib import Path
+
+from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+
+with open({mark!r}, "a") as file:
+    file.write("x")
+
+
+class Config(MarianConfig):
+    model_type = "evil"
+
+
+class Model(MarianMTModel):
+    config_class = Config
+
+
+class Tokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+@pytest.fixture
+def evil(sound: Path, place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copies the sound folder, and makes a model and a tokenizer that bring code; returns the file that it writes."""
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    mark = tmp_path_factory.mktemp("mark") / "mark"
+    for name in ("evil", "evil_tokenizer"):
+        shutil.copytree(place / "teacher", place / name)
+        (place / name / "evil.py").write_text(_EVIL.format(mark=str(mark)))
+    config = json.loads((place / "evil/config.json").read_text())
+    auto_map = {"AutoConfig": "evil.Config", "AutoModelForSeq2SeqLM": "evil.Model"}
+    write_json(place / "evil/config.json", config | {"model_type": "evil", "auto_map": auto_map})
+    path = place / "evil_tokenizer/tokenizer_config.json"
+    classes = {"tokenizer_class": "Tokenizer", "auto_map": {"AutoTokenizer": ["evil.Tokenizer", "evil.Tokenizer"]}}
+    write_json(path, json.loads(path.read_text()) | classes)
+    return mark
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("translate", "--model", "evil"),
+        ("translate", "--model", "evil_tokenizer"),
+        ("translate", "--model", "student", "--length_beam", "2", "--reranker", "evil"),
+        ("translate", "--model", "student", "--ensemble", "evil"),
+        ("translate", "--draft", "evil"),
+        ("evaluate", "--model", "evil"),
+        ("tune", "--model", "evil"),
+        ("distill", "--teacher", "evil"),
+        ("distill", "--teacher", "evil_tokenizer"),
+        ("train", "--tokenizer", "evil_tokenizer"),
+        ("train", "--init_from", "evil", "--size", "null", "--model_config", "null"),
+        ("train", "--init_from_teacher", "evil", "--size", "null", "--model_config", "null"),
+        ("recommend", "--student", "evil"),
+        ("align", "--tokens", "evil_tokenizer"),
+        ("analyze", "--tokens", "evil_tokenizer"),
+    ],
+    ids="-".join,
+)
+def test_code_of_a_checkpoint_is_never_run_nor_asked_for(argv, evil, place, capsys, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda prompt="": pytest.fail(f"asked: {prompt}"))
+    command, *options = argv
+    line = fails([command, f"{command}.yaml", *options], place, capsys)
+    assert "trust_remote_code" in line and not evil.exists()
+
+
+def test_code_that_is_trusted_is_run_and_recorded(evil, place):
+    assert main(["evaluate", "evaluate.yaml", "--model", "evil", "--trust_remote_code"]) == 0
+    assert evil.exists()
+    metrics = json.loads((place / "run/metrics.json").read_text())
+    assert metrics["remote_code"] == {"evil.py": sha256_file(place / "evil/evil.py")}
+    options = ["--teacher", "evil", "--trust_remote_code", "--output_dir", "distilled"]
+    assert main(["distill", "distill.yaml", *options]) == 0
+    manifest = json.loads((place / "distilled/manifest.json").read_text())
+    assert manifest["remote_code"] == metrics["remote_code"]
+
+
+class _Pickled:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_weights_are_never_unpickled(evil, place, capsys):
+    (place / "teacher/model.safetensors").unlink()
+    torch.save({"model.shared.weight": _Pickled(evil)}, place / "teacher/pytorch_model.bin")
+    assert "pytorch_model.bin" in fails(["translate", "translate.yaml"], place, capsys)
+    assert not evil.exists()
