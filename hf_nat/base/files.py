@@ -95,10 +95,12 @@ def open_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Iterator
         `TextIO`: the open file, with `"\\n"` at the ends of lines.
 
     Raises:
-        ValueError: if the output is one of the inputs.
+        ValueError: if the output has no name, or is one of the inputs.
         OSError: if it cannot be written, by name, for instance since the disk is full.
     """
     path = str(path)
+    if not path:
+        raise ValueError("An output must be the name of a file, got ''. Use - for standard output.")
     number = _descriptor(path)
     _refuse_inputs(path, number, inputs)
     if path == "-":

@@ -42,9 +42,22 @@ _PACKAGES = (
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Writes `value` atomically as indented JSON with sorted keys and a final newline."""
+    """Writes `value` atomically as indented JSON with sorted keys and a final newline.
+
+    Raises:
+        OSError: if it cannot be written, by name.
+        ValueError: if a text is not Unicode.
+    """
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        # So Python has a file name that is not UTF-8.
+        raise ValueError(
+            f"`{path}` must hold Unicode text, got {text[error.start - 20 : error.end + 10]!r}. Rename the file."
+        ) from None
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_bytes(data)
 
 
 def read_json(path: str | Path) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ from .locations import local_or_hub, require_hub_id
 
 _WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin", "pytorch_model.bin.index.json")
 _TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+_OF_LAYER = re.compile(r"\blayers\.\d+\.")
 _CODE_REMEDY = "Read it, and set `trust_remote_code` if you trust its authors; or use another model."
 
 
@@ -87,11 +90,16 @@ def load_pretrained_model(
     config = config or load_pretrained_config(path, parameter=parameter, **options)
     names = f"{_weights_file(path)}` by its `{CONFIG_NAME}"
     with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files, revision=revision):
-        model, found = AutoModelForSeq2SeqLM.from_pretrained(
-            path, config=config, dtype=dtype or "auto", output_loading_info=True, **options
-        )
-        if missing := sorted(found["missing_keys"]):
-            raise ValueError(f"there is no weight `{missing[0]}` (of {len(missing)} missing ones)")
+        with _without_report():
+            model, found = AutoModelForSeq2SeqLM.from_pretrained(
+                path,
+                config=config,
+                dtype=dtype or "auto",
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **options,
+            )
+        _require_match(found)
         _require_finite(model)
     with _named(path, parameter, GENERATION_CONFIG_NAME):
         _check_generation_config(model)
@@ -316,6 +324,30 @@ def _missing_vocabulary(folder: Path) -> list[str]:
     return sorted(name for name in names if not (folder / name).exists())
 
 
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """Silences transformers' table of weights that do not match: `_require_match` says it in one line."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _require_match(found: dict[str, Any]) -> None:
+    """Raises unless the weights are those of the configuration; what transformers found is its `loading_info`."""
+    if other := sorted(found["mismatched_keys"]):
+        name, saved, wanted = other[0]
+        raise ValueError(f"the weight `{name}` has the shape {list(saved)}, but a model like this {list(wanted)}")
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"there is no weight `{missing[0]}` (of {len(missing)} missing ones)")
+    # Other weights may be there: masks, positions, heads for another task.
+    if layers := [name for name in sorted(found["unexpected_keys"]) if _OF_LAYER.search(name)]:
+        raise ValueError(f"the weight `{layers[0]}` is of a layer that a model like this does not have")
+
+
 @torch.no_grad()
 def _require_finite(model: PreTrainedModel) -> None:
     """Raises if a weight is NaN or infinite; a bias of minus infinity that forbids a token is a buffer."""
@@ -339,7 +371,8 @@ def _check_generation_config(model: PreTrainedModel) -> None:
             raise ValueError(f"`{name}` must be of the type {kinds[-1].__name__}, got {value!r}")
     embeddings: Any = model.get_input_embeddings()
     rows = embeddings.weight.shape[0]
-    for name in ("decoder_start_token_id", "forced_bos_token_id", "pad_token_id", "eos_token_id"):
+    tokens = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "pad_token_id", "eos_token_id")
+    for name in tokens:
         value = getattr(settings, name, None)
         if value is not None and not isinstance(value, list) and not (isinstance(value, int) and 0 <= value < rows):
             raise ValueError(f"`{name}` must be a token below {rows}, got {value!r}")

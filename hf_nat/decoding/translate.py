@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from operator import itemgetter
@@ -222,6 +223,18 @@ def translate_stream(
                 )
 
 
+@contextmanager
+def _naming_settings(model: PreTrainedModel) -> Iterator[None]:
+    """Says of an error of `generate` where the settings are that it refuses: its own do not tell."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`{model.name_or_path}` must have a config.json and a generation_config.json that `generate` can use: "
+            f"{error}"
+        ) from error
+
+
 @dataclass(kw_only=True)
 class _Decoder:
     """How `translate` calls a model."""
@@ -304,7 +317,9 @@ class _Decoder:
             decoded = output.sequences
             counts = {name: output[name].tolist() for name in ("teacher_calls", "accepted_tokens")}
         else:
-            decoded = generate(**inputs, **settings, custom_generate=beam_search if self._is_plain_beam else None)
+            custom = beam_search if self._is_plain_beam else None
+            with _naming_settings(model):
+                decoded = generate(**inputs, **settings, custom_generate=custom)
         num_given = 1 + num_forced  # the decoder's start token and what was forced on it
         copies = len(decoded) // len(input_rows)
         kept: list[tuple[int, float | None]] = [(candidate, None) for _ in numbers for candidate in range(copies)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from ..base.config import option
@@ -183,8 +184,8 @@ def _together(args: MixArguments, corpora: Mapping[str, Dataset], columns: Seque
     for name, rows in corpora.items():
         kept = [column for column in features if column in rows.column_names and column != "corpus"]
         options: dict[str, Any] = {"name": name, "target_lang": args.target_lang, "columns": list(features)}
-        parts.append(
-            rows.select_columns(kept).map(
+        try:
+            part = rows.select_columns(kept).map(
                 _same_columns,
                 batched=True,
                 with_indices=True,
@@ -192,7 +193,13 @@ def _together(args: MixArguments, corpora: Mapping[str, Dataset], columns: Seque
                 features=features,
                 fn_kwargs=options,
             )
-        )
+        except (OverflowError, pa.ArrowInvalid) as error:
+            types = {column: str(features[column].dtype) for column in kept if isinstance(features[column], Value)}
+            raise ValueError(
+                f"The columns of `{name}` must hold what their types in a distilled corpus can, {types}: {error}. "
+                "Rename or drop what is something else."
+            ) from error
+        parts.append(part)
     return concatenate_datasets(parts)
 
 

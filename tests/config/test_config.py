@@ -249,6 +249,11 @@ def test_override_of_another_type_is_an_error(name, value):
         resolve(ALL, overrides={name: value})
 
 
+# Aliases of aliases: a few lines for millions of values.
+_BOMB = "".join(f"{a}: &{a} [{','.join([f'*{b}'] * 10)}]\n" for a, b in zip("bcdefgh", "abcdefg", strict=True))
+_MERGES = ", ".join(
+    f"{a}: &{a} {{<<: [*{b},*{b}]}}" for a, b in zip("cdefghijklmnopqrstuvw", "bcdefghijklmnopqrstuv", strict=True)
+)
 FAULTS = [
     ("steps: many", 1, "`steps` must be a whole number such as 100, got 'many'."),
     ("# a\nsteps: 1e3", 2, "`steps` must be a whole number such as 100, got '1e3'."),
@@ -296,6 +301,11 @@ FAULTS = [
     ("steps: 1\n".encode("utf-16"), 1, "the file must be UTF-8, got byte 0xff."),
     ("a: 1\nsteps: 1\n".encode("utf-16-le"), 1, "got the character U+0000. Save it as UTF-8."),
     (b"steps: 1\ncode: \x1b", 2, "got the character U+001B"),
+    ('code: "a\\0b"', 1, r"`code` must be a text, got 'a\x00b'. Take the null byte out."),
+    ('names: ["a\\0b"]', 1, "Take the null byte out."),
+    ("fields: " + "[" * 60 + "]" * 60, 1, "values must lie at most 50 deep in each other."),
+    ("a: &a [1,1,1,1,1,1,1,1,1,1]\n" + _BOMB, 3, "there must be at most 100000 values"),
+    ("fields: {a: &a {x: 1}, b: &b {<<: [*a,*a]}, " + _MERGES + "}", 1, "there must be at most 100000 values"),
 ]
 
 
@@ -307,6 +317,14 @@ def test_fault_of_a_file_is_one_line_with_its_place(text, line, message, tmp_pat
     error = str(caught.value)
     assert f"{path}, line {line}" in error and message in error
     assert "\n" not in error and len(error) < len(path) + 250
+
+
+def test_a_file_without_an_end_is_one_line(tmp_path):
+    for text in ("fields: " + "[" * 50_000, "fields: " + "{a: " * 3000):
+        with pytest.raises(ValueError, match="values must lie at most 50 deep in each other|must be YAML"):
+            load_config(ALL, [write(tmp_path, text)])
+    with pytest.raises(ValueError, match="`fields` must be a mapping|must be a mapping such as"):
+        load_config(ALL, ["--fields", "{a: " * 3000])
 
 
 def test_utf8_with_a_mark_is_read(tmp_path):

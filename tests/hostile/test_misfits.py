@@ -63,6 +63,15 @@ def test_a_column_of_a_distilled_corpus_has_its_type(column, value, command, sou
     assert f"`{column}` must be a column of " in line and "corpus/distilled" in line
 
 
+@pytest.mark.parametrize(("column", "kind", "value"), [("id", pa.uint64(), 2**64 - 1), ("rank", pa.int64(), 2**40)])
+def test_a_column_of_a_distilled_corpus_holds_its_numbers(column, kind, value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    table = pq.read_table(place / "corpus/rows.parquet")
+    pq.write_table(table.append_column(column, pa.array([value] * len(table), kind)), place / "rows.parquet")
+    line = fails(["mix", "mix.yaml", "--corpora", "mine=rows.parquet"], place, capsys)
+    assert "The columns of `mine` must hold what their types" in line and "Rename or drop" in line
+
+
 _SAVE = {"format": "pt"}
 
 
@@ -82,6 +91,52 @@ def test_weights_must_be_all_there(sound, place, capsys):
     del weights["model.encoder.layers.0.fc1.weight"]
     save_file(weights, place / "teacher/model.safetensors", _SAVE)
     assert "model.encoder.layers.0.fc1.weight" in fails(["translate", "translate.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("encoder_layers", 0, "`model.encoder.layers.0."),
+        ("decoder_layers", -1, "`model.decoder.layers.0."),
+        ("encoder_layers", 2, "there is no weight `model.encoder.layers.1."),
+        ("d_model", 16, "has the shape [8], but a model like this [16]"),
+        ("vocab_size", 10**9, "has the shape ["),
+    ],
+)
+def test_weights_must_be_those_of_the_configuration(key, value, named, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    path = place / "teacher/config.json"
+    write_json(path, json.loads(path.read_text()) | {key: value})
+    line = fails(["translate", "translate.yaml"], place, capsys)
+    assert "`teacher/model.safetensors` by its `config.json`" in line and named in line
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"dropout": 5}),
+        ("config.json", {"is_encoder_decoder": False}),
+        *(
+            ("generation_config.json", {name: value})
+            for name, value in (
+                *(
+                    ("repetition_penalty", -1),
+                    ("bad_words_ids", [[10**6]]),
+                    ("bad_words_ids", "x"),
+                    ("stop_strings", "x"),
+                ),
+                *(("begin_suppress_tokens", "a"), ("constraints", 3), ("guidance_scale", 3), ("penalty_alpha", 0.5)),
+                *(("forced_eos_token_id", -5), ("prompt_lookup_num_tokens", 3)),
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_settings_that_generate_refuses_are_told_with_their_place(file, changes, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    write_json(place / "teacher" / file, json.loads((place / "teacher" / file).read_text()) | changes)
+    line = fails(["translate", "translate.yaml"], place, capsys)
+    assert "teacher" in line and "generation_config.json" in line
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

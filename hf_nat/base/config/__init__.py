@@ -161,4 +161,5 @@ def _mismatch(key: Key, value: Any, place: str) -> str:
     """The error of a value of another type: the rule, the value, and the remedy where it is not the rule itself."""
     from_python = not isinstance(value, Scalar) and isinstance(value, int | float) and key.takes(str)
     remedy = " Quote it in the file that it comes from, or give a text." if from_python else ""
+    remedy += " Take the null byte out." if "\\x00" in shown(value) else ""
     return f"{place}: `{key.name}` must be {expected(key.annotation)}, got {shown(value)}.{remedy}"

@@ -148,6 +148,8 @@ def _spelled(choice: Any) -> str:
 
 
 def _text(value: Any) -> str:
+    if "\0" in str(value.text if isinstance(value, Scalar) else value):
+        raise Mismatch  # No name of a file, and no text that a model reads, has one.
     if isinstance(value, Scalar) and not (value.value is None and value.text == ""):
         return expand_home(value.text)
     if isinstance(value, Enum):

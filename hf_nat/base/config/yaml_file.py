@@ -24,6 +24,7 @@ _CORE_SCHEMA = {
     "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     "merge": r"<<",
 }
+_MOST_VALUES, _MOST_LEVELS = 100_000, 50
 
 
 class _CoreLoader(yaml.SafeLoader):
@@ -68,7 +69,7 @@ def parse_mapping(text: str, place: str) -> dict[str, Any]:
     try:
         node = yaml.compose(text, Loader=_CoreLoader)
         return dict(_Reader(place).value(cast(yaml.Node, node)))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise ValueError(
             f"{place} must be a mapping such as {{key: value}}, got {textwrap.shorten(text, 80)!r}: "
@@ -94,6 +95,8 @@ def _compose(path: Path) -> yaml.Node | None:
         ) from None
     try:
         return yaml.compose(text, Loader=_CoreLoader)
+    except RecursionError:
+        raise ValueError(f"{path}: values must lie at most {_MOST_LEVELS} deep in each other.") from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise ValueError(
@@ -126,6 +129,7 @@ class _Reader:
     def __init__(self, source: Path | str):
         self.source = source
         self._open: list[yaml.Node] = []
+        self._num_read = 0
 
     def place(self, node: yaml.Node) -> str:
         """Names the line of a node."""
@@ -133,6 +137,7 @@ class _Reader:
 
     def pairs(self, node: yaml.MappingNode) -> dict[str, _Pair]:
         """Returns the nodes of a mapping by the texts of its keys; those of `<<` give way to its own."""
+        self._count(node)
         merged: dict[str, _Pair] = {}
         own: dict[str, _Pair] = {}
         for key_node, value_node in node.value:
@@ -152,6 +157,7 @@ class _Reader:
 
     def value(self, node: yaml.Node) -> Any:
         """Returns the value of a node."""
+        self._count(node)
         if isinstance(node, yaml.ScalarNode):
             return Scalar(node.value, self._scalar(node))
         if node in self._open:
@@ -165,6 +171,17 @@ class _Reader:
             value = [self.value(element) for element in node.value]
         self._open.pop()
         return value
+
+    def _count(self, node: yaml.Node) -> None:
+        """Refuses what grows without end: ten lines of aliases can stand for a billion values."""
+        self._num_read += 1
+        if self._num_read > _MOST_VALUES:
+            raise ValueError(
+                f"{self.place(node)}: there must be at most {_MOST_VALUES} values, those behind aliases counted each "
+                "time. Use fewer aliases."
+            )
+        if len(self._open) > _MOST_LEVELS:
+            raise ValueError(f"{self.place(node)}: values must lie at most {_MOST_LEVELS} deep in each other.")
 
     def _merged(self, node: yaml.Node) -> dict[str, _Pair]:
         """The pairs of the mapping, or of the mappings of which the first wins, that stand at `<<`."""
