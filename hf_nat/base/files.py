@@ -36,20 +36,31 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
+def remove_leftovers(folder: str | Path) -> None:
+    """Removes what processes that were killed inside `atomic_path` left in a folder."""
+    for leftover in Path(folder).glob(".*.tmp"):
+        leftover.unlink()
 
-    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
-    it a hidden folder that the next call for `path` removes.
+
+@contextmanager
+def atomic_contents(folder: str | Path, last: str) -> Iterator[Path]:
+    """Gives a hidden folder inside `folder` and moves what it holds to `folder` when the block ends without an error.
+
+    Hidden files stay behind. The others move one by one, in place of what has their names, and `last` after all: where
+    it is, they are. A process killed meanwhile leaves the hidden folder, which the next call removes.
     """
-    path = Path(path).resolve()
-    temporary = path.with_name(f".{path.name}.tmp")
+    folder = Path(folder)
+    temporary = folder / ".unfinished"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        os.replace(temporary, path)
+        made = (path for path in temporary.iterdir() if not path.name.startswith("."))
+        for path in sorted(made, key=lambda path: (path.name == last, path.name)):
+            place = folder / path.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.replace(path, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

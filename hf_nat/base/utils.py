@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .files import atomic_folder, atomic_path
+from .files import atomic_contents, atomic_path
 
 
 __all__ = [
-    "atomic_folder",
+    "atomic_contents",
     "atomic_path",
     "check_record",
     "environment",
