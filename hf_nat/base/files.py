@@ -39,7 +39,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def remove_leftovers(folder: str | Path) -> None:
     """Removes what processes that were killed inside `atomic_path` left in a folder."""
     for leftover in Path(folder).glob(".*.tmp"):
-        leftover.unlink()
+        if leftover.is_file():
+            leftover.unlink()
 
 
 @contextmanager
