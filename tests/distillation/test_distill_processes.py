@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -12,10 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
 import pytest
+from distillation.distill_program import distill_job
 from distillation.strategy_runs import RUNS, SEVERAL, in_folder
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
@@ -26,13 +30,17 @@ from hf_nat.steps import distill
 
 PROGRAM = Path(__file__).with_name("distill_program.py")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])}
-# On SIGABRT it tells where each thread is.
-PYTHON = [sys.executable, "-X", "faulthandler"]
 NUM_SHARDS = 40
 # A standstill uses no more processor seconds than these in so many seconds; a run needs fewer from shard to shard.
 IDLE_CPU, IDLE_SECONDS, MOST_CPU = 1, 120, 300
 
 ALL_RUNS = {**RUNS, **SEVERAL, "ct2": {"backend": "ct2"}}
+
+# Processes start from one that has imported what takes seconds, so that kills fall into the work.
+LAUNCHER = multiprocessing.get_context("forkserver")
+LAUNCHER.set_forkserver_preload(
+    ["pytest", "distillation.distill_program", "transformers.models.marian.modeling_marian"]
+)
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +74,7 @@ def job(
     return build
 
 
-def start(job_file: Path, num_processes: int) -> list[subprocess.Popen]:
+def start(job_file: Path, num_processes: int) -> list[BaseProcess]:
     """Starts the program as a launcher would."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,7 +84,9 @@ def start(job_file: Path, num_processes: int) -> list[subprocess.Popen]:
         place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes}
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         own = {name: str(value) for name, value in place.items()} if num_processes > 1 else {}
-        processes.append(subprocess.Popen([*PYTHON, PROGRAM, job_file], env=ENVIRONMENT | own))
+        process = LAUNCHER.Process(target=distill_job, args=(job_file, own))
+        process.start()
+        processes.append(process)
     return processes
 
 
@@ -84,20 +94,19 @@ def num_shards(folder: Path) -> int:
     return len(list(folder.glob("data/*.parquet")))
 
 
-def watch(folder: Path, processes: list[subprocess.Popen]) -> Iterator[int]:
+def watch(folder: Path, processes: list[BaseProcess]) -> Iterator[int]:
     """Yields the number of shards again and again; an error if the processes stand still or run for nothing.
 
     Time alone tells neither: a machine may be busy with other things, or stop for minutes.
     """
-    infos = [psutil.Process(process.pid) for process in processes]
-    used = at_shard = at_look = 0.0
+    seconds: dict[int, float] = {}
+    at_shard = at_look = 0.0
     written, look = -1, time.monotonic()
     while True:
         found = num_shards(folder)
         yield found
-        if any(process.poll() is not None for process in processes):
-            continue
-        used = sum(sum(info.cpu_times()[:2]) for info in infos)
+        seconds |= cpu_seconds(processes)
+        used = sum(seconds.values())
         if found != written:
             written, at_shard = found, used
         stands = False
@@ -105,13 +114,22 @@ def watch(folder: Path, processes: list[subprocess.Popen]) -> Iterator[int]:
             stands, look, at_look = used - at_look < IDLE_CPU, time.monotonic(), used
         if stands or used > at_shard + MOST_CPU * len(processes):
             for process in processes:
-                process.send_signal(signal.SIGABRT)
-                process.wait()
+                os.kill(process.pid, signal.SIGABRT)
+                process.join()
             raise AssertionError(f"the program stands still at {found} shards; its threads are in the captured output")
         time.sleep(0.001)  # Or this process would take the time that the program needs.
 
 
-def kill_when(folder: Path, number: int, delay: float, processes: list[subprocess.Popen]) -> None:
+def cpu_seconds(processes: list[BaseProcess]) -> dict[int, float]:
+    """Processor time that each process that has not ended has used."""
+    found = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found[process.pid] = sum(psutil.Process(process.pid).cpu_times()[:2])
+    return found
+
+
+def kill_when(folder: Path, number: int, delay: float, processes: list[BaseProcess]) -> None:
     """Kills all processes `delay` seconds after so many shards are there, or when the next one is."""
     reached = None
     try:
@@ -120,17 +138,30 @@ def kill_when(folder: Path, number: int, delay: float, processes: list[subproces
             reached = now if reached is None and found >= number else reached
             if reached is not None and (now >= reached + delay or found > number):
                 break
-            assert all(process.poll() is None for process in processes), "the program ended before it could be killed"
+            assert all(process.exitcode is None for process in processes), (
+                "the program ended before it could be killed"
+            )
     finally:
         for process in processes:
             process.kill()
         for process in processes:
-            process.wait()
+            process.join()
 
 
 def times(folder: Path) -> dict[str, int]:
     """When each shard was written, by its name without the number of all, which a stream has at its end."""
     return {path.stem.partition("-of-")[0]: path.stat().st_mtime_ns for path in sorted(folder.glob("data/*.parquet"))}
+
+
+@pytest.mark.parametrize("program", ["import time; time.sleep(600)", "while True: pass"])
+def test_a_program_that_hangs_is_found(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "IDLE_SECONDS", 5)
+    monkeypatch.setattr(sys.modules[__name__], "MOST_CPU", 2)
+    process = LAUNCHER.Process(target=exec, args=(program,))
+    process.start()
+    with pytest.raises(AssertionError, match="stands still at 0 shards"):
+        kill_when(tmp_path, 1, 0, [process])
+    assert process.exitcode == -signal.SIGABRT
 
 
 @pytest.mark.parametrize("num_processes", [1, 2])
@@ -145,9 +176,9 @@ def test_killed_at_ten_random_moments_the_same_command_ends_with_the_same_bytes(
     seed = random.randrange(2**32)
     print(f"moments of seed {seed}")
     draw = random.Random(seed)
-    # While Python starts, before and after the folder is claimed, then between and in the midst of shards.
+    # Before and after the folder is claimed, then between and in the midst of shards.
     moments = [
-        (0, draw.uniform(0, 6)),
+        (0, draw.uniform(0, 2)),
         *((number, draw.uniform(0, 0.05)) for number in sorted(draw.sample(range(1, 31), 9))),
     ]
     for number, delay in moments:
@@ -157,9 +188,9 @@ def test_killed_at_ten_random_moments_the_same_command_ends_with_the_same_bytes(
     assert written
     processes = start(job_file, num_processes)
     for _ in watch(folder, processes):
-        if all(process.poll() is not None for process in processes):
+        if all(process.exitcode is not None for process in processes):
             break
-    assert [process.returncode for process in processes] == [0] * num_processes
+    assert [process.exitcode for process in processes] == [0] * num_processes
     assert file_bytes(folder) == whole
     assert written.items() <= times(folder).items(), "what was written is not written again"
 
