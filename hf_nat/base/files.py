@@ -17,6 +17,7 @@ from typing import IO, Any, TextIO, cast
 
 
 _DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd|proc/thread-self/fd)/(\d+)")
+_UNFINISHED = ".unfinished"
 _STANDARD = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -36,13 +37,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: str | Path) -> None:
-    """Removes what processes that were killed inside `atomic_path` left in a folder."""
-    for leftover in Path(folder).glob(".*.tmp"):
-        if leftover.is_file():
-            leftover.unlink()
-
-
 @contextmanager
 def atomic_contents(folder: str | Path, last: str) -> Iterator[Path]:
     """Gives a hidden folder inside `folder` and moves what it holds to `folder` when the block ends without an error.
@@ -51,7 +45,7 @@ def atomic_contents(folder: str | Path, last: str) -> Iterator[Path]:
     it is, they are. A process killed meanwhile leaves the hidden folder, which the next call removes.
     """
     folder = Path(folder)
-    temporary = folder / ".unfinished"
+    temporary = folder / _UNFINISHED
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -64,6 +58,15 @@ def atomic_contents(folder: str | Path, last: str) -> Iterator[Path]:
             os.replace(path, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Removes what processes that were killed inside `atomic_path` or `atomic_contents` left in a folder."""
+    folder = Path(folder)
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_file():
+            leftover.unlink()
+    shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
 
 
 @contextmanager
