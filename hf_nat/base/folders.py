@@ -14,6 +14,10 @@ from pathlib import Path
 from .files import naming, new_folder
 
 
+# Where files wait for the others of theirs.
+_UNFINISHED = ".unfinished"
+
+
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
@@ -49,7 +53,7 @@ def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
         ValueError: if another process is at it.
     """
     folder = Path(folder)
-    temporary = folder / ".unfinished"
+    temporary = folder / _UNFINISHED
     with new_folder(folder), naming(folder, temporary), _held(temporary, folder):
         yield temporary
         places = {name: number for number, name in enumerate(order)}
@@ -59,6 +63,15 @@ def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             path.replace(place)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Removes what processes that were killed inside `atomic_path` or `atomic_contents` left in a folder."""
+    folder = Path(folder)
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_file():
+            leftover.unlink()
+    shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
 
 
 @contextmanager

@@ -11,11 +11,12 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
+from ..base.folders import remove_leftovers
 from ..base.processes import process_state
 from ..base.utils import environment, progress_bar, write_json
 from .arguments import DistillArguments
-from .checksums import recorded_checksums, remove_checksums
-from .manifest import remove_leftovers, write_manifest
+from .checksums import CHECKSUM_DIR, recorded_checksums, remove_checksums
+from .manifest import write_manifest
 from .rewriting import RealRows, Rewriter
 from .shards import Shard, corpus_features, plan_shards, remove_claims, without_datasets_bars
 from .streams import write_streams
@@ -47,7 +48,8 @@ def write_distilled_corpus(rewriter: Rewriter, splits: Mapping[str, Any], identi
     state, args = process_state(), rewriter.args
     output_dir = Path(args.output_dir)
     if state.is_main_process:
-        remove_leftovers(output_dir)
+        for name in ("data", CHECKSUM_DIR):
+            remove_leftovers(output_dir / name)
         remove_claims(output_dir)
     state.wait_for_everyone()
     started = time.perf_counter()

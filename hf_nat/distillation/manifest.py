@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..base.utils import check_record, write_json
 from ..data.pretrained import hub_commit
 from .arguments import DistillArguments
-from .checksums import CHECKSUM_DIR
 from .flags import FLAGS
 from .shards import Shard
 
@@ -55,13 +54,6 @@ def check_manifest(manifest: Any, path: str | Path) -> None:
     for name in shards:
         if not re.fullmatch(r"data/[^/]+\.parquet", name):
             raise ValueError(f"`shards` of `{path}` must be files as data/NAME.parquet, got {name!r}.")
-
-
-def remove_leftovers(output_dir: Path) -> None:
-    """Removes what a killed run left half-written."""
-    for folder in ("data", CHECKSUM_DIR):
-        for leftover in (output_dir / folder).glob(".*.tmp"):
-            leftover.unlink()
 
 
 def write_manifest(

@@ -10,11 +10,11 @@ from pathlib import Path
 from datasets import Dataset, IterableDataset
 
 from ..base.processes import process_state
-from .checksums import checksum_path, recorded_checksums
+from .checksums import CHECKSUM_DIR, checksum_path, recorded_checksums
 from .shards import Shard
 
 
-_TOTAL = re.compile(r"-of-\d+(?=\.parquet$)")
+_TOTAL = re.compile(r"-of-\d+(?=\.\w+$)")
 
 Write = Callable[[Shard, Dataset], None]
 
@@ -38,8 +38,7 @@ def write_streams(
     """
     state = process_state()
     if state.is_main_process:
-        for path in sorted((output_dir / "data").glob("*-of-*.parquet")):
-            _rename(path, path.with_name(_TOTAL.sub("", path.name)))
+        _drop_totals(output_dir)
     state.wait_for_everyone()
     written = _written(output_dir)
     # Nobody writes before everybody has listed what is there.
@@ -109,8 +108,15 @@ def _renamed(shard: Shard, number: int) -> Shard:
     return Shard(shard.split, shard.start, shard.stop, _with_total(shard.path, number), shard.is_counted)
 
 
+def _drop_totals(output_dir: Path) -> None:
+    """Gives shards and checksums the names of a run that goes on; a killed one may have renamed one of the two."""
+    for folder in ("data", CHECKSUM_DIR):
+        for path in sorted((output_dir / folder).glob("*-of-*")):
+            path.replace(path.with_name(_TOTAL.sub("", path.name)))
+
+
 def _rename(path: Path, new: Path) -> None:
-    """Renames a shard and its checksum. The checksum first: without one a shard would be written again."""
+    """Renames a shard and its checksum."""
     if checksum_path(path).is_file():
         checksum_path(path).replace(checksum_path(new))
     path.replace(new)

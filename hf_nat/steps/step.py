@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from transformers.utils import logging
 
 from ..base.files import naming, new_folder
+from ..base.folders import remove_leftovers
 from ..base.processes import main_process_decides, process_state
 from ..base.utils import environment, read_record, write_json
 
@@ -130,6 +131,7 @@ class Step(ABC):
                 return self.folder
             self.prepare()
             if state.is_main_process:
+                remove_leftovers(self.folder)
                 if not self.made():
                     self.discard()
                 self._write_record(identity, finished=False)

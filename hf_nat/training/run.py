@@ -186,6 +186,7 @@ def _tokenizer(
         if not (folder / "tokenizer.json").is_file():
             texts = corpus_texts(data_args.load_train(), **data_args.languages)
             tokenizer = train_tokenizer(texts, data_args.vocab_size)
+            # The file by which a later run knows that all are there comes last.
             with atomic_contents(folder, ["tokenizer.json"]) as written:
                 tokenizer.save_pretrained(written)
     return load_tokenizer(folder)

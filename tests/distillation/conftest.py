@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import MarianMTModel
+from transformers import BartConfig, BartForConditionalGeneration, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
+from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.distillation import DistillArguments
 
 
@@ -85,6 +86,33 @@ def unsure_teacher(copy_teacher: MarianMTModel) -> MarianMTModel:
     with torch.no_grad():
         teacher.model.shared.weight *= 0.7
     return teacher
+
+
+@pytest.fixture
+def second(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
+    """Another teacher of the vocabulary, of another size, as a folder."""
+    torch.manual_seed(5)
+    sizes = {"d_model": 24, "encoder_layers": 1, "decoder_layers": 3, "init_std": 0.5}
+    model = MarianMTModel(MarianConfig(**{**copy_teacher.config.to_dict(), **sizes}))
+    model.save_pretrained(tmp_path / "second")
+    tiny_tokenizer.save_pretrained(tmp_path / "second")
+    return str(tmp_path / "second")
+
+
+@pytest.fixture
+def third(sentences: list[str], tmp_path: Path) -> str:
+    """A teacher of another architecture and vocabulary, as a folder."""
+    torch.manual_seed(6)
+    tokenizer = train_tokenizer(sentences, 60)
+    special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(
+        vocab_size=len(tokenizer), d_model=16, encoder_layers=1, decoder_layers=1, max_position_embeddings=64,
+        decoder_start_token_id=tokenizer.bos_token_id, forced_bos_token_id=None, init_std=0.5, **special, **heads,
+    )  # fmt: skip
+    BartForConditionalGeneration(config).save_pretrained(tmp_path / "third")
+    tokenizer.save_pretrained(tmp_path / "third")
+    return str(tmp_path / "third")
 
 
 @pytest.fixture

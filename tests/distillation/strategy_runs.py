@@ -1,8 +1,10 @@
-"""A run of every strategy, with what it cannot do without; and the judge of one of them."""
+"""A run of every strategy, with what it cannot do without; others with files of a folder; and the judge of some."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -19,6 +21,19 @@ RUNS: dict[str, dict[str, Any]] = {
     "stream": {"strategy": "greedy", "streaming": True},
     "expanded": {"strategy": "n-best", "expand": True},
 }
+
+# Paths begin with FOLDER; see `in_folder` for the teachers and the text.
+SEVERAL: dict[str, dict[str, Any]] = {
+    "union": {"strategy": "rerank", "quality": JUDGE, "num_candidates": 3, "union": ["FOLDER/second", "FOLDER/third"]},
+    "ensemble": {"strategy": "beam", "ensemble": ["FOLDER/second"]},
+    "backward": {"strategy": "rerank", "backward_teacher": "FOLDER/second"},
+    "sources alone": {"strategy": "greedy", "corpus": None, "source": "FOLDER/news.en"},
+}
+
+
+def in_folder(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the arguments of a run with a folder for FOLDER: one with `second`, `third` and `news.en`."""
+    return json.loads(json.dumps(changes).replace("FOLDER", str(folder)))
 
 
 def most_vowels(sources: Sequence[str], candidates: Sequence[str]) -> list[float]:

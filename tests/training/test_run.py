@@ -1,15 +1,20 @@
 import shutil
+from functools import partial
+from itertools import count
 
 import pytest
 import torch
+from killing import dies_before_change
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from hf_nat.base.files import remove_leftovers
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.data.toy import generate_toy_corpus
 from hf_nat.decoding import load_model, translate
 from hf_nat.steps import Train
 from hf_nat.training.averaging import average_checkpoints, list_checkpoints
+from hf_nat.training.run import _tokenizer
 
 
 STUDENTS = ("vanilla_nat", "levenshtein_transformer", "flowseq")
@@ -181,6 +186,21 @@ def test_a_run_that_failed_leaves_no_tokenizer_to_another(tiny_run, tmp_path):
         tiny_run(validation_split="nowhere")
     assert not (tmp_path / "run/tokenizer.json").exists()
     assert tiny_run(max_steps=1)["num_updates"] == 1
+
+
+def test_a_run_killed_while_it_wrote_its_tokenizer_goes_on(run_keys, tmp_path):
+    folder = tmp_path / "run"
+    step = Train.from_config(**run_keys(folder))
+    work = partial(_tokenizer, step.model, step.data, step.training)
+    vocabulary, names = work().get_vocab(), {path.name for path in folder.iterdir()}
+    for number in count(1):
+        shutil.rmtree(folder)
+        if not dies_before_change(number, folder, work):
+            break
+        assert work().get_vocab() == vocabulary
+        remove_leftovers(folder)
+        assert {path.name for path in folder.iterdir()} == names
+    assert number > len(names)
 
 
 def test_folder_of_something_else_is_refused(tiny_run, tmp_path):

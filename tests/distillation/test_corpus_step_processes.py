@@ -1,0 +1,115 @@
+"""Steps that write a corpus, killed before each change of a file; and those that one process does, in two."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from killing import dies_before_change
+from transformers import MarianMTModel, PreTrainedTokenizerFast
+
+from hf_nat.distillation import DistillArguments, FilterArguments, MixArguments
+from hf_nat.steps import Filter, Mix, distill
+
+
+pytestmark = pytest.mark.slow
+
+DISTILLATIONS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "stream": {"streaming": True},
+    "expanded": {"strategy": "n-best", "num_candidates": 2, "expand": True},
+}
+RULES: dict[str, dict[str, Any]] = {
+    "filter": {"drop": ["empty_source"]},
+    "filter by measures": {"max_copy_rate": 0.9, "worst_score": 0.2, "max_per_source": 1},
+}
+NO_EXTRA_SPLITS = {"validation_split": "", "test_split": ""}
+
+
+@pytest.fixture
+def steps(
+    arguments: Callable[..., DistillArguments],
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    corpus: str,
+    tmp_path: Path,
+) -> dict[str, Callable[[str], Path]]:
+    """What writes each kind of corpus, by its name, from the name of the folder."""
+    small = {"strategy": "greedy", "shard_size": 6, "test_split": ""}
+    greedy = distill(copy_teacher, tiny_tokenizer, arguments("corpus", **small))
+    mixed = {"corpora": [f"a={greedy}", f"b={corpus}"], "source_lang": "en", "target_lang": "xx"}
+
+    def distillation(changes: dict[str, Any]) -> Callable[[str], Path]:
+        return lambda name: distill(copy_teacher, tiny_tokenizer, arguments(name, **{**small, **changes}))
+
+    def filtering(rule: dict[str, Any]) -> Callable[[str], Path]:
+        return lambda name: Filter(FilterArguments(corpus=str(greedy), output_dir=str(tmp_path / name), **rule)).run()
+
+    def mixing(name: str) -> Path:
+        options: dict[str, Any] = {"shard_size": 12, **NO_EXTRA_SPLITS}
+        return Mix(MixArguments(output_dir=str(tmp_path / name), **mixed, **options)).run()
+
+    return {
+        **{name: distillation(changes) for name, changes in DISTILLATIONS.items()},
+        **{name: filtering(rule) for name, rule in RULES.items()},
+        "mix": mixing,
+    }
+
+
+def written(folder: Path) -> dict[str, int]:
+    """When each shard was written, by its name without the number of all, which a stream has at its end."""
+    return {path.stem.partition("-of-")[0]: path.stat().st_mtime_ns for path in folder.glob("data/*.parquet")}
+
+
+@pytest.mark.parametrize("name", [*DISTILLATIONS, *RULES, "mix"])
+def test_killed_before_any_change_of_a_file_the_same_command_ends_with_the_same_bytes(
+    name: str,
+    steps: dict[str, Callable[[str], Path]],
+    file_bytes: Callable[[Path], dict[str, bytes]],
+    tmp_path: Path,
+) -> None:
+    whole = file_bytes(steps[name]("whole"))
+    folder = tmp_path / "killed"
+    for number in count(1):
+        if not dies_before_change(number, folder, lambda: steps[name]("killed")):
+            break
+        before = written(folder)
+        steps[name]("killed")
+        assert file_bytes(folder) == whole, f"killed before change {number}"
+        assert (folder / "README.md").is_file()
+        if name in DISTILLATIONS:
+            assert before.items() <= written(folder).items(), f"killed before change {number}: shards made again"
+        shutil.rmtree(folder)
+    assert number > 20
+    assert file_bytes(folder) == whole
+
+
+@pytest.mark.parametrize("name", [*RULES, "mix"])
+def test_two_processes_write_what_one_writes(
+    name: str,
+    steps: dict[str, Callable[[str], Path]],
+    file_bytes: Callable[[Path], dict[str, bytes]],
+    tmp_path: Path,
+) -> None:
+    one = file_bytes(steps[name]("one"))
+    corpora = [f"a={tmp_path / 'corpus'}", f"b={tmp_path / '{split}.jsonl'}"]
+    languages = {"source_lang": "en", "target_lang": "xx"}
+    command, options = (
+        ("mix", {"corpora": corpora, **languages, "shard_size": 12, **NO_EXTRA_SPLITS})
+        if name == "mix"
+        else ("filter", {"corpus": tmp_path / "corpus", **RULES[name]})
+    )
+    words = [command, "--output_dir", tmp_path / "two"]
+    for key, value in options.items():
+        words += [f"--{key}", *(value if isinstance(value, list) else [value])]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "hf_nat"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([*launcher, *map(str, words)], env=environment, check=True)
+    assert file_bytes(tmp_path / "two") == one
