@@ -8,7 +8,7 @@ from killing import dies_before_change
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hf_nat.base.files import remove_leftovers
+from hf_nat.base.folders import remove_leftovers
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.data.toy import generate_toy_corpus
 from hf_nat.decoding import load_model, translate
