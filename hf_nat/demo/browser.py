@@ -47,8 +47,8 @@ def exported_files(folder: Path) -> list[str]:
     if missing[:1] == ["tokenizer.json"]:
         raise ValueError(
             f"`model` must have tokenizer.json, which a browser reads, got {str(folder)!r} without. A tokenizer that "
-            "reads SentencePiece models has none: run such a model with `hf-nat translate` or `hf-nat serve`, or "
-            "train it with a tokenizer of this package."
+            "reads SentencePiece models has none, since none gives the same ids for every text: run such a model with "
+            "`hf-nat translate` or `hf-nat serve`, or train it with a tokenizer of this package."
         )
     if missing:
         raise ValueError(

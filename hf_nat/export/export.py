@@ -55,8 +55,9 @@ def export(args: ExportArguments) -> dict[str, Any]:
     record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
     if not record["tokenizer_json"]:
         logger.warning(
-            f"{folder} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, and what it "
-            "does beside cannot be said in that file. The graph runs without torch, but its texts need transformers."
+            f"{folder} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, and no such "
+            "file gives the same ids for every text. The graph runs without torch, but its texts need transformers; "
+            "the card says more."
         )
     settings: Any = model
     graph = DecodingGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
