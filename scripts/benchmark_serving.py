@@ -6,7 +6,7 @@
 
 A server is started for every wait limit, on loopback and in a process of its own; the clients, in this process, send
 one sentence a request, those of the split over and over. The waits take turns, `repeats` times over. The table goes to
-standard output, the times of all requests to the JSON file.
+standard output, all percentiles of the times to the JSON file.
 
 Memory is what the server's /metrics says, early in a pass and at its end: beyond what its longest batches took, a
 server must not grow.
@@ -151,8 +151,7 @@ def summary(passes: Sequence[Pass]) -> dict[str, Any]:
         "sentences_per_second_range": [min(rates), max(rates)],
         "resident_mb": [[size / 1e6 for size in one.resident_bytes] for one in passes],
         "resident_growth": max(late / early for early, late in (one.resident_bytes for one in passes)),
-        # Hundredths of a millisecond.
-        "seconds": [[round(seconds, 5) for seconds in one.seconds] for one in passes],
+        "percentiles_ms": [1000 * percentile(times, share / 100) for share in range(1, 101)],
     }
 
 
