@@ -40,7 +40,7 @@ from hf_nat.data.corpora import load_corpus
 
 
 WARM_UP_REQUESTS = 20
-# Answers after which memory is read first: by then the lengths of the split have been met.
+# Answers after which memory is read first.
 EARLY_REQUESTS = 200
 
 
