@@ -69,6 +69,13 @@ def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():
     assert scaling_table(result) in PAGE
 
 
+def test_benchmark_page_holds_the_table_of_the_benchmark_of_serving():
+    table = runpy.run_path(str(ROOT / "scripts/benchmark_serving.py"))["markdown_table"]
+    result = read_json(RESULTS / "benchmark/serving_cpu.json")
+    assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
+    assert max(row["resident_growth"] for row in result["results"]) <= 1.05
+
+
 def test_no_metrics_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=f"got none in {tmp_path}"):
         results_table(tmp_path)

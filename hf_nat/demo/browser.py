@@ -47,8 +47,8 @@ def exported_files(folder: Path) -> list[str]:
     if missing[:1] == ["tokenizer.json"]:
         raise ValueError(
             f"`model` must have tokenizer.json, which a browser reads, got {str(folder)!r} without. A tokenizer that "
-            "reads SentencePiece models has none: run such a model with `hf-nat translate` or `hf-nat serve`, or "
-            "train it with a tokenizer of this package."
+            "reads SentencePiece models has none, since none gives the same ids for every text: run such a model with "
+            "`hf-nat translate` or `hf-nat serve`, or train it with a tokenizer of this package."
         )
     if missing:
         raise ValueError(
@@ -74,13 +74,14 @@ def write_page(folder: Path, model: Path, examples: Sequence[str] = ()) -> None:
     Raises:
         ValueError: as `exported_files`.
     """
-    for name in exported_files(model):
+    graph, *beside = exported_files(model)
+    for name in (graph, *beside):
         place = folder / MODEL_FOLDER / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model / name, place)
     imports = {name: f"{CDN}/{package}@{NPM_PACKAGES[package]}/{path}" for name, (package, path) in _MODULES.items()}
     page = environment().get_template("browser.html.jinja")
-    values = {"imports": imports, "cdn": CDN, "folder": MODEL_FOLDER, "examples": list(examples)}
+    values = {"imports": imports, "cdn": CDN, "folder": MODEL_FOLDER, "graph": graph, "examples": list(examples)}
     (folder / "index.html").write_text(page.render(values), encoding="utf-8")
     with as_file(files("hf_nat.demo") / "templates" / "translator.mjs") as script:
         shutil.copyfile(script, folder / "translator.mjs")

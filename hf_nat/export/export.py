@@ -58,8 +58,8 @@ def export(args: ExportArguments) -> dict[str, Any]:
         if not record["tokenizer_json"]:
             logger.warning(
                 f"{args.output_dir} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, "
-                "and what it does beside cannot be said in that file. The graph runs without torch, but its texts "
-                "need transformers."
+                "and no such file gives the same ids for every text. The graph runs without torch, but its texts need "
+                "transformers; the card says more."
             )
         path = folder / graph_file("model")
         save_graph(graph, example_source(model), path)

@@ -3,10 +3,11 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
+from io import BytesIO
 
 import pytest
 from datasets import Dataset
-from tokenizers import decoders, normalizers
+from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerFast
 
 from hf_nat.data import corpus_texts, encode, load_tokenizer, train_tokenizer
@@ -182,6 +183,50 @@ def marian_folder(tmp_path_factory):
         source_spm=str(folder / "source.spm"), target_spm=str(folder / "target.spm"), vocab=str(vocab)
     ).save_pretrained(folder / "saved")
     return folder / "saved"
+
+
+@pytest.fixture
+def unigram():
+    """A SentencePiece model and the same as a model of `tokenizers`: from pieces and their scores to both."""
+    spm = pytest.importorskip("sentencepiece", reason="SentencePiece models need sentencepiece")
+    from sentencepiece import sentencepiece_model_pb2
+
+    def make(scores):
+        proto = sentencepiece_model_pb2.ModelProto()
+        for piece, score in {"<unk>": 0.0, **scores}.items():
+            proto.pieces.add(piece=piece, score=score, type=2 if piece == "<unk>" else 1)
+        proto.trainer_spec.model_type, proto.trainer_spec.unk_id = 1, 0
+        backend = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=0))
+        return spm.SentencePieceProcessor(model_proto=proto.SerializeToString()), backend
+
+    return make
+
+
+def test_tokenizers_cuts_texts_otherwise_than_sentencepiece_where_scores_are_equal(unigram):
+    # The reason why no tokenizer.json is written for such tokenizers; if this fails, one may be.
+    own, backend = unigram({"▁": -3.0, "o": -1.1, "oo": -1.2})
+    assert own.encode("oo", out_type=str) == backend.encode("▁oo").tokens == ["▁", "oo"]
+    assert own.encode("ooo", out_type=str) == ["▁", "oo", "o"]
+    assert backend.encode("▁ooo").tokens == ["▁", "o", "oo"]
+
+
+def test_tokenizers_normalises_marks_otherwise_than_sentencepiece():
+    # The other reason.
+    spm = pytest.importorskip("sentencepiece", reason="SentencePiece models need sentencepiece")
+    from sentencepiece import sentencepiece_model_pb2
+
+    file, proto = BytesIO(), sentencepiece_model_pb2.ModelProto()
+    spm.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS), model_writer=file, vocab_size=40, normalization_rule_name="nmt_nfkc",
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    own = spm.SentencePieceProcessor(model_proto=file.getvalue())
+    proto.ParseFromString(file.getvalue())
+    normalizer = normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap)
+    assert own.normalize("e\u0301") == "▁é" and normalizer.normalize_str("e\u0301") == "é"
+    # A joiner behind it.
+    assert own.normalize("e\u0301\u200d") == "▁é\u200d"
+    assert normalizer.normalize_str("e\u0301\u200d") == "e\u0301\u200d"
 
 
 def test_marian_tokenizer_gets_mask_and_bos_behind_its_own_vocabulary(marian_folder, tmp_path):

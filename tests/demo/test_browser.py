@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import RepoCard
 
 from hf_nat.decoding import encode_non_blank, to_texts
@@ -62,9 +63,13 @@ def test_a_static_space_holds_the_page_and_what_it_reads(exported: Path, tmp_pat
     assert plan.repo_type == "space" and "model/onnx/model_int8.onnx" in plan.files
 
 
-def test_without_int8_the_float32_graph_is_taken(exported: Path) -> None:
-    (exported / "onnx/model_int8.onnx").unlink()
-    assert exported_files(exported)[0] == "onnx/model.onnx"
+def test_the_page_loads_int8_and_without_it_the_float32_graph(exported: Path, tmp_path: Path) -> None:
+    for name in ("onnx/model_int8.onnx", "onnx/model.onnx"):
+        assert exported_files(exported)[0] == name
+        write_page(tmp_path / Path(name).stem, exported)
+        page = (tmp_path / Path(name).stem / "index.html").read_text(encoding="utf-8")
+        assert f'Translator.load("model", "{name}")' in page
+        (exported / name).unlink()
 
 
 @pytest.mark.parametrize(
@@ -256,3 +261,33 @@ def test_a_sentence_is_translated_in_a_browser(exported: Path, packages: Path, t
         assert ask("\u200b ") == ("Type a sentence first.", "")
         page.get_by_role("button", name="two men walk").click()
         page.locator("output", has_text=re.compile("^two men walk$")).wait_for()
+
+
+@pytest.mark.slow
+def test_an_exported_model_translates_in_a_browser_as_here(packages: Path, tiny_tokenizer, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    from hf_nat.decoding import load_model, translate
+    from hf_nat.models import CTCNATConfig, CTCNATForConditionalGeneration
+    from hf_nat.steps import Export, ExportArguments
+
+    names = ("pad", "bos", "eos", "mask")
+    special = {f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in names}
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": POSITIONS}
+    torch.manual_seed(0)
+    config = CTCNATConfig(vocab_size=len(tiny_tokenizer), **special, **sizes, **heads, init_std=0.3)
+    CTCNATForConditionalGeneration(config).save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    folder = tmp_path / "exported"
+    Export(ExportArguments(model=str(tmp_path / "model"), output_dir=str(folder), quantize="int8")).run()
+    sentences = ["a dog runs", "two men walk", "a " * 9]
+    for quantize in ("int8", None):
+        loaded = load_model(folder, backend="onnx", quantize=quantize)
+        with shown(folder, packages, tmp_path / f"page_{quantize}") as address, opened(address) as (_, ask):
+            for sentence, expected in zip(sentences, translate(*loaded, sentences), strict=True):
+                said, text = ask(sentence)
+                score = float(re.match(r"\d+\.\d ms, score (\S+) nats a token", said)[1])
+                # A browser multiplies 8 bits by other instructions, which round otherwise.
+                assert score == pytest.approx(expected.score, abs=0.1 if quantize else 0.01)
+                assert text != "" if quantize else text == expected.text != ""
+        (folder / "onnx/model_int8.onnx").unlink(missing_ok=True)

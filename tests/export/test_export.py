@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import MarianConfig, MarianMTModel
+from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
 
 pytest.importorskip("onnxscript")
@@ -17,6 +18,7 @@ pytest.importorskip("onnxruntime")
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
+from hf_nat.demo.browser import exported_files
 from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
@@ -115,6 +117,39 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
 )
 def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]) -> None:
     check(tmp_path, model_type, args, **fields)
+
+
+@pytest.mark.slow
+def test_a_tokenizer_of_sentencepiece_models_has_no_file_for_others(tmp_path: Path) -> None:
+    spm = pytest.importorskip("sentencepiece", reason="a MarianTokenizer needs sentencepiece")
+    folder = checkpoint(tmp_path / "model", "ctc_nat")
+    for file in folder.glob("*token*"):
+        file.unlink()
+    sides = [str(folder / f"{side}.spm") for side in ("source", "target")]
+    for side in sides:
+        with open(side, "wb") as writer:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=iter(SENTENCES), model_writer=writer, vocab_size=40, hard_vocab_limit=False,
+                bos_id=-1, eos_id=-1, minloglevel=2,
+            )  # fmt: skip
+    model = spm.SentencePieceProcessor(model_file=sides[0])
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", "<mask>", *(model.id_to_piece(i) for i in range(1, len(model)))]
+    size = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    pieces += [f"x{i}" for i in range(len(pieces), size)]
+    (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}), encoding="utf-8")
+    special = {"bos_token": "<s>", "mask_token": "<mask>"}
+    tokenizer = MarianTokenizer(*sides, str(folder / "vocab.json"), **special)
+    tokenizer.save_pretrained(folder)
+    step = Export(ExportArguments(model=str(folder), output_dir=str(tmp_path / "exported")))
+    step.run()
+    parity = step.record["parity"]["float32"]
+    assert parity["num_equal"] == parity["num_sentences"] > 0
+    assert step.record["tokenizer_json"] is False and not (step.folder / "tokenizer.json").exists()
+    card = (step.folder / "README.md").read_text(encoding="utf-8")
+    assert "There is no `tokenizer.json`, since none gives the same ids" in " ".join(card.split())
+    assert "from tokenizers import" not in card
+    with pytest.raises(ValueError, match="must have tokenizer.json, .* gives the same ids for every text"):
+        exported_files(step.folder)
 
 
 @pytest.mark.slow

@@ -52,6 +52,13 @@ class Counting(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"{}")
 
+    def do_GET(self) -> None:
+        content = f"# HELP\nprocess_resident_memory_bytes {len(self.asked):.1e}\n".encode()
+        self.send_response(200 if self.path == "/metrics" else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
     def log_message(self, *arguments: Any) -> None:
         pass
 
@@ -68,9 +75,16 @@ def port() -> Iterator[int]:
 def test_every_sentence_is_asked_once_and_no_client_asks_twice_at_a_time(clients, port, benchmark) -> None:
     Counting.asked.clear(), Counting.at_once.clear()
     sentences = [str(number) for number in range(20)]
-    times, total = benchmark.ask(port, sentences, clients)
+    one = benchmark.ask(port, sentences, clients)
     assert sorted(Counting.asked) == sorted(sentences) and max(Counting.at_once) <= clients
-    assert len(times) == 20 and min(times) >= 0.01 and sum(times) / clients <= total
+    assert len(one.seconds) == 20 and min(one.seconds) >= 0.01 and sum(one.seconds) / clients <= one.total_seconds
+    assert one.resident_bytes == (20, 20)
+
+
+def test_memory_is_read_early_and_at_the_end(port, benchmark, monkeypatch) -> None:
+    monkeypatch.setattr(benchmark, "EARLY_REQUESTS", 4)
+    Counting.asked.clear()
+    assert benchmark.ask(port, ["a"] * 10, 1).resident_bytes == (4, 10)
 
 
 def test_a_refused_request_is_no_measurement(port, benchmark) -> None:
@@ -97,11 +111,28 @@ def test_the_table_and_the_file_hold_every_setting(benchmark, tmp_path, monkeypa
         yield 1
 
     monkeypatch.setattr(benchmark, "serving", serving)
-    monkeypatch.setattr(benchmark, "ask", lambda port, sentences, clients: ([0.001 * clients] * 2, 0.5))
+    asked: list[list[str]] = []
+
+    def ask(port: int, sentences: list[str], clients: int) -> Any:
+        asked.append(sentences)
+        late = 100_000_000 + clients * len(asked) * 100_000
+        return benchmark.Pass([0.001 * clients] * 2, 0.5, (100_000_000, late))
+
+    monkeypatch.setattr(benchmark, "ask", ask)
     for side in ("src", "tgt"):
         (tmp_path / f"test.{side}").write_text("a\nb\n", encoding="utf-8")
     argv = [f"--corpus={tmp_path}/{{split}}.{{lang}}", "--source_lang=src", "--target_lang=tgt", "--model=m"]
-    argv += ["--repeats=2", "--waits_ms", "0", "5", "--clients", "1", "4", f"--output={tmp_path / 'x.json'}"]
+    argv += [
+        "--repeats=2",
+        "--num_requests=3",
+        "--waits_ms",
+        "0",
+        "5",
+        "--clients",
+        "1",
+        "4",
+        f"--output={tmp_path / 'x.json'}",
+    ]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     benchmark.main([*argv, "--options", "--max_iterations", "4"])
     assert started == [("m", wait, ["--max_iterations", "4"]) for wait in (0.0, 5.0)] * 2
@@ -109,8 +140,14 @@ def test_the_table_and_the_file_hold_every_setting(benchmark, tmp_path, monkeypa
     assert [(row["batch_wait_ms"], row["clients"]) for row in result["results"]] == [(0, 1), (0, 4), (5, 1), (5, 4)]
     assert result["results"][1]["p99_ms"] == pytest.approx(4.0)
     assert result["results"][1]["sentences_per_second"] == pytest.approx(4.0)
+    assert asked == [["a", "b", "a"]] * 12 and result["num_requests"] == 3
+    # The third and the ninth call.
+    assert result["results"][1]["resident_mb"] == [[100, 101.2], [100, 103.6]]
+    assert result["results"][1]["resident_growth"] == pytest.approx(1.036)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 6 and [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["0", "4", "4.0", "4.0", "4.0"]
+    assert len(lines) == 6 and "MB after 200" in lines[0] and "MB after 3" in lines[0]
+    cells = [cell.strip() for cell in lines[3].split("|")[1:-1]]
+    assert cells == ["0", "4", "4.0", "4.0", "4.0", "100", "104", "1.036x"]
 
 
 @pytest.mark.slow
@@ -120,9 +157,19 @@ def test_a_server_is_measured(benchmark, tmp_path, copy_teacher, tiny_tokenizer,
     for side in ("src", "tgt"):
         (tmp_path / f"test.{side}").write_text("a dog runs\nhello\n" * 10, encoding="utf-8")
     argv = [f"--corpus={tmp_path}/{{split}}.{{lang}}", "--source_lang=src", "--target_lang=tgt", "--repeats=1"]
-    argv += [f"--model={tmp_path / 'model'}", "--waits_ms", "0", "--clients", "4", f"--output={tmp_path / 'x.json'}"]
+    argv += [
+        f"--model={tmp_path / 'model'}",
+        "--waits_ms",
+        "0",
+        "--clients",
+        "4",
+        "--num_requests=220",
+        f"--output={tmp_path / 'x.json'}",
+    ]
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     benchmark.main(argv)
     (row,) = read_json(tmp_path / "x.json")["results"]
-    assert 0 < row["p50_ms"] <= row["p99_ms"] and len(row["seconds"][0]) == 20
+    assert 0 < row["p50_ms"] <= row["p99_ms"] and row["percentiles_ms"][98] == row["p99_ms"]
+    (pair,) = row["resident_mb"]
+    assert 50 < pair[0] <= pair[1] * 1.1 and row["resident_growth"] == pair[1] / pair[0]

@@ -67,19 +67,19 @@ export class Translator {
   }
 
   /**
-   * Loads an exported folder, the int8 graph where there is one.
+   * Loads an exported folder.
    *
    * @param {string} folder address of the folder
+   * @param {string} graph which of its graphs, as "onnx/model.onnx"
    */
-  static async load(folder) {
+  static async load(folder, graph) {
     const tokenizer = await json(`${folder}/tokenizer.json`);
     const config = await json(`${folder}/config.json`);
     const options = await json(`${folder}/tokenizer_config.json`);
-    const graph = (await bytes(`${folder}/onnx/model_int8.onnx`)) ?? (await bytes(`${folder}/onnx/model.onnx`));
-    if (!graph) throw new Error(`${folder}/onnx holds no model_int8.onnx and no model.onnx.`);
+    const network = await bytes(`${folder}/${graph}`);
     // More threads need headers that a plain server does not send.
     ort.env.wasm.numThreads = 1;
-    const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
+    const session = await ort.InferenceSession.create(network, { executionProviders: ["wasm"] });
     return new Translator(new Codec(tokenizer, config, options), session);
   }
 
@@ -99,13 +99,10 @@ export class Translator {
 
 async function bytes(address) {
   const answer = await fetch(address);
-  if (answer.status === 404) return null;
   if (!answer.ok) throw new Error(`${address} answered ${answer.status}.`);
   return new Uint8Array(await answer.arrayBuffer());
 }
 
 async function json(address) {
-  const data = await bytes(address);
-  if (!data) throw new Error(`There is no ${address}.`);
-  return JSON.parse(new TextDecoder().decode(data));
+  return JSON.parse(new TextDecoder().decode(await bytes(address)));
 }
