@@ -23,7 +23,10 @@ class Session(Protocol):
     precision: str | None
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
-        """Computes some outputs, by their names, from the inputs of those names, all on the CPU."""
+        """Computes some outputs, by their names, from the inputs of those names, all on the CPU.
+
+        Inputs that the graph does not have are left out.
+        """
 
 
 def open_session(path: Path, backend: str, threads: int) -> Session:
@@ -63,12 +66,13 @@ class _OnnxSession:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self._names = [value.name for value in self._session.get_inputs()]
         # What leads to no output that is asked for is not computed.
         self._run_options = onnxruntime.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
-        arrays = {name: value.numpy() for name, value in inputs.items()}
+        arrays = {name: inputs[name].numpy() for name in self._names}
         return [torch.from_numpy(value) for value in self._session.run(list(outputs), arrays, self._run_options)]
 
 
@@ -83,8 +87,9 @@ class _OpenVINOSession:
         settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         compiled = openvino.compile_model(path, "CPU", settings)
         self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self._names = [value.any_name for value in compiled.inputs]
         self._request = compiled.create_infer_request()
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
-        self._request.infer({name: value.numpy() for name, value in inputs.items()}, share_inputs=True)
+        self._request.infer({name: inputs[name].numpy() for name in self._names}, share_inputs=True)
         return [torch.from_numpy(self._request.get_tensor(name).data.copy()) for name in outputs]

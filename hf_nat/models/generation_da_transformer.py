@@ -51,7 +51,6 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
     score_knobs = ("viterbi_length_penalty", "graph_beam_length_penalty", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
     canvas_places = "vertices"
-    is_traceable = True
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         settings = super()._resolve_settings(generation_config, kwargs)
@@ -65,10 +64,13 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
 
     def require_beam(self, settings: SimpleNamespace) -> None:
         """See [`NATGenerationMixin.require_beam`]."""
-        if settings.graph_decoding != "beam":
+        if not self._searches(settings):
             raise ValueError(
                 f"`graph_decoding` must be 'beam' with a `language_model`, got {settings.graph_decoding!r}."
             )
+
+    def _searches(self, settings: SimpleNamespace) -> bool:
+        return settings.graph_decoding == "beam"
 
     def initial_canvas(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Builds canvases of BOS, masks and EOS, `graph_size_ratio` vertices for each source token.

@@ -6,7 +6,7 @@ B * K, candidates of a sentence side by side, less those that finished.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
@@ -49,9 +49,9 @@ class NATState:
         max_iterations (`int`): rounds allowed.
         synced (`bool`): every round calls the decoder equally often, whatever the rows need.
         with_scores (`bool`): somebody will read the scores; where an architecture does not, they may stay 0.
-        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens that may be written, no special ones
-            but the blank of CTC; by default all.
-        iteration (`int`): rounds executed.
+        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens that may be chosen, in rising order,
+            none that an architecture forbids; by default all others.
+        iteration (`int`): rounds executed. In a graph this and `max_iterations` are tensors of shape `()`.
         intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
             `tokens`, for the history.
         terms (`torch.LongTensor` of shape `(R, T)`, *optional*): marks of the terms, see `terms.py`; `None` where no
@@ -139,8 +139,6 @@ class NATGenerationMixin:
     )
     # What a canvas is made of before the first round.
     canvas_places: ClassVar[str] = "tokens"
-    # Whether `torch.export` can follow `refine`; where there are several rounds, a canvas keeps its width in them.
-    is_traceable: ClassVar[bool] = False
     # The most rounds that an architecture was trained for.
     iteration_limit: ClassVar[int | None] = None
     # Its decoder predicts the masks of a canvas from any tokens between them.
@@ -228,6 +226,7 @@ class NATGenerationMixin:
         ensemble: Sequence[PreTrainedModel] = (),
         language_model: LanguageModel | None = None,
         terms: Terms | None = None,
+        short_list: Callable[[torch.Tensor], torch.Tensor] | None = None,
         synced_gpus: bool | None = None,
         streamer: BaseStreamer | None = None,
         **kwargs: Any,
@@ -251,6 +250,9 @@ class NATGenerationMixin:
             terms (`Sequence[Sequence[Sequence[int]]]`, *optional*): for each sentence the terms, each as its tokens,
                 that its translation holds, whole; a model that inserts keeps their order. Where an architecture
                 `holds_terms`.
+            short_list (`Callable`, *optional*): called with the sources `(B, S)`, it returns the tokens `(V',)`, in
+                rising order, of which alone this batch is translated; those that an architecture cannot do without
+                (blank, EOS of insertions) among them. Not with a beam search.
             synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
                 the model equally often.
             streamer (`BaseStreamer`, *optional*): its `put` gets a list of canvases `(R, T)` of the rows that are
@@ -269,13 +271,15 @@ class NATGenerationMixin:
 
         Raises:
             ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or teacher,
-                ensemble, language model or terms do not fit.
+                ensemble, language model, terms or short list do not fit.
         """
         settings = self._resolve_settings(generation_config, kwargs)
         settings.language_model = language_model
         if language_model is not None:
             self.require_beam(settings)
-        settings.terms = terms
+        settings.terms, settings.short_list = terms, short_list
+        if short_list is not None and self._searches(settings):
+            raise ValueError("`short_list` must be left out with a beam search, got one. Decode greedily.")
         # Sharded parameters that are gathered in inference mode could not be trained any more.
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         with torch.no_grad() if is_distributed else torch.inference_mode():
@@ -309,10 +313,10 @@ class NATGenerationMixin:
             if not any(settings.terms):
                 settings.terms = None
         members = self._members(ensemble)
-        encoder_hidden_states = tuple(
-            member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members
-        )
+        encoder_hidden_states = self._encode(input_ids, attention_mask, members)
         state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
+        if settings.short_list is not None:
+            state = dataclasses.replace(state, vocabulary=settings.short_list(input_ids))
         returns_dict = bool(settings.return_dict_in_generate or settings.return_history)
         with_scores = returns_dict or len(state.tokens) > len(input_ids)
         state = dataclasses.replace(state, synced=synced, with_scores=with_scores)
@@ -331,6 +335,12 @@ class NATGenerationMixin:
             output = self._choose(output, self._candidate_scores(state, output).view(len(input_ids), -1), num_returned)
         return self._trim(output)
 
+    def _encode(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, members: tuple[Any, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        """Returns the final encoder states `[B, S, D]` of each member."""
+        return tuple(member.model.encoder(input_ids, attention_mask).last_hidden_state for member in members)
+
     def _only_source(self, *sources: torch.Tensor | None) -> torch.Tensor:
         """Returns the source, which was given under one of its names."""
         given = [source for source in sources if source is not None]
@@ -345,7 +355,7 @@ class NATGenerationMixin:
         if unknown:
             raise ValueError(f"`generate` must be called with arguments out of {sorted(known)}, got {unknown}.")
         saved = self.generation_config if generation_config is None else generation_config
-        settings = SimpleNamespace(terms=None)
+        settings = SimpleNamespace(terms=None, short_list=None)
         for name in known:
             candidates = (kwargs.get(name), getattr(saved, name, None), self.generation_defaults.get(name))
             setattr(settings, name, next((value for value in candidates if value is not None), None))
@@ -419,6 +429,10 @@ class NATGenerationMixin:
                 f"{self.config.eos_token_id}), got {vocab_size} tokens, EOS "
                 f"{teacher.config.eos_token_id}."
             )
+
+    def _searches(self, settings: SimpleNamespace) -> bool:
+        """Tells whether these knobs ask for a beam search."""
+        return False
 
     def require_beam(self, settings: SimpleNamespace) -> None:
         """Raises ValueError unless these knobs ask for a search in which a language model can take part.
@@ -540,17 +554,19 @@ class NATGenerationMixin:
         selected: torch.Tensor,
         tokens: torch.Tensor,
         scores: torch.Tensor,
-        with_scores: bool = True,
+        vocabulary: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes the most probable content token, and its log-probability, at the selected positions.
 
-        Special tokens are no content: they get no probability, in place. Logits are `[N, V]`, all others `[R, T]`.
+        Special tokens are no content: they get no probability, in place. Logits are `[N, V]`, all others `[R, T]`; with
+        a vocabulary, which holds content alone, they are those of its tokens.
         """
-        forbid(logits, self._special_token_ids())
+        if vocabulary is None:
+            forbid(logits, self._special_token_ids())
         best, predicted = logits.max(dim=1)
-        if with_scores:
-            scores = scores.masked_scatter(selected, best - logits.logsumexp(dim=1))
-        return tokens.masked_scatter(selected, predicted), scores
+        words = predicted if vocabulary is None else vocabulary[predicted]
+        scores = scores.masked_scatter(selected, best - logits.logsumexp(dim=1))
+        return tokens.masked_scatter(selected, words), scores
 
     def _best_tokens(
         self,
@@ -602,6 +618,10 @@ class NATGenerationMixin:
         )
         return [token_id for token_id in ids if token_id is not None]
 
+    def _forbidden_token_ids(self) -> list[int]:
+        """Returns the ids that no place may choose: special ones, but for those that say something there."""
+        return self._special_token_ids()
+
     def _teacher_scores(
         self, teacher: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, sequences: torch.Tensor
     ) -> torch.Tensor:
@@ -634,6 +654,23 @@ def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:
     """
     for token_id in token_ids:
         logits[..., token_id] = float("-inf")
+
+
+def project(head: nn.Linear, hidden_states: torch.Tensor, vocabulary: torch.Tensor | None) -> torch.Tensor:
+    """Scores the tokens that may be chosen.
+
+    Args:
+        head (`nn.Linear`): the output projection, from D to V.
+        hidden_states (`torch.FloatTensor` of shape `(..., D)`): decoder states.
+        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens, by default all.
+
+    Returns:
+        `torch.FloatTensor` of shape `(..., V')`: unnormalised scores.
+    """
+    if vocabulary is None:
+        return head(hidden_states)
+    bias = None if head.bias is None else head.bias[vocabulary]
+    return nn.functional.linear(hidden_states, head.weight[vocabulary], bias)
 
 
 def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:

@@ -42,7 +42,6 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
     holds_terms = True
 
     config: CMLMConfig
-    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: CMLMConfig) -> None:
@@ -242,5 +241,6 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             tokens=canvas.masked_scatter(written, predicted),
             scores=state.scores.masked_scatter(written, log_probs),
             finished=num_content * (rounds_left - 1) // state.max_iterations == 0,
-            intermediate=(canvas,) if state.iteration else (),
+            # A graph shows no history, and cannot ask for the round.
+            intermediate=() if torch.compiler.is_exporting() or not state.iteration else (canvas,),
         )

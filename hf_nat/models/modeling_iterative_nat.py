@@ -41,7 +41,6 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
     """
 
     config: IterativeNATConfig
-    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: IterativeNATConfig) -> None:

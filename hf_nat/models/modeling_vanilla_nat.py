@@ -45,7 +45,6 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
     """
 
     config: VanillaNATConfig
-    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     generation_defaults = {**SourceCopyNATGenerationMixin.generation_defaults, "max_iterations": 1}
     iteration_limit = 1

@@ -61,7 +61,7 @@ def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> 
     model, tokenizer = load_model(model_folder)
     exported, _ = load_model(place / "exported", backend="onnx")
     expected = translate(model, tokenizer, SENTENCES, **knobs)
-    for max_batch_tokens in (4096, 1):
+    for max_batch_tokens in (4096, 1):  # all in one batch, then one by one
         found = translate(exported, tokenizer, SENTENCES, max_batch_tokens=max_batch_tokens, **knobs)
         assert [(t.text, t.num_tokens) for t in found] == [(t.text, t.num_tokens) for t in expected]
         for before, after in zip(expected, found, strict=True):
@@ -78,7 +78,7 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     assert len(translate(int8, tokenizer, SENTENCES)) == len(SENTENCES)
     for options, message in (
         ({"ctc_beam_size": 2}, "with which the graph was exported"),
-        ({"return_history": True}, "must be left out for a model that is one graph"),
+        ({"return_history": True}, "must be left out for an exported model"),
         ({"num_return_sequences": 2}, "`num_return_sequences` must be left out for a model that is one graph"),
         ({"terms": [[[5]]]}, "`terms` must be left out"),
         ({"teacher": marian(int8)}, "at least 2 candidates"),
@@ -109,6 +109,13 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
         ("cmlm", {"max_iterations": 4, "length_beam": 2}, {}),
         ("cmlm", {"max_iterations": 4}, {"correction_ratio": 0.5}),
         ("iterative_nat", {"max_iterations": 3}, {}),
+        ("iterative_nat", {"max_iterations": 5, "length_beam": 2}, {"source_copy": "none"}),
+        ("flowseq", {}, {}),
+        ("flowseq", {"collapse_repeats": True}, {"flow_steps": (1, 1), "attention_output_projection": True}),
+        ("insertion_transformer", {}, {}),
+        ("insertion_transformer", {"max_iterations": 3}, {}),
+        ("levenshtein_transformer", {}, {}),
+        ("levenshtein_transformer", {"max_iterations": 3, "collapse_repeats": True}, {"deletion_decoder": "own"}),
     ],
 )
 def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -137,7 +144,7 @@ def test_openvino_reads_the_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "changes", "message"),
     [
-        ("levenshtein_transformer", {}, "must be of an architecture that has a graph"),
+        ("flowseq", {"num_samples": 3}, "`num_samples` must be 1 for a graph"),
         ("ctc_nat", {"ctc_beam_size": 4}, "`ctc_beam_size` must be 1 for a graph"),
         ("da_transformer", {"graph_decoding": "viterbi"}, "`graph_decoding` must be 'greedy' or 'lookahead'"),
     ],

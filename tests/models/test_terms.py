@@ -132,7 +132,7 @@ def test_repeats_around_a_term_collapse_and_those_in_it_do_not(name, monkeypatch
     monkeypatch.setattr(
         type(model),
         "_predict",
-        lambda self, logits, selected, tokens, scores: (tokens.masked_fill(selected, 7), scores),
+        lambda self, logits, selected, tokens, scores, _: (tokens.masked_fill(selected, 7), scores),
     )
     monkeypatch.setattr(
         type(model),
