@@ -563,9 +563,9 @@ class NATGenerationMixin:
         """
         if vocabulary is None:
             forbid(logits, self._special_token_ids())
-        best, predicted = logits.max(dim=1)
+        predicted = logits.argmax(dim=1)
         words = predicted if vocabulary is None else vocabulary[predicted]
-        scores = scores.masked_scatter(selected, best - logits.logsumexp(dim=1))
+        scores = scores.masked_scatter(selected, _log_prob(logits, predicted))
         return tokens.masked_scatter(selected, words), scores
 
     def _best_tokens(
@@ -600,8 +600,7 @@ class NATGenerationMixin:
             if not with_scores:
                 best = torch.zeros_like(best)
             elif num_tokens is None:
-                # Faster in a graph than a sum of exponentials.
-                best = logits.softmax(dim=1).gather(1, predicted.unsqueeze(1)).squeeze(1).log()
+                best = _log_prob(logits, predicted)
             else:
                 best = best - logits.logsumexp(dim=1, keepdim=True)
             log_probs.append(best)
@@ -643,6 +642,11 @@ class NATGenerationMixin:
         targets = sequences.masked_fill(~is_token, 0)
         log_probs = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(dim=2)
         return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
+
+
+def _log_prob(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Returns log-probabilities `[N]` of classes `[N]`, given logits `[N, C]`; faster in a graph than `logsumexp`."""
+    return logits.softmax(dim=1).gather(1, classes.unsqueeze(1)).squeeze(1).log()
 
 
 def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:

@@ -55,7 +55,7 @@ class FlowSeqLengthPredictor(nn.Module):
             `torch.FloatTensor` of shape `(B, M)`: unnormalised scores, -inf for illegal classes.
         """
         source_lengths = attention_mask.sum(dim=1)
-        rows = torch.arange(len(source_lengths), device=source_lengths.device)
+        rows = torch.arange(source_lengths.shape[0], device=source_lengths.device)
         scores = self.classifier(encoder_hidden_states[rows, source_lengths - 1])
         return scores.masked_fill(~self._lengths(source_lengths)[1], float("-inf"))
 
