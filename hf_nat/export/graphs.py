@@ -1,7 +1,7 @@
 """Decoding as graphs: what `generate` does, traced by torch.
 
-A model of one round is one graph. One of several rounds is two, an encoder and a round; their loop is whoever's who runs
-them, so that rows leave when they are finished and the number of rounds is free.
+A model of one round is one graph. One of several rounds is two, an encoder and a round; their loop is that of whoever
+runs them, so that rows leave when they are finished and the number of rounds is free.
 
 Dimension letters: B batch, K candidates of a sentence, S source, T target, D model, V vocabulary; R = B * K rows.
 """
@@ -12,7 +12,7 @@ import dataclasses
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace

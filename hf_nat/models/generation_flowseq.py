@@ -99,8 +99,8 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
             encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
 
         Returns:
-            `torch.FloatTensor` of shape `(R, T, V)`: unnormalised scores, of the state's vocabulary where it has one; T
-            is a multiple of `length_unit`.
+            `torch.FloatTensor` of shape `(R, T, V)`: unnormalised scores, of the state's vocabulary where it has one;
+            T is a multiple of `length_unit`.
         """
         is_token = state.tokens.ne(self.config.pad_token_id)
         grids = self.make_grids(is_token, encoder_hidden_states, state.attention_mask)

@@ -558,8 +558,8 @@ class NATGenerationMixin:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes the most probable content token, and its log-probability, at the selected positions.
 
-        Special tokens are no content: they get no probability, in place. Logits are `[N, V]`, all others `[R, T]`; with
-        a vocabulary, which holds content alone, they are those of its tokens.
+        Special tokens are no content: they get no probability, in place. Logits are `[N, V]`, all others `[R, T]`;
+        with a vocabulary, which holds content alone, they are those of its tokens.
         """
         if vocabulary is None:
             forbid(logits, self._special_token_ids())

@@ -77,7 +77,7 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     int8, tokenizer = load_model(step.folder, backend="onnx", quantize="int8", threads=1)
     assert len(translate(int8, tokenizer, SENTENCES)) == len(SENTENCES)
     for options, message in (
-        ({"ctc_beam_size": 2}, "with which the graph was exported"),
+        ({"ctc_beam_size": 2}, "with which the model was exported"),
         ({"return_history": True}, "must be left out for an exported model"),
         ({"num_return_sequences": 2}, "`num_return_sequences` must be left out for a model that is one graph"),
         ({"terms": [[[5]]]}, "`terms` must be left out"),
