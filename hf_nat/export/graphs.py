@@ -202,9 +202,11 @@ def save_graph(module: Graph, path: Path) -> tuple[str, ...]:
     from onnxscript import ir, optimizer
 
     inputs = module.example()
-    free = tuple(dict.fromkeys(range(min(2, value.dim())), torch.export.Dim.DYNAMIC) for value in inputs)
+    free: tuple[Any, ...] = tuple(
+        dict.fromkeys(range(min(2, value.dim())), torch.export.Dim.DYNAMIC) for value in inputs
+    )
     if isinstance(module, StepGraph):
-        free = (free,)
+        free = (free,)  # its inputs are one argument, `*tensors`
     with torch.no_grad(), _traceable(module.model), _quiet():
         traced = torch.export.export(module, inputs, dynamic_shapes=free, strict=False)
         program = torch.onnx.export(
