@@ -125,7 +125,7 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
         if state.vocabulary is not None:
             tokens = state.vocabulary[tokens]
         can_go_on = content_mask(state.tokens.ne(pad)) & tokens.ne(eos)
-        num_content = can_go_on.long().cumprod(dim=1).sum(dim=1, keepdim=True)
+        num_content = (~can_go_on).cumsum(dim=1).eq(0).sum(dim=1, keepdim=True)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         scores = state.scores
         if state.with_scores:
