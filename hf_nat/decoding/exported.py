@@ -18,6 +18,7 @@ from ..base.utils import read_record
 from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATState
 from ..models.canvas import require_right_padding
+from ..models.generation_output import choose_candidates, gather_rows, trim
 from .sessions import open_session
 
 
@@ -110,11 +111,12 @@ class _ExportedGraph(_Exported):
         source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
         token_scores = scores[0] if scores else torch.zeros(sequences.shape)
-        output = self._gather([(torch.arange(len(sequences)), sequences, token_scores, 1)], None, with_scores)
+        done = [(torch.arange(len(sequences)), sequences, token_scores, 1)]
+        output = gather_rows(done, None, with_scores, self.config.pad_token_id)
         if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
-            output = self._choose(output, scores.view(len(input_ids), -1), 1)
-        return self._trim(output)
+            output = choose_candidates(output, scores.view(len(input_ids), -1), 1)
+        return trim(output, self.config.pad_token_id)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,8 +40,8 @@ def exported_files(folder: Path) -> list[str]:
     graph = next((name for name in _GRAPHS if (folder / name).is_file()), None)
     if graph is None and (folder / _STEP).is_file():
         raise ValueError(
-            f"`model` must be one graph for a browser, got {str(folder)!r}, whose encoder and step graphs need a loop. Use "
-            "a model of one pass, such as a CTC NAT, or run this one with `hf-nat translate` or `hf-nat serve`."
+            f"`model` must be one graph for a browser, got {str(folder)!r}, whose encoder and step graphs need a "
+            "loop. Use a model of one pass, such as a CTC NAT, or run this one with `hf-nat translate` or `serve`."
         )
     if graph is None:
         names = sorted(path.name for path in folder.glob("onnx/*"))

@@ -28,7 +28,7 @@ class ExportArguments:
     references: str | None = option(None, "text file of their translations: what int8 costs in BLEU")
     target_lang: str | None = option(None, "language of the references and of the targets of `shortlist`")
     max_samples: int = option(200, "sentences that are compared, at most")
-    max_iterations: int | None = option(None, "NAT model that refines: rounds unless others are asked for; default: the checkpoint's")
+    max_iterations: int | None = option(None, "NAT model that refines: rounds by default, else the checkpoint's")
     length_beam: int | None = option(None, "NAT model with a length predictor: lengths tried in parallel")
     graph_decoding: str | None = option(None, "DA-Transformer: greedy or lookahead")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from ..models import NATState
 from ..models.canvas import resize
+from ..models.generation_output import choose_candidates, gather_rows
 from .shortlist import ShortList
 
 
@@ -104,11 +105,11 @@ class DecodingGraph(Graph):
         final = self.refine(state)
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
         done = [(rows, *model._written(final, self.settings.collapse_repeats), 1)]
-        output = model._gather(done, None, with_scores=True)
+        output = gather_rows(done, None, True, model.config.pad_token_id)
         if self.num_candidates == 1:
             return output.sequences, output.token_scores
         scores = model._candidate_scores(state, output).view(input_ids.shape[0], self.num_candidates)
-        chosen = model._choose(output, scores, 1)
+        chosen = choose_candidates(output, scores, 1)
         return chosen.sequences, chosen.token_scores, output.sequences, output.token_scores
 
 

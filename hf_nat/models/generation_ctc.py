@@ -14,6 +14,7 @@ from .ctc import collapse
 from .ctc_beam import label_peaks, prefix_beam_search
 from .generation_nat import NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
+from .word_choice import best_tokens
 
 
 class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
@@ -79,7 +80,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         if settings.ctc_beam_size == 1:
             members = zip(state.members, state.encoder_hidden_states, strict=True)
             hidden_states = [member.canvas_states(state, states)[is_frame] for member, states in members]
-            predicted, log_probs = self._best_tokens(state, hidden_states, forbidden, state.with_scores)
+            predicted, log_probs = best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)

@@ -13,8 +13,10 @@ import torch
 from .canvas import content_mask
 from .flow_layers import standard_normal
 from .generation_length import LengthNATGenerationMixin
-from .generation_nat import NATGenerateOutput, NATState, forbid, project
+from .generation_output import NATGenerateOutput
+from .generation_state import NATState
 from .noise import TargetNoise
+from .word_choice import forbid, project
 
 
 # Posterior samples that the likelihood of a candidate is estimated with, as in FlowSeq's code.

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from .generation_nat import NATGenerationMixin, NATState
+from .generation_nat import NATGenerationMixin
+from .generation_state import NATState
 
 
 # The least that a canvas may always hold, in tokens.

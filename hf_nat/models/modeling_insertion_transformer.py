@@ -14,11 +14,11 @@ from transformers.utils import can_return_tuple
 from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, slot_states
 from .configuration_insertion_transformer import InsertionTransformerConfig
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
-from .generation_nat import forbid, project
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep
 from .selection import selected_positions, take
+from .word_choice import forbid, project
 
 
 class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, NATPreTrainedModel):

@@ -20,13 +20,13 @@ from transformers.utils import can_return_tuple
 from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, resize, slot_states, stable_order
 from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
-from .generation_nat import forbid, project
 from .levenshtein_edits import insertion_counts, kept_tokens
 from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep, sample
 from .selection import selected_positions, take
 from .terms import TERM_INSIDE, term_canvas, term_counts
+from .word_choice import forbid, project, write_words
 
 
 _Head = Literal["deletion", "placeholder", "word"]
@@ -446,7 +446,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         """Writes the most probable words over the placeholders."""
         masked = state.tokens.eq(self.config.mask_token_id)
         logits = self._logits(state, "head_logits", "word")
-        tokens, scores = self._predict(logits, masked, state.tokens, state.scores, state.vocabulary)
+        tokens, scores = write_words(
+            logits, masked, state.tokens, state.scores, state.vocabulary, self._special_token_ids()
+        )
         return dataclasses.replace(state, tokens=tokens, scores=scores)
 
 

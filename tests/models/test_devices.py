@@ -61,7 +61,7 @@ ALLOWED_READS = {
     "generation_ctc._search": "a sentence is searched as many steps as it has frames",
     "generation_ctc.refine": _SELECTED,
     "generation_nat._run": "finished rows leave the batch: once a round, never in the last",
-    "generation_nat._trim": _WIDTH,
+    "generation_output.trim": _WIDTH,
     "graph_beam.by_word": _WIDTH,
     "graph_beam.graph_beam_search": "as many steps as the longest translation may have words",
     "graph_decoding.joint_viterbi": "as many steps as the longest path",
