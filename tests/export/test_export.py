@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import MarianConfig, MarianMTModel
 
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
+from hf_nat.export.export import export, load_short_list
 from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
@@ -37,12 +40,15 @@ TINY: dict[str, Any] = {
 }
 
 
-def checkpoint(folder: Path, model_type: str, **fields: Any) -> Path:
-    """A tiny model whose weights are large enough for varied outputs."""
+def checkpoint(folder: Path, model_type: str, knobs: dict[str, Any] | None = None, **fields: Any) -> Path:
+    """A tiny model whose weights are large enough for varied outputs, with its own defaults of some knobs."""
     tokenizer = train_tokenizer(SENTENCES * 2, vocab_size=60)
     config_class, model_class = ARCHITECTURES[model_type]
     torch.manual_seed(0)
-    model_class(config_class(vocab_size=len(tokenizer), **TINY, **fields)).save_pretrained(folder)
+    model = model_class(config_class(vocab_size=len(tokenizer), **TINY, **fields))
+    for name, value in (knobs or {}).items():
+        setattr(model.generation_config, name, value)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -114,6 +120,17 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     assert all(name in listed for name in ("onnx/model.onnx", "onnx/model_int8.onnx", "onnx/export.json", "README.md"))
 
 
+def test_a_model_that_refines_as_encoder_and_step(tmp_path: Path) -> None:
+    step = check(tmp_path, "cmlm", {"max_iterations": 4, "length_beam": 2})
+    names = {path.name for path in (step.folder / "onnx").iterdir()}
+    assert names == {"encoder_model.onnx", "step_model.onnx", "export.json"}
+    model, tokenizer = load_model(tmp_path / "model")
+    exported, _ = load_model(step.folder, backend="onnx")
+    knobs = {"max_iterations": 2, "collapse_repeats": True}  # the loop's own
+    expected = [t.text for t in translate(model, tokenizer, SENTENCES, length_beam=2, **knobs)]
+    assert [t.text for t in translate(exported, tokenizer, SENTENCES, **knobs)] == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "args", "fields"),
@@ -124,7 +141,6 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
         ("ctc_nat", {"collapse_repeats": True}, {"source_copy": "none", "upsample_ratio": 3}),
         ("da_transformer", {"graph_decoding": "greedy"}, {}),
         ("da_transformer", {"graph_decoding": "lookahead"}, {}),
-        ("cmlm", {"max_iterations": 4, "length_beam": 2}, {}),
         ("cmlm", {"max_iterations": 4}, {"correction_ratio": 0.5}),
         ("iterative_nat", {"max_iterations": 3}, {}),
         ("iterative_nat", {"max_iterations": 5, "length_beam": 2}, {"source_copy": "none"}),
@@ -138,6 +154,41 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
 )
 def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]) -> None:
     check(tmp_path, model_type, args, **fields)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["insertion_transformer", "levenshtein_transformer"])
+def test_candidates_that_differ_from_the_first_round_on(tmp_path: Path, model_type: str) -> None:
+    knobs = {"num_candidates": 3, "eos_penalty": 0.5, "max_iterations": 3}
+    check(tmp_path, model_type, {}, knobs=knobs)
+    exported, tokenizer = load_model(tmp_path / "exported", backend="onnx")
+    with pytest.raises(ValueError, match="`num_candidates` must be 3, with which the model was exported"):
+        translate(exported, tokenizer, SENTENCES, num_candidates=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["ctc_nat", "cmlm", "levenshtein_transformer", "insertion_transformer"])
+def test_a_graph_chooses_from_the_short_list_of_its_batch(
+    tmp_path: Path, model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [{"en": sentence, "de": sentence[::-1]} for sentence in SENTENCES]
+    rows = Dataset.from_dict({"translation": pairs}, features=pair_features("en", "de"))
+    monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
+    model_folder = checkpoint(tmp_path / "model", model_type)
+    languages = {"shortlist": "corpus", "source_lang": "en", "target_lang": "de"}
+    sizes = {"shortlist_best": 2, "shortlist_frequent": 5}
+    args = ExportArguments(model=str(model_folder), output_dir=str(tmp_path / "exported"), **languages, **sizes)
+    export(args)
+    model, tokenizer = load_model(model_folder)
+    exported, _ = load_model(tmp_path / "exported", backend="onnx")
+    short_list = load_short_list(args, model, tokenizer)
+    assert short_list is not None
+    for sentences in (SENTENCES[:1], SENTENCES[1:2], SENTENCES[3:]):
+        batch = tokenizer(sentences, return_tensors="pt", padding=True)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        expected = model.generate(**inputs, short_list=short_list)  # type: ignore[operator]
+        assert torch.equal(exported.generate(**inputs), expected)  # type: ignore[operator]
+        assert not torch.equal(model.generate(**inputs), expected)  # type: ignore[operator]
 
 
 @pytest.mark.slow
