@@ -31,7 +31,7 @@ COMMANDS = {
     "experiment": ("experiment", "re-run a study of the paper, from data to tables and figures"),
     "demo": ("demo", "show in a browser how a student writes, round by round, beside its teacher"),
     "serve": ("serve", "answer requests over HTTP, their sentences batched together"),
-    "export": ("export", "make one graph of a student for ONNX Runtime and OpenVINO, which decodes without torch"),
+    "export": ("export", "make graphs of a student for ONNX Runtime and OpenVINO, which decode without torch"),
     "push": ("push", "publish a model, corpus, Space or `evaluate` module on the Hub"),
     "quickstart": ("quickstart", "run the whole path on the toy corpus and write a report"),
 }

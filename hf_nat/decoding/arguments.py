@@ -13,7 +13,7 @@ from ..base.config import option
 from ..data.pretrained import remote_code
 from ..data.tokenizer import load_tokenizer
 from ..models import NATPreTrainedModel
-from ..models.generation_nat import MAX_BEAMS, MAX_ITERATIONS
+from ..models.generation_settings import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages

@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput
 
 from ..models import NATPreTrainedModel
 from ..models.canvas import mask_canvas, prepend
-from ..models.generation_nat import forbid
+from ..models.word_choice import forbid
 from .drafted_rows import CachedTeacher, DraftedRows, places_of
 from .translations import Translation
 

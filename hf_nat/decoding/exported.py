@@ -1,12 +1,14 @@
-"""Exported models: the loop, the candidates and the re-ranking of a model whose network is a graph."""
+"""Exported models: the loop, the candidates and the re-ranking of a model whose network is a graph, or two."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -14,8 +16,9 @@ from transformers.generation import BaseStreamer
 
 from ..base.utils import check_record, read_record
 from ..data.pretrained import load_pretrained_config
-from ..models import ARCHITECTURES, NATGenerateOutput
+from ..models import ARCHITECTURES, NATGenerateOutput, NATState
 from ..models.canvas import require_right_padding
+from ..models.generation_output import choose_candidates, gather_rows, trim
 from .sessions import open_session
 
 
@@ -32,9 +35,12 @@ def graph_file(name: str, quantize: str | None = None) -> str:
 
 
 class _Exported:
-    """What exported models share: no weights, on the CPU."""
+    """What exported models share: no weights, on the CPU, and what they cannot do."""
 
+    config: Any
+    model: Any
     record: dict[str, Any]
+    sessions: dict[str, Any]
 
     @property
     def device(self) -> torch.device:
@@ -45,13 +51,38 @@ class _Exported:
         """Returns the model, which stays on the CPU."""
         return self
 
+    def _require_exported(
+        self, settings: SimpleNamespace, ensemble: Sequence[PreTrainedModel], streamer: BaseStreamer | None
+    ) -> None:
+        """Raises ValueError if something is asked for that the graphs do not do."""
+        asked = {
+            "ensemble": bool(ensemble),
+            "streamer": streamer is not None,
+            "return_history": settings.return_history,
+            "language_model": settings.language_model is not None,
+            "terms": settings.terms is not None,
+            "short_list": settings.short_list is not None,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked):
+            raise ValueError(f"`{name}` must be left out for an exported model. Use `backend: torch`.")
+        for name, value in self.record["knobs"].items():
+            if getattr(settings, name) != value:
+                raise ValueError(
+                    f"`{name}` must be {value!r}, with which the model was exported, got {getattr(settings, name)!r}. "
+                    "Export the model with this value, or use `backend: torch`."
+                )
+
+    def _require_positions(self, input_ids: torch.Tensor) -> None:
+        """Raises ValueError if a source is longer than the positions in the graphs."""
+        if input_ids.shape[1] > self.config.max_position_embeddings:
+            raise ValueError(
+                f"A sequence must have at most `max_position_embeddings` = {self.config.max_position_embeddings} "
+                f"tokens, got {input_ids.shape[1]}. Truncate it."
+            )
+
 
 class _ExportedGraph(_Exported):
     """A model whose `generate` is one graph."""
-
-    config: Any
-    model: Any
-    sessions: dict[str, Any]
 
     def _generate(
         self: Any,
@@ -67,13 +98,11 @@ class _ExportedGraph(_Exported):
         """See `NATGenerationMixin._generate`; the knobs are those that the graph was exported with."""
         input_ids = self._only_source(inputs, input_ids)
         self._require_exported(settings, ensemble, streamer)
+        if (settings.num_return_sequences or 1) > 1:
+            raise ValueError("`num_return_sequences` must be left out for a model that is one graph, which chooses.")
         attention_mask = self.model.source_mask(input_ids, attention_mask)
         require_right_padding(attention_mask)
-        if input_ids.shape[1] > self.config.max_position_embeddings:
-            raise ValueError(
-                f"A sequence must have at most `max_position_embeddings` = {self.config.max_position_embeddings} "
-                f"tokens, got {input_ids.shape[1]}. Truncate it."
-            )
+        self._require_positions(input_ids)
         num_candidates = math.prod(getattr(settings, knob) for knob in self.candidate_knobs)
         names = ["sequences", "token_scores"]
         if teacher is not None and num_candidates > 1:
@@ -82,34 +111,92 @@ class _ExportedGraph(_Exported):
         source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
         token_scores = scores[0] if scores else torch.zeros(sequences.shape)
-        rows = torch.arange(len(sequences))
-        done = [(rows, sequences, token_scores, self.record["knobs"]["max_iterations"])]
-        output = self._gather(done, None, with_scores)
+        done = [(torch.arange(len(sequences)), sequences, token_scores, 1)]
+        output = gather_rows(done, None, with_scores, self.config.pad_token_id)
         if teacher is not None:
             scores = self._teacher_scores(teacher, input_ids, attention_mask, output.sequences)
-            output = self._choose(output, scores.view(len(input_ids), -1), 1)
-        return self._trim(output)
+            output = choose_candidates(output, scores.view(len(input_ids), -1), 1)
+        return trim(output, self.config.pad_token_id)
 
-    def _require_exported(
-        self: Any, settings: SimpleNamespace, ensemble: Sequence[PreTrainedModel], streamer: BaseStreamer | None
-    ) -> None:
-        """Raises ValueError if something is asked for that the graph does not do."""
-        asked = {
-            "ensemble": bool(ensemble),
-            "streamer": streamer is not None,
-            "return_history": settings.return_history,
-            "language_model": settings.language_model is not None,
-            "terms": settings.terms is not None,
-            "num_return_sequences": (settings.num_return_sequences or 1) > 1,
-        }
-        for name in (name for name, is_asked in asked.items() if is_asked):
-            raise ValueError(f"`{name}` must be left out for a model that is one graph. Use `backend: torch`.")
-        for name, value in self.record["knobs"].items():
-            if getattr(settings, name) != value:
-                raise ValueError(
-                    f"`{name}` must be {value!r}, with which the graph was exported, got {getattr(settings, name)!r}. "
-                    "Export the model with this value, or use `backend: torch`."
-                )
+
+@dataclass(frozen=True, kw_only=True)
+class _ExportedState(NATState):
+    """Where the rounds of exported graphs stand, with the tensors `(R, ...)` that an architecture adds, by name."""
+
+    others: dict[str, torch.Tensor]
+
+    def select(self, rows: torch.Tensor) -> Self:
+        others = {name: value[rows] for name, value in self.others.items()}
+        return dataclasses.replace(super().select(rows), others=others)
+
+
+class _ExportedRounds(_Exported):
+    """A model whose encoder and whose round are graphs: the loop is that of every model."""
+
+    def _generate(
+        self: Any,
+        settings: SimpleNamespace,
+        inputs: torch.Tensor | None,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        teacher: PreTrainedModel | None,
+        ensemble: Sequence[PreTrainedModel],
+        synced: bool,
+        streamer: BaseStreamer | None,
+    ) -> NATGenerateOutput:
+        """See `NATGenerationMixin._generate`; the rounds are as many as are asked for."""
+        input_ids = self._only_source(inputs, input_ids)
+        self._require_exported(settings, ensemble, streamer)
+        self._require_positions(input_ids)
+        return super()._generate(settings, None, input_ids, attention_mask, teacher, (), synced, None)  # type: ignore[misc]
+
+    def _encode(self, *args: Any) -> tuple[torch.Tensor, ...]:
+        """Leaves the encoder to the graph that makes the first state."""
+        return ()
+
+    def init_state(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        members: tuple[Any, ...],
+        encoder_hidden_states: tuple[torch.Tensor, ...],
+        settings: SimpleNamespace,
+    ) -> _ExportedState:
+        """See `NATGenerationMixin.init_state`."""
+        names = self.record["state"]
+        source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
+        tensors = dict(zip(names, self.sessions["encoder_model"](names, **source), strict=True))
+        rows = torch.arange(len(input_ids)).repeat_interleave(len(tensors["tokens"]) // len(input_ids))
+        return _ExportedState(
+            input_ids=input_ids[rows],
+            attention_mask=source["attention_mask"][rows],
+            members=members,
+            encoder_hidden_states=(tensors.pop("encoder_hidden_states"),),
+            tokens=tensors.pop("tokens"),
+            scores=tensors.pop("scores"),
+            finished=tensors.pop("finished"),
+            max_iterations=settings.max_iterations,
+            vocabulary=tensors.pop("vocabulary", None),
+            others=tensors,
+        )
+
+    def refine(self, state: _ExportedState) -> _ExportedState:
+        """See `NATGenerationMixin.refine`."""
+        vocabulary = {} if state.vocabulary is None else {"vocabulary": state.vocabulary}
+        tokens, scores, finished = self.sessions["step_model"](
+            ["next_tokens", "next_scores", "next_finished"],
+            input_ids=state.input_ids,
+            attention_mask=state.attention_mask,
+            encoder_hidden_states=state.encoder_hidden_states[0],
+            tokens=state.tokens,
+            scores=state.scores,
+            finished=state.finished,
+            iteration=torch.tensor(state.iteration),
+            max_iterations=torch.tensor(state.max_iterations),
+            **vocabulary,
+            **state.others,
+        )
+        return dataclasses.replace(state, tokens=tokens, scores=scores, finished=finished)
 
 
 def load_exported(
@@ -156,7 +243,8 @@ def load_exported(
             raise FileNotFoundError(f"There is no graph `{file}`. Export the model{hint}.")
     sessions = {name: open_session(file, backend, threads or torch.get_num_threads()) for name, file in files.items()}
     with torch.device("meta"):
-        model: Any = type(model_class.__name__, (_ExportedGraph, model_class), {})(config)
+        kind = _ExportedGraph if list(files) == ["model"] else _ExportedRounds
+        model: Any = type(model_class.__name__, (kind, model_class), {})(config)
     model.generation_config = GenerationConfig.from_pretrained(folder)
     model.record, model.sessions = record, sessions
     return model.eval()

@@ -19,6 +19,7 @@ _MODULES = {
 }
 MODEL_FOLDER = "model"
 _GRAPHS = ("onnx/model_int8.onnx", "onnx/model.onnx")
+_STEP = "onnx/step_model.onnx"  # of a model that refines
 _BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -37,6 +38,11 @@ def exported_files(folder: Path) -> list[str]:
         ValueError: if a file is missing, or the graph is not one file.
     """
     graph = next((name for name in _GRAPHS if (folder / name).is_file()), None)
+    if graph is None and (folder / _STEP).is_file():
+        raise ValueError(
+            f"`model` must be one graph for a browser, got {str(folder)!r}, whose encoder and step graphs need a "
+            "loop. Use a model of one pass, such as a CTC NAT, or run this one with `hf-nat translate` or `serve`."
+        )
     if graph is None:
         names = sorted(path.name for path in folder.glob("onnx/*"))
         raise ValueError(

@@ -14,7 +14,7 @@ from ..base.config import option
 from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
 from ..decoding import require_between
-from ..models.generation_nat import MAX_BEAMS
+from ..models.generation_settings import MAX_BEAMS
 from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
 

@@ -12,7 +12,7 @@ from ..decoding.exported import PRECISIONS
 
 @dataclass(frozen=True, kw_only=True)
 class ExportArguments:
-    """Which model becomes which graph.
+    """Which model becomes which graphs.
 
     Raises:
         ValueError: if the precision is unknown, or there are references without sentences.
@@ -20,7 +20,7 @@ class ExportArguments:
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id of a NAT model"})
     output_dir: str = field(metadata={"help": "folder of the exported model"})
-    quantize: str | None = option(None, "also a graph with weights in 8 bits: int8")
+    quantize: str | None = option(None, "also graphs with weights in 8 bits: int8")
     sentences: str | None = option(
         None,
         "text file (plain or .gz) of sources on which graph and model are compared; default: random tokens",
@@ -28,7 +28,7 @@ class ExportArguments:
     references: str | None = option(None, "text file of their translations: what int8 costs in BLEU")
     target_lang: str | None = option(None, "language of the references and of the targets of `shortlist`")
     max_samples: int = option(200, "sentences that are compared, at most")
-    max_iterations: int | None = option(None, "NAT model that refines: rounds in the graph; default: the checkpoint's")
+    max_iterations: int | None = option(None, "NAT model that refines: rounds by default, else the checkpoint's")
     length_beam: int | None = option(None, "NAT model with a length predictor: lengths tried in parallel")
     graph_decoding: str | None = option(None, "DA-Transformer: greedy or lookahead")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")

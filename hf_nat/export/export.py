@@ -14,7 +14,7 @@ from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
-from .graphs import DecodingGraph, content_vocabulary, save_graph
+from .graphs import DecodingGraph, EncoderGraph, Graph, StepGraph, content_vocabulary, save_graph
 from .parity import compare, load_samples
 from .quantization import quantize_file
 from .shortlist import ShortList, build_short_list
@@ -43,15 +43,13 @@ def export(args: ExportArguments) -> dict[str, Any]:
     expected = samples.decode(model, args.knobs)
     knobs = exported_knobs(model, args)
     record: dict[str, Any] = {
-        "graphs": ["model"],
-        "knobs": knobs,
+        "graphs": [],
+        "knobs": fixed_knobs(model, knobs),
         "model_type": model.config.model_type,
         "shortlist": None if args.shortlist is None else [args.shortlist_best, args.shortlist_frequent],
         "parity": {},
         "environment": environment(),
     }
-    settings: Any = model
-    graph = DecodingGraph(model, settings._resolve_settings(None, args.knobs), load_short_list(args, model, tokenizer))
     with atomic_contents(args.output_dir, [GRAPHS]) as folder:
         save_around(model, tokenizer, knobs, folder)
         record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
@@ -61,10 +59,7 @@ def export(args: ExportArguments) -> dict[str, Any]:
                 "and no such file gives the same ids for every text. The graph runs without torch, but its texts need "
                 "transformers; the card says more."
             )
-        path = folder / graph_file("model")
-        save_graph(graph, example_source(model), path)
-        if args.quantize is not None:
-            quantize_file(path, folder / graph_file("model", args.quantize))
+        record |= save_graphs(model, args, load_short_list(args, model, tokenizer), folder)
         write_json(folder / GRAPHS / RECORD, record)
         for quantize in dict.fromkeys((None, args.quantize)):
             exported = load_exported(folder, backend="onnx", quantize=quantize)
@@ -78,6 +73,37 @@ def export(args: ExportArguments) -> dict[str, Any]:
                 )
         write_json(folder / GRAPHS / RECORD, record)
     return record
+
+
+def save_graphs(model: Any, args: ExportArguments, short_list: ShortList | None, folder: Path) -> dict[str, Any]:
+    """Writes the graph of a model of one round, or the two of one that refines; returns what the record says of them.
+
+    The tensors of a state that a round reads are listed as `state`.
+    """
+    settings = model._resolve_settings(None, args.knobs)
+    if is_one_graph(model):
+        _save(DecodingGraph(model, settings, short_list), "model", args, folder)
+        return {"graphs": ["model"]}
+    step = StepGraph(model, settings, short_list)
+    read = _save(step, "step_model", args, folder)
+    kept = {*read, "tokens", "scores", "finished"}
+    state = tuple(name for name in step.state if name in kept)
+    _save(EncoderGraph(model, settings, short_list, state), "encoder_model", args, folder)
+    return {"graphs": ["encoder_model", "step_model"], "state": state}
+
+
+def _save(graph: Graph, name: str, args: ExportArguments, folder: Path) -> tuple[str, ...]:
+    """Writes one graph in all precisions that are asked for; returns the names of its inputs."""
+    path = folder / graph_file(name)
+    inputs = save_graph(graph, path)
+    if args.quantize is not None:
+        quantize_file(path, folder / graph_file(name, args.quantize))
+    return inputs
+
+
+def is_one_graph(model: Any) -> bool:
+    """Tells whether a model decodes in a single round, so that one graph is all of it."""
+    return model.iteration_limit == 1
 
 
 def require_libraries() -> None:
@@ -98,15 +124,12 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
             f"`model` must be a NAT model, got a {type(model).__name__}. For a MarianMT teacher use CTranslate2."
         )
     architecture: Any = model
-    if not architecture.is_traceable:
-        raise ValueError(
-            f"`model` must be of an architecture that has a graph, got a {type(model).__name__}. Use `backend: torch` "
-            "for it."
-        )
     settings = vars(architecture._resolve_settings(None, args.knobs))
-    # Their steps depend on what they find.
-    unsupported = {"ctc_beam_size": (1,), "graph_decoding": ("greedy", "lookahead"), "num_candidates": (1,)}
-    for name, allowed in {**unsupported, "num_samples": (1,)}.items():
+    # Their steps depend on what they find, or on numbers that are drawn for a sentence.
+    unsupported = {"ctc_beam_size": (1,), "graph_decoding": ("greedy", "lookahead"), "num_samples": (1,)}
+    if "graph_decoding" in settings:  # there others than the first are searched for
+        unsupported["num_candidates"] = (1,)
+    for name, allowed in unsupported.items():
         if name in settings and settings[name] not in allowed:
             raise ValueError(
                 f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph, got {settings[name]!r}. Change it "
@@ -123,24 +146,30 @@ def load_short_list(
         return None
     if not len(rows):
         raise ValueError(f"`shortlist` must be a corpus with at least 1 pair, got {args.shortlist!r} with 0.")
-    config: Any = model.config
-    blank = getattr(config, "blank_token_id", None)
+    architecture: Any = model
+    special, forbidden = architecture._special_token_ids(), architecture._forbidden_token_ids()
     return build_short_list(
         ((pair[args.source_lang], pair[args.target_lang]) for pair in rows["translation"]),
         tokenizer,
         content_vocabulary(model).tolist(),
-        config.vocab_size,
+        architecture.config.vocab_size,
         num_best=args.shortlist_best,
         num_frequent=args.shortlist_frequent,
-        kept=[] if blank is None else [blank],
+        kept=sorted(set(special) - set(forbidden)),
     )
 
 
 def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:
-    """Returns the values of the knobs that a graph keeps."""
+    """Returns the values of the knobs that an exported model decodes with by default."""
     settings = model._resolve_settings(None, args.knobs)
     names = [*(name for name in model.generation_defaults if name != "return_history"), "max_length"]
     return {name: getattr(settings, name) for name in names}
+
+
+def fixed_knobs(model: Any, knobs: dict[str, Any]) -> dict[str, Any]:
+    """Returns those of the knobs that are in the graphs for good: not those of a loop around them."""
+    free = () if is_one_graph(model) else ("max_iterations", "collapse_repeats")
+    return {name: value for name, value in knobs.items() if name not in free}
 
 
 def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str, Any], folder: Path) -> None:
@@ -152,10 +181,3 @@ def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str,
         setattr(model.generation_config, name, value)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def example_source(model: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns two sources of different lengths, for the trace: ids and mask `[2, 5]`."""
-    word, eos, pad = 3, model.config.eos_token_id, model.config.pad_token_id
-    input_ids = torch.tensor([[word, word, word, word, eos], [word, word, eos, pad, pad]])
-    return input_ids, input_ids.ne(pad).long()

@@ -1,6 +1,9 @@
 """Decoding as graphs: what `generate` does, traced by torch.
 
-Dimension letters: B batch, K candidates of a sentence, S source, T target, V vocabulary.
+A model of one round is one graph. One of several rounds is two, an encoder and a round; their loop is that of whoever
+runs them, so that rows leave when they are finished and the number of rounds is free.
+
+Dimension letters: B batch, K candidates of a sentence, S source, T target, D model, V vocabulary; R = B * K rows.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ import dataclasses
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +23,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..models import NATState
+from ..models.canvas import resize
+from ..models.generation_output import choose_candidates, gather_rows
 from .shortlist import ShortList
 
 
@@ -27,24 +32,53 @@ from .shortlist import ShortList
 _OPSET = 20
 
 
-class DecodingGraph(nn.Module):
-    """All of `generate` as a function of tensors, with as many rounds as there may be.
+class Graph(nn.Module):
+    """A function of tensors.
 
     Args:
-        model (`PreTrainedModel`): a model that `is_traceable`, in eval mode.
+        model (`PreTrainedModel`): a NAT model in eval mode.
         settings (`SimpleNamespace`): the values of its knobs, which the graph keeps.
-        short_list ([`ShortList`], *optional*): gives the tokens that may be written; by default all that are content.
+        short_list ([`ShortList`], *optional*): gives the tokens that may be chosen; by default all that are not
+            forbidden.
     """
 
-    inputs = ("input_ids", "attention_mask")
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
+    outputs: tuple[str, ...]
+    vocabulary: torch.Tensor
 
     def __init__(self, model: Any, settings: SimpleNamespace, short_list: ShortList | None = None) -> None:
         super().__init__()
         self.model, self.settings, self.short_list = model, settings, short_list
         self.register_buffer("vocabulary", content_vocabulary(model))
+        for module in model.modules():
+            if hasattr(module, "freeze"):
+                module.freeze()
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Returns inputs to trace with, no dimension of which is 1: two sources of different lengths."""
+        config: Any = self.model.config
+        word, eos, pad = 3, config.eos_token_id, config.pad_token_id
+        input_ids = torch.tensor([[word, word, word, word, eos], [word, word, eos, pad, pad]])
+        return input_ids, input_ids.ne(pad).long()
+
+    def init_state(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> NATState:
+        """Encodes sources `(B, S)` and returns the state before the first round, with a vocabulary if it is short."""
+        states = self.model.model.encoder(input_ids, attention_mask).last_hidden_state
+        state = self.model.init_state(input_ids, attention_mask, (self.model,), (states,), self.settings)
+        return state if self.short_list is None else dataclasses.replace(state, vocabulary=self.short_list(input_ids))
+
+    def refine(self, state: NATState) -> NATState:
+        """Executes a round, in which tokens that cannot be chosen are not even scored."""
+        if state.vocabulary is None:
+            state = dataclasses.replace(state, vocabulary=self.vocabulary)
+        return self.model.refine(state)
+
+
+class DecodingGraph(Graph):
+    """All of `generate`, for a model of one round."""
 
     @property
-    def outputs(self) -> tuple[str, ...]:
+    def outputs(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of what `forward` returns."""
         chosen = ("sequences", "token_scores")
         return chosen if self.num_candidates == 1 else (*chosen, "candidates", "candidate_scores")
@@ -67,69 +101,132 @@ class DecodingGraph(nn.Module):
             With several candidates also those of all, `(B * K, T)`, side by side.
         """
         model: Any = self.model
-        states = model.model.encoder(input_ids, attention_mask).last_hidden_state
-        state = model.init_state(input_ids, attention_mask, (model,), (states,), self.settings)
-        vocabulary = self.vocabulary if self.short_list is None else self.short_list(input_ids)
-        state = dataclasses.replace(state, vocabulary=vocabulary)
-        final = model.refine(state)
-        for iteration in range(1, self.settings.max_iterations):
-            before = dataclasses.replace(final, iteration=iteration)
-            final = _unless_finished(before, model.refine(before))
+        state = self.init_state(input_ids, attention_mask)
+        final = self.refine(state)
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
         done = [(rows, *model._written(final, self.settings.collapse_repeats), 1)]
-        output = model._gather(done, None, with_scores=True)
+        output = gather_rows(done, None, True, model.config.pad_token_id)
         if self.num_candidates == 1:
             return output.sequences, output.token_scores
         scores = model._candidate_scores(state, output).view(input_ids.shape[0], self.num_candidates)
-        chosen = model._choose(output, scores, 1)
+        chosen = choose_candidates(output, scores, 1)
         return chosen.sequences, chosen.token_scores, output.sequences, output.token_scores
 
 
-def _unless_finished(before: NATState, after: NATState) -> NATState:
-    """Returns the state after a round, but for rows that were finished before it: `generate` lets these go."""
-    finished = before.finished.unsqueeze(1)
-    return dataclasses.replace(
-        after,
-        tokens=torch.where(finished, before.tokens, after.tokens),
-        scores=torch.where(finished, before.scores, after.scores),
-        finished=before.finished | after.finished,
-    )
+class EncoderGraph(Graph):
+    """What comes before the first round of a model that refines: encoder states and canvases of the K candidates.
+
+    Args:
+        outputs (`tuple[str, ...]`): which tensors of the first state, see [`state_tensors`].
+    """
+
+    def __init__(
+        self, model: Any, settings: SimpleNamespace, short_list: ShortList | None, outputs: tuple[str, ...]
+    ) -> None:
+        super().__init__(model, settings, short_list)
+        self.outputs = outputs
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Returns the first state of sources `(B, S)`, R rows: `encoder_hidden_states` `(R, S, D)` and the others."""
+        tensors = state_tensors(self.init_state(input_ids, attention_mask))
+        return tuple(tensors[name] for name in self.outputs)
+
+
+class StepGraph(Graph):
+    """One round of a model that refines; rows that were finished before it stay as they are."""
+
+    outputs = ("next_tokens", "next_scores", "next_finished")
+
+    def __init__(self, model: Any, settings: SimpleNamespace, short_list: ShortList | None = None) -> None:
+        super().__init__(model, settings, short_list)
+        with torch.no_grad():
+            self.template = self.init_state(*super().example())
+        self.state = tuple(state_tensors(self.template))
+        self.inputs = (*Graph.inputs, *self.state, "iteration", "max_iterations")
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """See [`Graph.example`]; the canvases have words."""
+        tokens, state = super().example()[0], self.template
+        tokens = tokens.repeat_interleave(state.tokens.shape[0] // tokens.shape[0], dim=0)[:, :3]
+        tokens = tokens.index_fill(1, torch.tensor([2]), self.model.config.eos_token_id)
+        changed = {"tokens": tokens, "scores": torch.zeros(tokens.shape), "vocabulary": self.vocabulary}
+        tensors = {name: changed.get(name, value) for name, value in state_tensors(state).items()}
+        return (state.input_ids, state.attention_mask, *tensors.values(), torch.tensor(1), torch.tensor(4))
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Refines canvases `(R, T)`.
+
+        Args:
+            *tensors (`torch.Tensor`): sources `(R, S)` and their mask; the tensors of the state; the rounds that were
+                executed and those that may be, `()`.
+
+        Returns:
+            `tuple`: `tokens` `(R, T')`, `scores` `(R, T')` and `finished` `(R,)` after the round.
+        """
+        values: dict[str, Any] = dict(zip(self.inputs, tensors, strict=True))
+        values["encoder_hidden_states"] = (values["encoder_hidden_states"],)
+        before = dataclasses.replace(self.template, **values)
+        after = self.refine(before)
+        width, pad = after.tokens.shape[1], self.model.config.pad_token_id
+        held = before.finished.unsqueeze(1)
+        return (
+            torch.where(held, resize(before.tokens, width, pad), after.tokens),
+            torch.where(held, resize(before.scores, width, 0.0), after.scores),
+            before.finished | after.finished,
+        )
+
+
+def state_tensors(state: NATState) -> dict[str, torch.Tensor]:
+    """Returns the tensors of a state beside its source: `encoder_hidden_states`, then the others."""
+    known = ("input_ids", "attention_mask")
+    values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name not in known}
+    own = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    return {"encoder_hidden_states": state.encoder_hidden_states[0], **own}
 
 
 def content_vocabulary(model: Any) -> torch.Tensor:
-    """Returns the tokens `(V',)` that a model may write: all but the special ones, with the blank of CTC."""
-    special = set(model._special_token_ids()) - {getattr(model.config, "blank_token_id", None)}
-    return torch.tensor([token for token in range(model.config.vocab_size) if token not in special])
+    """Returns the tokens `(V',)` that a model may choose."""
+    forbidden = set(model._forbidden_token_ids())
+    return torch.tensor([token for token in range(model.config.vocab_size) if token not in forbidden])
 
 
-def save_graph(module: nn.Module, inputs: Sequence[torch.Tensor], path: Path) -> None:
+def save_graph(module: Graph, path: Path) -> tuple[str, ...]:
     """Traces a module and writes it as an ONNX file whose batch and lengths are free.
 
     Args:
-        module (`nn.Module`): has the names `inputs` and `outputs` of what goes in and comes out.
-        inputs (`Sequence[torch.Tensor]`): an example of each input, no dimension of which is 1.
+        module (`Graph`): the function.
         path (`Path`): the file.
+
+    Returns:
+        `tuple[str, ...]`: names of the inputs on which the outputs depend; the file has no others.
     """
     from onnxscript import ir, optimizer
 
-    names: Any = module
-    free = tuple(dict.fromkeys(range(2), torch.export.Dim.DYNAMIC) for _ in inputs)
-    with torch.no_grad(), _traceable(names.model), _quiet():
-        traced = torch.export.export(module, tuple(inputs), dynamic_shapes=free, strict=False)
+    inputs = module.example()
+    free: tuple[Any, ...] = tuple(
+        dict.fromkeys(range(min(2, value.dim())), torch.export.Dim.DYNAMIC) for value in inputs
+    )
+    if isinstance(module, StepGraph):
+        free = (free,)  # its inputs are one argument, `*tensors`
+    with torch.no_grad(), _traceable(module.model), _quiet():
+        traced = torch.export.export(module, inputs, dynamic_shapes=free, strict=False)
         program = torch.onnx.export(
             traced,
             dynamo=True,
             opset_version=_OPSET,
-            input_names=list(names.inputs),
-            output_names=list(names.outputs),
+            input_names=list(module.inputs),
+            output_names=list(module.outputs),
             verbose=False,
         )
     assert program is not None
     graph = program.model
     # The rows of an embedding that are constant are taken now, not at every start.
     optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+    used = [value for value in graph.graph.inputs if value.uses()]
+    graph.graph.inputs[:] = used
     path.parent.mkdir(parents=True, exist_ok=True)
     ir.save(graph, path)
+    return tuple(str(value.name) for value in used)
 
 
 @contextmanager

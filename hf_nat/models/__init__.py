@@ -16,7 +16,9 @@ from .configuration_vanilla_nat import VanillaNATConfig
 from .generation_flowseq import FlowSeqState
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
 from .generation_length import LengthNATGenerationMixin
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
+from .generation_nat import NATGenerationMixin
+from .generation_output import NATGenerateOutput
+from .generation_state import NATState
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
 from .modeling_cmlm import CMLMForConditionalGeneration
 from .modeling_ctc_nat import CTCNATForConditionalGeneration

@@ -187,8 +187,9 @@ def insert_masks(
     behind = torch.arange(width, device=tokens.device) >= lengths.unsqueeze(1)
     # Padding goes to a column of its own, which is cut off.
     positions = positions.masked_fill(~is_token, width)
-    longer = tokens.new_full((len(tokens), width + 1), mask_token_id).scatter(1, positions, tokens)[:, :width]
-    moved = scores.new_zeros(len(tokens), width + 1).scatter(1, positions, scores)[:, :width]
+    shape = (tokens.shape[0], width + 1)
+    longer = tokens.new_full(shape, mask_token_id).scatter(1, positions, tokens)[:, :width]
+    moved = scores.new_zeros(shape).scatter(1, positions, scores)[:, :width]
     return longer.masked_fill(behind, pad_token_id), moved.masked_fill(behind, 0.0)
 
 
@@ -203,7 +204,7 @@ def cap_counts(counts: torch.Tensor, priority: torch.Tensor, allowance: torch.Te
     Returns:
         `torch.LongTensor` of shape `(R, T)`: insertions granted.
     """
-    order = priority.argsort(dim=1, stable=True, descending=True)
+    order = stable_order(priority, descending=True)
     asked = counts.gather(1, order)
     left = allowance.unsqueeze(1) - (asked.cumsum(dim=1) - asked)
     return torch.zeros_like(counts).scatter(1, order, torch.minimum(asked, left.clamp(min=0)))
@@ -211,7 +212,13 @@ def cap_counts(counts: torch.Tensor, priority: torch.Tensor, allowance: torch.Te
 
 def prepend(tokens: torch.Tensor, token_id: int) -> torch.Tensor:
     """Returns rows `(R, 1 + T)`: `token_id`, then `tokens` `(R, T)`."""
-    return torch.cat([tokens.new_full((len(tokens), 1), token_id), tokens], dim=1)
+    return torch.cat([tokens.new_full((tokens.shape[0], 1), token_id), tokens], dim=1)
+
+
+def resize(tokens: torch.Tensor, width: int, fill: float) -> torch.Tensor:
+    """Returns rows `(R, width)`: the first columns of `tokens` `(R, T)`, then `fill`."""
+    behind = tokens.new_full((tokens.shape[0], width), fill)
+    return torch.cat([tokens, behind], dim=1)[:, :width]
 
 
 def slot_states(hidden_states: torch.Tensor) -> torch.Tensor:

@@ -226,7 +226,7 @@ class InvertibleLinear(nn.Module):
     """Multiplies each head's features by one square matrix, the same for all heads.
 
     A head has 32 features, or as many as the greatest common divisor of 32 and F. The inverse is computed when it is
-    needed, so that it is never out of date.
+    needed, so that it is never out of date, until `freeze`.
 
     Args:
         num_features (`int`): number of features (F).
@@ -241,6 +241,8 @@ class InvertibleLinear(nn.Module):
         self.num_heads = num_features // width
         self.strided = strided
         self.weight = nn.Parameter(torch.empty(width, width))
+        self.frozen_inverse: torch.Tensor | None
+        self.register_buffer("frozen_inverse", None, persistent=False)
 
     def reset_parameters(self) -> None:
         """Draws a rotation."""
@@ -260,4 +262,10 @@ class InvertibleLinear(nn.Module):
 
     def inverse(self, z: torch.Tensor, grids: Sequence[Grid]) -> torch.Tensor:
         """See [`PriorFlow.inverse`]."""
-        return self._multiply(z, torch.linalg.inv(self.weight.float()))
+        inverse = self.frozen_inverse
+        return self._multiply(z, torch.linalg.inv(self.weight.float()) if inverse is None else inverse)
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Computes the inverse once and for all: a graph cannot."""
+        self.frozen_inverse = torch.linalg.inv(self.weight.float())

@@ -26,7 +26,7 @@ _SCALE_OFFSET = 2.0
 _SPLITS: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, ...]]] = {
     "halves": lambda z: z.chunk(2, dim=2),
     "parity": lambda z: (z[:, :, 0::2], z[:, :, 1::2]),
-    "steps": lambda z: (z[:, 0::2], z[:, 1::2]),
+    "steps": lambda z: z.unflatten(1, (-1, 2)).unbind(dim=2),
 }
 _JOINS: dict[str, Callable[[list[torch.Tensor]], torch.Tensor]] = {
     "halves": lambda parts: torch.cat(parts, dim=2),
@@ -273,7 +273,7 @@ class PriorFlow(nn.Module):
         for level in range(len(self.levels) - 1):
             z, leaving = apply(level, z).chunk(2, dim=2)
             left.append(leaving)
-            z = z.reshape(len(z), -1, 2 * z.shape[2])
+            z = z.reshape(z.shape[0], -1, 2 * z.shape[2])
         return apply(len(self.levels) - 1, z), left
 
     def initialize(self, z: torch.Tensor, grids: Sequence[Grid]) -> None:

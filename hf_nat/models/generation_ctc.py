@@ -14,6 +14,7 @@ from .ctc import collapse
 from .ctc_beam import label_peaks, prefix_beam_search
 from .generation_nat import NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
+from .word_choice import best_tokens
 
 
 class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
@@ -34,12 +35,14 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
     score_knobs = ("ctc_length_bonus", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "upsample_ratio", "blank_token_id")
     canvas_places = "frames"
-    is_traceable = True
 
     def require_beam(self, settings: SimpleNamespace) -> None:
         """See [`NATGenerationMixin.require_beam`]."""
-        if settings.ctc_beam_size == 1:
+        if not self._searches(settings):
             raise ValueError("`ctc_beam_size` must be > 1 with a `language_model`, got 1. Try 20.")
+
+    def _searches(self, settings: SimpleNamespace) -> bool:
+        return settings.ctc_beam_size > 1
 
     def initial_canvas(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Builds canvases of masks, `upsample_ratio` for each source token, and EOS, within the model's positions.
@@ -72,12 +75,12 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         config, blank, settings = self.config, self.config.blank_token_id, state.settings
         sentences = self._sentences(state)
         is_frame = content_mask(sentences.tokens.ne(config.pad_token_id))
-        forbidden = [token for token in self._special_token_ids() if token != blank]
+        forbidden = self._forbidden_token_ids()
         shown: tuple[torch.Tensor, ...] = ()
         if settings.ctc_beam_size == 1:
             members = zip(state.members, state.encoder_hidden_states, strict=True)
             hidden_states = [member.canvas_states(state, states)[is_frame] for member, states in members]
-            predicted, log_probs = self._best_tokens(state, hidden_states, forbidden, state.with_scores)
+            predicted, log_probs = best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)
@@ -114,3 +117,6 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation, the blank's among them."""
         return [*super()._special_token_ids(), self.config.blank_token_id]
+
+    def _forbidden_token_ids(self) -> list[int]:
+        return [token_id for token_id in self._special_token_ids() if token_id != self.config.blank_token_id]

@@ -14,10 +14,12 @@ from torch import nn
 from transformers import GenerationConfig
 
 from .canvas import compact, content_mask, end_canvas, mask_canvas
-from .generation_nat import MAX_BEAMS, NATGenerationMixin
+from .generation_nat import NATGenerationMixin
+from .generation_settings import MAX_BEAMS
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
 from .graph_beam import GraphWords, graph_beam_search
 from .graph_decoding import follow, joint_viterbi, step_scores
+from .word_choice import best_tokens
 
 
 GRAPH_DECODINGS = ("greedy", "lookahead", "viterbi", "beam")
@@ -51,7 +53,6 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
     score_knobs = ("viterbi_length_penalty", "graph_beam_length_penalty", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
     canvas_places = "vertices"
-    is_traceable = True
 
     def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
         settings = super()._resolve_settings(generation_config, kwargs)
@@ -65,10 +66,13 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
 
     def require_beam(self, settings: SimpleNamespace) -> None:
         """See [`NATGenerationMixin.require_beam`]."""
-        if settings.graph_decoding != "beam":
+        if not self._searches(settings):
             raise ValueError(
                 f"`graph_decoding` must be 'beam' with a `language_model`, got {settings.graph_decoding!r}."
             )
+
+    def _searches(self, settings: SimpleNamespace) -> bool:
+        return settings.graph_decoding == "beam"
 
     def initial_canvas(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Builds canvases of BOS, masks and EOS, `graph_size_ratio` vertices for each source token.
@@ -138,14 +142,14 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         config, members = self.config, state.members
         is_vertex, at_vertices, links = self._vertices(state)
         is_last = ~content_mask(is_vertex)[is_vertex]
-        words, scores = self._best_tokens(state, at_vertices, self._special_token_ids())
+        words, scores = best_tokens(state, at_vertices, self._special_token_ids())
         ends = []
         for member, states in zip(members, at_vertices, strict=True):
             at_end, weight = states[is_last], member.lm_head.weight
             word, log_prob = words[is_last], scores[is_last]
             if len(members) > 1:
                 alone = dataclasses.replace(state, members=(member,))
-                word, log_prob = self._best_tokens(alone, [at_end], self._special_token_ids())
+                word, log_prob = best_tokens(alone, [at_end], self._special_token_ids())
             # From a word and its log-probability follows what all words weigh together.
             all_words = (at_end * weight[word]).sum(dim=1).float() - log_prob
             end = (at_end @ weight[config.eos_token_id]).float()
@@ -191,7 +195,7 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         special = self._special_token_ids()
         # More words of a vertex than hypotheses are kept would be of no use to the best of them.
         num_words = min(settings.graph_beam_size, config.vocab_size - len(set(special)))
-        tokens, log_probs = self._best_tokens(state, hidden_states, special, num_tokens=num_words)
+        tokens, log_probs = best_tokens(state, hidden_states, special, num_tokens=num_words)
         shape = (*is_vertex.shape, num_words)
         words = GraphWords(
             tokens.new_zeros(shape).masked_scatter(is_vertex.unsqueeze(2), tokens),

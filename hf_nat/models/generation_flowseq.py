@@ -13,8 +13,10 @@ import torch
 from .canvas import content_mask
 from .flow_layers import standard_normal
 from .generation_length import LengthNATGenerationMixin
-from .generation_nat import NATGenerateOutput, NATState, forbid
+from .generation_output import NATGenerateOutput
+from .generation_state import NATState
 from .noise import TargetNoise
+from .word_choice import forbid, project
 
 
 # Posterior samples that the likelihood of a candidate is estimated with, as in FlowSeq's code.
@@ -99,13 +101,14 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
             encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
 
         Returns:
-            `torch.FloatTensor` of shape `(R, T, V)`: unnormalised scores; T is a multiple of `length_unit`.
+            `torch.FloatTensor` of shape `(R, T, V)`: unnormalised scores, of the state's vocabulary where it has one;
+            T is a multiple of `length_unit`.
         """
         is_token = state.tokens.ne(self.config.pad_token_id)
         grids = self.make_grids(is_token, encoder_hidden_states, state.attention_mask)
         noise = _prior_noise(state, grids[0].mask.shape[1], encoder_hidden_states.shape[2])
         hidden_states = self._decode(self.prior.inverse(noise, grids), grids, state.attention_mask).last_hidden_state
-        return self.lm_head(hidden_states)
+        return project(self.lm_head, hidden_states, state.vocabulary)
 
     def refine(self, state: FlowSeqState) -> FlowSeqState:  # type: ignore[override]
         """Decodes the noise of each row, up to its first EOS, at the latest at the end of the canvas.
@@ -118,11 +121,13 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
         """
         eos, pad = self.config.eos_token_id, self.config.pad_token_id
         logits = self._logits(state, "word_logits")[:, : state.tokens.shape[1]]
-        forbidden = [token_id for token_id in self._special_token_ids() if token_id != eos]
-        forbid(logits, forbidden)
+        if state.vocabulary is None:
+            forbid(logits, self._forbidden_token_ids())
         best, tokens = logits.max(dim=2)
+        if state.vocabulary is not None:
+            tokens = state.vocabulary[tokens]
         can_go_on = content_mask(state.tokens.ne(pad)) & tokens.ne(eos)
-        num_content = can_go_on.long().cumprod(dim=1).sum(dim=1, keepdim=True)
+        num_content = (~can_go_on).cumsum(dim=1).eq(0).sum(dim=1, keepdim=True)
         positions = torch.arange(tokens.shape[1], device=tokens.device)
         scores = state.scores
         if state.with_scores:
@@ -133,6 +138,9 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
             scores=scores,
             finished=torch.ones_like(state.finished),
         )
+
+    def _forbidden_token_ids(self) -> list[int]:
+        return [token_id for token_id in self._special_token_ids() if token_id != self.config.eos_token_id]
 
     def _candidate_scores(  # type: ignore[override]
         self, state: FlowSeqState, output: NATGenerateOutput

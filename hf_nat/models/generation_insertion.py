@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from .generation_nat import NATGenerationMixin, NATState
+from .generation_nat import NATGenerationMixin
+from .generation_state import NATState
 
 
 # The least that a canvas may always hold, in tokens.
@@ -26,11 +27,23 @@ class InsertionState(NATState):
             round 0 candidate k takes the k-th best choice; all later choices are the best ones.
         length_caps (`torch.LongTensor` of shape `(R,)`): longest canvas of each row, in tokens, EOS counted.
         eos_penalty (`float`): what the choice to insert nothing loses, in nats.
+        num_candidates (`int`): candidates of a sentence (K).
     """
 
     candidate: torch.Tensor = None  # type: ignore[assignment]
     length_caps: torch.Tensor = None  # type: ignore[assignment]
     eos_penalty: float = 0.0
+    num_candidates: int = 1
+
+    @property
+    def ranks(self) -> torch.Tensor | None:
+        """How many better choices each row `(R,)` passes over in this round; `None` where no row does."""
+        is_later = not isinstance(self.iteration, torch.Tensor) and self.iteration > 0
+        return None if is_later or self.num_candidates == 1 else self.candidate * (self.iteration == 0)
+
+    def is_unchanged(self, unchanged: torch.Tensor) -> torch.Tensor:
+        """Tells which of the rows `(R,)` that a round left unchanged every later one would leave so, too."""
+        return unchanged if self.ranks is None else unchanged & self.ranks.eq(0)  # others choose better in round 1
 
 
 class InsertionNATGenerationMixin(NATGenerationMixin):
@@ -76,11 +89,12 @@ class InsertionNATGenerationMixin(NATGenerationMixin):
             attention_mask=attention_mask[rows],
             members=members,
             encoder_hidden_states=tuple(states[rows] for states in encoder_hidden_states),
-            tokens=input_ids.new_full((len(rows), 1), self.config.eos_token_id),
-            scores=torch.zeros(len(rows), 1, device=input_ids.device),
+            tokens=input_ids.new_full((rows.shape[0], 1), self.config.eos_token_id),
+            scores=torch.zeros(rows.shape[0], 1, device=input_ids.device),
             finished=torch.zeros_like(rows, dtype=torch.bool),
             max_iterations=settings.max_iterations,
-            candidate=torch.arange(num_candidates, device=rows.device).repeat(len(input_ids)),
+            candidate=torch.arange(num_candidates, device=rows.device).repeat(input_ids.shape[0]),
             length_caps=caps.clamp(max=longest)[rows],
             eos_penalty=settings.eos_penalty,
+            num_candidates=num_candidates,
         )

@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import torch
 
 from .canvas import mask_canvas
-from .generation_nat import NATGenerationMixin, NATState, average_logits
+from .generation_nat import NATGenerationMixin
+from .generation_state import NATState
 from .source_copy import SourceCopyMixin
+from .word_choice import average_logits
 
 
 class LengthNATGenerationMixin(NATGenerationMixin):

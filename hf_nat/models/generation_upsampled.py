@@ -11,7 +11,9 @@ from typing import Any, ClassVar
 import torch
 from transformers import GenerationConfig
 
-from .generation_nat import NATGenerateOutput, NATGenerationMixin, NATState
+from .generation_nat import NATGenerationMixin
+from .generation_output import NATGenerateOutput
+from .generation_state import NATState
 from .shallow_fusion import ShallowFusion
 from .source_copy import SourceCopyMixin
 

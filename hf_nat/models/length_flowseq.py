@@ -6,6 +6,7 @@ Dimension letters: B batch, S source, T target, D model, K candidates of a sente
 import torch
 from torch import nn
 
+from .canvas import stable_order
 from .configuration_flowseq import FlowSeqConfig
 
 
@@ -55,7 +56,7 @@ class FlowSeqLengthPredictor(nn.Module):
             `torch.FloatTensor` of shape `(B, M)`: unnormalised scores, -inf for illegal classes.
         """
         source_lengths = attention_mask.sum(dim=1)
-        rows = torch.arange(len(source_lengths), device=source_lengths.device)
+        rows = torch.arange(source_lengths.shape[0], device=source_lengths.device)
         scores = self.classifier(encoder_hidden_states[rows, source_lengths - 1])
         return scores.masked_fill(~self._lengths(source_lengths)[1], float("-inf"))
 
@@ -112,8 +113,8 @@ class FlowSeqLengthPredictor(nn.Module):
         """
         lengths, _ = self._lengths(source_lengths)
         scores = length_logits.float().masked_fill(lengths >= max_length + self.unit, float("-inf"))
-        best_scores, order = scores.sort(dim=1, descending=True, stable=True)
-        best = lengths.gather(1, order)
+        order = stable_order(scores, descending=True)
+        best, best_scores = lengths.gather(1, order), scores.gather(1, order)
         best = torch.where(best_scores.isfinite(), best, best[:, :1])
         # Where no length fits, all classes are too long.
         return best[:, :length_beam].clamp(max=max_length)

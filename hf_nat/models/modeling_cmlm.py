@@ -15,13 +15,14 @@ from transformers.utils import can_return_tuple
 from .canvas import content_mask, mask_canvas
 from .configuration_cmlm import CMLMConfig
 from .generation_length import LengthNATGenerationMixin
-from .generation_nat import NATState
+from .generation_state import NATState
 from .glancing import first_pass
 from .length import LengthPredictor
 from .losses import reduce_logits
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, lowest, random_mask
 from .terms import Terms, place_terms, term_counts, write_terms
+from .word_choice import best_tokens
 
 
 class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
@@ -42,7 +43,6 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
     holds_terms = True
 
     config: CMLMConfig
-    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: CMLMConfig) -> None:
@@ -236,11 +236,12 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         written = content if self.config.correction_ratio else masked
         members = zip(state.members, state.encoder_hidden_states, strict=True)
         hidden_states = [member.canvas_states(state, states, canvas)[written] for member, states in members]
-        predicted, log_probs = self._best_tokens(state, hidden_states, self._special_token_ids())
+        predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids())
         return dataclasses.replace(
             state,
             tokens=canvas.masked_scatter(written, predicted),
             scores=state.scores.masked_scatter(written, log_probs),
             finished=num_content * (rounds_left - 1) // state.max_iterations == 0,
-            intermediate=(canvas,) if state.iteration else (),
+            # A graph shows no history, and cannot ask for the round.
+            intermediate=() if torch.compiler.is_exporting() or not state.iteration else (canvas,),
         )

@@ -176,7 +176,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
             `list[Grid]`: one for each level; the first has all T positions.
         """
         unit = self.config.length_unit
-        width = math.ceil(is_token.shape[1] / unit) * unit
+        width = (is_token.shape[1] + unit - 1) // unit * unit
         lengths = (is_token.sum(dim=1).clamp(min=1) + unit - 1) // unit * unit
         mask = torch.arange(width, device=is_token.device) < lengths.unsqueeze(1)
         return make_grids(self.config, mask, encoder_hidden_states, attention_mask)

@@ -14,11 +14,11 @@ from transformers.utils import can_return_tuple
 from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, slot_states
 from .configuration_insertion_transformer import InsertionTransformerConfig
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
-from .generation_nat import forbid
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep
 from .selection import selected_positions, take
+from .word_choice import forbid, project
 
 
 class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, NATPreTrainedModel):
@@ -178,13 +178,13 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
             is_slot (`torch.BoolTensor` of shape `(R, T)`): True at N tokens before which is a slot to be scored.
 
         Returns:
-            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
+            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores, of the state's vocabulary where it has one.
         """
         canvas = prepend(state.tokens, self.config.bos_token_id)
         hidden_states = self.model.decoder(
             canvas, canvas.ne(self.config.pad_token_id), encoder_hidden_states, state.attention_mask
         ).last_hidden_state
-        return self.lm_head(self.slot_projection(slot_states(hidden_states)[is_slot]))
+        return project(self.lm_head, self.slot_projection(slot_states(hidden_states)[is_slot]), state.vocabulary)
 
     def refine(self, state: InsertionState) -> InsertionState:  # type: ignore[override]
         """Inserts the most probable token into every slot where it beats EOS, all at once.
@@ -206,7 +206,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         """
         config, tokens = self.config, state.tokens
         is_slot = tokens.ne(config.pad_token_id)
-        best, predicted = self._choose_tokens(self._logits(state, "slot_logits", is_slot), state)
+        best, predicted = self._choose_tokens(self._logits(state, "slot_logits", is_slot), state, is_slot)
         choices = torch.full_like(tokens, config.eos_token_id).masked_scatter(is_slot, predicted)
         priorities = torch.zeros_like(state.scores).masked_scatter(is_slot, best)
         allowance = state.length_caps - is_slot.sum(dim=1)
@@ -214,31 +214,45 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         longer, scores = insert_masks(tokens, state.scores, counts, config.mask_token_id, config.pad_token_id)
         inserted, is_new = counts.bool(), longer.eq(config.mask_token_id)
         num_inserted = counts.sum(dim=1)
-        unchanged = num_inserted.eq(0)
-        if state.iteration == 0:
-            unchanged &= state.candidate.eq(0)  # the others choose again, and better, in round 1
         return dataclasses.replace(
             state,
             tokens=longer.masked_scatter(is_new, choices[inserted]),
             scores=scores.masked_scatter(is_new, priorities[inserted]),
-            finished=unchanged | num_inserted.eq(allowance),
+            finished=state.is_unchanged(num_inserted.eq(0)) | num_inserted.eq(allowance),
         )
 
-    def _choose_tokens(self, logits: torch.Tensor, state: InsertionState) -> tuple[torch.Tensor, torch.Tensor]:
+    def _choose_tokens(
+        self, logits: torch.Tensor, state: InsertionState, is_slot: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Chooses from logits `[N, V]` the token of each slot, EOS for none: log-probabilities and ids, both `[N]`."""
-        eos = self.config.eos_token_id
-        forbidden = sorted(set(self._special_token_ids()) - {eos})
-        forbid(logits, forbidden)
-        log_probs = logits.log_softmax(1)
-        log_probs[:, eos] -= state.eos_penalty
-        if state.iteration:
-            scores, tokens = log_probs.max(dim=1)
-            return scores, tokens
-        # One slot a row.
-        log_probs[state.attention_mask.sum(dim=1) > 1, eos] = float("-inf")
-        num_candidates, num_words = int(state.candidate.max()) + 1, self.config.vocab_size - len(forbidden) - 1
-        if num_candidates > num_words:
-            raise ValueError(f"`num_candidates` must be at most {num_words} words, got {num_candidates}.")
-        scores, tokens = log_probs.topk(num_candidates, dim=1)
-        candidate = state.candidate.unsqueeze(1)
-        return scores.gather(1, candidate).squeeze(1), tokens.gather(1, candidate).squeeze(1)
+        eos, words = self.config.eos_token_id, state.vocabulary
+        if words is None:
+            forbid(logits, self._forbidden_token_ids())
+            words = torch.arange(logits.shape[1], device=logits.device)
+        log_probs, is_end = logits.log_softmax(1), words.eq(eos)
+        if state.eos_penalty:
+            log_probs = torch.where(is_end, log_probs - state.eos_penalty, log_probs)
+        # A canvas is empty once: with one slot, before the first word.
+        must_insert = (is_slot.sum(dim=1) == 1) & (state.attention_mask.sum(dim=1) > 1)
+        rows = torch.arange(is_slot.shape[0], device=words.device).unsqueeze(1).expand_as(is_slot)[is_slot]
+        log_probs.masked_fill_(must_insert[rows].unsqueeze(1) & is_end, float("-inf"))
+        if state.ranks is None:
+            scores, places = log_probs.max(dim=1)
+        else:
+            scores, places = log_probs.topk(self._num_choices(state, words), dim=1)
+            rank = state.ranks[rows].unsqueeze(1)
+            scores, places = scores.gather(1, rank).squeeze(1), places.gather(1, rank).squeeze(1)
+        return scores, words[places]
+
+    def _num_choices(self, state: InsertionState, words: torch.Tensor) -> int:
+        """Returns the number of candidates, of which each starts with a word of its own: at most as many as words."""
+        num_words = words.shape[0] - 1
+        if state.vocabulary is None:
+            num_words -= len(set(self._forbidden_token_ids()))
+        if not torch.compiler.is_exporting() and state.num_candidates > num_words:
+            raise ValueError(f"`num_candidates` must be at most {num_words} words, got {state.num_candidates}.")
+        torch._check(state.num_candidates <= words.shape[0])
+        return state.num_candidates
+
+    def _forbidden_token_ids(self) -> list[int]:
+        return [token_id for token_id in self._special_token_ids() if token_id != self.config.eos_token_id]

@@ -17,13 +17,14 @@ from .canvas import content_mask
 from .configuration_iterative_nat import IterativeNATConfig
 from .corruption import corrupt, random_tokens
 from .generation_length import SourceCopyNATGenerationMixin
-from .generation_nat import NATState, forbid
+from .generation_state import NATState
 from .length import LengthPredictor
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, sample
 from .selection import selected_positions, take
 from .source_copy import SourceCopy
+from .word_choice import best_tokens, forbid
 
 
 class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTrainedModel):
@@ -41,7 +42,6 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
     """
 
     config: IterativeNATConfig
-    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
 
     def __init__(self, config: IterativeNATConfig) -> None:
@@ -188,7 +188,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
         members = zip(state.members, state.encoder_hidden_states, strict=True)
         hidden_states = [member.canvas_states(state, states)[content] for member, states in members]
-        predicted, log_probs = self._best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
+        predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
         tokens = state.tokens.masked_scatter(content, predicted)
         return dataclasses.replace(
             state,

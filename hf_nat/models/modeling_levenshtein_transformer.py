@@ -17,16 +17,16 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import can_return_tuple
 
-from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, slot_states
+from .canvas import cap_counts, compact, content_mask, insert_masks, prepend, resize, slot_states, stable_order
 from .configuration_levenshtein_transformer import LevenshteinTransformerConfig
 from .generation_insertion import InsertionNATGenerationMixin, InsertionState
-from .generation_nat import forbid
 from .levenshtein_edits import insertion_counts, kept_tokens
 from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep, sample
 from .selection import selected_positions, take
 from .terms import TERM_INSIDE, term_canvas, term_counts
+from .word_choice import forbid, project, write_words
 
 
 _Head = Literal["deletion", "placeholder", "word"]
@@ -129,7 +129,12 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         return (self.deletion_decoder if borrows else self.placeholder_decoder) or shared, config.placeholder_layers
 
     def _score(
-        self, head: _Head, canvas: torch.Tensor, encoder_hidden_states: torch.Tensor, attention_mask: torch.Tensor
+        self,
+        head: _Head,
+        canvas: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor,
+        vocabulary: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Decodes a canvas `[R, T]` for a head: `[R, T, 2]` (deletion), `[R, T, P]` or, at the masks, `[N, V]`."""
         decoder, num_layers = self._stack(head)
@@ -145,7 +150,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
             return self.placeholder_head(slot_states(states))
         if head == "deletion":
             return self.deletion_head(states[:, 1:])
-        return self.lm_head(states[:, 1:][canvas.eq(self.config.mask_token_id)])
+        return project(self.lm_head, states[:, 1:][canvas.eq(self.config.mask_token_id)], vocabulary)
 
     @can_return_tuple
     def forward(
@@ -317,9 +322,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
 
         Returns:
             `torch.FloatTensor` of shape `(R, T, 2)` for deletions, `(R, T, P)` for placeholders and `(N, V)` for the
-            words at the N masks: unnormalised scores.
+            words at the N masks, those of the state's vocabulary where it has one: unnormalised scores.
         """
-        return self._score(head, state.tokens, encoder_hidden_states, state.attention_mask)
+        return self._score(head, state.tokens, encoder_hidden_states, state.attention_mask, state.vocabulary)
 
     def init_state(
         self,
@@ -372,11 +377,10 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         grown = self._edit(shortened, may_grow, self._insert)
         has_masks = grown.tokens.eq(self.config.mask_token_id).any(dim=1)
         written = self._edit(grown, has_masks, self._write)
-        before = nn.functional.pad(state.tokens, (0, written.tokens.shape[1] - state.tokens.shape[1]), value=pad)
-        unchanged = before.eq(written.tokens).all(dim=1)
+        unchanged = resize(state.tokens, written.tokens.shape[1], pad).eq(written.tokens).all(dim=1)
         return dataclasses.replace(
             written,
-            finished=unchanged if state.iteration else unchanged & state.candidate.eq(0),
+            finished=state.is_unchanged(unchanged),
             intermediate=(shortened.tokens, grown.tokens),
         )
 
@@ -386,7 +390,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         rows: torch.Tensor,
         step: Callable[[InsertionState], InsertionState],
     ) -> InsertionState:
-        """Applies a step to the rows where `rows` `[R]` is True; the canvases get no narrower."""
+        """Applies a step to the rows where `rows` `[R]` is True; the canvases get no narrower, but in a graph."""
+        if torch.compiler.is_exporting():
+            return step(state)  # which leaves the others as they are
         if state.synced:
             # The other rows come along, for the sake of the call.
             rows = torch.ones_like(rows)
@@ -419,14 +425,15 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         config, is_token = self.config, state.tokens.ne(self.config.pad_token_id)
         log_probs = self._logits(state, "head_logits", "placeholder").log_softmax(dim=2)
         log_probs[..., 0] -= state.eos_penalty
-        if state.iteration:
+        must_insert = (state.attention_mask.sum(dim=1) > 1) & (is_token.sum(dim=1) == 1) & (state.iteration == 0)
+        log_probs[..., 0].masked_fill_(must_insert.unsqueeze(1), float("-inf"))
+        if state.ranks is None:
             best, counts = log_probs.max(dim=2)
         else:
-            must_insert = (state.attention_mask.sum(dim=1) > 1) & (is_token.sum(dim=1) == 1)
-            log_probs[must_insert, :, 0] = float("-inf")
-            ranked, order = log_probs.sort(dim=2, descending=True, stable=True)
-            candidate = state.candidate.view(-1, 1, 1).expand(-1, is_token.shape[1], 1)
-            best, counts = ranked.gather(2, candidate).squeeze(2), order.gather(2, candidate).squeeze(2)
+            order = stable_order(log_probs.flatten(0, 1), descending=True).view(log_probs.shape)
+            rank = state.ranks.view(-1, 1, 1).expand(-1, is_token.shape[1], 1)
+            counts = order.gather(2, rank)
+            best, counts = log_probs.gather(2, counts).squeeze(2), counts.squeeze(2)
         allowance = state.length_caps - is_token.sum(dim=1)
         is_slot = is_token if state.terms is None else is_token & state.terms.ne(TERM_INSIDE)
         counts = cap_counts(counts.masked_fill(~is_slot, 0), best, allowance)
@@ -439,7 +446,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         """Writes the most probable words over the placeholders."""
         masked = state.tokens.eq(self.config.mask_token_id)
         logits = self._logits(state, "head_logits", "word")
-        tokens, scores = self._predict(logits, masked, state.tokens, state.scores)
+        tokens, scores = write_words(
+            logits, masked, state.tokens, state.scores, state.vocabulary, self._special_token_ids()
+        )
         return dataclasses.replace(state, tokens=tokens, scores=scores)
 
 

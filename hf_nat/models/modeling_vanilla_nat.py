@@ -15,7 +15,7 @@ from transformers.utils import can_return_tuple
 from .canvas import content_mask
 from .configuration_vanilla_nat import VanillaNATConfig
 from .generation_length import SourceCopyNATGenerationMixin
-from .generation_nat import NATState
+from .generation_state import NATState
 from .glancing import Glancing, first_pass, reveal
 from .length import LengthPredictor
 from .losses import reduce_logits, token_share
@@ -24,6 +24,7 @@ from .noise import TargetNoise
 from .order_agnostic import best_order
 from .selection import selected_positions, take
 from .source_copy import SourceCopy
+from .word_choice import best_tokens
 
 
 class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTrainedModel):
@@ -45,7 +46,6 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
     """
 
     config: VanillaNATConfig
-    is_traceable = True
     _tied_weights_keys = {"lm_head.weight": "model.shared.weight"}
     generation_defaults = {**SourceCopyNATGenerationMixin.generation_defaults, "max_iterations": 1}
     iteration_limit = 1
@@ -183,7 +183,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         masked = state.tokens.eq(self.config.mask_token_id)
         members = zip(state.members, state.encoder_hidden_states, strict=True)
         hidden_states = [member.canvas_states(state, states)[masked] for member, states in members]
-        predicted, log_probs = self._best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
+        predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
         return dataclasses.replace(
             state,
             tokens=state.tokens.masked_scatter(masked, predicted),

@@ -1,8 +1,13 @@
-"""What others have to know about an autoregressive teacher, be it a mixture of experts or not."""
+"""What others have to know about an autoregressive teacher, be it a mixture of experts or not.
+
+Dimension letters: B batch, K candidates of a sentence, S source, T target.
+"""
 
 from typing import Any, cast
 
+import torch
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 
 def text_vocab_size(config: PreTrainedConfig) -> int:
@@ -42,3 +47,33 @@ def start_token_id(teacher: PreTrainedModel, expert: int | None = None) -> int:
         return cast(Any, teacher).expert_token_id(expert)
     start = getattr(settings, "decoder_start_token_id", None)
     return cast(int, teacher.config.decoder_start_token_id if start is None else start)
+
+
+def teacher_scores(
+    teacher: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, sequences: torch.Tensor, pad_token_id: int
+) -> torch.Tensor:
+    """Scores candidates as their teacher does.
+
+    Args:
+        teacher (`PreTrainedModel`): an autoregressive model.
+        input_ids (`torch.LongTensor` of shape `(B, S)`): source tokens.
+        attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+        sequences (`torch.LongTensor` of shape `(B * K, T)`): candidates, those of a sentence side by side.
+        pad_token_id (`int`): id of padding in them.
+
+    Returns:
+        `torch.FloatTensor` of shape `(B * K,)`: mean log-probabilities per token, EOS counted, in nats.
+    """
+    num_candidates = len(sequences) // len(input_ids)
+    encoded = teacher.get_encoder()(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    start = sequences.new_full((len(sequences), 1), start_token_id(teacher))
+    logits = teacher(
+        encoder_outputs=BaseModelOutput(encoded.repeat_interleave(num_candidates, dim=0)),
+        attention_mask=attention_mask.repeat_interleave(num_candidates, dim=0),
+        decoder_input_ids=torch.cat([start, sequences[:, :-1]], dim=1),
+        use_cache=False,
+    ).logits.float()
+    is_token = sequences.ne(pad_token_id)
+    targets = sequences.masked_fill(~is_token, 0)
+    log_probs = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(dim=2)
+    return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)

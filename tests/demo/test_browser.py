@@ -92,8 +92,9 @@ def test_options_that_the_page_cannot_have(options, said, exported: Path, tmp_pa
     [
         (
             {"onnx/model.onnx": "onnx/encoder_model.onnx", "onnx/model_int8.onnx": "onnx/step_model.onnx"},
-            "as one graph",
+            "one graph for a browser, got .*encoder and step graphs need a loop",
         ),
+        ({"onnx/model.onnx": "onnx/a.onnx", "onnx/model_int8.onnx": "onnx/b.onnx"}, "as one graph"),
         (
             {"tokenizer.json": "x.json"},
             "`model` must have tokenizer.json, .*: run such a model with `hf-nat t",

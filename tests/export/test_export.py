@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+import ast
 import json
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
 
@@ -16,9 +21,11 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from hf_nat.base.utils import read_json, write_json
+from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
 from hf_nat.demo.browser import exported_files
+from hf_nat.export.export import export, load_short_list
 from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
@@ -37,12 +44,15 @@ TINY: dict[str, Any] = {
 }
 
 
-def checkpoint(folder: Path, model_type: str, **fields: Any) -> Path:
-    """A tiny model whose weights are large enough for varied outputs."""
+def checkpoint(folder: Path, model_type: str, knobs: dict[str, Any] | None = None, **fields: Any) -> Path:
+    """A tiny model whose weights are large enough for varied outputs, with its own defaults of some knobs."""
     tokenizer = train_tokenizer(SENTENCES * 2, vocab_size=60)
     config_class, model_class = ARCHITECTURES[model_type]
     torch.manual_seed(0)
-    model_class(config_class(vocab_size=len(tokenizer), **TINY, **fields)).save_pretrained(folder)
+    model = model_class(config_class(vocab_size=len(tokenizer), **TINY, **fields))
+    for name, value in (knobs or {}).items():
+        setattr(model.generation_config, name, value)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -65,12 +75,26 @@ def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> 
     model, tokenizer = load_model(model_folder)
     exported, _ = load_model(place / "exported", backend="onnx")
     expected = translate(model, tokenizer, SENTENCES, **knobs)
-    for max_batch_tokens in (4096, 1):
+    for max_batch_tokens in (4096, 1):  # all in one batch, then one by one
         found = translate(exported, tokenizer, SENTENCES, max_batch_tokens=max_batch_tokens, **knobs)
         assert [(t.text, t.num_tokens) for t in found] == [(t.text, t.num_tokens) for t in expected]
         for before, after in zip(expected, found, strict=True):
             assert after.score == (None if before.score is None else pytest.approx(before.score, abs=1e-5))
+    if "quantize" not in args:
+        shown = dict(zip(SENTENCES, (t.text for t in expected), strict=True))
+        assert as_printed(step.folder, [s for s in SENTENCES if s]) == [shown[s] for s in SENTENCES if s]
     return step
+
+
+def as_printed(folder: Path, sentences: list[str]) -> list[str]:
+    """What the script of an exported model's card translates, where only the runtime and the tokenizers are."""
+    (printed,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    blocked = ("hf_nat", "torch", "transformers", "datasets", "huggingface_hub", "safetensors", "onnx")
+    code = f"import sys\nsys.modules.update(dict.fromkeys({blocked}))\n" + printed
+    code = code.replace('["Put your own sentence here."]', repr(sentences))
+    command = [sys.executable, "-I", "-c", code]
+    done = subprocess.run(command, check=True, cwd=folder.parent, capture_output=True, text=True)
+    return ast.literal_eval(done.stdout)
 
 
 def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,8 +105,8 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     int8, tokenizer = load_model(step.folder, backend="onnx", quantize="int8", threads=1)
     assert len(translate(int8, tokenizer, SENTENCES)) == len(SENTENCES)
     for options, message in (
-        ({"ctc_beam_size": 2}, "with which the graph was exported"),
-        ({"return_history": True}, "must be left out for a model that is one graph"),
+        ({"ctc_beam_size": 2}, "with which the model was exported"),
+        ({"return_history": True}, "must be left out for an exported model"),
         ({"num_return_sequences": 2}, "`num_return_sequences` must be left out for a model that is one graph"),
         ({"terms": [[[5]]]}, "`terms` must be left out"),
         ({"teacher": marian(int8)}, "at least 2 candidates"),
@@ -100,6 +124,17 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     assert all(name in listed for name in ("onnx/model.onnx", "onnx/model_int8.onnx", "onnx/export.json", "README.md"))
 
 
+def test_a_model_that_refines_as_encoder_and_step(tmp_path: Path) -> None:
+    step = check(tmp_path, "cmlm", {"max_iterations": 4, "length_beam": 2})
+    names = {path.name for path in (step.folder / "onnx").iterdir()}
+    assert names == {"encoder_model.onnx", "step_model.onnx", "export.json"}
+    model, tokenizer = load_model(tmp_path / "model")
+    exported, _ = load_model(step.folder, backend="onnx")
+    knobs = {"max_iterations": 2, "collapse_repeats": True}  # the loop's own
+    expected = [t.text for t in translate(model, tokenizer, SENTENCES, length_beam=2, **knobs)]
+    assert [t.text for t in translate(exported, tokenizer, SENTENCES, **knobs)] == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_type", "args", "fields"),
@@ -110,9 +145,15 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
         ("ctc_nat", {"collapse_repeats": True}, {"source_copy": "none", "upsample_ratio": 3}),
         ("da_transformer", {"graph_decoding": "greedy"}, {}),
         ("da_transformer", {"graph_decoding": "lookahead"}, {}),
-        ("cmlm", {"max_iterations": 4, "length_beam": 2}, {}),
         ("cmlm", {"max_iterations": 4}, {"correction_ratio": 0.5}),
         ("iterative_nat", {"max_iterations": 3}, {}),
+        ("iterative_nat", {"max_iterations": 5, "length_beam": 2}, {"source_copy": "none"}),
+        ("flowseq", {}, {"flow_steps": [1]}),  # each step adds a dozen Transformer layers to trace
+        ("flowseq", {"collapse_repeats": True}, {"flow_steps": [1, 1], "attention_output_projection": True}),
+        ("insertion_transformer", {}, {}),
+        ("insertion_transformer", {"max_iterations": 3}, {}),
+        ("levenshtein_transformer", {}, {}),
+        ("levenshtein_transformer", {"max_iterations": 3, "collapse_repeats": True}, {"deletion_decoder": "own"}),
     ],
 )
 def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -152,6 +193,40 @@ def test_a_tokenizer_of_sentencepiece_models_has_no_file_for_others(tmp_path: Pa
         exported_files(step.folder)
 
 
+@pytest.mark.parametrize("model_type", ["insertion_transformer", "levenshtein_transformer"])
+def test_candidates_that_differ_from_the_first_round_on(tmp_path: Path, model_type: str) -> None:
+    knobs = {"num_candidates": 3, "eos_penalty": 0.5, "max_iterations": 3}
+    check(tmp_path, model_type, {}, knobs=knobs)
+    exported, tokenizer = load_model(tmp_path / "exported", backend="onnx")
+    with pytest.raises(ValueError, match="`num_candidates` must be 3, with which the model was exported"):
+        translate(exported, tokenizer, SENTENCES, num_candidates=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", ["ctc_nat", "cmlm", "levenshtein_transformer", "insertion_transformer"])
+def test_a_graph_chooses_from_the_short_list_of_its_batch(
+    tmp_path: Path, model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [{"en": sentence, "de": sentence[::-1]} for sentence in SENTENCES]
+    rows = Dataset.from_dict({"translation": pairs}, features=pair_features("en", "de"))
+    monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
+    model_folder = checkpoint(tmp_path / "model", model_type)
+    languages = {"shortlist": "corpus", "source_lang": "en", "target_lang": "de"}
+    sizes = {"shortlist_best": 2, "shortlist_frequent": 5}
+    args = ExportArguments(model=str(model_folder), output_dir=str(tmp_path / "exported"), **languages, **sizes)
+    export(args)
+    model, tokenizer = load_model(model_folder)
+    exported, _ = load_model(tmp_path / "exported", backend="onnx")
+    short_list = load_short_list(args, model, tokenizer)
+    assert short_list is not None
+    for sentences in (SENTENCES[:1], SENTENCES[1:2], SENTENCES[3:]):
+        batch = tokenizer(sentences, return_tensors="pt", padding=True)
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        expected = model.generate(**inputs, short_list=short_list)  # type: ignore[operator]
+        assert torch.equal(exported.generate(**inputs), expected)  # type: ignore[operator]
+        assert not torch.equal(model.generate(**inputs), expected)  # type: ignore[operator]
+
+
 @pytest.mark.slow
 def test_a_teacher_chooses_among_the_candidates_of_a_graph(tmp_path: Path) -> None:
     step = check(tmp_path, "vanilla_nat", {"length_beam": 3})
@@ -174,7 +249,7 @@ def test_openvino_reads_the_graph(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "changes", "message"),
     [
-        ("levenshtein_transformer", {}, "must be of an architecture that has a graph"),
+        ("flowseq", {"num_samples": 3}, "`num_samples` must be 1 for a graph"),
         ("ctc_nat", {"ctc_beam_size": 4}, "`ctc_beam_size` must be 1 for a graph"),
         ("da_transformer", {"graph_decoding": "viterbi"}, "`graph_decoding` must be 'greedy' or 'lookahead'"),
     ],

@@ -51,7 +51,6 @@ ASKS = {getattr(torch.Tensor, name) for name in ("tolist", "cpu", "numpy", "item
 _WIDTH = "the width of a tensor is a number of the host"
 _SELECTED = "the output layer, the largest by far, computes selected positions alone"
 _ROWS = "an edit is made of the rows alone that need it"
-_FEW_ROWS = "once in a sentence's first round"
 ALLOWED_READS = {
     "canvas.largest": _WIDTH,
     "canvas.require_right_padding": "a source padded on the left is an error, not a bad translation",
@@ -61,17 +60,16 @@ ALLOWED_READS = {
     "generation_ctc._search": "a sentence is searched as many steps as it has frames",
     "generation_ctc.refine": _SELECTED,
     "generation_nat._run": "finished rows leave the batch: once a round, never in the last",
-    "generation_nat._trim": _WIDTH,
+    "generation_output.trim": _WIDTH,
     "graph_beam.by_word": _WIDTH,
     "graph_beam.graph_beam_search": "as many steps as the longest translation may have words",
     "graph_decoding.joint_viterbi": "as many steps as the longest path",
     "modeling_cmlm.refine": _SELECTED,
-    "modeling_insertion_transformer._choose_tokens": _FEW_ROWS,
+    "modeling_insertion_transformer._choose_tokens": "each slot belongs to a row",
     "modeling_insertion_transformer.refine": "words go to the slots that got one",
     "modeling_insertion_transformer.slot_logits": _SELECTED,
     "modeling_iterative_nat.refine": _SELECTED,
     "modeling_levenshtein_transformer._edit": _ROWS,
-    "modeling_levenshtein_transformer._insert": _FEW_ROWS,
     "modeling_levenshtein_transformer._replace_rows": _ROWS,
     "modeling_levenshtein_transformer._score": _SELECTED,
     "modeling_nat.forward": "transformers leaves out a mask that hides nothing",

@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from transformers.generation import BaseStreamer
 
 from hf_nat.models import NATConfig, NATGenerationMixin, NATModel, NATPreTrainedModel, NATState
-from hf_nat.models.generation_nat import average_logits
+from hf_nat.models.word_choice import average_logits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,28 @@ def test_generate_history_goes_from_canvas_to_translation(model: NATPreTrainedMo
         assert len(history) >= output.iterations[row] + 1
         assert torch.equal(history[-1], output.sequences[row, : len(history[-1])])
         assert all(canvas[-1] == EOS and canvas.ne(PAD).all() for canvas in history)
+
+
+def test_generate_chooses_from_a_short_list_alone(model: NATPreTrainedModel) -> None:
+    input_ids, forbidden = tiny_batch()["input_ids"], set(model._forbidden_token_ids())
+    everything = [token for token in range(VOCAB_SIZE) if token not in forbidden]
+    limit = model.iteration_limit or 4
+    knobs = {"max_iterations": limit, "return_dict_in_generate": True}
+    alone = model.generate(input_ids, **knobs)
+    sources: list[torch.Tensor] = []
+
+    def listed(tokens: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda given: (sources.append(given), torch.tensor(tokens))[1]
+
+    whole = model.generate(input_ids, short_list=listed(everything), **knobs)
+    assert torch.equal(whole.sequences, alone.sequences) and torch.equal(sources[0], input_ids)
+    assert_close(whole.token_scores, alone.token_scores, rtol=1e-4, atol=1e-5)
+    needed = set(model._special_token_ids()) - forbidden
+    few = sorted({*needed, *everything[-3:]})
+    assert few != everything
+    found = model.generate(input_ids, short_list=listed(few), **knobs).sequences
+    assert_translations(found)
+    assert set(found.unique().tolist()) <= {*few, EOS, PAD}
 
 
 def test_ensemble_averages_its_members(model_type: str) -> None:

@@ -20,7 +20,7 @@ from nat_model_tester import (
     tiny_model,
 )
 
-from hf_nat.models import ARCHITECTURES
+from hf_nat.models import ARCHITECTURES, modeling_cmlm, modeling_levenshtein_transformer
 from hf_nat.models.terms import place_terms, term_canvas
 
 
@@ -130,14 +130,14 @@ def test_heads_that_would_delete_and_insert_everywhere_leave_terms_alone(monkeyp
 def test_repeats_around_a_term_collapse_and_those_in_it_do_not(name, monkeypatch):
     model = tiny_model(name)
     monkeypatch.setattr(
-        type(model),
-        "_predict",
-        lambda self, logits, selected, tokens, scores: (tokens.masked_fill(selected, 7), scores),
+        modeling_levenshtein_transformer,
+        "write_words",
+        lambda logits, selected, tokens, scores, *_: (tokens.masked_fill(selected, 7), scores),
     )
     monkeypatch.setattr(
-        type(model),
-        "_best_tokens",
-        lambda self, state, hidden_states, forbidden: (
+        modeling_cmlm,
+        "best_tokens",
+        lambda state, hidden_states, forbidden: (
             torch.full(hidden_states[0].shape[:1], 7),
             torch.zeros(hidden_states[0].shape[:1]),
         ),

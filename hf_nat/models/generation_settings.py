@@ -1,0 +1,161 @@
+"""What a non-autoregressive model can be asked for: the knobs of `generate`, and the models and terms that fit it."""
+
+import math
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from transformers import GenerationConfig, PreTrainedModel
+
+from .teacher import text_vocab_size
+
+
+# Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
+# at the value that switches them off, because `Seq2SeqTrainer` passes it.
+_STOCK_KNOBS = ("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate")
+_SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
+# Most candidates and most rounds: more is a slip that would take memory or hours, and no one ever gained by it.
+MAX_BEAMS, MAX_ITERATIONS = 64, 200
+
+
+class NATSettingsMixin:
+    """Declares what an architecture can do, and checks what it is asked for."""
+
+    # The knobs of an architecture and their defaults; `generate` accepts and saves no others.
+    generation_defaults: ClassVar[dict[str, Any]] = {
+        "max_iterations": 10,
+        "collapse_repeats": False,
+        "return_history": False,
+    }
+    # Those of the knobs that count candidates of a sentence.
+    candidate_knobs: ClassVar[tuple[str, ...]] = ()
+    # What the members of an ensemble must have in common.
+    ensemble_fields: ClassVar[tuple[str, ...]] = (
+        "model_type",
+        "vocab_size",
+        "pad_token_id",
+        "bos_token_id",
+        "eos_token_id",
+        "mask_token_id",
+    )
+    # What a canvas is made of before the first round.
+    canvas_places: ClassVar[str] = "tokens"
+    # The most rounds that an architecture was trained for.
+    iteration_limit: ClassVar[int | None] = None
+    # Its decoder predicts the masks of a canvas from any tokens between them.
+    fills_masks: ClassVar[bool] = False
+    # Whether its rounds leave the tokens of terms as they are.
+    holds_terms: ClassVar[bool] = False
+
+    config: Any
+    generation_config: GenerationConfig
+
+    def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
+        """Merges arguments, configuration and defaults, in this order, and checks the knobs."""
+        known = {*self.generation_defaults, *_STOCK_KNOBS, *_SWITCHED_OFF}
+        unknown = sorted(set(kwargs) - known)
+        if unknown:
+            raise ValueError(f"`generate` must be called with arguments out of {sorted(known)}, got {unknown}.")
+        saved = self.generation_config if generation_config is None else generation_config
+        settings = SimpleNamespace(terms=None, short_list=None)
+        for name in known:
+            candidates = (kwargs.get(name), getattr(saved, name, None), self.generation_defaults.get(name))
+            setattr(settings, name, next((value for value in candidates if value is not None), None))
+        for name, value in _SWITCHED_OFF.items():
+            if getattr(settings, name) not in (None, value):
+                raise ValueError(
+                    f"`{name}` must be {value} for a non-autoregressive model, got {getattr(settings, name)!r}. "
+                    f"Its own arguments are {sorted(self.generation_defaults)}."
+                )
+        caps = (settings.max_length, settings.max_new_tokens, self.config.max_position_embeddings)
+        settings.max_length = min(cap for cap in caps if cap is not None)
+        limits = {"max_iterations": MAX_ITERATIONS, "max_length": math.inf}
+        for name, limit in {**limits, **dict.fromkeys(self.candidate_knobs, MAX_BEAMS)}.items():
+            if getattr(settings, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(settings, name)}.")
+            if getattr(settings, name) > limit:
+                raise ValueError(f"`{name}` must be <= {limit}, got {getattr(settings, name)}.")
+        if self.iteration_limit is not None and settings.max_iterations > self.iteration_limit:
+            raise ValueError(
+                f"`max_iterations` must be at most {self.iteration_limit} for {type(self).__name__}, "
+                f"got {settings.max_iterations}. The model never saw its own output in training."
+            )
+        return settings
+
+    def _members(self, ensemble: Sequence[PreTrainedModel]) -> tuple[Any, ...]:
+        """Returns the model and the others of its ensemble."""
+        if not ensemble:
+            return (self,)
+        self.require_ensemble(ensemble)
+        return (self, *ensemble)
+
+    def require_ensemble(self, ensemble: Sequence[PreTrainedModel]) -> None:
+        """Raises ValueError unless models are of this architecture and vocabulary.
+
+        Args:
+            ensemble (`Sequence[PreTrainedModel]`): the models.
+        """
+        own = {name: getattr(self.config, name, None) for name in self.ensemble_fields}
+        for member in ensemble:
+            other = {name: getattr(member.config, name, None) for name in self.ensemble_fields}
+            if other != own:
+                raise ValueError(f"The models of an `ensemble` must agree in {own}, got {other}.")
+
+    def require_terms(self) -> None:
+        """Raises ValueError unless the architecture can hold the tokens of terms."""
+        if not self.holds_terms:
+            raise ValueError(
+                f"`terms` must be left out for a {type(self).__name__}, which cannot hold tokens of its output. Use a "
+                "Levenshtein Transformer or a CMLM."
+            )
+
+    def require_teacher(self, teacher: PreTrainedModel, name: str = "teacher") -> None:
+        """Raises ValueError unless a model is autoregressive and of this model's vocabulary.
+
+        Args:
+            teacher (`PreTrainedModel`): the model that shall choose among candidates.
+            name (`str`, *optional*, defaults to `"teacher"`): how the error calls it.
+        """
+        if isinstance(teacher, NATSettingsMixin):
+            raise ValueError(
+                f"`{name}` must be autoregressive, got a {type(teacher).__name__}. Use an AT model of the same "
+                "vocabulary, such as the student's teacher."
+            )
+        last_token = self.config.vocab_size - 1
+        while last_token in self._special_token_ids():
+            last_token -= 1
+        vocab_size = text_vocab_size(teacher.config)
+        if vocab_size <= last_token or teacher.config.eos_token_id != self.config.eos_token_id:
+            raise ValueError(
+                f"`{name}` must share the student's vocabulary ({self.config.vocab_size} tokens, EOS "
+                f"{self.config.eos_token_id}), got {vocab_size} tokens, EOS "
+                f"{teacher.config.eos_token_id}."
+            )
+
+    def _searches(self, settings: SimpleNamespace) -> bool:
+        """Tells whether these knobs ask for a beam search."""
+        return False
+
+    def require_beam(self, settings: SimpleNamespace) -> None:
+        """Raises ValueError unless these knobs ask for a search in which a language model can take part.
+
+        Args:
+            settings (`SimpleNamespace`): a value for each knob.
+        """
+        raise ValueError(
+            f"`language_model` must be left out for {type(self).__name__}, which has no beam search, got one."
+        )
+
+    def _special_token_ids(self) -> list[int]:
+        """Returns the ids that never stand in the content of a translation."""
+        ids = (
+            self.config.pad_token_id,
+            self.config.bos_token_id,
+            self.config.eos_token_id,
+            self.config.mask_token_id,
+        )
+        return [token_id for token_id in ids if token_id is not None]
+
+    def _forbidden_token_ids(self) -> list[int]:
+        """Returns the ids that no place may choose: special ones, but for those that say something there."""
+        return self._special_token_ids()

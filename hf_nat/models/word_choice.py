@@ -1,0 +1,136 @@
+"""From decoder states to tokens: the output layer, an ensemble's mean, forbidden tokens and a short vocabulary.
+
+Dimension letters: R rows of a state, T target, D model, V vocabulary; N positions that are predicted.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .generation_state import NATState
+from .losses import chunk_rows
+
+
+def best_tokens(
+    state: NATState,
+    hidden_states: Sequence[torch.Tensor],
+    forbidden: Sequence[int],
+    with_scores: bool = True,
+    num_tokens: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Finds the most probable tokens at some positions; the logits of a few of these at a time are held.
+
+    Args:
+        state ([`NATState`]): gives the ensemble and the vocabulary, in which no forbidden token may be.
+        hidden_states (`Sequence` of `torch.FloatTensor` of shape `(N, D)`): decoder states of each member.
+        forbidden (`Sequence[int]`): tokens that get no probability.
+        with_scores (`bool`, *optional*, defaults to `True`): without, the log-probabilities are 0.
+        num_tokens (`int`, *optional*): how many tokens are wanted at each position, by default the best alone.
+
+    Returns:
+        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(N,)`, or `(N, num_tokens)`: tokens, best
+        first, and their log-probabilities in nats.
+    """
+    heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
+    if state.vocabulary is not None:
+        chosen, forbidden = state.vocabulary, ()
+        heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
+    # A graph has no loop over rows that it cannot count.
+    num_rows = None if torch.compiler.is_exporting() else chunk_rows(heads[0][0])
+    tokens, log_probs = [], []
+    for chunks in zip(*(states.split(num_rows) if num_rows else [states] for states in hidden_states), strict=True):
+        projected = [nn.functional.linear(chunk, *head) for chunk, head in zip(chunks, heads, strict=True)]
+        logits = average_logits(projected)
+        forbid(logits, forbidden)
+        best, predicted = logits.max(dim=1) if num_tokens is None else logits.topk(num_tokens, dim=1)
+        tokens.append(predicted)
+        if not with_scores:
+            best = torch.zeros_like(best)
+        elif num_tokens is None:
+            best = _log_prob(logits, predicted)
+        else:
+            best = best - logits.logsumexp(dim=1, keepdim=True)
+        log_probs.append(best)
+    words = torch.cat(tokens)
+    return words if state.vocabulary is None else state.vocabulary[words], torch.cat(log_probs)
+
+
+def write_words(
+    logits: torch.Tensor,
+    selected: torch.Tensor,
+    tokens: torch.Tensor,
+    scores: torch.Tensor,
+    vocabulary: torch.Tensor | None,
+    forbidden: Sequence[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Writes the most probable token, and its log-probability, at the selected positions.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(N, V)`): unnormalised scores at these positions, changed in place; with
+            a vocabulary those of its tokens.
+        selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
+        tokens (`torch.LongTensor` of shape `(R, T)`): canvases.
+        scores (`torch.FloatTensor` of shape `(R, T)`): scores of their tokens.
+        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens that may be written, none forbidden.
+        forbidden (`Sequence[int]`): without a vocabulary, the tokens that may not.
+
+    Returns:
+        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T)`: tokens and scores.
+    """
+    if vocabulary is None:
+        forbid(logits, forbidden)
+    predicted = logits.argmax(dim=1)
+    words = predicted if vocabulary is None else vocabulary[predicted]
+    scores = scores.masked_scatter(selected, _log_prob(logits, predicted))
+    return tokens.masked_scatter(selected, words), scores
+
+
+def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:
+    """Takes all probability from some tokens, in place and without a tensor of their ids.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(..., V)`): unnormalised scores.
+        token_ids (`Sequence[int]`): the tokens.
+    """
+    for token_id in token_ids:
+        logits[..., token_id] = float("-inf")
+
+
+def project(head: nn.Linear, hidden_states: torch.Tensor, vocabulary: torch.Tensor | None) -> torch.Tensor:
+    """Scores the tokens that may be chosen.
+
+    Args:
+        head (`nn.Linear`): the output projection, from D to V.
+        hidden_states (`torch.FloatTensor` of shape `(..., D)`): decoder states.
+        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens, by default all.
+
+    Returns:
+        `torch.FloatTensor` of shape `(..., V')`: unnormalised scores.
+    """
+    if vocabulary is None:
+        return head(hidden_states)
+    bias = None if head.bias is None else head.bias[vocabulary]
+    return nn.functional.linear(hidden_states, head.weight[vocabulary], bias)
+
+
+def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
+    """Averages the probabilities of an ensemble.
+
+    Args:
+        logits (`list` of `torch.FloatTensor` of shape `(..., C)`): unnormalised scores, one tensor for each member.
+
+    Returns:
+        `torch.FloatTensor` of shape `(..., C)`: unnormalised scores in single precision; those of a single member,
+        otherwise the logarithms of the mean probabilities.
+    """
+    if len(logits) == 1:
+        return logits[0].float()
+    log_probs = torch.stack([scores.float().log_softmax(dim=-1) for scores in logits])
+    return log_probs.logsumexp(dim=0) - math.log(len(logits))
+
+
+def _log_prob(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Returns log-probabilities `[N]` of classes `[N]`, given logits `[N, C]`; faster in a graph than `logsumexp`."""
+    return logits.softmax(dim=1).gather(1, classes.unsqueeze(1)).squeeze(1).log()
