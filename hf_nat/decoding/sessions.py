@@ -65,7 +65,10 @@ class _OnnxSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors
-        self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        # Its fusion of a sum and the normalisation of its result is slower than the two.
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        )
         self._names = [value.name for value in self._session.get_inputs()]
         # What leads to no output that is asked for is not computed.
         self._run_options = onnxruntime.RunOptions()

@@ -32,6 +32,9 @@ _SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
 # Most candidates and most rounds: more is a slip that would take memory or hours, and no one ever gained by it.
 MAX_BEAMS, MAX_ITERATIONS = 64, 200
 
+# Classes of which the largest is found at once.
+_BLOCK = 64
+
 
 @dataclass(frozen=True)
 class NATState:
@@ -563,7 +566,7 @@ class NATGenerationMixin:
         """
         if vocabulary is None:
             forbid(logits, self._special_token_ids())
-        predicted = logits.argmax(dim=1)
+        predicted = _argmax(logits)
         words = predicted if vocabulary is None else vocabulary[predicted]
         scores = scores.masked_scatter(selected, _log_prob(logits, predicted))
         return tokens.masked_scatter(selected, words), scores
@@ -578,14 +581,16 @@ class NATGenerationMixin:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Finds the most probable token at the states `[N, D]` of each member, and its log-probability: both `[N]`.
 
-        With `num_tokens` it is so many of them, `[N, num_tokens]`. The forbidden ones get no probability; where the
-        state has a vocabulary, they must not be in it. The logits of a few rows at a time are held. Without scores,
-        these are 0.
+        With `num_tokens` it is so many of them, `[N, num_tokens]`, always with scores. The forbidden ones get no
+        probability; where the state has a vocabulary, they must not be in it. The logits of a few rows at a time are
+        held. Without scores, these are 0.
         """
         heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
         if state.vocabulary is not None:
             chosen, forbidden = state.vocabulary, ()
             heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
+        if torch.compiler.is_exporting():
+            heads = [_whole_blocks(*head) for head in heads]
         # A graph has no loop over rows that it cannot count.
         num_rows = None if torch.compiler.is_exporting() else chunk_rows(heads[0][0])
         tokens, log_probs = [], []
@@ -595,14 +600,13 @@ class NATGenerationMixin:
             projected = [nn.functional.linear(chunk, *head) for chunk, head in zip(chunks, heads, strict=True)]
             logits = average_logits(projected)
             forbid(logits, forbidden)
-            best, predicted = logits.max(dim=1) if num_tokens is None else logits.topk(num_tokens, dim=1)
-            tokens.append(predicted)
-            if not with_scores:
-                best = torch.zeros_like(best)
-            elif num_tokens is None:
-                best = _log_prob(logits, predicted)
-            else:
+            if num_tokens is not None:
+                best, predicted = logits.topk(num_tokens, dim=1)
                 best = best - logits.logsumexp(dim=1, keepdim=True)
+            else:
+                predicted = _argmax(logits)
+                best = _log_prob(logits, predicted) if with_scores else logits.new_zeros(len(logits))
+            tokens.append(predicted)
             log_probs.append(best)
         words = torch.cat(tokens)
         return words if state.vocabulary is None else state.vocabulary[words], torch.cat(log_probs)
@@ -642,6 +646,32 @@ class NATGenerationMixin:
         targets = sequences.masked_fill(~is_token, 0)
         log_probs = logits.gather(2, targets.unsqueeze(2)).squeeze(2) - logits.logsumexp(dim=2)
         return log_probs.masked_fill(~is_token, 0.0).sum(dim=1) / is_token.sum(dim=1)
+
+
+def _argmax(logits: torch.Tensor) -> torch.Tensor:
+    """Returns the class `[N]` of the largest of the logits `[N, C]`, the first of equal ones.
+
+    A maximum without its place is several times as fast, so it is looked for in blocks first.
+    """
+    num_classes = logits.shape[1]
+    if not isinstance(num_classes, int) or num_classes % _BLOCK:
+        return logits.argmax(dim=1)
+    blocks = logits.view(-1, num_classes // _BLOCK, _BLOCK)
+    block = blocks.amax(dim=2).argmax(dim=1)
+    inside = blocks.gather(1, block.view(-1, 1, 1).expand(-1, 1, _BLOCK)).squeeze(1).argmax(dim=1)
+    return block * _BLOCK + inside
+
+
+def _whole_blocks(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Appends classes without probability to a head `[C, D]`, `[C]`, up to whole blocks of `_argmax`, if C is known."""
+    missing = -len(weight) % _BLOCK if isinstance(len(weight), int) else 0
+    if not missing:
+        return weight, bias
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    return (
+        nn.functional.pad(weight, (0, 0, 0, missing)),
+        nn.functional.pad(bias, (0, missing), value=float("-inf")),
+    )
 
 
 def _log_prob(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
