@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import select
 import sys
@@ -38,6 +39,7 @@ COMMANDS = {
 _RESUMABLE = ("train", "distill", "born-again", "tune", "analyze", "recommend", "experiment", "quickstart")
 # As a shell reports a program that SIGINT or SIGPIPE has ended.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +105,9 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """The whole message without its line breaks."""
+    """The whole message without its line breaks; where a disk without room has no name, what it can be."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+        return f"{error}: a cache or a temporary file. Set `HF_HOME` or `TMPDIR` to a disk with room."
     return " ".join(str(error).split()) or type(error).__name__
 
 

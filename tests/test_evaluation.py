@@ -305,6 +305,11 @@ def test_modules_that_cannot_be_run_are_refused_before_anything_is_loaded(option
         ('"a": 1.0, "b": 2.0', r"`modules` must answer with one number.* has \['a', 'b'\]"),
         ('"a": "text"', "has no number"),
         ('"score": float("nan")', "`modules` must give a finite score, got nan"),
+        ('"score": 10**400', "`modules` must give a finite score, got inf"),
+        ('"score": None', "has no number"),
+        ('"score": {}["boom"]', "the code of '.*mine.py' failed: KeyError: 'boom'"),
+        ('"score": __import__("sys").exit(0)', "the code of '.*mine.py' failed: SystemExit: 0"),
+        ('"score": 1}["score"] and {*()', "must answer with a dictionary, got a set"),
     ],
 )
 def test_answers_without_one_score_are_refused(result: str, message: str, tmp_path: Path) -> None:
@@ -312,3 +317,38 @@ def test_answers_without_one_score_are_refused(result: str, message: str, tmp_pa
     path.write_text(MODULE.format(names=("predictions", "references"), result=result))
     with pytest.raises(ValueError, match=message):
         load_external_metric(str(path), parameter="modules").score(["a"], ["b"], ["b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("def (:", {}, "`modules` must be a module that loads, got '.*': SyntaxError: invalid syntax"),
+        ("raise SystemExit", {}, "`modules` must be a module that loads, got '.*': SystemExit"),
+        ("raise RuntimeError('boom')", {}, "`modules` must be a module that loads, got '.*': RuntimeError: boom"),
+        ("", {}, "`modules` must be a module that loads"),
+        (MODULE.format(names=("a", "b"), result=""), {}, r"but '.*' reads \['a', 'b'\]"),
+        (MODULE.format(names=("predictions", "references"), result=""), {"zz": 1}, r"has, \['scale'\], got 'zz'"),
+        (MODULE.format(names=("predictions", "references"), result=""), {"references": []}, "got 'references'"),
+    ],
+)
+def test_modules_that_cannot_score_translations_are_refused(
+    text: str, options: dict, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine" / "mine.py"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_external_metric(str(path.parent), options, parameter="modules")
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("name", ["comet", "comet.txt", "."])
+def test_a_folder_without_its_module_is_not_looked_for_on_the_hub(
+    name: str, trust: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "comet").mkdir()
+    (tmp_path / "comet.txt").write_text("text")
+    monkeypatch.setattr("evaluate.load", lambda name: pytest.fail("the Hub was asked"))
+    with pytest.raises(ValueError, match=r"`modules` must be the folder of an evaluate module, .* without "):
+        load_external_metric(name, parameter="modules", trust_remote_code=trust)

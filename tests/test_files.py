@@ -15,7 +15,8 @@ from typing import IO
 import pytest
 
 import hf_nat
-from hf_nat.base.files import check_output_folder, open_output, refuse_one_output
+from hf_nat.base.files import open_output, refuse_one_output
+from hf_nat.base.folders import check_output_folder
 
 
 def write(path: Path, text: str, **options) -> None:

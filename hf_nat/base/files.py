@@ -11,12 +11,12 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 
 _DESCRIPTOR = re.compile(r"/(?:dev/fd|proc/self/fd|proc/thread-self/fd)/(\d+)")
+_NUMBER_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 _STANDARD = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
@@ -24,34 +24,58 @@ _STANDARD = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` and moves it there when the block ends without an error.
 
-    A process killed inside the block leaves `path` as it was.
+    A process killed inside the block leaves `path` as it was; after an error no new folder is left either.
+
+    Raises:
+        OSError: if it cannot be written, by name; see `naming`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_folder(path.parent), naming(path, temporary):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
-
-    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
-    it a hidden folder that the next call for `path` removes.
-    """
-    path = Path(path).resolve()
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+def new_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder, with those above it, where there is none; what is new and still empty in the end goes again."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        yield temporary
-        os.replace(temporary, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+
+
+@contextmanager
+def naming(path: str | Path, temporary: str | Path | None = None) -> Iterator[None]:
+    """Guards the lines that write something: a disk that is full, or may not be written, is one error with a name.
+
+    Libraries have errors of their own for it: those written in Rust give the number in the text.
+
+    Args:
+        path (`str` or `Path`): what is written, for the error.
+        temporary (`str` or `Path`, *optional*): where it is written first, which the error shall not name.
+
+    Raises:
+        OSError: with number, reason and name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, temporary, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    except Exception as error:
+        number = _NUMBER_IN_TEXT.search(str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 @contextmanager
@@ -190,30 +214,3 @@ def refuse_one_output(paths: Sequence[str]) -> None:
         if place in seen:
             raise ValueError(f"Two outputs must be two files, got `{seen[place]}` and `{path}`. Use another name.")
         seen[place] = path
-
-
-def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str | None = None) -> None:
-    """Raises unless a folder is new or empty, or holds an earlier result of the same kind and nothing else.
-
-    Args:
-        folder (`str` or `Path`): where a command will write.
-        own (`Sequence[str]`, *optional*): patterns of the files that it writes there, relative to the folder.
-        mark (`str`, *optional*): the one of them that every earlier result has.
-
-    Raises:
-        ValueError: if something else is there; hidden files do not count.
-    """
-    folder = Path(folder)
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir():
-        kind = "file" if folder.exists() else "link to nothing"
-        raise ValueError(f"`output_dir` must be a folder, but `{folder}` is a {kind}. Use another name.")
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
-    if others or (names and mark not in names):
-        raise ValueError(
-            f"`output_dir` must be new or empty, or hold an earlier result of this command alone, got `{folder}` with "
-            f"{', '.join((others or names)[:3])}. Use another folder, or empty this one."
-        )

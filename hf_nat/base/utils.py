@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from .files import atomic_folder, atomic_path
+from .files import atomic_path
+from .folders import atomic_contents, atomic_folder
 
 
 __all__ = [
+    "atomic_contents",
     "atomic_folder",
     "atomic_path",
     "check_record",
@@ -53,6 +55,8 @@ def read_json(path: str | Path) -> Any:
         raise json.JSONDecodeError(f"`{path}` must be JSON: {error.msg}", error.doc, error.pos) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"`{path}` must be UTF-8: {error}.") from error
+    except RecursionError as error:
+        raise ValueError(f"`{path}` must be JSON: nested too deeply.") from error
 
 
 def read_record(path: str | Path, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def run(argv: Sequence[str]) -> None:
     splitter = args.splitter
     is_dialogue = args.input == "-" and sys.stdin.isatty()
     window = args.window or (1 if is_dialogue else _WINDOW)
-    inputs = [args.input, *decoding.files]
+    inputs = [args.input, *decoding.files(args.model)]
     with ExitStack() as files:
         output = files.enter_context(open_output(args.output, inputs=inputs))
         model, tokenizer = decoding.load_model(args.model)

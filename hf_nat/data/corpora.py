@@ -135,6 +135,8 @@ def _load_rows(wanted: _Wanted, config_name: str | None, revision: str | None) -
             return _load_files(find_files(wanted.corpus, wanted.split), wanted)
         return _load_repository(wanted, config_name, revision)
     except DatasetGenerationError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise error.__cause__ from None  # The cache cannot be written: no fault of the rows.
         reason = " ".join(str(error.__cause__ or error).split())
         raise ValueError(f"Rows must have columns of one type in {wanted.name}: {reason:.300}") from error
     except ValueError as error:

@@ -225,7 +225,7 @@ def _named(
                 look(folder)
         except OSError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # Code that a checkpoint brings, where it is trusted, may end all.
             raise ValueError(f"`{parameter}` cannot be loaded from `{Path(path) / name}`: {_reason(error)}") from error
 
 
@@ -245,7 +245,7 @@ def _snapshot(path: str | Path, revision: str | None) -> Path | None:
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if "custom code" in text or "trust_remote_code" in text:
         return f"it asks to execute Python files that came with it. {_CODE_REMEDY}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
 
-from ..base.files import atomic_path, check_output_folder
+from ..base.folders import atomic_contents, check_output_folder
 from ..base.utils import read_record, write_json
 
 
@@ -33,7 +33,7 @@ _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 # Languages take endings in turn, so that a reader sees which one a word is from; source words and cognates have none.
 _ENDINGS = ("sh", "n", "x", "rt", "ck", "lm")
 _MAX_DRAWS = 10_000
-_TASK_FILE, _SHARD = "toy_task.json", "data/{split}-00000-of-00001.parquet"
+_TASK_FILE, _CARD_FILE, _SHARD = "toy_task.json", "README.md", "data/{split}-00000-of-00001.parquet"
 
 # Word orders: source positions in the order in which a sentence of n words is translated.
 ORDERS: dict[str, Callable[[int], list[int]]] = {
@@ -297,13 +297,25 @@ def generate_toy_corpus(
     for split, size in sizes.items():
         if size < 1:
             raise ValueError(f"The split `{split}` must have at least 1 sentence, got {size}. Use a larger size.")
-    check_output_folder(output_dir, own=["README.md", _TASK_FILE, _SHARD.format(split="*")], mark=_TASK_FILE)
+    check_output_folder(output_dir, own=[_CARD_FILE, _TASK_FILE, _SHARD.format(split="*")], mark=_TASK_FILE)
     target_langs = [f"l{language}" for language in range(len(task.orders))] if multi_target else [TARGET_LANG]
     features = Features(
         {"id": Value("int64"), "translation": Translation([SOURCE_LANG, *target_langs]), "mode": Value("string")}
     )
-    # First, so that what a killed run leaves is known as a toy corpus.
-    task.to_json(output_dir / _TASK_FILE)
+    # The task first, so that what a killed run leaves is known as a toy corpus.
+    with atomic_contents(output_dir, [_TASK_FILE, "data", _CARD_FILE]) as folder:
+        task.to_json(folder / _TASK_FILE)
+        (folder / "data").mkdir()
+        for split, rows in _splits(task, sizes, seed, target_langs):
+            Dataset.from_list(rows, features=features).to_parquet(folder / _SHARD.format(split=split))
+        (folder / _CARD_FILE).write_text(_card(task, sizes, seed, target_langs), encoding="utf-8")
+    return output_dir
+
+
+def _splits(
+    task: ToyTask, sizes: Mapping[str, int], seed: int, target_langs: Sequence[str]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yields the rows of each split, train last: it has no source sentence of the others."""
     held_out: set[str] = set()
     for split in sorted(sizes, key=lambda name: name == "train"):
         rng = random.Random(f"{seed} {split}")
@@ -312,18 +324,12 @@ def generate_toy_corpus(
             source, mode = _sample_unseen(task, rng, held_out), task.sample_mode(rng)
             if split != "train":
                 held_out.add(source)
-            modes = [Mode(lang, mode.register) for lang in range(len(task.orders))] if multi_target else [mode]
+            is_single = list(target_langs) == [TARGET_LANG]
+            modes = [mode] if is_single else [Mode(lang, mode.register) for lang in range(len(task.orders))]
             targets = [task.translate(source, own) for own in modes]
             translation = {SOURCE_LANG: source, **dict(zip(target_langs, targets, strict=True))}
             rows.append({"id": row, "translation": translation, "mode": " ".join(map(str, modes))})
-        with atomic_path(output_dir / _SHARD.format(split=split)) as temporary:
-            Dataset.from_list(rows, features=features).to_parquet(temporary)
-    for path in output_dir.glob(_SHARD.format(split="*")):
-        if path not in [output_dir / _SHARD.format(split=split) for split in sizes]:
-            path.unlink()
-    with atomic_path(output_dir / "README.md") as temporary:
-        temporary.write_text(_card(task, sizes, seed, target_langs), encoding="utf-8")
-    return output_dir
+        yield split, rows
 
 
 def is_toy_corpus(folder: str | Path, task: ToyTask) -> bool:
@@ -336,7 +342,7 @@ def is_toy_corpus(folder: str | Path, task: ToyTask) -> bool:
     Raises:
         ValueError: if the task that is recorded there is damaged.
     """
-    files = [Path(folder) / name for name in ("README.md", _TASK_FILE)]
+    files = [Path(folder) / name for name in (_CARD_FILE, _TASK_FILE)]
     return all(file.is_file() for file in files) and ToyTask.from_json(files[1]) == task
 
 

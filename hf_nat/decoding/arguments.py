@@ -26,6 +26,8 @@ _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 
 
+# What may be read of the folder of a model.
+_READ = ("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*")
 # More than any machine has; with some millions libraries end the process without a word.
 _MAX_THREADS = 1024
 
@@ -168,10 +170,11 @@ class DecodingArguments(LoadingArguments):
         elif self.num_beams > 1:
             raise ValueError(f"`num_beams` must be 1 with `draft`, got {self.num_beams}. Greedy output is verified.")
 
-    @property
-    def files(self) -> list[str]:
-        """The single files that are read."""
-        return [path for path in (self.terms, self.language_model) if path is not None]
+    def files(self, model: str) -> list[str]:
+        """Returns the files that are read: those of this model and of the others here, term lists and the like."""
+        folders = [model, *(self.ensemble or ()), *self._given("reranker", "draft").values()]
+        found = (str(path) for folder in folders for pattern in _READ for path in Path(folder).glob(pattern))
+        return [*(path for path in (self.terms, self.language_model) if path is not None), *found]
 
     def _given(self, *names: str) -> dict[str, Any]:
         """Returns those of some options that are set."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,9 +18,11 @@ class Session(Protocol):
 
     Attributes:
         precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
+        names (`set[str]`): its inputs and outputs.
     """
 
     precision: str | None
+    names: set[str]
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
         """Computes some outputs, by their names, from the inputs of those names, all on the CPU.
@@ -29,70 +31,120 @@ class Session(Protocol):
         """
 
 
-def open_session(path: Path, backend: str, threads: int) -> Session:
+def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str], names: Collection[str]) -> Session:
     """Loads a graph.
 
     Args:
         path (`Path`): ONNX file.
         backend (`str`): `"onnx"` or `"openvino"`.
         threads (`int`): threads of one call.
+        outputs (`Sequence[str]`): what will be asked for most often, made ready now; others when they are asked for.
+        names (`Collection[str]`): inputs and outputs that the graph must have.
 
     Raises:
         ImportError: if the library of the backend is not installed.
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or the graph of something else.
     """
     kind: Any = {"onnx": _OnnxSession, "openvino": _OpenVINOSession}[backend]
     try:
-        return kind(path, threads)
+        session = kind(path, threads)
+        lacking = sorted({*outputs, *names} - session.names)
+        if not lacking:
+            session.open(outputs)
     except ModuleNotFoundError as error:
-        package = "onnxruntime" if backend == "onnx" else "openvino"
         raise ImportError(
-            f"`backend: {backend}` needs {package}, which is not installed. Run `pip install hf_nat[{backend}]`."
+            f"`backend: {backend}` needs {error.name}, which is not installed. Run `pip install hf_nat[{backend}]`."
         ) from error
     except Exception as error:  # Neither library raises anything narrower.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"`{path}` must be a whole ONNX graph, but {backend} cannot load it: {reason}") from error
+    if lacking:
+        raise ValueError(
+            f"`{path}` must be the graph of a model, with {sorted(names)}, but it has no {', '.join(lacking)}. "
+            "Export the model again."
+        )
+    return session
 
 
-class _OnnxSession:
-    """ONNX Runtime."""
+class _Session:
+    """What both libraries share: a compiled graph for each choice of outputs, so that none computes what nobody reads."""
 
-    precision = None
+    precision: str | None = None
+    names: set[str]
 
     def __init__(self, path: Path, threads: int) -> None:
+        self.path, self.threads = path, threads
+        self._compiled: dict[tuple[str, ...], Any] = {}
+
+    def open(self, outputs: Sequence[str]) -> Any:
+        """Returns the graph with these outputs alone, compiled at the first time."""
+        key = tuple(outputs)
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(key)
+        return self._compiled[key]
+
+    def _compile(self, outputs: tuple[str, ...]) -> Any:
+        raise NotImplementedError
+
+
+class _OnnxSession(_Session):
+    """ONNX Runtime, which computes all outputs of a file in any case."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        import onnx
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        super().__init__(path, threads)
+        self._runtime, self._load = onnxruntime, onnx.load
+        graph = onnx.load(path).graph
+        constants = {value.name for value in graph.initializer}
+        self._inputs = [value.name for value in graph.input if value.name not in constants]
+        self.names = {*self._inputs, *(value.name for value in graph.output)}
+
+    def _compile(self, outputs: tuple[str, ...]) -> Any:
+        model = self._load(self.path)
+        by_name = {value.name: value for value in model.graph.output}
+        kept = [by_name[name] for name in outputs]
+        del model.graph.output[:]
+        model.graph.output.extend(kept)
+        options = self._runtime.SessionOptions()
+        options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # errors
-        # Its fusion of a sum and the normalisation of its result is slower than the two.
-        self._session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        # Its fusion of a sum with the normalisation of the result is slower than the two.
+        return self._runtime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=["SkipLayerNormFusion"],
         )
-        self._names = [value.name for value in self._session.get_inputs()]
-        # What leads to no output that is asked for is not computed.
-        self._run_options = onnxruntime.RunOptions()
-        self._run_options.only_execute_path_to_fetches = True
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
-        arrays = {name: inputs[name].numpy() for name in self._names}
-        return [torch.from_numpy(value) for value in self._session.run(list(outputs), arrays, self._run_options)]
+        arrays = {name: inputs[name].numpy() for name in self._inputs}
+        return [torch.from_numpy(value) for value in self.open(outputs).run(None, arrays)]
 
 
-class _OpenVINOSession:
+class _OpenVINOSession(_Session):
     """OpenVINO, with the precision that it chooses for this processor."""
-
-    precision: str | None
 
     def __init__(self, path: Path, threads: int) -> None:
         import openvino
 
-        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        compiled = openvino.compile_model(path, "CPU", settings)
+        super().__init__(path, threads)
+        self._openvino = openvino
+        model = openvino.Core().read_model(path)
+        self._inputs = [value.any_name for value in model.inputs]
+        self.names = {name for port in (*model.inputs, *model.outputs) for name in port.names}
+
+    def _compile(self, outputs: tuple[str, ...]) -> Any:
+        core = self._openvino.Core()
+        model = core.read_model(self.path)
+        kept = self._openvino.Model([model.output(name) for name in outputs], model.get_parameters())
+        settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": self.threads, "PERFORMANCE_HINT": "LATENCY"}
+        compiled = core.compile_model(kept, "CPU", settings)
         self.precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        self._names = [value.any_name for value in compiled.inputs]
-        self._request = compiled.create_infer_request()
+        return compiled.create_infer_request()
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
-        self._request.infer({name: inputs[name].numpy() for name in self._names}, share_inputs=True)
-        return [torch.from_numpy(self._request.get_tensor(name).data.copy()) for name in outputs]
+        request = self.open(outputs)
+        request.infer({name: inputs[name].numpy() for name in self._inputs}, share_inputs=True)
+        return [torch.from_numpy(request.get_tensor(name).data.copy()) for name in outputs]

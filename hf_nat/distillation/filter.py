@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..base.utils import atomic_folder, progress_bar, read_record, sha256_file, write_json
+from ..base.utils import atomic_contents, progress_bar, read_record, sha256_file, write_json
 from .checksums import recorded_checksums
 from .duplicates import ranks, text_keys
 from .filter_arguments import FilterArguments
@@ -43,7 +42,7 @@ def filter_corpus(args: FilterArguments) -> None:
         ValueError: if the corpus has no manifest or is not what its manifest says, a column cannot be measured, or no
             training row is left.
     """
-    output_dir, manifest = Path(args.output_dir), read_manifest(Path(args.corpus))
+    manifest = read_manifest(Path(args.corpus))
     corpus = MeasuredCorpus(args, manifest)
     corpus.measure()
     cuts = {
@@ -51,13 +50,9 @@ def filter_corpus(args: FilterArguments) -> None:
         for name, value in args.thresholds.items()
     }
     found = _rank_rows(args, corpus, cuts)
-    unfinished = output_dir / ".unfinished"
-    with atomic_folder(unfinished) as folder, without_datasets_bars():
+    order = ["data", DROPPED_FILE, REPORT_FILE, "manifest.json"]
+    with atomic_contents(args.output_dir, order) as folder, without_datasets_bars():
         _write(args, corpus, manifest, cuts, found, folder)
-    shutil.rmtree(output_dir / "data", ignore_errors=True)
-    for name in ("data", DROPPED_FILE, REPORT_FILE, "manifest.json"):
-        (unfinished / name).replace(output_dir / name)
-    shutil.rmtree(unfinished)
     corpus.remove()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib import metadata
 from math import isfinite
@@ -14,6 +14,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.foreign_code import foreign_code
 from ..decoding import check_source_prefix, load_model, score_pairs, set_languages
 from ..metrics.bootstrap import Array
 from ..metrics.external import ExternalMetric
@@ -196,22 +197,35 @@ class QualityEstimate:
         """Returns the numbers.
 
         Raises:
-            ValueError: if there are not as many as pairs, or one is not finite.
+            ValueError: if the function fails, or does not give a finite number for each pair.
         """
 
         def score(sources: Sequence[str], texts: Sequence[str]) -> list[float]:
             """Returns the finite number that the estimator gives each pair of source and candidate."""
-            found = [float(value) for value in self.estimator(sources, texts)]
-            wrong = [value for value in found if not isfinite(value)]
-            if len(found) != len(texts) or wrong:
-                got = f"the value {wrong[0]}" if wrong else f"{len(found)} values"
+            with foreign_code(f"`quality` must be a function that works, but {self.name} failed"):
+                answer: Any = self.estimator(sources, texts)
+                is_list = isinstance(answer, Iterable) and not isinstance(answer, str | bytes | Mapping | Set)
+                values = list(answer) if is_list else None
+            wrong = [value for value in values or () if not _is_finite(value)]
+            if values is None or wrong or len(values) != len(texts):
+                got = f"{answer!r:.60}" if values is None else f"{len(values)} values"
                 raise ValueError(
-                    f"`quality` must give a finite number for each of {len(texts)} candidates, got {got} of "
-                    f"{self.name}."
+                    f"`quality` must give a finite number for each of {len(texts)} candidates, got "
+                    f"{f'the value {wrong[0]!r:.60}' if wrong else got} of {self.name}. Return a list of floats."
                 )
-            return found
+            return [float(value) for value in values]
 
         return _by_pairs(score, sources, candidates)
+
+
+def _is_finite(value: Any) -> bool:
+    """Tells a finite number, one of NumPy or torch too; a truth value is none, nor is a text."""
+    if isinstance(value, bool | str | bytes):
+        return False
+    try:
+        return isfinite(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch: more than one number.
+        return False
 
 
 def pair_utility(name: str, tokens: str) -> Callable[[str, Sequence[str]], Array]:
@@ -238,13 +252,14 @@ def load_estimator(name: str) -> Estimator:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the name is of another form, or the file has no such function.
+        ValueError: if the name is of another form, the file is no Python that runs, or it has no such function.
     """
     path = estimator_file(name)
     function = name.rpartition(":")[2]
     spec: Any = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with foreign_code(f"`quality` must name a Python file that runs, got {str(path)!r}"):
+        spec.loader.exec_module(module)
     if not callable(getattr(module, function, None)):
         raise ValueError(f"`quality` must name a function of `{path}`, got {function!r}.")
     return getattr(module, function)

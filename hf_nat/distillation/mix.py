@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -13,7 +12,7 @@ import numpy as np
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from ..base.config import option
-from ..base.utils import atomic_folder, progress_bar, write_json
+from ..base.utils import atomic_contents, progress_bar, write_json
 from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora
 from ..decoding import require_between
@@ -135,11 +134,9 @@ def mix_corpora(args: MixArguments, splits: Mapping[str, Mapping[str, Dataset]])
             `manifest.json`, whose list `mix` has an entry for each corpus: weight, rows, and how it was made.
         splits (`Mapping[str, Mapping[str, Dataset]]`): rows of each split by the name of their corpus.
     """
-    output_dir = Path(args.output_dir)
     present = {column for own in splits.values() for rows in own.values() for column in rows.column_names}
     columns = [name for name in EXTRA_COLUMNS if name in present and name != "corpus"]
-    unfinished = output_dir / ".unfinished"
-    with atomic_folder(unfinished) as folder, without_datasets_bars():
+    with atomic_contents(args.output_dir, ["data", "manifest.json"]) as folder, without_datasets_bars():
         shards = []
         chosen = _chosen_rows(args, splits["train"])
         copied = [rows for split, own in splits.items() if split != "train" for rows in own.values()]
@@ -158,10 +155,6 @@ def mix_corpora(args: MixArguments, splits: Mapping[str, Mapping[str, Dataset]])
         counts = {split: sum(shard.stop - shard.start for shard in shards if shard.split == split) for split in splits}
         entries = {"counts": counts, **shard_entries(folder, shards, checksums)}
         write_json(folder / "manifest.json", manifest | entries)
-    shutil.rmtree(output_dir / "data", ignore_errors=True)
-    for name in ("data", "manifest.json"):
-        (unfinished / name).replace(output_dir / name)
-    shutil.rmtree(unfinished)
 
 
 def _chosen_rows(args: MixArguments, corpora: Mapping[str, Dataset]) -> list[np.ndarray]:

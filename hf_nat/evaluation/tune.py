@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ..base.config import option
+from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import check_record, environment, read_json, read_record, write_json
 from ..decoding import DecodingArguments
@@ -188,7 +189,8 @@ def _set_default(model: PreTrainedModel, folder: Path, knob: str, value: float) 
     """Sets one key of the checkpoint's generation_config.json and keeps the others."""
     path = folder / "generation_config.json"
     if not path.is_file():
-        cast(Any, model).generation_config.save_pretrained(folder)
+        with naming(path):
+            cast(Any, model).generation_config.save_pretrained(folder)
     settings = read_json(path) | {knob: value}
     # With this mark transformers reads only its own knobs.
     settings.pop("_from_model_config", None)

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..base.utils import atomic_path, environment, write_json
+from ..base.utils import atomic_contents, environment, write_json
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..models import NATPreTrainedModel
@@ -41,7 +41,6 @@ def export(args: ExportArguments) -> dict[str, Any]:
     require_exportable(model, args)
     samples = load_samples(args, model, tokenizer)
     expected = samples.decode(model, args.knobs)
-    folder = Path(args.output_dir)
     knobs = exported_knobs(model, args)
     record: dict[str, Any] = {
         "graphs": [],
@@ -51,55 +50,54 @@ def export(args: ExportArguments) -> dict[str, Any]:
         "parity": {},
         "environment": environment(),
     }
-    save_around(model, tokenizer, knobs, folder)
-    record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
-    if not record["tokenizer_json"]:
-        logger.warning(
-            f"{folder} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, and what it "
-            "does beside cannot be said in that file. The graph runs without torch, but its texts need transformers."
-        )
-    record |= save_graphs(model, args, load_short_list(args, model, tokenizer))
-    write_json(folder / GRAPHS / RECORD, record)
-    for quantize in (None, args.quantize) if args.quantize else (None,):
-        exported = load_exported(folder, backend="onnx", quantize=quantize)
-        found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
-        record["parity"][quantize or "float32"] = found
-        # A short list may lack a word that the model would have written.
-        if quantize is None and args.shortlist is None and found["num_equal"] < found["num_sentences"]:
-            raise ValueError(
-                f"The graph must translate every sample as the model does, but of {found['num_sentences']} "
-                f"{found['num_sentences'] - found['num_equal']} differ."
+    with atomic_contents(args.output_dir, [GRAPHS]) as folder:
+        save_around(model, tokenizer, knobs, folder)
+        record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
+        if not record["tokenizer_json"]:
+            logger.warning(
+                f"{args.output_dir} has no tokenizer.json: a {type(tokenizer).__name__} reads SentencePiece models, "
+                "and what it does beside cannot be said in that file. The graph runs without torch, but its texts "
+                "need transformers."
             )
-    write_json(folder / GRAPHS / RECORD, record)
+        record |= save_graphs(model, args, load_short_list(args, model, tokenizer), folder)
+        write_json(folder / GRAPHS / RECORD, record)
+        for quantize in dict.fromkeys((None, args.quantize)):
+            exported = load_exported(folder, backend="onnx", quantize=quantize)
+            found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
+            record["parity"][quantize or "float32"] = found
+            # A short list may lack a word that the model would have written.
+            if quantize is None and args.shortlist is None and found["num_equal"] < found["num_sentences"]:
+                raise ValueError(
+                    f"The graph must translate every sample as the model does, but of {found['num_sentences']} "
+                    f"{found['num_sentences'] - found['num_equal']} differ."
+                )
+        write_json(folder / GRAPHS / RECORD, record)
     return record
 
 
-def save_graphs(model: Any, args: ExportArguments, short_list: ShortList | None) -> dict[str, Any]:
+def save_graphs(model: Any, args: ExportArguments, short_list: ShortList | None, folder: Path) -> dict[str, Any]:
     """Writes the graph of a model of one round, or the two of one that refines; returns what the record says of them.
 
     The tensors of a state that a round reads are listed as `state`.
     """
     settings = model._resolve_settings(None, args.knobs)
     if is_one_graph(model):
-        _save(DecodingGraph(model, settings, short_list), "model", args)
+        _save(DecodingGraph(model, settings, short_list), "model", args, folder)
         return {"graphs": ["model"]}
     step = StepGraph(model, settings, short_list)
-    read = _save(step, "step_model", args)
+    read = _save(step, "step_model", args, folder)
     kept = {*read, "tokens", "scores", "finished"}
     state = tuple(name for name in step.state if name in kept)
-    _save(EncoderGraph(model, settings, short_list, state), "encoder_model", args)
+    _save(EncoderGraph(model, settings, short_list, state), "encoder_model", args, folder)
     return {"graphs": ["encoder_model", "step_model"], "state": state}
 
 
-def _save(graph: Graph, name: str, args: ExportArguments) -> tuple[str, ...]:
+def _save(graph: Graph, name: str, args: ExportArguments, folder: Path) -> tuple[str, ...]:
     """Writes one graph in all precisions that are asked for; returns the names of its inputs."""
-    folder = Path(args.output_dir)
     path = folder / graph_file(name)
-    with atomic_path(path) as temporary:
-        inputs = save_graph(graph, temporary)
+    inputs = save_graph(graph, path)
     if args.quantize is not None:
-        with atomic_path(folder / graph_file(name, args.quantize)) as temporary:
-            quantize_file(path, temporary)
+        quantize_file(path, folder / graph_file(name, args.quantize))
     return inputs
 
 
@@ -176,7 +174,6 @@ def fixed_knobs(model: Any, knobs: dict[str, Any]) -> dict[str, Any]:
 
 def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str, Any], folder: Path) -> None:
     """Writes configuration, knobs and tokenizer."""
-    folder.mkdir(parents=True, exist_ok=True)
     # No code of the model is needed here.
     config = {key: value for key, value in model.config.to_diff_dict().items() if key != "auto_map"}
     write_json(folder / "config.json", config)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import SpaceCardData
 
+from ..base.folders import atomic_folder
 from ..cards.rendering import is_hub_id, render
 from ..demo.browser import write_page
 from .contents import choose_files
@@ -39,18 +42,21 @@ def write_demo_space(
     given = {"model": model, "teacher": teacher}
     here = {name: choose_files(Path(path))[0] for name, path in given.items() if path and Path(path).is_dir()}
     places = {name: name if name in here else path for name, path in given.items()}
-    _write_package(folder)
-    for name, files in here.items():
-        for inside, file in files.items():
-            (folder / name / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, folder / name / inside)
     arguments = ", ".join(f"{name}={value!r}" for name, value in decoding.items())
-    (folder / "app.py").write_text(
-        render("demo_app.py.jinja", **places, arguments=arguments, examples=list(examples)), encoding="utf-8"
-    )
     card = _card("Watch a translation being written", ["translation", "non-autoregressive"])
     card.models = [place for place in places.values() if place and is_hub_id(place)] or None
-    (folder / "README.md").write_text(render("demo_card.md.jinja", metadata=card, **places), encoding="utf-8")
+    texts = {
+        "app.py": render("demo_app.py.jinja", **places, arguments=arguments, examples=list(examples)),
+        "README.md": render("demo_card.md.jinja", metadata=card, **places),
+    }
+    with _new_space(folder) as space:
+        _write_package(space)
+        for name, files in here.items():
+            for inside, file in files.items():
+                (space / name / inside).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, space / name / inside)
+        for name, text in texts.items():
+            (space / name).write_text(text, encoding="utf-8")
 
 
 def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> None:
@@ -64,8 +70,6 @@ def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> N
     Raises:
         ValueError: if the folder holds something, or the model is not exported as one graph.
     """
-    _require_new(folder)
-    write_page(folder, model, examples)
     card = SpaceCardData(
         title="Translate in the browser",
         sdk="static",
@@ -73,7 +77,9 @@ def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> N
         license="apache-2.0",
         tags=["translation", "non-autoregressive", "onnx"],
     )
-    (folder / "README.md").write_text(render("browser_card.md.jinja", metadata=card), encoding="utf-8")
+    with _new_space(folder) as space:
+        write_page(space, model, examples)
+        (space / "README.md").write_text(render("browser_card.md.jinja", metadata=card), encoding="utf-8")
 
 
 def is_evaluate_module(folder: Path) -> bool:
@@ -95,13 +101,14 @@ def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
     import evaluate
 
     loaded = evaluate.load(str(module))
-    _write_package(folder)
     name = repo_id.split("/")[1]
-    shutil.copyfile(module / f"{module.name}.py", folder / f"{name}.py")
-    (folder / "app.py").write_text(render("evaluate_app.py.jinja", name=name), encoding="utf-8")
     card = _card(name, ["evaluate", loaded.module_type])
     values = {"metadata": card, "repo_id": repo_id, "name": name, "module": loaded}
-    (folder / "README.md").write_text(render("evaluate_card.md.jinja", **values), encoding="utf-8")
+    with _new_space(folder) as space:
+        _write_package(space)
+        shutil.copyfile(module / f"{module.name}.py", space / f"{name}.py")
+        (space / "app.py").write_text(render("evaluate_app.py.jinja", name=name), encoding="utf-8")
+        (space / "README.md").write_text(render("evaluate_card.md.jinja", **values), encoding="utf-8")
 
 
 def _card(title: str, tags: list[str]) -> SpaceCardData:
@@ -110,14 +117,18 @@ def _card(title: str, tags: list[str]) -> SpaceCardData:
     )
 
 
-def _require_new(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"A Space needs a new folder, got {str(folder)!r}, which holds something. Choose another.")
+@contextmanager
+def _new_space(folder: Path) -> Iterator[Path]:
+    if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(
+            f"A Space needs a new folder, got {str(folder)!r}, which is a file or holds something. Choose another."
+        )
+    with atomic_folder(folder) as space:
+        yield space
 
 
 def _write_package(folder: Path) -> None:
-    """Copies this package into a new folder, with what it needs as the Space's requirements."""
-    _require_new(folder)
+    """Copies this package into a folder, with what it needs as the Space's requirements."""
     shutil.copytree(_PACKAGE, folder / "hf_nat", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     requirements = importlib.metadata.requires("hf_nat") or []
     needed = [requirement for requirement in requirements if not re.search(r";.*\bextra\b", requirement)]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from ..base.foreign_code import foreign_code
 from ..base.utils import sha256_file
+
+
+# What `compute` gets from here.
+_TEXTS = ("predictions", "references", "sources")
 
 
 @dataclass(frozen=True)
@@ -31,30 +37,64 @@ class ExternalMetric:
     parameter: str = "module"
 
     def compute(self, sources: Sequence[str], predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
-        """Returns what the metric answers."""
-        features = self.module.features
-        names = set((features[0] if isinstance(features, list) else features).keys())
-        inputs = {"predictions": list(predictions), "references": list(references)}
-        inputs |= {"sources": list(sources)} if "sources" in names else {}
-        return self.module.compute(**inputs, **self.options)
+        """Returns what the metric answers.
 
-    def segments(self, result: Mapping[str, Any], number: int) -> Any:
+        Raises:
+            ValueError: if its code fails or ends the program, or the answer is no dictionary.
+        """
+        inputs = {"predictions": list(predictions), "references": list(references)}
+        inputs |= {"sources": list(sources)} if "sources" in self.inputs else {}
+        with foreign_code(f"`{self.parameter}` must be metrics that work, but the code of {self.name!r} failed"):
+            result = self.module.compute(**inputs, **self.options)
+        if not isinstance(result, Mapping):
+            raise ValueError(
+                f"`{self.parameter}` must answer with a dictionary, got a {type(result).__name__} of {self.name!r}. "
+                "Write a module of a few lines around it that does."
+            )
+        return dict(result)
+
+    @property
+    def inputs(self) -> set[str]:
+        """The names of what it reads."""
+        features = self.module.features
+        return set((features[0] if isinstance(features, list) else features).keys())
+
+    def require_inputs(self) -> None:
+        """Raises ValueError if it reads something else than translations, or its `compute` takes no such option."""
+        if self.inputs - {"sources"} != {"predictions", "references"}:
+            raise ValueError(
+                f"`{self.parameter}` must read `predictions` and `references`, and `sources` or not, but "
+                f"{self.name!r} reads {sorted(self.inputs)}. Write a module of a few lines around it that does."
+            )
+        parameters = inspect.signature(self.module._compute).parameters.values()
+        takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+        taken = {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
+        allowed = taken - set(_TEXTS)
+        unknown = [name for name in self.options if name in _TEXTS or not (takes_any or name in allowed)]
+        if unknown:
+            raise ValueError(
+                f"`{self.parameter}` must get options that `compute` of {self.name!r} has, {sorted(allowed)}, got "
+                f"{unknown[0]!r}. Leave it out."
+            )
+
+    def segments(self, result: Mapping[str, Any], number: int) -> list[float] | None:
         """Returns the scores of so many sentences out of an answer, None where it has no such list.
 
         Raises:
-            ValueError: if it has several, and none is called `scores` or `segments`.
+            ValueError: if it has several, and none is called `scores` or `segments`, or a score is not finite.
         """
         lists = {key: value for key, value in result.items() if _is_numbers(value, number)}
-        return self._one(lists, ("scores", "segments")) if lists else None
+        return [self._finite(score) for score in self._one(lists, ("scores", "segments"))] if lists else None
 
     def number(self, result: Mapping[str, Any]) -> float:
         """Returns the one number of an answer.
 
         Raises:
-            ValueError: if it has none, or several that none is called as the module, `score` or `mean_score`.
+            ValueError: if it has none, or several that none is called as the module, `score` or `mean_score`, or it
+                is not finite.
         """
         numbers = {key: value for key, value in result.items() if _is_number(value)}
-        return float(self._one(numbers, (self.module.name, "score", "mean_score")))
+        return self._finite(self._one(numbers, (self.module.name, "score", "mean_score")))
 
     def score(self, sources: Sequence[str], predictions: Sequence[str], references: Sequence[str]) -> float:
         """Returns the score of a corpus: the one number of the answer, else the mean of its list.
@@ -66,8 +106,14 @@ class ExternalMetric:
         segments = None
         if not any(_is_number(value) for value in result.values()):
             segments = self.segments(result, len(predictions))
-        found = self.number(result) if segments is None else fmean(map(float, segments))
-        if not np.isfinite(found):
+        return self.number(result) if segments is None else fmean(segments)
+
+    def _finite(self, value: Any) -> float:
+        try:
+            found = float(value)
+        except OverflowError:
+            found = float("inf")
+        if not isfinite(found):
             raise ValueError(f"`{self.parameter}` must give a finite score, got {found} of {self.name}.")
         return found
 
@@ -99,21 +145,30 @@ def load_external_metric(
         others (`Sequence[str]`, *optional*): what the option takes beside modules, for errors.
 
     Raises:
-        ValueError: if there is no such folder and the Hub is not trusted, or the module does not load.
+        ValueError: if there is no such folder and the Hub is not trusted, the module does not load, or it reads or
+            takes something else.
     """
     require_consent(name, parameter, trust_remote_code, others)
     import evaluate  # Slow to import, and seldom wanted.
 
-    try:
-        module = evaluate.load(name)
-    except (ImportError, SyntaxError, TypeError, FileNotFoundError) as error:
-        raise ValueError(f"`{parameter}` must be a module that loads, got {name!r}: {error}") from error
-    return ExternalMetric(module, options or {}, name, parameter)
+    with foreign_code(f"`{parameter}` must be a module that loads, got {name!r}"):
+        metric = ExternalMetric(evaluate.load(name), options or {}, name, parameter)
+    metric.require_inputs()
+    return metric
 
 
 def require_consent(name: str, parameter: str, trust_remote_code: bool, others: Sequence[str] = ()) -> None:
-    """Raises ValueError if a module is not on this machine and code of the Hub is not trusted."""
-    if not os.path.exists(name) and not trust_remote_code:
+    """Raises ValueError if a module is not on this machine and code of the Hub is not trusted, or has no code."""
+    path = Path(name)
+    # Without its file `evaluate` would ask the Hub for a module of this name.
+    script = path / f"{path.name}.py" if path.is_dir() else path
+    if name and path.exists() and not (path.name and script.is_file() and script.suffix == ".py"):
+        wanted = f"a file {path.name}.py" if path.is_dir() else "the suffix .py"
+        raise ValueError(
+            f"`{parameter}` must be the folder of an evaluate module, or its Python file, got {name!r} without "
+            f"{wanted}. Give folder and file the same name."
+        )
+    if not (name and path.exists()) and not trust_remote_code:
         choice = f"one of {list(others)} or " if others else ""
         raise ValueError(
             f"`{parameter}` must be {choice}the folder of an evaluate module, got {name!r}, which is not there. A "

@@ -10,6 +10,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from .arguments import ServingArguments
+from .protocol import http_protocol
+
+
+# A connection without a new request is kept so long.
+_KEEP_ALIVE_SECONDS = 5
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -53,6 +58,8 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             ws="none",
+            http=http_protocol(args.max_body_seconds),
+            timeout_keep_alive=min(_KEEP_ALIVE_SECONDS, args.max_body_seconds),
             limit_concurrency=args.max_connections,
             timeout_graceful_shutdown=args.max_stop_seconds,
         )

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 from transformers.utils import logging
 
+from ..base.files import naming, new_folder
 from ..base.processes import main_process_decides, process_state
 from ..base.utils import environment, read_record, write_json
 
@@ -221,18 +221,22 @@ class Step(ABC):
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Holds the folder: one lock for all processes of a launcher, which ends with the main one."""
-        is_new = not self.folder.exists()
+        """Holds the folder: one lock for all processes of a launcher, which ends with the main one.
+
+        Where nothing was made, neither its file nor a new folder is left.
+        """
         lock = FileLock(self.folder / LOCK_FILE, timeout=0)
-        main_process_decides(lambda: _acquire(lock, self.folder))
-        try:
-            yield
-        finally:
-            if lock.is_locked:
-                (self.folder / _HOLDER_FILE).unlink(missing_ok=True)
-                if is_new and [path.name for path in self.folder.iterdir()] == [LOCK_FILE]:
-                    shutil.rmtree(self.folder)  # Nothing was made, so nothing is left.
-                lock.release()
+        main_process_decides(lambda: _require_folder(self.folder))
+        with new_folder(self.folder) if process_state().is_main_process else nullcontext():
+            try:
+                main_process_decides(lambda: _acquire(lock, self.folder))
+                yield
+            finally:
+                if lock.is_locked:
+                    (self.folder / _HOLDER_FILE).unlink(missing_ok=True)
+                    # Who opened the file before sees at its turn that it has no name any more, and makes another one.
+                    (self.folder / LOCK_FILE).unlink(missing_ok=True)
+                    lock.release()
 
 
 _REMEDY = "Use another `output_dir`, or delete this one."
@@ -249,12 +253,14 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
-def _acquire(lock: FileLock, folder: Path) -> None:
-    """Takes a lock and leaves a note of who has it."""
+def _require_folder(folder: Path) -> None:
     if os.path.lexists(folder) and not folder.is_dir():
         kind = "file" if folder.exists() else "link to nothing"
         raise ValueError(f"`output_dir` must be a folder, got the {kind} {str(folder)!r}. {_REMEDY}")
-    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    """Takes a lock and leaves a note of who has it."""
     holder = folder / _HOLDER_FILE
     try:
         lock.acquire()
@@ -263,7 +269,8 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         raise ValueError(
             f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
         ) from None
-    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    with naming(holder):
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
 
 
 def _versions() -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel
 
+from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import read_json
 from ..cards import write_model_card
@@ -76,10 +77,18 @@ class Tune(Step):
     def run(self) -> Path:
         """Does what is left to do; see `Step.run`. A model without `generation_config.json` gets one first."""
         # Tuning sets one key of this file; without it the whole file would be new, and the model another one.
-        if process_state().is_main_process and not (self.folder / "generation_config.json").is_file():
-            cast(Any, self._model).generation_config.save_pretrained(self.folder)
+        file = self.folder / "generation_config.json"
+        is_new = process_state().is_main_process and not file.is_file()
+        if is_new:
+            with naming(file):
+                cast(Any, self._model).generation_config.save_pretrained(self.folder)
         process_state().wait_for_everyone()
-        return super().run()
+        try:
+            return super().run()
+        except Exception:
+            if is_new and not self.made():
+                file.unlink()
+            raise
 
     def settings(self) -> dict[str, Any]:
         """Metric, languages and options of decoding."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -21,7 +20,7 @@ from transformers import (
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging
 
-from ..base.utils import atomic_folder, environment, write_json
+from ..base.utils import atomic_contents, environment, write_json
 from ..data.encoding import encode_corpus
 from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
@@ -187,12 +186,8 @@ def _tokenizer(
         if not (folder / "tokenizer.json").is_file():
             texts = corpus_texts(data_args.load_train(), **data_args.languages)
             tokenizer = train_tokenizer(texts, data_args.vocab_size)
-            with atomic_folder(folder / ".tokenizer") as written:
+            with atomic_contents(folder, ["tokenizer.json"]) as written:
                 tokenizer.save_pretrained(written)
-            # The file by which a later run knows that all are there comes last.
-            for path in sorted((folder / ".tokenizer").iterdir(), key=lambda path: path.name == "tokenizer.json"):
-                path.replace(folder / path.name)
-            shutil.rmtree(folder / ".tokenizer")
     return load_tokenizer(folder)
 
 

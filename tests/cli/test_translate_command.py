@@ -95,6 +95,31 @@ def test_the_input_is_no_output(
     assert path.read_text() == "abc\n"
 
 
+@pytest.mark.parametrize("option", ["model", "draft", "reranker", "ensemble"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "onnx/model.onnx"])
+@pytest.mark.parametrize("output", ["output", "confidence_output"])
+def test_no_file_of_a_model_is_an_output(
+    option: str,
+    name: str,
+    output: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("hf_nat.cli.translate.require_calibration", lambda *args: None)
+    file = tmp_path / "folder" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("old")
+    (tmp_path / "in.txt").write_text("abc\n")
+    options = [f"--input={tmp_path / 'in.txt'}", f"--{option}={tmp_path / 'folder'}", f"--{output}={file}"]
+    assert translate(*options) == 2
+    assert f"An output must be no input, got `{file}`" in capsys.readouterr().err
+    assert file.read_text() == "old"
+    (tmp_path / "folder" / "out.txt").write_text("old")
+    if output == "output":
+        assert translate(*options[:2], f"--output={tmp_path / 'folder' / 'out.txt'}") == 0
+
+
 @pytest.mark.parametrize("content", [None, b"ab\n\xff\n", gzip.compress(b"ab\n" * 100, mtime=0)[:-9]])
 def test_an_input_that_cannot_be_read_leaves_the_output(
     content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]

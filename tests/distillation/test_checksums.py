@@ -108,7 +108,7 @@ def test_a_run_records_checksums_while_it_goes_on_and_only_then(interrupted, run
     assert len(recorded) == 2
     run("run")
     assert {path.name for path in folder.iterdir()} == {
-        *("data", "manifest.json", "metrics.json", "README.md", "step.json", ".lock")
+        *("data", "manifest.json", "metrics.json", "README.md", "step.json")
     }
 
 

@@ -18,7 +18,7 @@ from hf_nat.base.utils import read_json
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import Translation, score_pairs, translate_candidates
 from hf_nat.distillation import DistillArguments
-from hf_nat.distillation.judges import EvaluateUtility, ExpectedUtility, QualityEstimate
+from hf_nat.distillation.judges import EvaluateUtility, ExpectedUtility, QualityEstimate, load_estimator
 from hf_nat.metrics.external import ExternalMetric
 from hf_nat.steps import distill
 
@@ -251,11 +251,70 @@ def test_risk_counts_candidates_that_are_there_twice() -> None:
     assert ExpectedUtility(equal)([""], [""], [["a", "b", "b"]]) == [pytest.approx([1 / 3, 2 / 3, 2 / 3])]
 
 
-def test_judges_that_do_not_say_what_they_must() -> None:
-    for answer, got in (([1.0], "1 values"), ([1.0, float("nan")], "the value nan")):
-        with pytest.raises(ValueError, match=f"a finite number for each of 2 candidates, got {got} of mine"):
-            QualityEstimate(lambda sources, texts, answer=answer: answer, "mine")(["s"], [""], [["a", "b"]])
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        ([1.0], "1 values"),
+        ([1.0, float("nan")], "the value nan"),
+        ([1.0, 10**400], "the value 10"),
+        ([True, False], "the value True"),
+        (["1", "2"], "the value '1'"),
+        ([None, 1.0], "the value None"),
+        ([[1.0], [2.0]], r"the value \[1.0\]"),
+        (torch.ones(2, 2), "the value tensor"),
+        (None, "None"),
+        ("12", "'12'"),
+        (1.0, "1.0"),
+        ({1.0: 1, 2.0: 1}, "{1.0: 1, 2.0: 1}"),
+        ({1.0, 2.0}, "{1.0, 2.0}"),
+    ],
+    ids=str,
+)
+def test_judges_that_do_not_say_what_they_must(answer: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=f"a finite number for each of 2 candidates, got {got}.* of mine. Return a"):
+        QualityEstimate(lambda sources, texts: answer, "mine")(["s"], [""], [["a", "b"]])
 
+
+@pytest.mark.parametrize("kind", [list, tuple, torch.tensor, lambda values: iter(map(float, values))])
+def test_any_row_of_numbers_is_an_answer(kind: Callable) -> None:
+    judge = QualityEstimate(lambda sources, texts: kind([1, 2]), "mine")
+    assert judge(["s"], [""], [["a", "b"]]) == [[1.0, 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def f(:", "must name a Python file that runs, got '.*judge.py': SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(0)", "must name a Python file that runs, got '.*judge.py': SystemExit: 0"),
+        ("import nonesuch", "must name a Python file that runs, .*: No module named 'nonesuch'"),
+        ("\xff", "must name a Python file that runs"),
+        ("f = 1", "must name a function"),
+        ("def f(sources): return []", "must be a function that works, but .*judge.py:f failed: TypeError"),
+        ("def f(sources, texts): raise KeyError('boom')", "judge.py:f failed: KeyError: 'boom'"),
+        ("def f(sources, texts): exit(3)", "judge.py:f failed: SystemExit: 3"),
+        ("def f(sources, texts): return (1 / 0 for _ in texts)", "judge.py:f failed: ZeroDivisionError"),
+    ],
+)
+def test_judges_whose_code_fails(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_bytes(text.encode("latin-1"))
+    name = f"{tmp_path / 'judge.py'}:f"
+    with pytest.raises(ValueError, match=f"`quality` {message}|`quality` must be a function .*{message}"):
+        QualityEstimate(load_estimator(name), name)(["s"], [""], [["a", "b"]])
+
+
+@pytest.mark.parametrize("answer", [{"scores": [1.0, float("nan"), 0.0, 0.0]}, {"score": float("inf")}])
+def test_a_utility_must_be_finite(answer: dict[str, Any]) -> None:
+    class Module:
+        name, features = "m", {"predictions": 0}
+
+        def compute(self, **inputs: Any) -> dict[str, Any]:
+            return answer
+
+    with pytest.raises(ValueError, match="`module` must give a finite score, got (nan|inf) of it"):
+        EvaluateUtility(ExternalMetric(Module(), name="it"))("s", ["a", "b"])
+
+
+def test_a_utility_with_two_numbers_has_none() -> None:
     class Module:
         name, features = "m", {"predictions": 0}
 

@@ -378,7 +378,7 @@ def test_interruption_leaves_nothing(distilled: Path, tmp_path: Path, monkeypatc
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(filter_module, "shard_entries", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         filter_into(distilled, tmp_path / "new")
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".lock", "step.json"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["step.json"]
     assert filter_into(distilled, tmp_path / "new", drop=["looping"]), "what made nothing binds nobody"
 
 

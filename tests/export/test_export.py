@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from transformers import MarianConfig, MarianMTModel
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
 from hf_nat.models import ARCHITECTURES
@@ -174,3 +176,53 @@ def test_backends_need_a_graph_and_fitting_options(tmp_path: Path) -> None:
         DecodingArguments(backend="tensorrt")
     with pytest.raises(ValueError, match="`threads` must be >= 1"):
         DecodingArguments(threads=0)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported CTC model."""
+    place = tmp_path_factory.mktemp("exported")
+    step = Export(ExportArguments(model=str(checkpoint(place / "model", "ctc_nat")), output_dir=str(place / "graph")))
+    step.run()
+    return step.folder
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("onnx/export.json", {"graphs": []}, r"`graphs` of `.*export.json` must be \['model'\], got \[\]"),
+        ("onnx/export.json", {"graphs": [["model"]]}, "`graphs` of .* must be"),
+        ("onnx/export.json", {"graphs": ["../model"]}, "`graphs` of .* must be"),
+        ("onnx/export.json", {"knobs": {}}, "`knobs` of .*export.json` must hold `max_iterations` as int, got None"),
+        ("onnx/export.json", {"knobs": {"max_iterations": "x"}}, "must hold `max_iterations` as int, got 'x'"),
+        ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` of .* must be out of .*, got 'zz'"),
+        ("config.json", {"model_type": "marian"}, "`model_type` of .* must be an architecture that has a graph"),
+    ],
+)
+def test_a_damaged_record_is_told(
+    file: str, changes: dict[str, Any], message: str, exported: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
+    write_json(folder / file, read_json(folder / file) | changes)
+    with pytest.raises(ValueError, match=message):
+        load_model(folder, backend="onnx")
+
+
+def test_a_record_without_end_is_told(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
+    (folder / "onnx/export.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="export.json` must be JSON: nested too deeply"):
+        load_model(folder, backend="onnx")
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_the_graph_of_something_else_is_told(backend: str, exported: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino" if backend == "openvino" else "onnx")
+    onnx = pytest.importorskip("onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("input_ids", "y"))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["input_ids"], ["y"])], "other", [x], [y])
+    other = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
+    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
+    onnx.save(other, folder / "onnx/model.onnx")
+    with pytest.raises(ValueError, match=r"model.onnx` must be the graph of a model.*no attention_mask, sequences"):
+        load_model(folder, backend=backend)

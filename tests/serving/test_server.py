@@ -142,6 +142,38 @@ def test_a_client_that_stops_in_the_middle_is_answered(start) -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 408")
 
 
+_WHOLE = request_bytes(body("one"))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /translate HTTP/1.1\r\nHost:",
+        b"\x00\xff" * 20,
+        b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+        _WHOLE + b"POST",
+    ],
+)
+def test_a_connection_without_a_request_is_closed(sent, start) -> None:
+    with (
+        start(turned, max_body_seconds=1) as running,
+        socket.create_connection(("127.0.0.1", running.port), 30) as client,
+    ):
+        client.sendall(sent)
+        assert waiting(running) == 0
+        while client.recv(10_000):
+            pass
+
+
+@pytest.mark.parametrize("head", ["Content-Length: -1", "Content-Length: x", "Content-Length: 3\r\nContent-Length: 4"])
+def test_a_length_that_is_none_is_refused(head, start) -> None:
+    with start(turned) as running, socket.create_connection(("127.0.0.1", running.port), 30) as client:
+        client.sendall(f"POST /translate HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n{{}}".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 400")
+        assert running.ask(body("one"))[0] == 200
+
+
 def test_a_full_queue_says_when_to_come_again(start) -> None:
     model = Gated()
     with (

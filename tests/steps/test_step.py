@@ -46,6 +46,16 @@ def test_a_step_works_once_and_leaves_a_record_and_a_card(tmp_path: Path) -> Non
     assert step.worked == ["a"] and content(step.folder) == before
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_step_that_makes_nothing_leaves_nothing(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "deep/run"
+    if there:
+        folder.mkdir(parents=True)
+    with pytest.raises(ValueError, match="'early'"):
+        Copy(folder, fault="early").run()
+    assert list(tmp_path.rglob("*")) == ([folder.parent, folder] if there else [])
+
+
 def test_what_is_lost_is_made_again(tmp_path: Path) -> None:
     step = Copy(tmp_path)
     step.run()

@@ -56,12 +56,13 @@ def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterato
         axis.spines[["top", "right"]].set_visible(False)
     yield axes[0]
     figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
     pixels = io.BytesIO()
     figure.savefig(pixels, dpi=150)
     pyplot.close(figure)
     # A plot has few colours: with a palette the file is a third as large.
-    Image.open(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+    image = Image.open(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    with atomic_path(path) as temporary:
+        image.save(temporary, "PNG", optimize=True)
 
 
 def plot_bars(

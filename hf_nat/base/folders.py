@@ -1,0 +1,125 @@
+"""Folders that commands write: whole or not at all, by one process at a time, and never among other things."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+from .files import naming, new_folder
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` and moves it there when the block ends without an error.
+
+    `path` must not exist, or be an empty folder. A process killed inside the block leaves `path` as it was, and beside
+    it a hidden folder that the next call for `path` removes.
+
+    Raises:
+        OSError: if it cannot be written, by name; see `naming`.
+        ValueError: if another process is at it.
+    """
+    path = Path(path).resolve()
+    temporary = path.with_name(f".{path.name}.tmp")
+    with new_folder(path.parent), naming(path, temporary), _held(temporary, path):
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
+    """Gives a temporary folder and moves what it holds into `folder` when the block ends without an error.
+
+    What has the same name there gives way, other files stay. A process killed inside the block leaves them as they
+    were, and a hidden folder that the next call removes.
+
+    Args:
+        folder (`str` or `Path`): where the files shall be; it may hold others.
+        order (`Sequence[str]`): names that are moved after all others, the last one of them at the very end: who finds
+            it knows that all are there.
+
+    Raises:
+        OSError: if they cannot be written, by name; see `naming`.
+        ValueError: if another process is at it.
+    """
+    folder = Path(folder)
+    temporary = folder / ".unfinished"
+    with new_folder(folder), naming(folder, temporary), _held(temporary, folder):
+        yield temporary
+        places = {name: number for number, name in enumerate(order)}
+        for path in sorted(temporary.iterdir(), key=lambda path: places.get(path.name, -1)):
+            place = folder / path.name
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+            path.replace(place)
+
+
+@contextmanager
+def _held(temporary: Path, path: Path) -> Iterator[None]:
+    """Makes an empty folder for this process alone, which is gone in the end; `path` is what an error names."""
+    temporary.mkdir(exist_ok=True)
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if not _lock(descriptor, temporary):
+            raise ValueError(
+                f"`{path}` must be made by one process at a time, but another one is at it. Wait for it, or use "
+                "another name."
+            )
+        try:
+            for left in temporary.iterdir():
+                if left.is_dir() and not left.is_symlink():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
+            yield
+        except shutil.Error as error:  # Of a copied folder: a list of all files that failed.
+            raise OSError(f"`{path}` cannot be written: {error.args[0][0][-1]}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> bool:
+    """Takes the lock of an open folder, which ends with the process; False if it is taken, or the folder has gone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):  # Of file systems that have no locks.
+            raise
+    return folder.exists() and os.path.samestat(os.fstat(descriptor), os.stat(folder))
+
+
+def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str | None = None) -> None:
+    """Raises unless a folder is new or empty, or holds an earlier result of the same kind and nothing else.
+
+    Args:
+        folder (`str` or `Path`): where a command will write.
+        own (`Sequence[str]`, *optional*): patterns of the files that it writes there, relative to the folder.
+        mark (`str`, *optional*): the one of them that every earlier result has.
+
+    Raises:
+        ValueError: if something else is there; hidden files do not count.
+    """
+    folder = Path(folder)
+    if not os.path.lexists(folder):
+        return
+    if not folder.is_dir():
+        kind = "file" if folder.exists() else "link to nothing"
+        raise ValueError(f"`output_dir` must be a folder, but `{folder}` is a {kind}. Use another name.")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
+    if others or (names and mark not in names):
+        raise ValueError(
+            f"`output_dir` must be new or empty, or hold an earlier result of this command alone, got `{folder}` with "
+            f"{', '.join((others or names)[:3])}. Use another folder, or empty this one."
+        )
