@@ -16,7 +16,7 @@ from transformers.generation import BaseStreamer
 
 from ..base.utils import check_record, read_record
 from ..data.pretrained import load_pretrained_config
-from ..models import ARCHITECTURES, NATGenerateOutput, NATState
+from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
 from ..models.canvas import require_right_padding
 from .sessions import open_session
 
@@ -271,7 +271,7 @@ def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
     """
     remedy = "The file is damaged, or of something else; export the model again."
     model_class: Any = ARCHITECTURES.get(config.model_type, (None, None))[1]
-    if model_class is None or not getattr(model_class, "is_traceable", False):
+    if model_class is None or not issubclass(model_class, NATPreTrainedModel):
         raise ValueError(
             f"`model_type` of the config.json beside `{path.parent}` must be an architecture that has a graph, got "
             f"{config.model_type!r}. {remedy}"
