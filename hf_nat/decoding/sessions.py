@@ -67,7 +67,7 @@ def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str],
 
 
 class _Session:
-    """What both libraries share: a compiled graph for each choice of outputs, so that none computes what nobody reads."""
+    """What both libraries share: a compiled graph for each choice of outputs, so that none computes what is not read."""
 
     precision: str | None = None
     names: set[str]

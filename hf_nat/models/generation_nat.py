@@ -663,7 +663,7 @@ def _argmax(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _whole_blocks(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Appends classes without probability to a head `[C, D]`, `[C]`, up to whole blocks of `_argmax`, if C is known."""
+    """Appends classes without probability to a head `[C, D]`, `[C]`, up to whole blocks, where C is known."""
     missing = -len(weight) % _BLOCK if isinstance(len(weight), int) else 0
     if not missing:
         return weight, bias
