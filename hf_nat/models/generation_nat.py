@@ -664,10 +664,11 @@ def _argmax(logits: torch.Tensor) -> torch.Tensor:
 
 def _whole_blocks(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Appends classes without probability to a head `[C, D]`, `[C]`, up to whole blocks, where C is known."""
-    missing = -len(weight) % _BLOCK if isinstance(len(weight), int) else 0
+    num_classes = weight.shape[0]  # `len` would want a number
+    missing = -num_classes % _BLOCK if isinstance(num_classes, int) else 0
     if not missing:
         return weight, bias
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    bias = weight.new_zeros(num_classes) if bias is None else bias
     return (
         nn.functional.pad(weight, (0, 0, 0, missing)),
         nn.functional.pad(bias, (0, missing), value=float("-inf")),
