@@ -17,10 +17,12 @@ class Session(Protocol):
     """A graph that is ready to run.
 
     Attributes:
+        path (`Path`): its file.
         precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
         names (`set[str]`): its inputs and outputs.
     """
 
+    path: Path
     precision: str | None
     names: set[str]
 
@@ -67,7 +69,7 @@ def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str],
 
 
 class _Session:
-    """What both libraries share: a compiled graph for each choice of outputs, so that none computes what is not read."""
+    """What both libraries share: a compiled graph for each choice of outputs, which computes no other."""
 
     precision: str | None = None
     names: set[str]
