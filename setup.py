@@ -51,7 +51,7 @@ setup(
         "deepspeed": ["deepspeed>=0.19"],
         "ct2": ["ctranslate2>=4.8"],
         "export": ["onnxscript>=0.7", "onnx>=1.23", "onnxruntime>=1.32"],
-        "onnx": ["onnxruntime>=1.32"],
+        "onnx": ["onnxruntime>=1.32", "onnx>=1.23"],
         "openvino": ["openvino>=2026.4"],
         "demo": ["gradio>=6.31"],
         "serve": ["fastapi>=0.165", "uvicorn>=0.54", "prometheus_client>=0.26"],

@@ -13,11 +13,12 @@ Options of a system are those of `generate`, and how it is loaded: `dtype=bfloat
         ct2=runs/teacher:backend=ct2,compute_type=float16 --batch_sizes 1 8 64 256 --max_batches 20 ...
 
 What is timed is `model.generate`, or CTranslate2's `translate_batch`, on tokenised input, which for torch lies on the
-device already. Systems take turns at every batch, so that a machine that slows down slows all of them; the first
-system is the baseline of all ratios. `--threads` is for all of them, one call at a time. `--quality` translates the
-whole split with each system as it is timed, in batches of 64, and scores it. `--footprint` adds the size of the files,
-and, of a process that has this system alone, the seconds from the loading to the first translation and the peak of
-its memory. Tables go to standard output, every measured second to the JSON file.
+device already. Systems take turns at every pass over the sentences, so that a machine that slows down slows all of
+them, and each finds its own weights in the processor's cache; the first system is the baseline of all ratios.
+`--threads` is for all of them, one call at a time. `--quality` translates the whole split with each system as it is
+timed, in batches of 64, and scores it. `--footprint` adds the size of the files, and, of a process that has this
+system alone, the seconds from the loading to the first translation and the peak of its memory. Tables go to standard
+output, every measured second to the JSON file.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def measure(
     repeats: int,
     max_batches: int | None = None,
 ) -> dict[str, Any]:
-    """Times every system on every batch, `repeats` times over, the systems taking turns to come first.
+    """Times every system on every batch, `repeats` times over, pass by pass, the systems taking turns to come first.
 
     Args:
         systems (`Sequence[System]`): the first one is the baseline.
@@ -145,10 +146,10 @@ def measure(
             system.generate(batch)
     with progress_bar(repeats * len(chunks) * len(systems), f"batch size {batch_size}", unit="batches") as bar:
         for repeat in range(repeats):
-            for i in range(len(chunks)):
-                turn = (repeat + i) % len(systems)
-                for system in (*systems[turn:], *systems[:turn]):
-                    seconds[system.name][repeat][i], rows = system.generate(batches[system.name][i])
+            turn = repeat % len(systems)
+            for system in (*systems[turn:], *systems[:turn]):
+                for i, batch in enumerate(batches[system.name]):
+                    seconds[system.name][repeat][i], rows = system.generate(batch)
                     tokens[system.name] += sum(map(len, rows))
                     bar.update()
     baseline = [sum(times) for times in seconds[systems[0].name]]

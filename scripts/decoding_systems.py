@@ -21,7 +21,6 @@ from hf_nat.data.encoding import encode
 from hf_nat.data.pretrained import load_pretrained_config
 from hf_nat.data.tokenizer import load_tokenizer
 from hf_nat.decoding import load_model, max_new_tokens
-from hf_nat.decoding.exported import graph_file
 from hf_nat.export import ExportArguments
 from hf_nat.export.shortlist import build_short_list
 
@@ -191,7 +190,7 @@ def load_system(
     precision = {own: decoding.pop(own)} if own in decoding else {}
     if backend != "ct2":
         loaded = load_model(path, device=device, backend=backend, **precision)
-        return System(name, path, decoding, *loaded, files=_weights(path, backend, **precision))
+        return System(name, path, decoding, *loaded, files=_weights(path, loaded[0]))
     assert work is not None
     folder = work / name
     if not folder.exists():
@@ -210,12 +209,11 @@ def load_system(
     )
 
 
-def _weights(path: str, backend: str, quantize: str | None = None, **_: Any) -> list[Path]:
+def _weights(path: str, model: Any) -> list[Path]:
     """The files that hold the weights; none for a Hub id."""
-    if backend == "torch":
-        return sorted([*Path(path).glob("*.safetensors")] or Path(path).glob("pytorch_model*.bin"))
-    graph = Path(path) / graph_file("model", quantize)
-    return sorted(graph.parent.glob(f"{graph.name}*"))
+    if hasattr(model, "sessions"):
+        return [session.path for session in model.sessions.values()]
+    return sorted([*Path(path).glob("*.safetensors")] or Path(path).glob("pytorch_model*.bin"))
 
 
 def parse_system(text: str) -> tuple[str, str, dict[str, Any]]:

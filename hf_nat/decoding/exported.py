@@ -16,12 +16,14 @@ from transformers.generation import BaseStreamer
 
 from ..base.utils import check_record, read_record
 from ..data.pretrained import load_pretrained_config
-from ..models import ARCHITECTURES, NATGenerateOutput, NATState
+from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
 from ..models.canvas import require_right_padding
 from ..models.generation_output import choose_candidates, gather_rows, trim
 from .sessions import open_session
 
 
+# Outputs of a round.
+_STEP = ("next_tokens", "next_scores", "next_finished")
 # Folder of the graphs in an exported model, and the record beside them.
 GRAPHS, RECORD = "onnx", "export.json"
 PRECISIONS = ("int8",)
@@ -184,7 +186,7 @@ class _ExportedRounds(_Exported):
         """See `NATGenerationMixin.refine`."""
         vocabulary = {} if state.vocabulary is None else {"vocabulary": state.vocabulary}
         tokens, scores, finished = self.sessions["step_model"](
-            ["next_tokens", "next_scores", "next_finished"],
+            _STEP,
             input_ids=state.input_ids,
             attention_mask=state.attention_mask,
             encoder_hidden_states=state.encoder_hidden_states[0],
@@ -241,13 +243,26 @@ def load_exported(
         if not file.is_file():
             hint = "" if quantize is None else f" with `--quantize {quantize}`"
             raise FileNotFoundError(f"There is no graph `{file}`. Export the model{hint}.")
-    sessions = {name: open_session(file, backend, threads or torch.get_num_threads()) for name, file in files.items()}
+    state = record.get("state", ())
+    sessions = {
+        name: open_session(file, backend, threads or torch.get_num_threads(), *_values_of(name, state))
+        for name, file in files.items()
+    }
     with torch.device("meta"):
         kind = _ExportedGraph if list(files) == ["model"] else _ExportedRounds
         model: Any = type(model_class.__name__, (kind, model_class), {})(config)
     model.generation_config = GenerationConfig.from_pretrained(folder)
     model.record, model.sessions = record, sessions
     return model.eval()
+
+
+def _values_of(graph: str, state: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Returns the outputs of a graph that are asked for most often, and all inputs and outputs that it must have."""
+    return {
+        "model": (("sequences",), ("input_ids", "attention_mask", "sequences", "token_scores")),
+        "encoder_model": (state, ("input_ids", *state)),
+        "step_model": (_STEP, _STEP),
+    }[graph]
 
 
 def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
@@ -257,16 +272,20 @@ def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
         ValueError: if the record is damaged, or not of a model with this configuration.
     """
     remedy = "The file is damaged, or of something else; export the model again."
-    if record["graphs"] != ["model"]:
-        raise ValueError(f"`graphs` of `{path}` must be ['model'], got {record['graphs']!r:.100}. {remedy}")
     model_class: Any = ARCHITECTURES.get(config.model_type, (None, None))[1]
-    if model_class is None or not getattr(model_class, "is_traceable", False):
+    if model_class is None or not issubclass(model_class, NATPreTrainedModel):
         raise ValueError(
             f"`model_type` of the config.json beside `{path.parent}` must be an architecture that has a graph, got "
             f"{config.model_type!r}. {remedy}"
         )
+    graphs = ["model"] if getattr(model_class, "iteration_limit", None) == 1 else ["encoder_model", "step_model"]
+    if record["graphs"] != graphs:
+        raise ValueError(f"`graphs` of `{path}` must be {graphs}, got {record['graphs']!r:.100}. {remedy}")
+    if graphs != ["model"]:
+        check_record(record, {"state": list}, f"`{path}`")
     knobs = {*model_class.generation_defaults, "max_length"}
     if unknown := sorted(record["knobs"].keys() - knobs):
         raise ValueError(f"`knobs` of `{path}` must be out of {sorted(knobs)}, got {unknown[0]!r}. {remedy}")
-    check_record(record["knobs"], {"max_iterations": int}, f"`knobs` of `{path}`")
+    if graphs == ["model"]:
+        check_record(record["knobs"], {"max_iterations": int}, f"`knobs` of `{path}`")
     return model_class

@@ -13,6 +13,10 @@ from .generation_state import NATState
 from .losses import chunk_rows
 
 
+# Classes of which the largest is found at once.
+_BLOCK = 64
+
+
 def best_tokens(
     state: NATState,
     hidden_states: Sequence[torch.Tensor],
@@ -26,7 +30,7 @@ def best_tokens(
         state ([`NATState`]): gives the ensemble and the vocabulary, in which no forbidden token may be.
         hidden_states (`Sequence` of `torch.FloatTensor` of shape `(N, D)`): decoder states of each member.
         forbidden (`Sequence[int]`): tokens that get no probability.
-        with_scores (`bool`, *optional*, defaults to `True`): without, the log-probabilities are 0.
+        with_scores (`bool`, *optional*, defaults to `True`): without, the log-probability of a best token is 0.
         num_tokens (`int`, *optional*): how many tokens are wanted at each position, by default the best alone.
 
     Returns:
@@ -37,6 +41,8 @@ def best_tokens(
     if state.vocabulary is not None:
         chosen, forbidden = state.vocabulary, ()
         heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
+    if torch.compiler.is_exporting():
+        heads = [_whole_blocks(*head) for head in heads]
     # A graph has no loop over rows that it cannot count.
     num_rows = None if torch.compiler.is_exporting() else chunk_rows(heads[0][0])
     tokens, log_probs = [], []
@@ -44,14 +50,13 @@ def best_tokens(
         projected = [nn.functional.linear(chunk, *head) for chunk, head in zip(chunks, heads, strict=True)]
         logits = average_logits(projected)
         forbid(logits, forbidden)
-        best, predicted = logits.max(dim=1) if num_tokens is None else logits.topk(num_tokens, dim=1)
-        tokens.append(predicted)
-        if not with_scores:
-            best = torch.zeros_like(best)
-        elif num_tokens is None:
-            best = _log_prob(logits, predicted)
-        else:
+        if num_tokens is not None:
+            best, predicted = logits.topk(num_tokens, dim=1)
             best = best - logits.logsumexp(dim=1, keepdim=True)
+        else:
+            predicted = _argmax(logits)
+            best = _log_prob(logits, predicted) if with_scores else logits.new_zeros(len(logits))
+        tokens.append(predicted)
         log_probs.append(best)
     words = torch.cat(tokens)
     return words if state.vocabulary is None else state.vocabulary[words], torch.cat(log_probs)
@@ -81,7 +86,7 @@ def write_words(
     """
     if vocabulary is None:
         forbid(logits, forbidden)
-    predicted = logits.argmax(dim=1)
+    predicted = _argmax(logits)
     words = predicted if vocabulary is None else vocabulary[predicted]
     scores = scores.masked_scatter(selected, _log_prob(logits, predicted))
     return tokens.masked_scatter(selected, words), scores
@@ -129,6 +134,33 @@ def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
         return logits[0].float()
     log_probs = torch.stack([scores.float().log_softmax(dim=-1) for scores in logits])
     return log_probs.logsumexp(dim=0) - math.log(len(logits))
+
+
+def _argmax(logits: torch.Tensor) -> torch.Tensor:
+    """Returns the class `[N]` of the largest of the logits `[N, C]`, the first of equal ones.
+
+    A maximum without its place is several times as fast, so it is looked for in blocks first.
+    """
+    num_classes = logits.shape[1]
+    if not isinstance(num_classes, int) or num_classes % _BLOCK:
+        return logits.argmax(dim=1)
+    blocks = logits.view(-1, num_classes // _BLOCK, _BLOCK)
+    block = blocks.amax(dim=2).argmax(dim=1)
+    inside = blocks.gather(1, block.view(-1, 1, 1).expand(-1, 1, _BLOCK)).squeeze(1).argmax(dim=1)
+    return block * _BLOCK + inside
+
+
+def _whole_blocks(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Appends classes without probability to a head `[C, D]`, `[C]`, up to whole blocks, where C is known."""
+    num_classes = weight.shape[0]  # `len` would want a number
+    missing = -num_classes % _BLOCK if isinstance(num_classes, int) else 0
+    if not missing:
+        return weight, bias
+    bias = weight.new_zeros(num_classes) if bias is None else bias
+    return (
+        nn.functional.pad(weight, (0, 0, 0, missing)),
+        nn.functional.pad(bias, (0, missing), value=float("-inf")),
+    )
 
 
 def _log_prob(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

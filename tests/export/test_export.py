@@ -319,6 +319,20 @@ def test_a_record_without_end_is_told(exported: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_scores_are_computed_when_they_are_asked_for(backend: str, exported: Path) -> None:
+    pytest.importorskip("openvino" if backend == "openvino" else "onnx")
+    model: Any = load_model(exported, backend=backend)[0]
+    session = model.sessions["model"]
+    source = torch.tensor([[5, 6, 2]])
+    alone = model.generate(source)
+    assert list(session._compiled) == [("sequences",)]
+    both = model.generate(source, return_dict_in_generate=True)
+    assert list(session._compiled) == [("sequences",), ("sequences", "token_scores")]
+    assert torch.equal(both.sequences, alone)
+    assert both.token_scores.any()
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_the_graph_of_something_else_is_told(backend: str, exported: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino" if backend == "openvino" else "onnx")
     onnx = pytest.importorskip("onnx")

@@ -22,7 +22,7 @@ from torch.testing import assert_close
 from transformers.generation import BaseStreamer
 
 from hf_nat.models import NATConfig, NATGenerationMixin, NATModel, NATPreTrainedModel, NATState
-from hf_nat.models.word_choice import average_logits
+from hf_nat.models.word_choice import _argmax, _whole_blocks, average_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +176,22 @@ def test_model_without_rounds_of_its_own_is_an_error() -> None:
         Incomplete().init_state(INPUT_IDS, INPUT_IDS, (), (), SimpleNamespace())
     with pytest.raises(NotImplementedError, match="Incomplete must define `refine`"):
         Incomplete().refine(None)
+
+
+@pytest.mark.parametrize("num_classes", [1, 63, 64, 128, 200])
+def test_argmax_in_blocks_is_the_first_of_equal_ones(num_classes: int) -> None:
+    # Few values, so that most rows have equal ones in several blocks.
+    logits = torch.randint(0, 3, (50, num_classes)).float()
+    logits[:5] = float("-inf")
+    assert torch.equal(_argmax(logits), logits.argmax(dim=1))
+
+
+def test_classes_that_fill_a_block_have_no_probability() -> None:
+    weight, states = torch.randn(70, 4), torch.randn(9, 4)
+    filled = torch.nn.functional.linear(states, *_whole_blocks(weight, None))
+    assert filled.shape == (9, 128)
+    torch.testing.assert_close(filled.softmax(dim=1)[:, :70], (states @ weight.T).softmax(dim=1))
+    assert not filled.softmax(dim=1)[:, 70:].any()
 
 
 def test_average_logits_averages_probabilities() -> None:
