@@ -142,7 +142,7 @@ def test_a_model_that_refines_as_encoder_and_step(tmp_path: Path) -> None:
         ("vanilla_nat", {}, {"source_copy": "attention", "position_embedding_type": "learned"}),
         ("ctc_nat", {"collapse_repeats": True}, {"source_copy": "none", "upsample_ratio": 3}),
         ("da_transformer", {"graph_decoding": "greedy"}, {}),
-        ("da_transformer", {"graph_decoding": "lookahead"}, {}),
+        ("da_transformer", {"graph_decoding": "lookahead"}, {"graph_size_ratio": 2.5}),
         ("cmlm", {"max_iterations": 4}, {"correction_ratio": 0.5}),
         ("iterative_nat", {"max_iterations": 3}, {}),
         ("iterative_nat", {"max_iterations": 5, "length_beam": 2}, {"source_copy": "none"}),
