@@ -268,8 +268,9 @@ def test_candidates_begin_with_the_best_numbers_of_placeholders(model: NATPreTra
     logits = model(input_ids, decoder_input_ids=torch.full((4, 1), EOS)).placeholder_logits[:, 0]
     logits[[0, 1, 3], 0] = float("-inf")  # the third source is empty
     assert torch.equal(masks, logits.argsort(dim=1, descending=True)[:, :3])
-    best = model.generate(input_ids, num_candidates=3, return_dict_in_generate=True)
-    assert (best.sequences_scores >= model.generate(input_ids, return_dict_in_generate=True).sequences_scores).all()
+    best = model.generate(input_ids, num_candidates=3, return_dict_in_generate=True).sequences_scores
+    rounding = 1e-6  # of batches of other sizes
+    assert (best + rounding >= model.generate(input_ids, return_dict_in_generate=True).sequences_scores).all()
 
 
 def test_candidate_that_begins_with_nothing_goes_on(
