@@ -31,7 +31,7 @@ _LETTERS = (
     "kagijklmnorsuvwy labginotuv mghiklnrsty nabdeglnorvy ocjmrs pailst qu rmnouw sacdeghiklmnoqrstuvw "
     "taeghiklnorstwy ugkrz veio wao xh yio zahu"
 )
-_TWO_LETTERS = frozenset(first + second for first, *others in _LETTERS.split() for second in others)
+_TWO_LETTERS = frozenset(word[0] + second for word in _LETTERS.split() for second in word[1:])
 _CODES = {other: code for code, others in _OTHER_CODES.items() for other in others.split()}
 
 # Without spaces between words: languages in their usual script, and scripts.
