@@ -51,7 +51,8 @@ def align(
         side has none.
 
     Raises:
-        ValueError: if one side has more sentences than the other, both options are given, or the method is unknown.
+        ValueError: if one side has more sentences than the other, both options are given, or the method or the device
+            is unknown.
 
     Source: Dyer, Chahuneau & Smith 2013 (fast_align), as Zhou, Gu & Neubig 2020 use it in section 3.2.
     """
@@ -60,12 +61,23 @@ def align(
         if reverse:
             raise ValueError("`reverse` must be False with `symmetrize`, which joins both directions.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _require_device(device)
     corpus = EncodedCorpus(sources, targets, progress)
     directions = [reverse] if symmetrize is None else [False, True]
     total = NUM_ITERATIONS * sum(corpus.num_words(reverse) for reverse in directions)
     with progress_bar(total, "Aligning", unit="words", disable=not progress) as bar:
         found = [_stored_links(FastAlign(corpus, reverse, device, bar), corpus.scratch) for reverse in directions]
     return _in_chunks(corpus, found, directions, symmetrize)
+
+
+def _require_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(1, device=device).add_(1)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"`device` must be one of this machine, such as cpu, got {str(device)!r}: {reason}"
+        ) from error
 
 
 def _stored_links(model: FastAlign, scratch: Scratch) -> list[StoredArray]:

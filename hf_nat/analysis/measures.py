@@ -31,6 +31,7 @@ from ..metrics import (
 from ..metrics.bootstrap import Bootstrap
 from ..metrics.corpus_differences import CENTERED, corpus_bootstraps
 from ..metrics.sentence_statistics import sentence_statistics
+from ..metrics.translation import require_bootstrap
 
 
 logger = logging.get_logger(__name__)
@@ -59,8 +60,7 @@ class MeasureArguments:
             raise ValueError(f"`alignment` must be one of {ALIGNMENTS}, got {self.alignment!r}.")
         if self.seed < 0:
             raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
-        if self.num_bootstrap < 0:
-            raise ValueError(f"`num_bootstrap` must be >= 0, got {self.num_bootstrap}. Use 0 for no intervals.")
+        require_bootstrap(self.num_bootstrap)
 
 
 class AlignedCorpus:

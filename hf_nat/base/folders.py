@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -110,6 +110,26 @@ def _lock(descriptor: int, folder: Path) -> bool:
         if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):  # Of file systems that have no locks.
             raise
     return folder.exists() and os.path.samestat(os.fstat(descriptor), os.stat(folder))
+
+
+def require_outside(folder: str | Path, inputs: Iterable[str], parameter: str = "output_dir") -> None:
+    """Raises unless a folder to write lies outside those that are read, whose files its own would join.
+
+    Args:
+        folder (`str` or `Path`): where a command will write.
+        inputs (`Iterable[str]`): what it reads; names of no folder are passed over.
+        parameter (`str`, *optional*, defaults to `"output_dir"`): name of the option, for the error.
+
+    Raises:
+        ValueError: naming both.
+    """
+    place = Path(folder).resolve()
+    for given in inputs:
+        if os.path.isdir(given) and Path(given).resolve() in place.parents:
+            raise ValueError(
+                f"`{parameter}` must lie outside of what is read, got {str(folder)!r} in {str(given)!r}. Use a folder "
+                "beside it."
+            )
 
 
 def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str | None = None) -> None:

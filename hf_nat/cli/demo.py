@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base.config import load_config, option
 from ..data.locations import is_here
-from ..decoding import DecodingArguments
+from ..decoding import DecodingArguments, require_between
 from ..demo.app import build_demo, load_student, load_teacher
 from ..demo.browser import is_exported
 from ..hub.spaces import write_browser_space, write_demo_space
@@ -17,7 +17,11 @@ from ..hub.spaces import write_browser_space, write_demo_space
 
 @dataclass
 class DemoArguments:
-    """Which models the page shows, and where it is."""
+    """Which models the page shows, and where it is.
+
+    Raises:
+        ValueError: if `port` is none.
+    """
 
     model: str = field(metadata={"help": "NAT model: checkpoint folder or Hub id, or an exported folder"})
     teacher: str | None = option(None, "autoregressive model that decodes beside it: folder or Hub id")
@@ -26,6 +30,9 @@ class DemoArguments:
     port: int | None = option(None, "port; by default the first free one from 7860 on")
     share: bool = option(False, "a public address for three days, by Gradio's servers")
     space_dir: str | None = option(None, "instead: write a Space into this new folder, for `hf-nat push`")
+
+    def __post_init__(self) -> None:
+        require_between("port", self.port, 0, 65_535)
 
 
 def run(argv: Sequence[str]) -> None:

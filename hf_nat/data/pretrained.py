@@ -90,14 +90,9 @@ def load_pretrained_model(
     config = config or load_pretrained_config(path, parameter=parameter, **options)
     names = f"{_weights_file(path)}` by its `{CONFIG_NAME}"
     with _named(path, parameter, names, (GENERATION_CONFIG_NAME,), _check_weights_files, revision=revision):
-        with _without_report():
+        with _naming_shapes(Path(path), config):
             model, found = AutoModelForSeq2SeqLM.from_pretrained(
-                path,
-                config=config,
-                dtype=dtype or "auto",
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **options,
+                path, config=config, dtype=dtype or "auto", output_loading_info=True, **options
             )
         _require_match(found)
         _require_finite(model)
@@ -325,22 +320,33 @@ def _missing_vocabulary(folder: Path) -> list[str]:
 
 
 @contextmanager
-def _without_report() -> Iterator[None]:
-    """Silences transformers' table of weights that do not match: `_require_match` says it in one line."""
+def _naming_shapes(folder: Path, config: PreTrainedConfig) -> Iterator[None]:
+    """Says in one line which weight has another shape, where transformers logs a table and raises without a name."""
     logger = logging.getLogger("transformers.modeling_utils")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except RuntimeError as error:
+        file = folder / SAFE_WEIGHTS_NAME
+        if "ignore_mismatched_sizes" not in str(error) or not file.is_file():
+            raise
+        with torch.device("meta"):
+            wanted = AutoModelForSeq2SeqLM.from_config(config).state_dict()
+        with safe_open(file, "pt") as saved:
+            shapes = {name: saved.get_slice(name).get_shape() for name in sorted(saved.keys()) if name in wanted}
+        for name, shape in shapes.items():
+            if shape != list(wanted[name].shape):
+                raise ValueError(
+                    f"the weight `{name}` has the shape {shape}, but a model like this {list(wanted[name].shape)}"
+                ) from error
+        raise
     finally:
         logger.setLevel(level)
 
 
 def _require_match(found: dict[str, Any]) -> None:
     """Raises unless the weights are those of the configuration; what transformers found is its `loading_info`."""
-    if other := sorted(found["mismatched_keys"]):
-        name, saved, wanted = other[0]
-        raise ValueError(f"the weight `{name}` has the shape {list(saved)}, but a model like this {list(wanted)}")
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"there is no weight `{missing[0]}` (of {len(missing)} missing ones)")
     # Other weights may be there: masks, positions, heads for another task.

@@ -25,12 +25,17 @@ def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
     """Splits `NAME=CORPUS` into name and corpus; the name is by default that of the folder.
 
     Raises:
-        ValueError: if names repeat.
+        ValueError: if names repeat, or one cannot be that of a folder.
     """
     pairs = [(name or Path(corpus).name, corpus) for name, _, corpus in (text.rpartition("=") for text in corpora)]
     if len(dict(pairs)) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
+    # A corpus has a folder of its name.
+    if unfit := [name for name, _ in pairs if name in ("", ".", "..") or "/" in name]:
+        raise ValueError(
+            f"Names of corpora must be those of files, without `/`, got {unfit[0]!r}. Give it as NAME=CORPUS."
+        )
     return dict(pairs)
 
 

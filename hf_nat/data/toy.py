@@ -33,6 +33,8 @@ _CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
 # Languages take endings in turn, so that a reader sees which one a word is from; source words and cognates have none.
 _ENDINGS = ("sh", "n", "x", "rt", "ck", "lm")
 _MAX_DRAWS = 10_000
+# The rows of a split are in memory.
+_MOST_ROWS = 10_000_000
 _TASK_FILE, _CARD_FILE, _SHARD = "toy_task.json", "README.md", "data/{split}-00000-of-00001.parquet"
 
 # Word orders: source positions in the order in which a sentence of n words is translated.
@@ -289,14 +291,16 @@ def generate_toy_corpus(
         `Path`: the folder.
 
     Raises:
-        ValueError: if the folder holds anything else, a size is below 1, or the task has too few source sentences to
-            keep train and held-out splits apart.
+        ValueError: if the folder holds anything else, a size is below 1 or beyond memory, or the task has too few
+            source sentences to keep train and held-out splits apart.
     """
     task, output_dir = task or ToyTask(), Path(output_dir)
     sizes = DEFAULT_SIZES if sizes is None else sizes
     for split, size in sizes.items():
         if size < 1:
             raise ValueError(f"The split `{split}` must have at least 1 sentence, got {size}. Use a larger size.")
+        if size > _MOST_ROWS:
+            raise ValueError(f"The split `{split}` must have at most {_MOST_ROWS} sentences, got {size}.")
     check_output_folder(output_dir, own=[_CARD_FILE, _TASK_FILE, _SHARD.format(split="*")], mark=_TASK_FILE)
     target_langs = [f"l{language}" for language in range(len(task.orders))] if multi_target else [TARGET_LANG]
     features = Features(

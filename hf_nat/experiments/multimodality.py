@@ -21,6 +21,7 @@ from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targe
 from ..data.multi_target import MULTI_TARGET_LANG
 from ..decoding import load_model, require_between, translate
 from ..metrics import LanguagePosterior, concentration
+from ..metrics.translation import require_bootstrap
 from ..steps import Distill, DistillArguments, Step, Train
 from ..steps.fingerprints import corpus_fingerprint, model_fingerprint
 from .multimodality_report import write_multimodality_report
@@ -62,8 +63,8 @@ class MultimodalityArguments:
         check_entries("models", self.models, "config")
         if set(self.models) != {"teacher", "student"}:
             raise ValueError(f"`models` must be `teacher` and `student`, got {sorted(self.models)}.")
-        for name in ("num_bootstrap", "seed"):
-            require_between(name, getattr(self, name), 0)
+        require_bootstrap(self.num_bootstrap)
+        require_between("seed", self.seed, 0)
         if self.words not in ("moses", "space"):
             raise ValueError(f"`words` must be 'moses' or 'space', got {self.words!r}.")
 

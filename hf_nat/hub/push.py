@@ -174,6 +174,8 @@ def push(args: PushArguments) -> PushPlan:
         ConnectionError: if the Hub did not take the push in several attempts.
     """
     folder = Path(args.folder)
+    if not is_evaluate_module(folder):
+        folder_type(folder)  # Before every file of the wrong folder is looked at.
     if folder.is_dir():
         require_plain_files(folder, args.leave_out, args.follow_links)
     if is_evaluate_module(folder) and args.repo_id is not None:

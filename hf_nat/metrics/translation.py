@@ -238,10 +238,16 @@ def _segments(metric: Metric, stats: Sequence[Sequence[float]]) -> tuple[float, 
     return tuple(float(metric._aggregate_and_compute([list(row)]).score) for row in stats)
 
 
+# More make an interval no better.
+_MOST_SAMPLES = 100_000
+
+
 def require_bootstrap(num_bootstrap: int) -> None:
-    """Raises ValueError unless a number of samples is 0, for no interval, or makes one."""
+    """Raises ValueError unless a number of samples is 0, for no interval, or makes one in a time that ends."""
     if num_bootstrap < 0 or num_bootstrap == 1:
         raise ValueError(f"`num_bootstrap` must be 0 or >= 2, got {num_bootstrap}. Use 0 for no interval.")
+    if num_bootstrap > _MOST_SAMPLES:
+        raise ValueError(f"`num_bootstrap` must be <= {_MOST_SAMPLES}, got {num_bootstrap}. Use 1000, for example.")
 
 
 def _interval(metric: Metric, stats: Sequence[Sequence[float]], num_bootstrap: int, seed: int) -> tuple[float, float]:

@@ -114,6 +114,11 @@ class Distill(CorpusStep):
         commit = dataset_commit(args.place_name, args.corpus_revision)
         return {"dataset": args.place_name, "commit": commit, **place}
 
+    @property
+    def corpora(self) -> list[str]:
+        """The corpora that it reads."""
+        return [self.args.place_name]
+
     def settings(self) -> dict[str, Any]:
         """The arguments that decide about the bytes, with what they leave to the machine as it was chosen."""
         # An expert that was not asked for is a matter of the teacher.

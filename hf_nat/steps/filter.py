@@ -26,6 +26,11 @@ class Filter(CorpusStep):
     name = "filter"
     args: FilterArguments
 
+    @property
+    def corpora(self) -> list[str]:
+        """The corpora that it reads."""
+        return [self.args.corpus]
+
     def settings(self) -> dict[str, Any]:
         """The rule: flags, thresholds and columns."""
         return {"rule": self.args.rule}

@@ -27,6 +27,11 @@ class Mix(CorpusStep):
     name = "mix"
     args: MixArguments
 
+    @property
+    def corpora(self) -> list[str]:
+        """The corpora that it reads."""
+        return [place["corpus"] for place in self.args.places.values()]
+
     def settings(self) -> dict[str, Any]:
         """Names, weights and rule of the mixture."""
         return self.args.settings()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from math import inf
+from dataclasses import dataclass, field, fields, replace
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -349,12 +349,19 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         for name in ("max_tokens", "gradient_accumulation_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+        for name in (key.name for key in fields(self) if key.name != "num_train_epochs"):
+            if isinstance(value := getattr(self, name), float) and not isfinite(value):
+                raise ValueError(f"`{name}` must be a finite number, got {value}.")
         # Not `<= 0`: a number of epochs that is none is neither.
         if self.max_steps <= 0 and not 0 < self.num_train_epochs < inf:
             raise ValueError(
                 f"`num_train_epochs` must be > 0 where `max_steps` is not, got {self.num_train_epochs} and "
                 f"{self.max_steps}. Give one of them."
             )
+        if self.max_steps != -1 and self.max_steps < 1:
+            raise ValueError(f"`max_steps` must be >= 1, or -1 for whole epochs, got {self.max_steps}.")
+        if self.max_grad_norm is not None and self.max_grad_norm < 0:
+            raise ValueError(f"`max_grad_norm` must be >= 0, got {self.max_grad_norm}. Use 0 for no clipping.")
         if self.average_checkpoints < 0:
             raise ValueError(
                 f"`average_checkpoints` must be >= 0, got {self.average_checkpoints}. Use 0 for no averaging."

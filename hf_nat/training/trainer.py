@@ -217,6 +217,16 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             if not parameter.isfinite().all():
                 raise self._not_finite("weights", f"a value that is not in `{name}`")
 
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        """Makes the scheduler as the parent does, with an error that names its options."""
+        try:
+            return super().create_scheduler(num_training_steps, optimizer)
+        except TypeError as error:
+            raise ValueError(
+                f"`lr_scheduler_kwargs` must be what the `lr_scheduler_type` takes, got "
+                f"{self.args.lr_scheduler_kwargs}: {error}"
+            ) from error
+
     def _save_checkpoint(self, model, trial):
         """Saves a checkpoint as the parent does, unless its weights are lost."""
         self.require_finite_weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_weights_must_be_all_there(sound, place, capsys):
         ("decoder_layers", -1, "`model.decoder.layers.0."),
         ("encoder_layers", 2, "there is no weight `model.encoder.layers.1."),
         ("d_model", 16, "has the shape [8], but a model like this [16]"),
-        ("vocab_size", 10**9, "has the shape ["),
+        ("vocab_size", 99, "has the shape ["),
     ],
 )
 def test_weights_must_be_those_of_the_configuration(key, value, named, sound, place, capsys):
@@ -237,6 +238,18 @@ def test_options_that_do_not_fit_the_model(options, message, sound, place, capsy
         ("analyze", "num_bootstrap", "-1"),
         ("evaluate", "num_bootstrap", "-1"),
         ("evaluate", "num_bootstrap", "1"),
+        ("analyze", "num_bootstrap", "1"),
+        ("analyze", "num_bootstrap", "1000000000000"),
+        ("evaluate", "num_bootstrap", "1000000000000"),
+        ("train", "max_steps", "0"),
+        ("train", "max_steps", "-7"),
+        ("train", "max_grad_norm", "-1"),
+        ("train", "max_grad_norm", ".nan"),
+        ("train", "weight_decay", ".inf"),
+        ("train", "lr_scheduler_kwargs", "{a: 1}"),
+        ("align", "device", "cuda:99"),
+        ("align", "device", "zz"),
+        ("demo", "port", "-1"),
         ("experiment hmm", "seed", "-1"),
         ("experiment multimodality", "seed", "-1"),
         ("experiment multimodality", "num_bootstrap", "-1"),
@@ -296,6 +309,37 @@ def test_an_output_folder_of_something_else_is_left_as_it_is(command, there, sou
         folder = folder / "teacher" if command == "quickstart" else folder
         shutil.copytree(place / "student", folder)
     assert "run" in fails([command, f"{command}.yaml"], place, capsys)
+
+
+@pytest.mark.parametrize("command", ["distill", "filter", "mix"])
+def test_a_new_corpus_is_made_outside_of_the_old_one(command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "link").symlink_to("corpus/distilled")
+    corpus = ("--corpora", "a=corpus/distilled") if command == "mix" else ("--corpus", "corpus/distilled")
+    for output in ("corpus/distilled/new/run", "link/run", "corpus/../corpus/distilled/data/run"):
+        line = fails([command, f"{command}.yaml", *corpus, "--output_dir", output], place, capsys)
+        assert f"`output_dir` must lie outside of what is read, got '{output}' in 'corpus/distilled'" in line
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "../../x", "/tmp", "corpus/.."])
+@pytest.mark.parametrize("command", ["analyze", "recommend", "mix"])
+def test_the_name_of_a_corpus_is_that_of_a_folder(command, name, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    option = {"analyze": "--distilled", "recommend": "--candidates", "mix": "--corpora"}[command]
+    line = fails([command, f"{command}.yaml", option, f"{name}=corpus/distilled"], place, capsys)
+    assert f"must be those of files, without `/`, got {name!r}" in line
+
+
+@pytest.mark.parametrize("size", ["0", "-3", "99999999999999999999"])
+def test_the_size_of_a_toy_corpus(size, place, capsys):
+    assert f"got {size}" in fails(["toy", "--output_dir", "run", "--train", size], place, capsys)
+
+
+def test_a_folder_of_something_else_is_told_before_all_of_it_is_read(place, capsys, monkeypatch):
+    (place / "deep/er").mkdir(parents=True)
+    push = importlib.import_module("hf_nat.hub.push")  # Not the function of this name, which hides it.
+    monkeypatch.setattr(push, "require_plain_files", lambda *args: pytest.fail("all is read"))
+    assert "`folder` must hold a model" in fails(["push", "--folder", ".", "--repo_id", "a/b"], place, capsys)
 
 
 def test_a_demonstration_shows_a_student_beside_a_teacher(sound, place, capsys):

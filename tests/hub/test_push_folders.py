@@ -44,6 +44,24 @@ def test_a_link_out_of_the_folder_is_refused(name: str, model_folder: Path, outs
         assert name in left_out and sent not in plan(model_folder, leave_out=[name]).files
 
 
+def test_a_temporary_file_that_goes_meanwhile_is_not_missed(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists, gone = Path.exists, model_folder / ".README.md.1.tmp"
+
+    def exists_and_goes(path: Path) -> bool:
+        found = exists(path)
+        if path == gone:
+            gone.unlink()
+        return found
+
+    before = plan(model_folder)
+    for exists_now in (lambda path: path != gone and exists(path), exists_and_goes):
+        gone.write_text("the card that another push writes")
+        monkeypatch.setattr(Path, "exists", exists_now)
+        assert plan(model_folder) == before
+
+
 def test_links_inside_the_folder_go(model_folder: Path) -> None:
     (model_folder / "sub").mkdir()
     (model_folder / "sub/notes.txt").write_text("x")
