@@ -192,7 +192,8 @@ def plot_tradeoffs(
 ) -> Path:
     """Draws quality against speed: a panel for each measure of speed, every point with its number, names beside.
 
-    A broken line joins the points that no other one beats in both.
+    A broken line joins the points that no other one beats in both. Names that begin with the same word, up to a `_`,
+    have one colour.
 
     Args:
         path (`Path`): PNG file to write.
@@ -201,16 +202,22 @@ def plot_tradeoffs(
         y_label (`str`): what y is; more is better.
         low (`Sequence[str]`, *optional*): the labels of x where less is better.
     """
+    from matplotlib import ticker
+
     names = list(next(iter(panels.values())))
+    kinds = list(dict.fromkeys(name.split("_")[0] for name in names))
     with _figure(path, len(panels) + 1, 4.2, max(3.6, 1 + 0.22 * len(names))) as axes:
         for axis, (x_label, points) in zip(axes, panels.items(), strict=False):
             axis.plot(
                 *zip(*_unbeaten(points.values(), -1 if x_label in low else 1), strict=True), "--", color="#adb5bd"
             )
             for number, name in enumerate(names, start=1):
-                axis.plot(*points[name], "o", color="#0b7285", markersize=5)
+                axis.plot(*points[name], "o", color=f"C{kinds.index(name.split('_')[0])}", markersize=5)
                 axis.annotate(str(number), points[name], (4, 4), textcoords="offset points", fontsize=9)
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_locator(ticker.NullLocator())
             axis.set(xlabel=x_label, ylabel=y_label)
         axes[-1].axis("off")
         listed = "\n".join(f"{number}  {name}" for number, name in enumerate(names, start=1))
