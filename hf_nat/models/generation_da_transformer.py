@@ -84,9 +84,11 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
             `torch.LongTensor` of shape `(B, L)`: the canvases, of at least 2 tokens and within the model's positions.
         """
         config = self.config
-        width = math.floor(attention_mask.shape[1] * config.graph_size_ratio)  # `int` would fix it in a graph
-        width = max(2, min(width, config.max_position_embeddings))
-        lengths = (attention_mask.sum(dim=1) * config.graph_size_ratio).long().clamp(min=2, max=width)
+        width = None
+        if not torch.compiler.is_exporting():  # A graph would keep what Python rounds.
+            width = max(2, min(int(attention_mask.shape[1] * config.graph_size_ratio), config.max_position_embeddings))
+        longest = width or config.max_position_embeddings
+        lengths = (attention_mask.sum(dim=1) * config.graph_size_ratio).long().clamp(min=2, max=longest)
         canvas = mask_canvas(lengths, config.mask_token_id, config.eos_token_id, config.pad_token_id, width)
         canvas[:, 0] = config.bos_token_id
         return canvas
