@@ -332,6 +332,20 @@ def test_the_name_of_a_corpus_is_that_of_a_folder(command, name, sound, place, c
     assert f"must be those of files, without `/`, got {name!r}" in line
 
 
+@pytest.mark.parametrize("command", ["tune", "calibrate"])
+def test_nothing_is_learned_from_a_blank_split_and_nothing_is_left(command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "student/generation_config.json").unlink()
+    (place / "blank.jsonl").write_text('{"translation": {"en": " ", "de": "x"}}\n' * 3)
+    fails([command, f"{command}.yaml", "--corpus", "blank.jsonl"], place, capsys)
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "1.5"])
+def test_values_of_a_knob_are_numbers_that_it_can_have(value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert "`values` of `length_beam` must be" in fails(["tune", "tune.yaml", "--values", value], place, capsys)
+
+
 def test_a_split_without_a_name_is_told(sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     for command in ("distill", "mix"):
