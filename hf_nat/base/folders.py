@@ -152,7 +152,7 @@ def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str |
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
     names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
-    if others or (names and mark not in names):
+    if others or (names and mark is not None and mark not in names):
         raise ValueError(
             f"`output_dir` must be new or empty, or hold an earlier result of this command alone, got `{folder}` with "
             f"{', '.join((others or names)[:3])}. Use another folder, or empty this one."

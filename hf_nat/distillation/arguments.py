@@ -225,8 +225,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         """The corpus' names of the splits, by those that they have in the distilled corpus."""
         if self.source:
             return {"train": self.train_split}
-        names = {"train": self.train_split, "validation": self.validation_split, "test": self.test_split}
-        return {split: name for split, name in names.items() if name}
+        copied = {"validation": self.validation_split, "test": self.test_split}
+        return {"train": self.train_split, **{split: name for split, name in copied.items() if name}}
 
     def load_splits(self) -> dict[str, Dataset | IterableDataset]:
         """Loads the splits by the names that they have in the distilled corpus; streams of them with `streaming`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,9 @@ class FilterArguments:
             if value is not None and not least <= value <= most:
                 bounds = f">= {least}" if most == float("inf") else f"between {least} and {most}"
                 raise ValueError(f"`{name}` must be {bounds}, got {value}.")
+        for name in RULES:
+            if (value := getattr(self, name)) is not None and not isfinite(value):
+                raise ValueError(f"`{name}` must be a finite number, got {value}. Leave it out for no rule.")
         if self.backward_teacher and "backward_score" not in self.measured:
             raise ValueError(
                 "`backward_teacher` must come with a use, got none. Give `worst_backward_score`, `min_backward_score` "

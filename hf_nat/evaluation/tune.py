@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from ..base.config import option
 from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import check_record, environment, read_json, read_record, write_json
+from ..data.encoding import is_blank
 from ..decoding import DecodingArguments
 from ..metrics.translation import DEFAULT_METRICS
 from .evaluate import SplitArguments, load_pairs, measure
@@ -73,8 +75,9 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         they were measured with.
 
     Raises:
-        ValueError: if `model` is no folder or has no knobs, no such knob or no such value of it, the knob's values are
-            missing or no whole numbers where it counts something, or the knob is among the decoding options.
+        ValueError: if `model` is no folder or has no knobs, the split is blank, there is no such knob or no such value
+            of it, the knob's values are missing or no whole numbers where it counts something, or the knob is among
+            the decoding options.
     """
     folder = Path(args.model)
     if not folder.is_dir():
@@ -84,6 +87,8 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     knob = chosen_knob(args, model)
     values = chosen_values(knob, args.values, model, decoding)
     pairs = load_pairs(args)
+    if all(is_blank(pair[args.source_lang]) for pair in pairs):
+        raise ValueError(f"`split` must hold a sentence that is not blank to tune on, got {args.split!r} without one.")
     path = results_path(folder, knob)
     report = (
         read_results(path) if path.is_file() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
@@ -169,6 +174,9 @@ def chosen_values(
     if not values and knob not in _DEFAULT_VALUES:
         raise ValueError(f"`values` must be given for `{knob}`, got none.")
     values = values or _DEFAULT_VALUES[knob](model.config)
+    for value in values:
+        if not isfinite(value):
+            raise ValueError(f"`values` of `{knob}` must be finite numbers, got {value}.")
     if type(_knobs(model)[knob]) is int:
         for value in values:
             if value != int(value):

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..base.config import option
+from ..base.folders import check_output_folder
 from ..base.reporting import Table, write_report
 from ..base.utils import read_json, write_json
 from .effects import CONFIRMED, VERDICTS, Effect, Row, verdict_of
@@ -32,6 +33,7 @@ def claims(args: ClaimsArguments) -> Path:
         `Path`: the HTML page; `claims.json` holds its rows.
     """
     folder, rows = Path(args.output_dir), list(judge(Path(args.results_dir)))
+    check_output_folder(folder, own=["claims.json", "report.md", "report.html"], mark="claims.json")
     write_json(folder / "claims.json", rows)
     return write_report(
         folder,

@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from ..base.allocator import keep_freed_memory
 from ..base.config import resolve
+from ..base.folders import check_output_folder
 from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, write_json
 from ..data.arguments import CorpusArguments
@@ -125,6 +126,7 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
         ValueError: before any work, if a YAML file is damaged, or a folder holds something else.
         FileNotFoundError: if a YAML file is missing.
     """
+    _require_own(output_dir)
     task, real = ToyTask(), output_dir / "corpus"
     teacher, distilled = output_dir / "teacher", output_dir / "distilled"
     training = Train.from_config(config_dir / "teacher.yaml", corpus=str(real), output_dir=str(teacher))
@@ -165,6 +167,13 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     _announce("Timing the teacher and a student")
     speeds, absent = measure_speeds(teacher, output_dir / SERVED, [pair.source for pair in pairs], output_dir)
     return _report(output_dir / "report", task, pairs, results, {"exact": exact, **measured}, speeds, absent)
+
+
+def _require_own(folder: Path) -> None:
+    """Raises ValueError if there is something in the folder that no quickstart makes."""
+    students = [f"{architecture}_{targets}" for architecture in ARCHITECTURES for targets in TARGETS]
+    own = ["corpus", "teacher", "distilled", "report", *students, f"{SERVED}_onnx"]
+    check_output_folder(folder, own=[f"{name}/*" for name in own])
 
 
 def measure_speeds(

@@ -250,6 +250,8 @@ def test_options_that_do_not_fit_the_model(options, message, sound, place, capsy
         ("align", "device", "cuda:99"),
         ("align", "device", "zz"),
         ("demo", "port", "-1"),
+        ("filter", "min_score", ".nan"),
+        ("filter", "max_copy_rate", ".nan"),
         ("experiment hmm", "seed", "-1"),
         ("experiment multimodality", "seed", "-1"),
         ("experiment multimodality", "num_bootstrap", "-1"),
@@ -328,6 +330,33 @@ def test_the_name_of_a_corpus_is_that_of_a_folder(command, name, sound, place, c
     option = {"analyze": "--distilled", "recommend": "--candidates", "mix": "--corpora"}[command]
     line = fails([command, f"{command}.yaml", option, f"{name}=corpus/distilled"], place, capsys)
     assert f"must be those of files, without `/`, got {name!r}" in line
+
+
+@pytest.mark.parametrize("command", ["tune", "calibrate"])
+def test_nothing_is_learned_from_a_blank_split_and_nothing_is_left(command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "student/generation_config.json").unlink()
+    (place / "blank.jsonl").write_text('{"translation": {"en": " ", "de": "x"}}\n' * 3)
+    fails([command, f"{command}.yaml", "--corpus", "blank.jsonl"], place, capsys)
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan", "1.5"])
+def test_values_of_a_knob_are_numbers_that_it_can_have(value, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    assert "`values` of `length_beam` must be" in fails(["tune", "tune.yaml", "--values", value], place, capsys)
+
+
+def test_a_split_without_a_name_is_told(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    for command in ("distill", "mix"):
+        assert "corpus" in fails([command, f"{command}.yaml", "--train_split", ""], place, capsys)
+
+
+@pytest.mark.parametrize("command", [["quickstart", "quickstart.yaml"], ["experiment", "claims"]])
+def test_a_report_is_not_written_beside_a_model(command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    line = fails([*command, "--output_dir", "student"], place, capsys)
+    assert "`output_dir` must be new or empty, or hold an earlier result of this command alone, got `student`" in line
 
 
 @pytest.mark.parametrize("size", ["0", "-3", "99999999999999999999"])
