@@ -163,6 +163,13 @@ def test_models_as_graphs(tmp_path: Path, model_type: str, args: dict[str, Any],
 
 
 @pytest.mark.slow
+def test_the_end_of_a_graph_of_vertices_in_8_bits(tmp_path: Path) -> None:
+    # It scores a single token, by a vector: ONNX Runtime multiplies by none in 8 bits.
+    parity = check(tmp_path, "da_transformer", {"quantize": "int8", "graph_decoding": "lookahead"}).record["parity"]
+    assert parity["int8"]["num_sentences"] == parity["float32"]["num_equal"]
+
+
+@pytest.mark.slow
 def test_a_tokenizer_of_sentencepiece_models_has_no_file_for_others(tmp_path: Path) -> None:
     spm = pytest.importorskip("sentencepiece", reason="a MarianTokenizer needs sentencepiece")
     folder = checkpoint(tmp_path / "model", "ctc_nat")
