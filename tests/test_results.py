@@ -16,7 +16,8 @@ RESULTS = ROOT / "configs/multi30k/results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
 results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
 training_table = runpy.run_path(str(ROOT / "scripts/benchmark_training.py"))["markdown_table"]
-markdown_table = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))["markdown_table"]
+_decoding = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))
+markdown_table, footprint_table = _decoding["markdown_table"], _decoding["footprint_table"]
 alignment_table, scaling_table = (
     runpy.run_path(str(ROOT / "scripts/benchmark_alignment.py"))[name] for name in ("markdown_table", "scaling_table")
 )
@@ -27,9 +28,13 @@ def test_multi30k_page_holds_the_table_of_its_metrics():
     assert results_table(RESULTS / "systems", RESULTS / "benchmark/cpu.json") in page
 
 
-@pytest.mark.parametrize("name", ["cpu", "race_cpu"])
+@pytest.mark.parametrize("name", ["cpu", "race_cpu", "race_base_cpu"])
 def test_multi30k_page_holds_the_tables_of_its_benchmarks(name):
     assert markdown_table(read_json(RESULTS / f"benchmark/{name}.json")) in PAGE
+
+
+def test_multi30k_page_holds_scores_sizes_and_memory_of_the_race():
+    assert footprint_table(read_json(RESULTS / "benchmark/race_cpu.json")) in PAGE
 
 
 def test_benchmark_page_holds_the_table_of_the_training_benchmark():

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# The race of the converged Multi30k students against CTranslate2: their graphs, tables, JSON and picture.
+# Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino` and `ct2`, from a folder in
+# which the models of configs/multi30k/converged lie in runs/multi30k/converged and the corpus in data/multi30k.
+set -euo pipefail
+scripts=$(cd "$(dirname "$0")" && pwd)
+folder=$1 threads=${2:-1}
+converged=runs/multi30k/converged corpus="data/multi30k/{split}.{lang}.gz"
+languages=(--source_lang en --target_lang de)
+
+export_graph() { # NAME MODEL [OPTIONS]
+  [ -f "$folder/$1/onnx/export.json" ] || hf-nat export --model "$converged/$2" --output_dir "$folder/$1" --quantize int8 \
+    --sentences data/multi30k/val.en.gz --references data/multi30k/val.de.gz --target_lang de "${@:3}"
+}
+declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
+  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled)
+for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}"; done
+for name in ctc_3-3 ctc_5-1; do
+  export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
+done
+
+teacher=$converged/teacher:backend=ct2 at=$converged/marian_3-1_distilled:backend=ct2 list=shortlist=$converged/distilled
+systems=(
+  "teacher_ct2_int8_greedy=$teacher,compute_type=int8"
+  "teacher_ct2_int8_greedy_shortlist=$teacher,compute_type=int8,$list"
+  "teacher_ct2_float32_greedy=$teacher,compute_type=float32"
+  "teacher_ct2_int8_beam5=$teacher,compute_type=int8,num_beams=5"
+  "teacher_transformers_greedy=$converged/teacher:num_beams=1"
+  "at_3-1_ct2_int8_greedy=$at,compute_type=int8"
+  "at_3-1_ct2_int8_greedy_shortlist=$at,compute_type=int8,$list"
+  "at_3-1_ct2_int8_beam5=$at,compute_type=int8,num_beams=5"
+  "ctc_3-3_torch=$converged/${model[ctc_3-3]}"
+  "ctc_3-3_torch_beam5=$converged/${model[ctc_3-3]}:ctc_beam_size=5,ctc_length_bonus=0.5"
+)
+for name in ctc_3-3 ctc_5-1; do
+  systems+=("${name}_onnx_float32=$folder/$name:backend=onnx" "${name}_openvino=$folder/$name:backend=openvino"
+    "${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"
+    "${name}_onnx_int8_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8")
+done
+systems+=(
+  "glat_torch=$converged/${model[glat]}" "glat_onnx_int8=$folder/glat:backend=onnx,quantize=int8"
+  "glat_openvino=$folder/glat:backend=openvino" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
+  "cmlm_onnx_int8_4=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=4"
+  "cmlm_onnx_int8_10=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=10"
+)
+OMP_NUM_THREADS=$threads python "$scripts/benchmark_decoding.py" --systems "${systems[@]}" \
+  --corpus "$corpus" --split test_2016_flickr "${languages[@]}" --num_sentences 128 --repeats 5 --batch_sizes 1 8 64 \
+  --threads "$threads" --quality --footprint --output "$folder/race_cpu_$threads.json"
+python "$scripts/plot_race.py" "$folder/race_cpu_$threads.json" "$folder/race_cpu_$threads.png"
