@@ -54,7 +54,7 @@ class System:
         sessions = getattr(self.model, "sessions", None)
         if sessions is None:
             return str(self.model.dtype).removeprefix("torch.")
-        return next(iter(sessions.values())).precision or ("int8" if "int8" in str(self.files[0]) else "float32")
+        return next(iter(sessions.values())).precision or ("int8" if "int8" in self.files[0].name else "float32")
 
     def prepare(self, sentences: Sequence[str]) -> BatchEncoding | list[list[str]]:
         """Tokenises one batch and puts it on the model's device."""

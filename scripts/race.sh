@@ -5,6 +5,8 @@
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")" && pwd)
 folder=$1 threads=${2:-1}
+result=race_cpu
+[ "$threads" = 1 ] || result+=_${threads}_threads
 converged=runs/multi30k/converged corpus="data/multi30k/{split}.{lang}.gz"
 languages=(--source_lang en --target_lang de)
 
@@ -45,5 +47,5 @@ systems+=(
 )
 OMP_NUM_THREADS=$threads python "$scripts/benchmark_decoding.py" --systems "${systems[@]}" \
   --corpus "$corpus" --split test_2016_flickr "${languages[@]}" --num_sentences 128 --repeats 5 --batch_sizes 1 8 64 \
-  --threads "$threads" --quality --footprint --output "$folder/race_cpu_$threads.json"
-python "$scripts/plot_race.py" "$folder/race_cpu_$threads.json" "$folder/race_cpu_$threads.png"
+  --threads "$threads" --quality --footprint --output "$folder/$result.json"
+python "$scripts/plot_race.py" "$folder/$result.json" "$folder/$result.png"

@@ -68,9 +68,12 @@ def naming(path: str | Path, temporary: str | Path | None = None) -> Iterator[No
     try:
         yield
     except OSError as error:
-        if error.errno is not None and error.filename in (None, temporary, str(temporary)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        name = None if error.filename is None else os.fspath(error.filename)
+        hidden = None if temporary is None else str(temporary)
+        if error.errno is None or not (name is None or (hidden and f"{name}/".startswith(f"{hidden}/"))):
+            raise
+        below = "" if name is None or hidden is None else name.removeprefix(hidden)
+        raise OSError(error.errno, error.strerror, f"{path}{below}") from error
     except Exception as error:
         number = _NUMBER_IN_TEXT.search(str(error))
         if number is None:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -57,6 +57,9 @@ def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
     with new_folder(folder), naming(folder, temporary), _held(temporary, folder):
         yield temporary
         places = {name: number for number, name in enumerate(order)}
+        mark = folder / order[-1]
+        if os.path.lexists(mark):  # From here on the earlier files are not all there.
+            os.replace(mark, temporary / ".earlier")
         made = [path for path in temporary.iterdir() if not path.name.startswith(".")]
         for path in sorted(made, key=lambda path: places.get(path.name, -1)):
             place = folder / path.name
@@ -95,7 +98,10 @@ def _held(temporary: Path, path: Path) -> Iterator[None]:
         except shutil.Error as error:  # Of a copied folder: a list of all files that failed.
             raise OSError(f"`{path}` cannot be written: {error.args[0][0][-1]}") from error
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            # Where it has moved, its name may already be another process's.
+            with suppress(OSError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(temporary)):
+                    shutil.rmtree(temporary, ignore_errors=True)
     finally:
         os.close(descriptor)
 

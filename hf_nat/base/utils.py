@@ -18,12 +18,11 @@ import torch
 from tqdm.auto import tqdm
 
 from .files import atomic_path
-from .folders import atomic_contents, atomic_folder
+from .folders import atomic_contents
 
 
 __all__ = [
     "atomic_contents",
-    "atomic_folder",
     "atomic_path",
     "check_record",
     "environment",
@@ -53,9 +52,8 @@ def write_json(path: str | Path, value: Any) -> None:
         data = text.encode()
     except UnicodeEncodeError as error:
         # So Python has a file name that is not UTF-8.
-        raise ValueError(
-            f"`{path}` must hold Unicode text, got {text[error.start - 20 : error.end + 10]!r}. Rename the file."
-        ) from None
+        found = text[max(0, error.start - 20) : error.end + 10]
+        raise ValueError(f"`{path}` must hold Unicode text, got {found!r}. Rename the file.") from None
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

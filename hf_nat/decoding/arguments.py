@@ -24,8 +24,6 @@ from .translate import require_terms
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
-
-
 # What may be read of the folder of a model.
 _READ = ("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*")
 # More than any machine has; with some millions libraries end the process without a word.

@@ -261,7 +261,7 @@ def _values_of(graph: str, state: Sequence[str]) -> tuple[Sequence[str], Sequenc
     return {
         "model": (("sequences",), ("input_ids", "attention_mask", "sequences", "token_scores")),
         "encoder_model": (state, ("input_ids", *state)),
-        "step_model": (_STEP, _STEP),
+        "step_model": (_STEP, ("tokens", *_STEP)),
     }[graph]
 
 
@@ -283,6 +283,8 @@ def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
         raise ValueError(f"`graphs` of `{path}` must be {graphs}, got {record['graphs']!r:.100}. {remedy}")
     if graphs != ["model"]:
         check_record(record, {"state": list}, f"`{path}`")
+        if lacking := sorted({"encoder_hidden_states", "tokens", "scores", "finished"}.difference(record["state"])):
+            raise ValueError(f"`state` of `{path}` must have {lacking[0]!r}, got {record['state']!r:.100}. {remedy}")
     knobs = {*model_class.generation_defaults, "max_length"}
     if unknown := sorted(record["knobs"].keys() - knobs):
         raise ValueError(f"`knobs` of `{path}` must be out of {sorted(knobs)}, got {unknown[0]!r}. {remedy}")

@@ -98,17 +98,21 @@ class _OnnxSession(_Session):
 
         super().__init__(path, threads)
         self._runtime, self._load = onnxruntime, onnx.load
-        graph = onnx.load(path).graph
+        graph = onnx.load(path, load_external_data=False).graph
         constants = {value.name for value in graph.initializer}
         self._inputs = [value.name for value in graph.input if value.name not in constants]
-        self.names = {*self._inputs, *(value.name for value in graph.output)}
+        self._outputs = tuple(value.name for value in graph.output)
+        self.names = {*self._inputs, *self._outputs}
 
     def _compile(self, outputs: tuple[str, ...]) -> Any:
-        model = self._load(self.path)
-        by_name = {value.name: value for value in model.graph.output}
-        kept = [by_name[name] for name in outputs]
-        del model.graph.output[:]
-        model.graph.output.extend(kept)
+        file: Any = self.path
+        if outputs != self._outputs:
+            model = self._load(self.path)
+            by_name = {value.name: value for value in model.graph.output}
+            kept = [by_name[name] for name in outputs]
+            del model.graph.output[:]
+            model.graph.output.extend(kept)
+            file = model.SerializeToString()
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # errors
@@ -116,7 +120,7 @@ class _OnnxSession(_Session):
         options.enable_cpu_mem_arena = False
         # Its fusion of a sum with the normalisation of the result is slower than the two.
         return self._runtime.InferenceSession(
-            model.SerializeToString(),
+            file,
             options,
             providers=["CPUExecutionProvider"],
             disabled_optimizers=["SkipLayerNormFusion"],

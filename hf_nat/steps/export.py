@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..base.folders import remove_leftovers
 from ..base.utils import read_json, sha256_file
 from ..cards import write_model_card
 from ..decoding.exported import GRAPHS, RECORD
@@ -49,7 +48,6 @@ class Export(Step):
 
     def work(self) -> None:
         """Traces, quantises and compares the graphs."""
-        remove_leftovers(self.folder / GRAPHS)
         export(self.args)
 
     def write_card(self) -> None:

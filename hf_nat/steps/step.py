@@ -8,7 +8,7 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -227,18 +227,15 @@ class Step(ABC):
 
         Where nothing was made, neither its file nor a new folder is left.
         """
-        lock = FileLock(self.folder / LOCK_FILE, timeout=0)
-        main_process_decides(lambda: _require_folder(self.folder))
-        with new_folder(self.folder) if process_state().is_main_process else nullcontext():
-            try:
-                main_process_decides(lambda: _acquire(lock, self.folder))
-                yield
-            finally:
-                if lock.is_locked:
-                    (self.folder / _HOLDER_FILE).unlink(missing_ok=True)
-                    # Who opened the file before sees at its turn that it has no name any more, and makes another one.
-                    (self.folder / LOCK_FILE).unlink(missing_ok=True)
-                    lock.release()
+        with ExitStack() as stack:
+
+            def enter() -> None:
+                _require_folder(self.folder)
+                stack.enter_context(new_folder(self.folder))
+                stack.enter_context(_held(self.folder))
+
+            main_process_decides(enter)
+            yield
 
 
 _REMEDY = "Use another `output_dir`, or delete this one."
@@ -261,9 +258,11 @@ def _require_folder(folder: Path) -> None:
         raise ValueError(f"`output_dir` must be a folder, got the {kind} {str(folder)!r}. {_REMEDY}")
 
 
-def _acquire(lock: FileLock, folder: Path) -> None:
-    """Takes a lock and leaves a note of who has it."""
-    holder = folder / _HOLDER_FILE
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Takes the lock of a folder and leaves a note of who has it."""
+    # Long enough to try again: a file that its last holder has removed since it was opened is none any more.
+    lock, holder = FileLock(folder / LOCK_FILE, timeout=0.2), folder / _HOLDER_FILE
     try:
         lock.acquire()
     except Timeout:
@@ -272,8 +271,14 @@ def _acquire(lock: FileLock, folder: Path) -> None:
         raise ValueError(
             f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
         ) from None
-    with naming(holder):
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+    try:
+        with naming(holder):
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        (folder / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
 
 
 def _versions() -> dict[str, str]:

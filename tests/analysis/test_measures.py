@@ -286,7 +286,7 @@ def test_links_that_do_not_fit_are_an_error_that_names_file_and_row(
     ("options", "message"),
     [
         (["--alignment=diagonal"], "`alignment` must be one of"),
-        (["--num_bootstrap=-1"], "`num_bootstrap` must be >= 0, got -1"),
+        (["--num_bootstrap=-1"], "`num_bootstrap` must be 0 or >= 2, got -1"),
         (["--distilled", "a/x", "b/x"], "Names of corpora must be distinct, got ['real', 'x', 'x']"),
         (["--distilled=a", "--distilled_links", "b", "c"], "one for each distilled corpus, got 2 for 1"),
     ],

@@ -20,8 +20,7 @@ from copy_step import Copy, Move
 from killing import dies_before_change
 
 from hf_nat.base.utils import read_json, write_json
-from hf_nat.export import ExportArguments
-from hf_nat.steps import RECORD_FILE, Export, check_steps
+from hf_nat.steps import RECORD_FILE, check_steps
 from hf_nat.steps.step import fingerprint
 
 
@@ -178,15 +177,6 @@ def test_what_a_killed_run_left_half_written_goes_and_nothing_else(tmp_path: Pat
         assert sorted(path.name for path in folder.iterdir()) == ["README.md", "out.txt", RECORD_FILE]
         shutil.rmtree(folder)
     assert number > 10
-
-
-def test_graphs_of_a_killed_export_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["hf_nat.steps.export"], "export", lambda args: None)
-    half = tmp_path / "onnx" / ".model.onnx.7.tmp"
-    half.parent.mkdir()
-    half.write_bytes(b"half")
-    Export(ExportArguments(model="model", output_dir=str(tmp_path))).work()
-    assert not half.exists()
 
 
 def test_other_versions_are_said_and_no_more(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -71,6 +71,8 @@ def parse_mapping(text: str, place: str) -> dict[str, Any]:
         return dict(_Reader(place).value(cast(yaml.Node, node)))
     except (yaml.YAMLError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error)
+        if isinstance(error, RecursionError):
+            problem = f"values must lie at most {_MOST_LEVELS} deep in each other"
         raise ValueError(
             f"{place} must be a mapping such as {{key: value}}, got {textwrap.shorten(text, 80)!r}: "
             f"{' '.join(problem.split())}."
