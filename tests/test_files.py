@@ -99,6 +99,17 @@ def test_contents_are_all_there_where_the_last_is_whenever_a_process_was_killed(
     assert {len(there) for there in seen} == {0, 1, 3, 4}
 
 
+def test_contents_over_earlier_ones_are_all_of_one_time_where_the_last_is(tmp_path: Path) -> None:
+    for number in itertools.count(1):
+        folder = tmp_path / f"killed-{number}"
+        make_contents(folder, "old")
+        if not dies_before_change(number, folder, partial(make_contents, folder, "new")):
+            break
+        if (folder / "a-mark").exists():
+            assert len({(folder / name).read_text() for name in ("a-mark", "b", "data/0", "data/1")}) == 1
+    assert number > 5
+
+
 def test_contents_of_a_block_with_an_error_go(tmp_path: Path) -> None:
     make_contents(tmp_path, "old")
     with pytest.raises(RuntimeError), atomic_contents(tmp_path, ["b"]) as made:
