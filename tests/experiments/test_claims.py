@@ -198,5 +198,6 @@ def test_committed_page_is_that_of_the_committed_results(tmp_path: Path, monkeyp
     rows, committed = read_json(tmp_path / "claims.json"), read_json(ROOT / "configs/claims/results/claims.json")
     assert rows == committed
     used = {file for row in rows if row["effects"] for file in row["files"]}
-    assert len(used) > 20 and all((ROOT / "configs" / file).is_file() for file in used)
+    # Fewer than before: the converged pairs of claims 12 and 13 take the place of many short runs.
+    assert len(used) > 15 and all((ROOT / "configs" / file).is_file() for file in used)
     assert {row["text"] for row in rows if not row["known"] and row["verdict"] != "confirmed"} == set()
