@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import errno
 import gzip
-import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
-from functools import partial
 from pathlib import Path
 from typing import IO
 
 import pytest
-from killing import dies_before_change
 
 import hf_nat
-from hf_nat.base.files import atomic_path, open_output, refuse_one_output
-from hf_nat.base.folders import atomic_contents, check_output_folder, remove_leftovers
+from hf_nat.base.files import open_output, refuse_one_output
 
 
 def write(path: Path, text: str, **options) -> None:
@@ -72,65 +68,6 @@ with open_output(sys.argv[1]) as output:
 """
     assert run(program, path).returncode == -signal.SIGKILL
     assert path.read_text() == "old\n"
-
-
-def make_contents(folder: Path, text: str) -> None:
-    with atomic_contents(folder, ["a-mark"]) as made:
-        for name in ("a-mark", "b", ".hidden", "data/0", "data/1"):
-            (made / name).parent.mkdir(exist_ok=True)
-            (made / name).write_text(text)
-
-
-def test_contents_are_all_there_where_the_last_is_whenever_a_process_was_killed(tmp_path: Path) -> None:
-    def names(folder: Path) -> list[str]:
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-    all_names, seen = ["a-mark", "b", "data/0", "data/1"], set()
-    for number in itertools.count(1):
-        folder = tmp_path / f"killed-{number}"
-        if not dies_before_change(number, folder, partial(make_contents, folder, "old")):
-            break
-        there = [name for name in names(folder) if not name.startswith(".")]
-        seen.add(tuple(there))
-        assert there == all_names or "a-mark" not in there
-        make_contents(folder, "new")
-        assert names(folder) == all_names
-        assert {(folder / name).read_text() for name in all_names} == {"new"}
-    assert {len(there) for there in seen} == {0, 1, 3, 4}
-
-
-def test_contents_over_earlier_ones_are_all_of_one_time_where_the_last_is(tmp_path: Path) -> None:
-    for number in itertools.count(1):
-        folder = tmp_path / f"killed-{number}"
-        make_contents(folder, "old")
-        if not dies_before_change(number, folder, partial(make_contents, folder, "new")):
-            break
-        if (folder / "a-mark").exists():
-            assert len({(folder / name).read_text() for name in ("a-mark", "b", "data/0", "data/1")}) == 1
-    assert number > 5
-
-
-def test_contents_of_a_block_with_an_error_go(tmp_path: Path) -> None:
-    make_contents(tmp_path, "old")
-    with pytest.raises(RuntimeError), atomic_contents(tmp_path, ["b"]) as made:
-        (made / "b").write_text("new")
-        raise RuntimeError
-    assert (tmp_path / "b").read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a-mark", "b", "data"]
-
-
-def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    def write_one() -> None:
-        with atomic_path(tmp_path / "out.json") as temporary:
-            temporary.write_text("half")
-
-    (tmp_path / ".mine").write_text("kept")
-    (tmp_path / "a.tmp").write_text("kept")
-    assert dies_before_change(3, tmp_path, write_one), "once its folder and the file are made"
-    assert len(list(tmp_path.iterdir())) == 3
-    remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "a.tmp"]
-    remove_leftovers(tmp_path / "missing")
 
 
 def test_a_link_stays_a_link_and_rights_stay(tmp_path: Path) -> None:
@@ -250,37 +187,6 @@ def test_one_terminal_or_device_may_be_both() -> None:
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=f"`{tmp_path}` is a folder"):
         write(tmp_path, "x")
-
-
-@pytest.mark.parametrize(
-    ("files", "free"),
-    [
-        ([], True),
-        (["mark", "data/a.x"], True),
-        (["mark", ".hidden", ".git/config"], True),
-        (["data/a.x"], False),
-        (["mark", "other"], False),
-        (["mark", "data/b.y"], False),
-    ],
-)
-def test_an_output_folder_holds_nothing_else(files: list[str], free: bool, tmp_path: Path) -> None:
-    for name in files:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    if free:
-        check_output_folder(tmp_path, own=["mark", "data/*.x"], mark="mark")
-    else:
-        with pytest.raises(
-            ValueError, match=f"must be new or empty.*got `{tmp_path}` with {files[-1]}.*another folder"
-        ):
-            check_output_folder(tmp_path, own=["mark", "data/*.x"], mark="mark")
-
-
-def test_an_output_folder_is_no_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="must be a folder, but .* is a file"):
-        check_output_folder(tmp_path / "file")
-    check_output_folder(tmp_path / "new")
 
 
 def test_two_outputs_are_two_files(tmp_path: Path) -> None:

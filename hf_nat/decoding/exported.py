@@ -12,12 +12,10 @@ from typing import Any, Self
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.generation import BaseStreamer
 
 from ..base.utils import check_record, read_record
 from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
-from ..models.canvas import require_right_padding
 from ..models.generation_output import choose_candidates, gather_rows, trim
 from .sessions import open_session
 
@@ -53,34 +51,35 @@ class _Exported:
         """Returns the model, which stays on the CPU."""
         return self
 
-    def _require_exported(
-        self, settings: SimpleNamespace, ensemble: Sequence[PreTrainedModel], streamer: BaseStreamer | None
-    ) -> None:
-        """Raises ValueError if something is asked for that the graphs do not do."""
-        asked = {
-            "ensemble": bool(ensemble),
-            "streamer": streamer is not None,
-            "return_history": settings.return_history,
-            "language_model": settings.language_model is not None,
-            "terms": settings.terms is not None,
-            "short_list": settings.short_list is not None,
-        }
-        for name in (name for name, is_asked in asked.items() if is_asked):
-            raise ValueError(f"`{name}` must be left out for an exported model. Use `backend: torch`.")
+    def generate(self: Any, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """See `NATGenerationMixin.generate`.
+
+        Raises:
+            ValueError: also if something is asked for that the graphs do not do.
+        """
+        for name in ("streamer", "language_model", "terms", "short_list", "ensemble"):
+            if kwargs.get(name) is not None and (name != "ensemble" or kwargs[name]):
+                raise ValueError(f"`{name}` must be left out for an exported model. Use `backend: torch`.")
+        source, positions = kwargs.get("input_ids", inputs), self.config.max_position_embeddings
+        if source is not None and source.shape[1] > positions:
+            raise ValueError(
+                f"A sequence must have at most `max_position_embeddings` = {positions} tokens, got {source.shape[1]}. "
+                "Truncate it."
+            )
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
+        """See `NATSettingsMixin._resolve_settings`; some knobs are in the graphs for good."""
+        settings = super()._resolve_settings(generation_config, kwargs)  # type: ignore[misc]
+        if settings.return_history:
+            raise ValueError("`return_history` must be left out for an exported model. Use `backend: torch`.")
         for name, value in self.record["knobs"].items():
             if getattr(settings, name) != value:
                 raise ValueError(
                     f"`{name}` must be {value!r}, with which the model was exported, got {getattr(settings, name)!r}. "
                     "Export the model with this value, or use `backend: torch`."
                 )
-
-    def _require_positions(self, input_ids: torch.Tensor) -> None:
-        """Raises ValueError if a source is longer than the positions in the graphs."""
-        if input_ids.shape[1] > self.config.max_position_embeddings:
-            raise ValueError(
-                f"A sequence must have at most `max_position_embeddings` = {self.config.max_position_embeddings} "
-                f"tokens, got {input_ids.shape[1]}. Truncate it."
-            )
+        return settings
 
 
 class _ExportedGraph(_Exported):
@@ -89,22 +88,14 @@ class _ExportedGraph(_Exported):
     def _generate(
         self: Any,
         settings: SimpleNamespace,
-        inputs: torch.Tensor | None,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
         teacher: PreTrainedModel | None,
-        ensemble: Sequence[PreTrainedModel],
-        synced: bool,
-        streamer: BaseStreamer | None,
+        *_: Any,
     ) -> NATGenerateOutput:
-        """See `NATGenerationMixin._generate`; the knobs are those that the graph was exported with."""
-        input_ids = self._only_source(inputs, input_ids)
-        self._require_exported(settings, ensemble, streamer)
+        """See `NATGenerationMixin._generate`."""
         if (settings.num_return_sequences or 1) > 1:
             raise ValueError("`num_return_sequences` must be left out for a model that is one graph, which chooses.")
-        attention_mask = self.model.source_mask(input_ids, attention_mask)
-        require_right_padding(attention_mask)
-        self._require_positions(input_ids)
         num_candidates = math.prod(getattr(settings, knob) for knob in self.candidate_knobs)
         names = ["sequences", "token_scores"]
         if teacher is not None and num_candidates > 1:
@@ -134,23 +125,6 @@ class _ExportedState(NATState):
 
 class _ExportedRounds(_Exported):
     """A model whose encoder and whose round are graphs: the loop is that of every model."""
-
-    def _generate(
-        self: Any,
-        settings: SimpleNamespace,
-        inputs: torch.Tensor | None,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
-        teacher: PreTrainedModel | None,
-        ensemble: Sequence[PreTrainedModel],
-        synced: bool,
-        streamer: BaseStreamer | None,
-    ) -> NATGenerateOutput:
-        """See `NATGenerationMixin._generate`; the rounds are as many as are asked for."""
-        input_ids = self._only_source(inputs, input_ids)
-        self._require_exported(settings, ensemble, streamer)
-        self._require_positions(input_ids)
-        return super()._generate(settings, None, input_ids, attention_mask, teacher, (), synced, None)  # type: ignore[misc]
 
     def _encode(self, *args: Any) -> tuple[torch.Tensor, ...]:
         """Leaves the encoder to the graph that makes the first state."""

@@ -155,6 +155,7 @@ class NATGenerationMixin(NATSettingsMixin):
             ValueError: if an argument is unknown, a knob out of range, the source padded on the left, or teacher,
                 ensemble, language model, terms or short list do not fit.
         """
+        input_ids = self._only_source(inputs, input_ids)
         settings = self._resolve_settings(generation_config, kwargs)
         settings.language_model = language_model
         if language_model is not None:
@@ -165,8 +166,10 @@ class NATGenerationMixin(NATSettingsMixin):
         # Sharded parameters that are gathered in inference mode could not be trained any more.
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         with torch.no_grad() if is_distributed else torch.inference_mode():
+            attention_mask = self.model.source_mask(input_ids, attention_mask)
+            require_right_padding(attention_mask)
             output = self._generate(
-                settings, inputs, input_ids, attention_mask, teacher, ensemble, bool(synced_gpus), streamer
+                settings, input_ids, attention_mask, teacher, ensemble, bool(synced_gpus), streamer
             )
         if settings.return_dict_in_generate or settings.return_history:
             return usable(output)
@@ -175,18 +178,14 @@ class NATGenerationMixin(NATSettingsMixin):
     def _generate(
         self,
         settings: SimpleNamespace,
-        inputs: torch.Tensor | None,
-        input_ids: torch.Tensor | None,
-        attention_mask: torch.Tensor | None,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
         teacher: PreTrainedModel | None,
         ensemble: Sequence[PreTrainedModel],
         synced: bool,
         streamer: BaseStreamer | None,
     ) -> NATGenerateOutput:
         """Does the work of `generate`, whose arguments these are."""
-        input_ids = self._only_source(inputs, input_ids)
-        attention_mask = self.model.source_mask(input_ids, attention_mask)
-        require_right_padding(attention_mask)
         if settings.terms is not None:
             self.require_terms()
             # EOS stands behind them, and a model that inserts reads BOS before them.
