@@ -335,6 +335,8 @@ def test_scores_are_computed_when_they_are_asked_for(backend: str, exported: Pat
     source = torch.tensor([[5, 6, 2]])
     alone = model.generate(source)
     assert list(session._compiled) == [("sequences",)]
+    compiled = session.open(("sequences",))
+    assert len(compiled.get_outputs() if backend == "onnx" else compiled.model_outputs) == 1
     both = model.generate(source, return_dict_in_generate=True)
     assert list(session._compiled) == [("sequences",), ("sequences", "token_scores")]
     assert torch.equal(both.sequences, alone)
