@@ -11,7 +11,7 @@ converged=runs/multi30k/converged corpus="data/multi30k/{split}.{lang}.gz"
 languages=(--source_lang en --target_lang de)
 
 export_graph() { # NAME MODEL [OPTIONS]
-  [ -f "$folder/$1/onnx/export.json" ] || hf-nat export --model "$converged/$2" --output_dir "$folder/$1" --quantize int8 \
+  hf-nat export --model "$converged/$2" --output_dir "$folder/$1" --quantize int8 \
     --sentences data/multi30k/val.en.gz --references data/multi30k/val.de.gz --target_lang de "${@:3}"
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled

@@ -101,6 +101,20 @@ def test_an_error_leaves_nothing_and_a_kill_a_hidden_folder_that_goes(maker: Cal
     assert names(tmp_path) == ["new/run/mark"]
 
 
+@pytest.mark.parametrize(
+    ("maker", "hidden"),
+    [(atomic_folder, ".run.tmp"), (lambda path: atomic_contents(path, ["mark"]), "run/.unfinished")],
+)
+def test_a_link_in_the_place_of_the_hidden_folder_leads_nowhere(maker: Callable, hidden: str, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    make(tmp_path / "precious", file="kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / hidden).symlink_to(tmp_path / "precious")
+    with maker(tmp_path / "run") as temporary:
+        make(temporary, mark="")
+    assert names(tmp_path) == ["precious/file", "run/mark"]
+
+
 @pytest.mark.parametrize("maker", [atomic_folder, lambda path: atomic_contents(path, ["mark"])])
 def test_a_folder_is_made_by_one_process_at_a_time(maker: Callable, tmp_path: Path) -> None:
     folder, context = tmp_path / "run", get_context("fork")

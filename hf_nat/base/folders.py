@@ -41,7 +41,8 @@ def atomic_contents(folder: str | Path, order: Sequence[str]) -> Iterator[Path]:
     """Gives a temporary folder and moves what it holds into `folder` when the block ends without an error.
 
     What has the same name there gives way, other files stay, and what is hidden is not moved. A process killed inside
-    the block leaves them as they were, and a hidden folder that the next call removes.
+    the block leaves them as they were; one killed while they are moved, no last one. Either leaves a hidden folder,
+    which the next call removes.
 
     Args:
         folder (`str` or `Path`): where the files shall be; it may hold others.
@@ -80,8 +81,10 @@ def remove_leftovers(folder: str | Path) -> None:
 @contextmanager
 def _held(temporary: Path, path: Path) -> Iterator[None]:
     """Makes an empty folder for this process alone, which is gone in the end; `path` is what an error names."""
+    if temporary.is_symlink():  # What it leads to is not ours.
+        temporary.unlink()
     temporary.mkdir(exist_ok=True)
-    descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         if not _lock(descriptor, temporary):
             raise ValueError(

@@ -272,7 +272,8 @@ def _check_weights_files(folder: Path) -> None:
     """Raises unless the weights are there and their headers agree with their sizes."""
     file = folder / _weights_file(folder)
     if not file.is_file():
-        raise FileNotFoundError(f"A checkpoint must hold its weights, but there is no file `{file}`.")
+        hint = " It is an exported model: use `--backend onnx`." if (folder / "onnx").is_dir() else ""
+        raise FileNotFoundError(f"A checkpoint must hold its weights, but there is no file `{file}`.{hint}")
     files = [file]
     if file.name.endswith(".index.json"):
         shards = _read_object(file).get("weight_map")
@@ -323,8 +324,12 @@ def _missing_vocabulary(folder: Path) -> list[str]:
 def _naming_shapes(folder: Path, config: PreTrainedConfig) -> Iterator[None]:
     """Says in one line which weight has another shape, where transformers logs a table and raises without a name."""
     logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+
+    # Not by its level, from which transformers takes it that somebody wants to know of sharded layers.
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    logger.addFilter(is_error)
     try:
         yield
     except RuntimeError as error:
@@ -342,7 +347,7 @@ def _naming_shapes(folder: Path, config: PreTrainedConfig) -> Iterator[None]:
                 ) from error
         raise
     finally:
-        logger.setLevel(level)
+        logger.removeFilter(is_error)
 
 
 def _require_match(found: dict[str, Any]) -> None:

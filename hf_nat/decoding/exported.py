@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +12,16 @@ from typing import Any, Self
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from ..base.utils import check_record, read_record
+from ..base.utils import check_record, read_record, sha256_file
 from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
 from ..models.generation_output import choose_candidates, gather_rows, trim
 from .sessions import open_session
 
 
-# Outputs of a round.
+_REMEDY = "Export the model again."
+# What is asked for of a graph that is all of a model, and of a round.
+_TOKENS = ("sequences",)
 _STEP = ("next_tokens", "next_scores", "next_finished")
 # Folder of the graphs in an exported model, and the record beside them.
 GRAPHS, RECORD = "onnx", "export.json"
@@ -139,7 +140,7 @@ class _ExportedRounds(_Exported):
         settings: SimpleNamespace,
     ) -> _ExportedState:
         """See `NATGenerationMixin.init_state`."""
-        names = self.record["state"]
+        names = self.sessions["encoder_model"].outputs
         source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         tensors = dict(zip(names, self.sessions["encoder_model"](names, **source), strict=True))
         rows = torch.arange(len(input_ids)).repeat_interleave(len(tensors["tokens"]) // len(input_ids))
@@ -210,16 +211,23 @@ def load_exported(
             f"`{parameter}` must be an exported model for `backend: {backend}`, but `{folder}` has no "
             f"{GRAPHS}/{RECORD}. Run `hf-nat export --model {folder} --output_dir ...`."
         )
-    record = read_record(record_path, {"graphs": list, "knobs": dict})
+    if threads is not None and threads < 1:
+        raise ValueError(f"`threads` must be >= 1, got {threads}.")
+    record = read_record(record_path, {"graphs": list, "knobs": dict, "model_type": str, "sha256": dict})
     model_class = _class_of(record, config, record_path)
     files = {name: folder / graph_file(name, quantize) for name in record["graphs"]}
     for file in files.values():
         if not file.is_file():
             hint = "" if quantize is None else f" with `--quantize {quantize}`"
             raise FileNotFoundError(f"There is no graph `{file}`. Export the model{hint}.")
-    state = record.get("state", ())
+        if sha256_file(file) != record["sha256"].get(file.relative_to(folder).as_posix()):
+            raise ValueError(
+                f"`{file}` must be the graph that was exported, but is not that of {RECORD} beside it: damaged, or of "
+                f"another model. {_REMEDY}"
+            )
+    # Scores are read less often than tokens.
     sessions = {
-        name: open_session(file, backend, threads or torch.get_num_threads(), *_values_of(name, state))
+        name: open_session(file, backend, threads or torch.get_num_threads(), _TOKENS if name == "model" else None)
         for name, file in files.items()
     }
     with torch.device("meta"):
@@ -230,38 +238,29 @@ def load_exported(
     return model.eval()
 
 
-def _values_of(graph: str, state: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Returns the outputs of a graph that are asked for most often, and all inputs and outputs that it must have."""
-    return {
-        "model": (("sequences",), ("input_ids", "attention_mask", "sequences", "token_scores")),
-        "encoder_model": (state, ("input_ids", *state)),
-        "step_model": (_STEP, ("tokens", *_STEP)),
-    }[graph]
-
-
 def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
     """Returns the class of an exported model.
 
     Raises:
         ValueError: if the record is damaged, or not of a model with this configuration.
     """
-    remedy = "The file is damaged, or of something else; export the model again."
     model_class: Any = ARCHITECTURES.get(config.model_type, (None, None))[1]
     if model_class is None or not issubclass(model_class, NATPreTrainedModel):
         raise ValueError(
             f"`model_type` of the config.json beside `{path.parent}` must be an architecture that has a graph, got "
-            f"{config.model_type!r}. {remedy}"
+            f"{config.model_type!r}. {_REMEDY}"
+        )
+    if record["model_type"] != config.model_type:
+        raise ValueError(
+            f"`model_type` of `{path}` must be that of the config.json beside `{path.parent}`, {config.model_type!r}, "
+            f"got {record['model_type']!r}. {_REMEDY}"
         )
     graphs = ["model"] if getattr(model_class, "iteration_limit", None) == 1 else ["encoder_model", "step_model"]
     if record["graphs"] != graphs:
-        raise ValueError(f"`graphs` of `{path}` must be {graphs}, got {record['graphs']!r:.100}. {remedy}")
-    if graphs != ["model"]:
-        check_record(record, {"state": list}, f"`{path}`")
-        if lacking := sorted({"encoder_hidden_states", "tokens", "scores", "finished"}.difference(record["state"])):
-            raise ValueError(f"`state` of `{path}` must have {lacking[0]!r}, got {record['state']!r:.100}. {remedy}")
+        raise ValueError(f"`graphs` of `{path}` must be {graphs}, got {record['graphs']!r:.100}. {_REMEDY}")
     knobs = {*model_class.generation_defaults, "max_length"}
     if unknown := sorted(record["knobs"].keys() - knobs):
-        raise ValueError(f"`knobs` of `{path}` must be out of {sorted(knobs)}, got {unknown[0]!r}. {remedy}")
+        raise ValueError(f"`knobs` of `{path}` must be out of {sorted(knobs)}, got {unknown[0]!r}. {_REMEDY}")
     if graphs == ["model"]:
         check_record(record["knobs"], {"max_iterations": int}, f"`knobs` of `{path}`")
     return model_class

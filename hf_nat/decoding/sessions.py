@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,12 +19,12 @@ class Session(Protocol):
     Attributes:
         path (`Path`): its file.
         precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
-        names (`set[str]`): its inputs and outputs.
+        outputs (`tuple[str, ...]`): names of what the file computes.
     """
 
     path: Path
     precision: str | None
-    names: set[str]
+    outputs: tuple[str, ...]
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
         """Computes some outputs, by their names, from the inputs of those names, all on the CPU.
@@ -33,26 +33,24 @@ class Session(Protocol):
         """
 
 
-def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str], names: Collection[str]) -> Session:
+def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str] | None = None) -> Session:
     """Loads a graph.
 
     Args:
         path (`Path`): ONNX file.
         backend (`str`): `"onnx"` or `"openvino"`.
         threads (`int`): threads of one call.
-        outputs (`Sequence[str]`): what will be asked for most often, made ready now; others when they are asked for.
-        names (`Collection[str]`): inputs and outputs that the graph must have.
+        outputs (`Sequence[str]`, *optional*): what will be asked for most often, by default all: ready at once, others
+            when they are asked for.
 
     Raises:
         ImportError: if the library of the backend is not installed.
-        ValueError: if the file is damaged, or the graph of something else.
+        ValueError: if the file is damaged.
     """
     kind: Any = {"onnx": _OnnxSession, "openvino": _OpenVINOSession}[backend]
     try:
         session = kind(path, threads)
-        lacking = sorted({*outputs, *names} - session.names)
-        if not lacking:
-            session.open(outputs)
+        session.open(outputs or session.outputs)
     except ModuleNotFoundError as error:
         raise ImportError(
             f"`backend: {backend}` needs {error.name}, which is not installed. Run `pip install hf_nat[{backend}]`."
@@ -60,11 +58,6 @@ def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str],
     except Exception as error:  # Neither library raises anything narrower.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"`{path}` must be a whole ONNX graph, but {backend} cannot load it: {reason}") from error
-    if lacking:
-        raise ValueError(
-            f"`{path}` must be the graph of a model, with {sorted(names)}, but it has no {', '.join(lacking)}. "
-            "Export the model again."
-        )
     return session
 
 
@@ -72,7 +65,7 @@ class _Session:
     """What both libraries share: a compiled graph for each choice of outputs, which computes no other."""
 
     precision: str | None = None
-    names: set[str]
+    outputs: tuple[str, ...]
 
     def __init__(self, path: Path, threads: int) -> None:
         self.path, self.threads = path, threads
@@ -101,12 +94,11 @@ class _OnnxSession(_Session):
         graph = onnx.load(path, load_external_data=False).graph
         constants = {value.name for value in graph.initializer}
         self._inputs = [value.name for value in graph.input if value.name not in constants]
-        self._outputs = tuple(value.name for value in graph.output)
-        self.names = {*self._inputs, *self._outputs}
+        self.outputs = tuple(value.name for value in graph.output)
 
     def _compile(self, outputs: tuple[str, ...]) -> Any:
         file: Any = self.path
-        if outputs != self._outputs:
+        if outputs != self.outputs:
             model = self._load(self.path)
             by_name = {value.name: value for value in model.graph.output}
             kept = [by_name[name] for name in outputs]
@@ -141,7 +133,7 @@ class _OpenVINOSession(_Session):
         self._openvino = openvino
         model = openvino.Core().read_model(path)
         self._inputs = [value.any_name for value in model.inputs]
-        self.names = {name for port in (*model.inputs, *model.outputs) for name in port.names}
+        self.outputs = tuple(value.any_name for value in model.outputs)
 
     def _compile(self, outputs: tuple[str, ...]) -> Any:
         core = self._openvino.Core()

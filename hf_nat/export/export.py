@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers.utils import GENERATION_CONFIG_NAME, logging
 
-from ..base.utils import atomic_contents, environment, write_json
+from ..base.utils import atomic_contents, environment, sha256_file, write_json
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..models import NATPreTrainedModel
@@ -59,7 +59,12 @@ def export(args: ExportArguments) -> dict[str, Any]:
                 "and no such file gives the same ids for every text. The graph runs without torch, but its texts need "
                 "transformers; the card says more."
             )
-        record |= save_graphs(model, args, load_short_list(args, model, tokenizer), folder)
+        record["graphs"] = save_graphs(model, args, load_short_list(args, model, tokenizer), folder)
+        # Knobs may be tuned later.
+        written = (
+            path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != GENERATION_CONFIG_NAME
+        )
+        record["sha256"] = {path.relative_to(folder).as_posix(): sha256_file(path) for path in written}
         write_json(folder / GRAPHS / RECORD, record)
         for quantize in dict.fromkeys((None, args.quantize)):
             exported = load_exported(folder, backend="onnx", quantize=quantize)
@@ -75,21 +80,18 @@ def export(args: ExportArguments) -> dict[str, Any]:
     return record
 
 
-def save_graphs(model: Any, args: ExportArguments, short_list: ShortList | None, folder: Path) -> dict[str, Any]:
-    """Writes the graph of a model of one round, or the two of one that refines; returns what the record says of them.
-
-    The tensors of a state that a round reads are listed as `state`.
-    """
+def save_graphs(model: Any, args: ExportArguments, short_list: ShortList | None, folder: Path) -> list[str]:
+    """Writes the graph of a model of one round, or the two of one that refines; returns their names."""
     settings = model._resolve_settings(None, args.knobs)
     if is_one_graph(model):
         _save(DecodingGraph(model, settings, short_list), "model", args, folder)
-        return {"graphs": ["model"]}
+        return ["model"]
     step = StepGraph(model, settings, short_list)
     read = _save(step, "step_model", args, folder)
     kept = {*read, "tokens", "scores", "finished"}
     state = tuple(name for name in step.state if name in kept)
     _save(EncoderGraph(model, settings, short_list, state), "encoder_model", args, folder)
-    return {"graphs": ["encoder_model", "step_model"], "state": state}
+    return ["encoder_model", "step_model"]
 
 
 def _save(graph: Graph, name: str, args: ExportArguments, folder: Path) -> tuple[str, ...]:

@@ -161,6 +161,8 @@ class NATGenerationMixin(NATSettingsMixin):
         if language_model is not None:
             self.require_beam(settings)
         settings.terms, settings.short_list = terms, short_list
+        if short_list is not None and not callable(short_list):
+            raise ValueError(f"`short_list` must be a function of the sources, got a {type(short_list).__name__}.")
         if short_list is not None and self._searches(settings):
             raise ValueError("`short_list` must be left out with a beam search, got one. Decode greedily.")
         # Sharded parameters that are gathered in inference mode could not be trained any more.
@@ -197,7 +199,9 @@ class NATGenerationMixin(NATSettingsMixin):
         encoder_hidden_states = self._encode(input_ids, attention_mask, members)
         state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
         if settings.short_list is not None:
-            state = dataclasses.replace(state, vocabulary=settings.short_list(input_ids))
+            vocabulary = settings.short_list(input_ids)
+            self._require_vocabulary(vocabulary)
+            state = dataclasses.replace(state, vocabulary=vocabulary)
         returns_dict = bool(settings.return_dict_in_generate or settings.return_history)
         with_scores = returns_dict or len(state.tokens) > len(input_ids)
         state = dataclasses.replace(state, synced=synced, with_scores=with_scores)

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from .teacher import text_vocab_size
@@ -159,3 +161,17 @@ class NATSettingsMixin:
     def _forbidden_token_ids(self) -> list[int]:
         """Returns the ids that no place may choose: special ones, but for those that say something there."""
         return self._special_token_ids()
+
+    def _require_vocabulary(self, vocabulary: Any) -> None:
+        """Raises ValueError unless a short list returned tokens `[V']` that may be chosen, and those needed."""
+        rule, size = "`short_list` must return", self.config.vocab_size
+        if not isinstance(vocabulary, torch.Tensor) or vocabulary.dtype != torch.long or vocabulary.dim() != 1:
+            raise ValueError(f"{rule} a `torch.LongTensor` of shape (V',), got {vocabulary!r:.80}.")
+        ids = vocabulary.tolist()
+        if not ids or ids[0] < 0 or ids[-1] >= size or any(after <= before for before, after in pairwise(ids)):
+            raise ValueError(f"{rule} at least one token, in rising order, in [0, {size}), got {ids!r:.80}.")
+        forbidden = set(self._forbidden_token_ids())
+        if found := sorted(forbidden.intersection(ids)):
+            raise ValueError(f"{rule} no token that is never written, got {found}. Leave it out.")
+        if lacking := sorted(set(self._special_token_ids()) - forbidden - set(ids)):
+            raise ValueError(f"{rule} the tokens that {type(self).__name__} cannot do without, got none of {lacking}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..base.utils import read_json, sha256_file
+from ..base.utils import read_json, read_record, sha256_file
 from ..cards import write_model_card
 from ..decoding.exported import GRAPHS, RECORD
 from ..export import ExportArguments, export
@@ -43,8 +43,13 @@ class Export(Step):
         }
 
     def is_whole(self) -> bool:
-        """Tells whether the record of the graphs is there."""
-        return (self.folder / GRAPHS / RECORD).is_file()
+        """Tells whether graphs, tokenizer and configuration are as the export has left them."""
+        try:
+            sums = read_record(self.folder / GRAPHS / RECORD, {"sha256": dict})["sha256"]
+        except (OSError, ValueError):
+            return False
+        files = {self.folder / name: digest for name, digest in sums.items()}
+        return all(file.is_file() and sha256_file(file) == digest for file, digest in files.items())
 
     def work(self) -> None:
         """Traces, quantises and compares the graphs."""

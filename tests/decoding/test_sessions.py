@@ -18,7 +18,7 @@ from hf_nat.decoding.sessions import open_session
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
-session = open_session(Path(sys.argv[1]), "onnx", 1, ["sum"], ["size"])
+session = open_session(Path(sys.argv[1]), "onnx", 1)
 session(["sum"], size=torch.tensor([1000]))
 small = resident()
 assert session(["sum"], size=torch.tensor([50_000_000]))[0] == 0

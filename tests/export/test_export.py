@@ -308,6 +308,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("onnx/export.json", {"knobs": {}}, "`knobs` of .*export.json` must hold `max_iterations` as int, got None"),
         ("onnx/export.json", {"knobs": {"max_iterations": "x"}}, "must hold `max_iterations` as int, got 'x'"),
         ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` of .* must be out of .*, got 'zz'"),
+        ("onnx/export.json", {"sha256": {}}, "model.onnx` must be the graph that was exported"),
+        (
+            "config.json",
+            {"model_type": "vanilla_nat"},
+            "`model_type` of .* must be that of the config.json .*, got 'ctc_nat'",
+        ),
         ("config.json", {"model_type": "marian"}, "`model_type` of .* must be an architecture that has a graph"),
     ],
 )
@@ -343,14 +349,30 @@ def test_scores_are_computed_when_they_are_asked_for(backend: str, exported: Pat
     assert both.token_scores.any()
 
 
-@pytest.mark.parametrize("backend", ["onnx", "openvino"])
-def test_the_graph_of_something_else_is_told(backend: str, exported: Path, tmp_path: Path) -> None:
-    pytest.importorskip("openvino" if backend == "openvino" else "onnx")
-    onnx = pytest.importorskip("onnx")
-    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("input_ids", "y"))
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["input_ids"], ["y"])], "other", [x], [y])
-    other = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9)
-    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
-    onnx.save(other, folder / "onnx/model.onnx")
-    with pytest.raises(ValueError, match=r"model.onnx` must be the graph of a model.*no attention_mask, sequences"):
-        load_model(folder, backend=backend)
+@pytest.mark.parametrize("size", [0, 1000, None])
+def test_a_graph_that_is_not_the_exported_one_is_told_and_made_again(
+    size: int | None, exported: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported.parent, tmp_path / "copy")) / exported.name
+    graph = folder / "onnx/model.onnx"
+    data = graph.read_bytes()
+    half = len(data) // 2
+    graph.write_bytes(data[:size] if size is not None else data[:half] + b"\xff" * 100 + data[half + 100 :])
+    with pytest.raises(ValueError, match=r"`.*model.onnx` must be the graph that was exported, but is not that of"):
+        load_model(folder, backend="onnx")
+    step = Export(ExportArguments(model=str(folder.parent / "model"), output_dir=str(folder)))
+    assert not step.is_whole()
+    step.run()
+    assert step.is_whole()
+    load_model(folder, backend="onnx")
+
+
+def test_what_graphs_do_not_do_is_refused(exported: Path) -> None:
+    model: Any = load_model(exported, backend="onnx")[0]
+    with pytest.raises(ValueError, match="`short_list` must be left out for an exported model"):
+        model.generate(torch.tensor([[5, 2]]), short_list=lambda sources: sources)
+    for name in ("inputs", "input_ids"):
+        with pytest.raises(ValueError, match="at most `max_position_embeddings` = 32 tokens, got 33"):
+            model.generate(**{name: torch.full((1, 33), 5)})
+    with pytest.raises(ValueError, match="`threads` must be >= 1, got 0"):
+        load_model(exported, backend="onnx", threads=0)

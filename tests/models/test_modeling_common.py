@@ -344,6 +344,29 @@ def test_generate_chooses_from_a_short_list_alone(model: NATPreTrainedModel) -> 
     assert set(found.unique().tolist()) <= {*few, EOS, PAD}
 
 
+def test_generate_refuses_a_short_list_that_does_not_fit(model: NATPreTrainedModel) -> None:
+    input_ids, forbidden = tiny_batch()["input_ids"], model._forbidden_token_ids()
+    tokens = [token for token in range(VOCAB_SIZE) if token not in forbidden]
+    needed = [token for token in model._special_token_ids() if token not in forbidden]
+    wrong: list[tuple[object, str]] = [
+        (tokens, "must return a `torch.LongTensor` of shape"),
+        (torch.tensor([tokens]), "must return a `torch.LongTensor` of shape"),
+        (torch.tensor(tokens, dtype=torch.float), "must return a `torch.LongTensor` of shape"),
+        (torch.tensor([], dtype=torch.long), "at least one token, in rising order"),
+        (torch.tensor(tokens[::-1]), "in rising order"),
+        (torch.tensor([tokens[0], *tokens]), "in rising order"),
+        (torch.tensor([-1, *tokens]), "in rising order"),
+        (torch.tensor([*tokens, VOCAB_SIZE]), "in rising order"),
+        (torch.tensor(sorted([*tokens, forbidden[0]])), "no token that is never written"),
+        *((torch.tensor([t for t in tokens if t != token]), "cannot do without") for token in needed),
+    ]
+    for found, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            model.generate(input_ids, short_list=lambda sources, found=found: found)
+    with pytest.raises(ValueError, match="`short_list` must be a function of the sources, got a list"):
+        model.generate(input_ids, short_list=tokens)
+
+
 def test_ensemble_averages_its_members(model_type: str) -> None:
     first, second, input_ids = tiny_model(model_type), tiny_model(model_type), tiny_batch()["input_ids"]
     alone = first.generate(input_ids, return_dict_in_generate=True)

@@ -161,7 +161,7 @@ def test_a_connection_without_a_request_is_closed(sent, start) -> None:
         socket.create_connection(("127.0.0.1", running.port), 30) as client,
     ):
         client.sendall(sent)
-        assert waiting(running) == 0
+        until(lambda: waiting(running) == 0)
         while client.recv(10_000):
             pass
 
