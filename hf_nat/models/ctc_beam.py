@@ -4,7 +4,13 @@ Dimension letters: R rows, F frames, N frames of all rows, W hypotheses of a row
 of a target, V vocabulary.
 """
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from heapq import heapify, heappush, heapreplace
+from itertools import islice
+from operator import attrgetter, itemgetter
 
 import torch
 
@@ -27,6 +33,9 @@ def prefix_beam_search(
     With `fusion` a target Y has the score log P(Y) + weight * log P_LM(Y) + length_bonus * |Y|. Of the labels that a
     target may grow by, it is asked for the `beam_size` + 1 most probable ones.
 
+    The device is asked once, for the best labels of all frames; the search itself is a loop over dictionaries on the
+    host, in double precision.
+
     Args:
         log_probs (`torch.FloatTensor` of shape `(N, V)`): log-probabilities at the frames, row by row; minus infinity
             for what is never written.
@@ -43,152 +52,190 @@ def prefix_beam_search(
 
     Source: Hannun et al. 2014 (arXiv:1408.2873).
     """
-    num_rows, max_frames = is_frame.shape
-    index = (is_frame.flatten().cumsum(dim=0) - 1).clamp(min=0).view(num_rows, max_frames)
+    max_frames = is_frame.shape[1]
+    tokens, likelihoods, scores = [], [], []
+    for frames in _frames(log_probs, is_frame, blank, beam_size):
+        found = []
+        for hypothesis in _search(frames, beam_size, fusion):
+            end = 0.0 if fusion is None else fusion.end_gain(hypothesis.prefix, eos_token_id)
+            found.append((hypothesis.score + end, hypothesis))
+        found.sort(key=itemgetter(0), reverse=True)
+        missing = beam_size - len(found)
+        prefixes = [hypothesis.prefix for _, hypothesis in found] + [()] * missing
+        tokens.append([[*prefix, *[blank] * (max_frames - len(prefix))] for prefix in prefixes])
+        likelihoods.append([hypothesis.total for _, hypothesis in found] + [-math.inf] * missing)
+        scores.append([score for score, _ in found] + [-math.inf] * missing)
+    device = log_probs.device
+    return (
+        torch.tensor(tokens, device=device),
+        torch.tensor(likelihoods, dtype=log_probs.dtype, device=device),
+        torch.tensor(scores, dtype=log_probs.dtype, device=device),
+    )
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What a row's search reads of a frame.
+
+    Attributes:
+        blank (`float`): log-probability of the blank.
+        labels (`list[tuple[int, float]]`): the C best labels, best first, and their log-probabilities.
+        score (`Callable`): log-probability of any label that is among the best ones of a frame.
+    """
+
+    blank: float
+    labels: list[tuple[int, float]]
+    score: Callable[[int], float]
+
+
+@dataclass(slots=True)
+class _Hypothesis:
+    """A prefix and its log-probability, in two parts.
+
+    Attributes:
+        prefix (`tuple[int, ...]`): its labels.
+        after_blank (`float`): log-probability of the frame strings that end with a blank.
+        after_label (`float`): that of those that end with a label.
+        gain (`float`): what a [`ShallowFusion`] adds.
+        total (`float`): log-probability of all of them.
+        score (`float`): what it is chosen by.
+    """
+
+    prefix: tuple[int, ...]
+    after_blank: float
+    after_label: float
+    gain: float
+    total: float
+    score: float
+
+
+def _frames(log_probs: torch.Tensor, is_frame: torch.Tensor, blank: int, beam_size: int) -> Iterator[list[_Frame]]:
+    """Reads what the search of each row needs, in one go for all rows."""
     # One more than can survive: a label that repeats the last one may lose its place to the next.
     num_labels = min(beam_size + 1, log_probs.shape[1] - 1)
-    beam = _Beam(
-        tokens=torch.full((num_rows, beam_size, max_frames), blank, device=is_frame.device),
-        lengths=torch.zeros(num_rows, beam_size, dtype=torch.long, device=is_frame.device),
-        after_blank=log_probs.new_full((num_rows, beam_size), float("-inf")),
-        after_label=log_probs.new_full((num_rows, beam_size), float("-inf")),
-        gains=log_probs.new_zeros(num_rows, beam_size),
-    )
-    beam.after_blank[:, 0] = 0.0
-    for frame in range(max_frames):
-        scores = log_probs[index[:, frame]]
-        stayed, extensions, labels = _advance(beam, scores, blank, num_labels)
-        candidates = torch.cat([stayed.total, extensions.flatten(1)], dim=1)
-        gains = beam.gains.unsqueeze(2).expand(extensions.shape)
-        if fusion is not None:
-            wanted = torch.where(extensions.isfinite(), labels.unsqueeze(1), -1)
-            gains = gains + fusion(beam.tokens, beam.lengths, wanted)
-        gains = torch.cat([beam.gains, gains.flatten(1)], dim=1)
-        chosen = (candidates + gains).topk(beam_size, dim=1).indices
-        is_new, number = chosen >= beam_size, (chosen - beam_size).clamp(min=0)
-        origin = torch.where(is_new, number // num_labels, chosen)
-        kept = stayed.select(origin)
-        position = kept.lengths.clamp(max=max_frames - 1).unsqueeze(2)
-        label = labels.gather(1, number % num_labels).unsqueeze(2)
-        label = torch.where(is_new.unsqueeze(2), label, kept.tokens.gather(2, position))
-        after = _Beam(
-            tokens=kept.tokens.scatter(2, position, label),
-            lengths=kept.lengths + is_new,
-            after_blank=kept.after_blank.masked_fill(is_new, float("-inf")),
-            after_label=torch.where(is_new, candidates.gather(1, chosen), kept.after_label),
-            gains=gains.gather(1, chosen),
-        )
-        beam = after.where(is_frame[:, frame], beam)
-    scores = beam.total + beam.gains
-    if fusion is not None:
-        scores = scores + fusion.end(beam.tokens, beam.lengths, scores.isfinite(), eos_token_id)
-    scores, order = scores.sort(dim=1, descending=True, stable=True)
-    beam = beam.select(order)
-    return beam.tokens, beam.total, scores
+    best_scores, best = log_probs.topk(num_labels + 1, dim=1)  # the blank among them
+    index = rows_of(is_frame)
+    # A label that a prefix ends with is one of the best ones of an earlier frame.
+    known = best[index].flatten(1)
+    score = log_probs[index.unsqueeze(2), known.unsqueeze(1)].cpu().numpy().item
+    columns = known.tolist()
+    lists = zip(log_probs[:, blank].tolist(), best.tolist(), best_scores.tolist(), strict=True)
+    for row, num_frames in enumerate(is_frame.sum(dim=1).tolist()):
+        column = {label: number for number, label in enumerate(columns[row])}
+        frames = []
+        for frame, (blank_score, labels, label_scores) in enumerate(islice(lists, num_frames)):
+            pairs = [pair for pair in zip(labels, label_scores, strict=True) if pair[0] != blank]
+            own = partial(_look_up, score, row, frame, column)
+            frames.append(_Frame(blank_score, pairs[:num_labels], own))
+        yield frames
 
 
-@dataclass
-class _Beam:
-    """Hypotheses: `tokens [R, W, F]`, of which `lengths [R, W]` count, and log-probabilities `[R, W]` in two parts.
+def _look_up(score: Callable[..., float], row: int, frame: int, column: dict[int, int], label: int) -> float:
+    """Reads the log-probability of a label."""
+    return score(row, frame, column[label])
 
-    `after_blank` is that of the frame strings that end with a blank, `after_label` of those that end with a label;
-    `gains [R, W]` is what a [`ShallowFusion`] adds to them.
+
+def _search(frames: list[_Frame], beam_size: int, fusion: ShallowFusion | None) -> list[_Hypothesis]:
+    """Searches a row; hypotheses that exist, best first."""
+    beam = [_Hypothesis((), 0.0, -math.inf, 0.0, 0.0, 0.0)]
+    for frame in frames:
+        by_prefix = {hypothesis.prefix: hypothesis for hypothesis in beam}
+        candidates = [_stayed(hypothesis, by_prefix, frame) for hypothesis in beam]
+        candidates += _grown(beam, by_prefix, frame, [one.score for one in candidates], beam_size, fusion)
+        candidates.sort(key=attrgetter("score"), reverse=True)
+        beam = [one for one in candidates[:beam_size] if one.total > -math.inf]
+    return beam
+
+
+def _stayed(hypothesis: _Hypothesis, by_prefix: dict[tuple[int, ...], _Hypothesis], frame: _Frame) -> _Hypothesis:
+    """Reads a frame that adds no label; with the strings of a shorter prefix that grows to this one."""
+    prefix, after_label = hypothesis.prefix, hypothesis.after_label
+    if prefix:
+        shorter = by_prefix.get(prefix[:-1])
+        if shorter is not None:
+            after_label = _log_add(after_label, _arriving(shorter, prefix[-1]))
+        after_label += frame.score(prefix[-1])
+    after_blank = hypothesis.total + frame.blank
+    total = _log_add(after_blank, after_label)
+    return _Hypothesis(prefix, after_blank, after_label, hypothesis.gain, total, total + hypothesis.gain)
+
+
+def _grown(
+    beam: list[_Hypothesis],
+    by_prefix: dict[tuple[int, ...], _Hypothesis],
+    frame: _Frame,
+    scores: list[float],
+    beam_size: int,
+    fusion: ShallowFusion | None,
+) -> Iterator[_Hypothesis]:
+    """Reads a frame that adds a label to hypotheses, best first; those that cannot survive are left out.
+
+    Args:
+        scores (`list[float]`): the scores of the hypotheses that add none.
     """
-
-    tokens: torch.Tensor
-    lengths: torch.Tensor
-    after_blank: torch.Tensor
-    after_label: torch.Tensor
-    gains: torch.Tensor
-
-    @property
-    def total(self) -> torch.Tensor:
-        """Log-probabilities `[R, W]`."""
-        return torch.logaddexp(self.after_blank, self.after_label)
-
-    def select(self, order: torch.Tensor) -> "_Beam":
-        """Picks hypotheses `[R, W]`."""
-        tokens = self.tokens.gather(1, order.unsqueeze(2).expand_as(self.tokens))
-        others = (self.lengths, self.after_blank, self.after_label, self.gains)
-        return _Beam(tokens, *(values.gather(1, order) for values in others))
-
-    def where(self, rows: torch.Tensor, other: "_Beam") -> "_Beam":
-        """Takes these hypotheses in the rows `[R]`, in the others those of `other`."""
-        rows = rows.unsqueeze(1)
-        return _Beam(
-            torch.where(rows.unsqueeze(2), self.tokens, other.tokens),
-            torch.where(rows, self.lengths, other.lengths),
-            torch.where(rows, self.after_blank, other.after_blank),
-            torch.where(rows, self.after_label, other.after_label),
-            torch.where(rows, self.gains, other.gains),
-        )
+    heapify(scores)
+    bonus = 0.0 if fusion is None else fusion.length_bonus
+    # Nothing is known of what a language model will say.
+    is_bounded = fusion is None or not fusion.has_language_model
+    for label, label_score in frame.labels:
+        for hypothesis in beam:
+            if is_bounded and len(scores) == beam_size and hypothesis.score + label_score + bonus <= scores[0]:
+                break
+            total = _arriving(hypothesis, label) + label_score
+            prefix = (*hypothesis.prefix, label)
+            if total == -math.inf or prefix in by_prefix:
+                continue
+            gain = hypothesis.gain + (0.0 if fusion is None else fusion.gain(hypothesis.prefix, label))
+            if len(scores) < beam_size:
+                heappush(scores, total + gain)
+            elif total + gain > scores[0]:
+                heapreplace(scores, total + gain)
+            else:
+                continue
+            yield _Hypothesis(prefix, -math.inf, total, gain, total, total + gain)
 
 
-def _advance(
-    beam: _Beam, scores: torch.Tensor, blank: int, num_labels: int
-) -> tuple[_Beam, torch.Tensor, torch.Tensor]:
-    """Reads a frame with log-probabilities `[R, V]`.
+def _arriving(hypothesis: _Hypothesis, label: int) -> float:
+    """Log-probability of the strings that a label may follow: one that repeats the last needs a blank between."""
+    return hypothesis.after_blank if hypothesis.prefix[-1:] == (label,) else hypothesis.total
 
-    Returns:
-        `tuple` of the hypotheses that stay as they are, the log-probabilities `[R, W, C]` of those that grow, and by
-        what: the C best labels `[R, C]`.
-    """
-    num_rows = len(scores)
-    ends = (beam.lengths - 1).clamp(min=0).unsqueeze(2)
-    last = beam.tokens.gather(2, ends).squeeze(2)
-    shorter = beam.tokens.scatter(2, ends, blank)
-    # [R, W, W]: the first hypothesis is the second without its last label.
-    is_prefix = (beam.tokens.unsqueeze(2) == shorter.unsqueeze(1)).all(dim=3)
-    is_prefix &= ((beam.lengths > 0) & beam.total.isfinite()).unsqueeze(1)
 
-    def growing(by: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities `[R, W, C]` of hypotheses that grow by labels `[R, C]`, the label's own left out."""
-        # A label that repeats the last one needs a blank between.
-        return torch.where(
-            last.unsqueeze(2) == by.unsqueeze(1), beam.after_blank.unsqueeze(2), beam.total.unsqueeze(2)
-        )
+def _log_add(one: float, other: float) -> float:
+    """Returns log(exp(one) + exp(other))."""
+    if one < other:
+        one, other = other, one
+    return one if other == -math.inf else one + math.log1p(math.exp(other - one))
 
-    # What a prefix in the beam grows to, if that is in the beam too, is not a new hypothesis.
-    grown = growing(last).masked_fill(~is_prefix, float("-inf")).logsumexp(dim=1)
-    after_label = torch.logaddexp(beam.after_label, grown) + scores.gather(1, last)
-    stayed = _Beam(
-        tokens=beam.tokens,
-        lengths=beam.lengths,
-        after_blank=beam.total + scores[:, blank : blank + 1],
-        after_label=after_label.masked_fill(beam.lengths == 0, float("-inf")),
-        gains=beam.gains,
-    )
-    words = scores.index_fill(1, torch.tensor([blank], device=scores.device), float("-inf"))
-    label_scores, labels = words.topk(num_labels, dim=1)
-    extensions = growing(labels) + label_scores.unsqueeze(1)
-    exists = (is_prefix.unsqueeze(3) & (last.view(num_rows, 1, -1, 1) == labels.view(num_rows, 1, 1, -1))).any(dim=2)
-    return stayed, extensions.masked_fill(exists, float("-inf")), labels
+
+def rows_of(is_frame: torch.Tensor) -> torch.Tensor:
+    """Numbers the frames of all rows: which of `(N, ...)` is each of `is_frame` `(R, F)`; any where there is none."""
+    return (is_frame.flatten().cumsum(dim=0) - 1).clamp(min=0).view(is_frame.shape)
 
 
 def label_peaks(
     log_probs: torch.Tensor,
+    is_frame: torch.Tensor,
+    index: torch.Tensor,
     targets: torch.Tensor,
     num_labels: torch.Tensor,
-    num_frames: torch.Tensor,
-    rows: torch.Tensor,
     blank: int,
 ) -> torch.Tensor:
     """Scores each label of a target by its most probable frame in the best alignment.
 
     Args:
-        log_probs (`torch.FloatTensor` of shape `(B, F, V)`): log-probabilities at the frames of B rows.
+        log_probs (`torch.FloatTensor` of shape `(N, V)`): log-probabilities at the frames.
+        is_frame (`torch.BoolTensor` of shape `(R, F)`): True at the frames of each target, which come first.
+        index (`torch.LongTensor` of shape `(R, F)`): where in `log_probs` they are, see [`rows_of`].
         targets (`torch.LongTensor` of shape `(R, M)`): targets, with any token behind them.
         num_labels (`torch.LongTensor` of shape `(R,)`): labels of each target.
-        num_frames (`torch.LongTensor` of shape `(R,)`): frames of each target.
-        rows (`torch.LongTensor` of shape `(R,)`): row of the frames that each target belongs to.
         blank (`int`): id of the blank.
 
     Returns:
         `torch.FloatTensor` of shape `(R, M)`: log-probabilities in nats; 0 behind the labels.
     """
-    frames = torch.arange(log_probs.shape[1], device=targets.device)
-    at_frames = log_probs[rows.view(-1, 1, 1), frames.view(1, -1, 1), targets.unsqueeze(1)]
-    states = best_alignment(at_frames - log_probs[rows, :, blank].unsqueeze(2), targets, num_labels, num_frames)
+    at_frames = log_probs[index.unsqueeze(2), targets.unsqueeze(1)]
+    at_blanks = log_probs[:, blank][index].unsqueeze(2)
+    states = best_alignment(at_frames - at_blanks, targets, num_labels, is_frame.sum(dim=1))
     labels = torch.arange(targets.shape[1], device=targets.device)
     aligned = states.unsqueeze(2) == 2 * labels + 1
     return (

@@ -11,10 +11,10 @@ import torch
 
 from .canvas import content_mask, end_canvas, mask_canvas
 from .ctc import collapse
-from .ctc_beam import label_peaks, prefix_beam_search
+from .ctc_beam import label_peaks, prefix_beam_search, rows_of
 from .generation_nat import NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
-from .word_choice import best_tokens
+from .word_choice import best_tokens, to_log_probs
 
 
 class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
@@ -87,8 +87,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
             shown = (frames,)
         else:
             logits = self._logits(sentences, "word_logits", is_frame)
-            logits = logits.index_fill(1, torch.tensor(forbidden, device=logits.device), float("-inf"))
-            tokens, scores = self._search(logits.log_softmax(dim=1), is_frame, settings)
+            tokens, scores = self._search(to_log_probs(logits, forbidden), is_frame, settings)
         tokens, scores = end_canvas(tokens, scores, settings.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
             state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=shown
@@ -107,11 +106,9 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
             log_probs, is_frame, blank, beam_size, fusion=fusion, eos_token_id=self.config.eos_token_id
         )
         targets = torch.where(scores.isfinite().unsqueeze(2), targets, targets[:, :1]).flatten(0, 1)
-        dense = log_probs.new_zeros(*is_frame.shape, log_probs.shape[1])
-        dense[is_frame] = log_probs
         rows = torch.arange(len(is_frame), device=targets.device).repeat_interleave(beam_size)
         is_label = targets.ne(blank)
-        peaks = label_peaks(dense, targets, is_label.sum(dim=1), is_frame.sum(dim=1)[rows], rows, blank)
+        peaks = label_peaks(log_probs, is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank)
         return targets.masked_fill(~is_label, pad), peaks
 
     def _special_token_ids(self) -> list[int]:

@@ -30,6 +30,19 @@ class ShallowFusion:
         self.weight = weight
         self.length_bonus = length_bonus
 
+    @property
+    def has_language_model(self) -> bool:
+        """Tells whether a language model takes part; otherwise each token adds the bonus alone."""
+        return self._score is not None
+
+    def gain(self, prefix: tuple[int, ...], token: int) -> float:
+        """Returns what a prefix gains by a token, in nats."""
+        return self.end_gain(prefix, token) + self.length_bonus
+
+    def end_gain(self, prefix: tuple[int, ...], eos_token_id: int) -> float:
+        """Returns what a prefix gains by EOS, which has no bonus."""
+        return 0.0 if self._score is None else self.weight * self._score(prefix, eos_token_id)
+
     def __call__(self, prefixes: torch.Tensor, lengths: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns what prefixes gain by the tokens that they may grow by.
 

@@ -12,7 +12,7 @@ from nat_model_tester import PAD, assert_translations, tiny_batch, tiny_model, t
 from test_ctc import BLANK, PROBABILITIES, likelihoods
 from torch.testing import assert_close
 
-from hf_nat.models.ctc_beam import label_peaks, prefix_beam_search
+from hf_nat.models.ctc_beam import label_peaks, prefix_beam_search, rows_of
 from hf_nat.models.shallow_fusion import ShallowFusion
 
 
@@ -156,9 +156,9 @@ def test_candidates_are_returned_best_first() -> None:
 
 
 def test_label_peaks_are_the_surest_frames_of_the_best_alignment() -> None:
-    log_probs = PROBABILITIES.log().unsqueeze(0)
-    targets, rows = torch.tensor([[1, 2, 0], [1, 0, 0]]), torch.tensor([0, 0])
-    peaks = label_peaks(log_probs, targets, torch.tensor([2, 1]), torch.tensor([3, 3]), rows, BLANK)
+    targets, is_frame = torch.tensor([[1, 2, 0], [1, 0, 0]]), torch.ones(1, 3, dtype=torch.bool)
+    index, both = rows_of(is_frame), torch.tensor([0, 0])
+    peaks = label_peaks(PROBABILITIES.log(), is_frame[both], index[both], targets, torch.tensor([2, 1]), BLANK)
     # Best alignments: blank 1 2, and blank 1 blank.
     assert_close(peaks.exp(), torch.tensor([[0.5, 0.4, 1.0], [0.5, 1.0, 1.0]]).double())
 

@@ -57,7 +57,7 @@ ALLOWED_READS = {
     "flow_layers.make_grids": "transformers leaves out a mask that hides nothing",
     "generation_da_transformer._graph": _SELECTED,
     "generation_da_transformer._vertices": _SELECTED,
-    "generation_ctc._search": "a sentence is searched as many steps as it has frames",
+    "ctc_beam._frames": "the search runs on the host; one question for all sentences",
     "generation_ctc.refine": _SELECTED,
     "generation_nat._run": "finished rows leave the batch: once a round, never in the last",
     "generation_output.trim": _WIDTH,
