@@ -58,7 +58,8 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
     Args:
         folder (`str | Path`): a folder with at least `config.json`.
         repo_id (`str`, *optional*): Hub id that the example loads; without it the example, run beside the folder,
-            loads the folder.
+            loads the folder. The script of an exported model takes the folder from its command line, and with a Hub
+            id the card says how to fetch that.
 
     Returns:
         Path of the README.md.
@@ -95,6 +96,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         metadata=metadata.to_yaml(),
         title=title,
         example=repo_id or f"./{folder.resolve().name}",
+        repo_id=repo_id,
         config=config,
         non_autoregressive=non_autoregressive,
         remote_code="auto_map" in config,

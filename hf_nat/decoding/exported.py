@@ -23,6 +23,12 @@ _REMEDY = "Export the model again."
 # What is asked for of a graph that is all of a model, and of a round.
 _TOKENS = ("sequences",)
 _STEP = ("next_tokens", "next_scores", "next_finished")
+# What each graph must compute.
+_OUTPUTS = {
+    "model": ("sequences", "token_scores"),
+    "encoder_model": ("encoder_hidden_states", "tokens", "scores", "finished"),
+    "step_model": _STEP,
+}
 # Folder of the graphs in an exported model, and the record beside them.
 GRAPHS, RECORD = "onnx", "export.json"
 PRECISIONS = ("int8",)
@@ -230,6 +236,9 @@ def load_exported(
         name: open_session(file, backend, threads or torch.get_num_threads(), _TOKENS if name == "model" else None)
         for name, file in files.items()
     }
+    for name, session in sessions.items():
+        if missing := [output for output in _OUTPUTS[name] if output not in session.outputs]:
+            raise ValueError(f"`{files[name]}` must compute {missing}, got {list(session.outputs)}. {_REMEDY}")
     with torch.device("meta"):
         kind = _ExportedGraph if list(files) == ["model"] else _ExportedRounds
         model: Any = type(model_class.__name__, (kind, model_class), {})(config)

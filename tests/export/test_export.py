@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from hf_nat.base.utils import read_json, write_json
+from hf_nat.cards import write_model_card
 from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
@@ -89,13 +92,23 @@ def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> 
 
 
 def as_printed(folder: Path, sentences: list[str]) -> list[str]:
-    """What the script of an exported model's card translates, where only the runtime and the tokenizers are."""
-    (printed,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), flags=re.S)
+    """What the script of an exported model's card translates, where only the runtime and the tokenizers are.
+
+    It is called as the card says, from a place that has nothing to do with the folder.
+    """
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    (printed,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
+    assert "\npython translate.py FOLDER " in card
+    place = folder.parent / "elsewhere"
+    place.mkdir(exist_ok=True)
+    (place / "translate.py").write_text(printed, encoding="utf-8")
     blocked = ("hf_nat", "torch", "transformers", "datasets", "huggingface_hub", "safetensors", "onnx")
-    code = f"import sys\nsys.modules.update(dict.fromkeys({blocked}))\n" + printed
-    code = code.replace('["Put your own sentence here."]', repr(sentences))
-    command = [sys.executable, "-I", "-c", code]
-    done = subprocess.run(command, check=True, cwd=folder.parent, capture_output=True, text=True)
+    code = (
+        f"import sys, runpy\nsys.modules.update(dict.fromkeys({blocked}))\ndel sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0])"
+    )
+    command = [sys.executable, "-I", "-c", code, "translate.py", str(folder), *sentences]
+    done = subprocess.run(command, check=True, cwd=place, capture_output=True, text=True)
     return ast.literal_eval(done.stdout)
 
 
@@ -122,6 +135,9 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     step.run()
     assert (step.folder / "onnx/model.onnx").stat().st_mtime_ns == modified
     assert main(["push", "--folder", str(step.folder), "--repo_id", "a/b", "--dry_run", "true"]) == 0
+    assert "hf download" not in (step.folder / "README.md").read_text(encoding="utf-8")
+    card = write_model_card(step.folder, "user/name").read_text(encoding="utf-8")
+    assert "\nhf download user/name --local-dir FOLDER\npython translate.py FOLDER " in card
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("onnx/model.onnx", "onnx/model_int8.onnx", "onnx/export.json", "README.md"))
 
@@ -297,6 +313,94 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     step = Export(ExportArguments(model=str(checkpoint(place / "model", "ctc_nat")), output_dir=str(place / "graph")))
     step.run()
     return step.folder
+
+
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An exported CMLM: an encoder and a step."""
+    place = tmp_path_factory.mktemp("rounds")
+    step = Export(ExportArguments(model=str(checkpoint(place / "model", "cmlm")), output_dir=str(place / "graphs")))
+    step.run()
+    return step.folder
+
+
+def swap(folder: Path) -> None:
+    """Exchanges the two graphs of a folder."""
+    encoder, step = (folder / f"onnx/{name}_model.onnx" for name in ("encoder", "step"))
+    before = encoder.read_bytes()
+    encoder.write_bytes(step.read_bytes())
+    step.write_bytes(before)
+
+
+def swap_with_sums(folder: Path) -> None:
+    """Exchanges the two graphs, and their sums in the record."""
+    swap(folder)
+    record = read_json(folder / "onnx/export.json")
+    encoder, step = (f"onnx/{name}_model.onnx" for name in ("encoder", "step"))
+    sums = record["sha256"]
+    sums[encoder], sums[step] = sums[step], sums[encoder]
+    write_json(folder / "onnx/export.json", record)
+
+
+def other_weights(folder: Path) -> None:
+    """Puts the step of another model there: the same graph of other weights."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(folder / "onnx/step_model.onnx")
+    weight = max(model.graph.initializer, key=lambda value: len(value.raw_data))
+    weight.raw_data = weight.raw_data[4:] + weight.raw_data[:4]
+    onnx.save(model, folder / "onnx/step_model.onnx")
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    """Keeps the first half of a graph."""
+
+    def damage(folder: Path) -> None:
+        file = folder / f"onnx/{name}_model.onnx"
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+    return damage
+
+
+def with_record(**changes: Any) -> Callable[[Path], None]:
+    """Changes the record."""
+    return lambda folder: write_json(
+        folder / "onnx/export.json", read_json(folder / "onnx/export.json") | changes
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut("encoder"), "encoder_model.onnx` must be the graph that was exported"),
+        (cut("step"), "step_model.onnx` must be the graph that was exported"),
+        (swap, "encoder_model.onnx` must be the graph that was exported"),
+        (swap_with_sums, r"encoder_model.onnx` must compute \['encoder_hidden_states'"),
+        (other_weights, "step_model.onnx` must be the graph that was exported"),
+        (lambda folder: (folder / "onnx/step_model.onnx").unlink(), "There is no graph `.*step_model.onnx`"),
+        (with_record(graphs=["step_model", "encoder_model"]), r"`graphs` of .* must be \['encoder_model', 'step_model'\]"),
+        (with_record(graphs=["model"]), r"`graphs` of .* must be \['encoder_model', 'step_model'\], got \['model'\]"),
+        (with_record(graphs=["encoder_model"]), "`graphs` of .* must be"),
+        (with_record(sha256={}), "encoder_model.onnx` must be the graph that was exported"),
+        (with_record(sha256=[]), "must hold `sha256` as dict"),
+        (with_record(knobs={"rounds": 4}), "`knobs` of .* must be out of .*, got 'rounds'"),
+    ],
+)
+def test_damage_of_a_model_that_refines_is_told(
+    damage: Callable[[Path], None],
+    message: str,
+    rounds: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = Path(shutil.copytree(rounds, tmp_path / "graphs"))
+    damage(folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        load_model(folder, backend="onnx")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a dog runs\n")))
+    assert main(["translate", "--model", str(folder), "--backend", "onnx"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1 and re.search(message, captured.err)
 
 
 @pytest.mark.parametrize(
