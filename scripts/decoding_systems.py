@@ -21,8 +21,7 @@ from hf_nat.data.encoding import encode
 from hf_nat.data.pretrained import load_pretrained_config
 from hf_nat.data.tokenizer import load_tokenizer
 from hf_nat.decoding import load_model, max_new_tokens
-from hf_nat.export import ExportArguments
-from hf_nat.export.shortlist import build_short_list
+from hf_nat.decoding.shortlist import ShortListArguments, build_short_list
 
 
 # Backend -> the option that says in which precision it computes.
@@ -141,7 +140,7 @@ def convert(path: str, folder: Path, compute_type: str, shortlist: Any) -> None:
         special = {model.config.pad_token_id, model.config.bos_token_id, model.config.eos_token_id}
         words = [token for token in range(model.config.vocab_size) if token not in special]
         options: dict[str, Any] = {
-            f"num_{name}": ExportArguments.__dataclass_fields__[f"shortlist_{name}"].default
+            f"num_{name}": ShortListArguments.__dataclass_fields__[f"shortlist_{name}"].default
             for name in ("best", "frequent")
         }
         lists = build_short_list(shortlist, tokenizer, words, model.config.vocab_size, **options)

@@ -15,6 +15,7 @@ from ..base.files import open_output, refuse_one_output
 from ..base.languages import require_language
 from ..data.corpora import read_lines
 from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, require_between, translate_stream
+from ..decoding.shortlist import ShortListArguments
 from ..evaluation.confidence import confidence, require_calibration
 
 
@@ -23,13 +24,13 @@ logger = logging.get_logger(__name__)
 _WINDOW = 1000
 
 
-@dataclass
-class TranslateArguments:
+@dataclass(frozen=True, kw_only=True)
+class TranslateArguments(ShortListArguments):
     """What is translated by which model.
 
     Raises:
         ValueError: if `window` is below 1, or a language that sentences are split by is missing, unknown or
-            without use.
+            without use, or as [`ShortListArguments`].
     """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
@@ -42,10 +43,13 @@ class TranslateArguments:
         None, f"sentences read, sorted by length and translated at a time; default: {_WINDOW}, 1 at a terminal"
     )
     split_sentences: bool = option(False, "translate a document a line sentence by sentence, and join these again")
-    source_lang: str | None = option(None, "language of the input, for `split_sentences`")
-    target_lang: str | None = option(None, "language of the output, for `split_sentences`")
+    source_lang: str | None = option(None, "language of the input, for `split_sentences` and `shortlist`")
+    target_lang: str | None = option(None, "language of the output, for the same")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shortlist is not None and self.confidence_output is not None:
+            raise ValueError("`confidence_output` must be left out with `shortlist`, which changes the scores.")
         require_between("window", self.window, 1, sys.maxsize)
         if self.split_sentences and not (self.source_lang and self.target_lang):
             raise ValueError(
@@ -56,10 +60,10 @@ class TranslateArguments:
             value = getattr(self, name)
             if self.split_sentences:
                 require_language(name, value)
-            elif value:
+            elif value and self.shortlist is None:
                 raise ValueError(
-                    f"`{name}` must be left out without `split_sentences`, got {value!r}. Use `model_{name}` to tell "
-                    "a multilingual model its languages."
+                    f"`{name}` must be left out without `split_sentences` or `shortlist`, got {value!r}. Use "
+                    f"`model_{name}` to tell a multilingual model its languages."
                 )
 
     @property
@@ -87,6 +91,8 @@ def run(argv: Sequence[str]) -> None:
         if args.confidence_output is not None:
             calibration = require_calibration(args.model, decoding, model)
             confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
+        settings = decoding.generate_kwargs(model)
+        settings |= args.short_list_kwargs(model, tokenizer, **settings)
         translations = translate_stream(
             model,
             tokenizer,
@@ -95,7 +101,7 @@ def run(argv: Sequence[str]) -> None:
             progress=not is_dialogue,
             with_scores=calibration is not None,
             splitter=splitter,
-            **decoding.generate_kwargs(model),
+            **settings,
         )
         counts = DraftCounts()
         for number, translation in enumerate(translations, start=1):

@@ -19,6 +19,7 @@ from ..base.utils import atomic_path, environment, write_json
 from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
+from ..decoding.shortlist import ShortListArguments
 from ..metrics.external import ExternalMetric, external_identity, load_external_metric
 from ..metrics.sentence_statistics import bleu_record, sentence_statistics
 from ..metrics.translation import (
@@ -59,7 +60,7 @@ class SplitArguments(CorpusArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateArguments(SplitArguments):
+class EvaluateArguments(SplitArguments, ShortListArguments):
     """Which model is scored on which split, by which metrics, and where the result goes."""
 
     metrics: list[str] = field(
@@ -84,6 +85,7 @@ class EvaluateArguments(SplitArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        ShortListArguments.__post_init__(self)
         # What is wrong is an error now, not after an hour of translation.
         metric_recipes(self.metrics, self.scoring["options"])
         require_bootstrap(self.num_bootstrap)
@@ -165,9 +167,11 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     modules = args.load_modules(decoding.trust_remote_code)
     model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
+    generate_kwargs |= args.short_list_kwargs(model, tokenizer, **generate_kwargs)
     training_rows = args.load_training_rows()
     pairs = load_pairs(args)
-    calibration = read_calibration(args.model, decoding, model)
+    # A curve is of scores over the whole vocabulary.
+    calibration = None if args.shortlist else read_calibration(args.model, decoding, model)
     with_scores = calibration is not None
     translations, measurements = measure(
         model, tokenizer, pairs, args, args.scoring, with_scores=with_scores, **generate_kwargs
@@ -192,6 +196,8 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
             **decoding.options(model),
             **decoding.input_options,
             **decoding.runtime_options,
+            **({} if args.shortlist is None else {"shortlist": args.shortlist}),
+            **{f"shortlist_{name}": size for name, size in args.shortlist_sizes.items()},
             "max_batch_tokens": decoding.max_batch_tokens,
         },
         **decoding.code_record(args.model),

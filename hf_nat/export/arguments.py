@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.config import option
-from ..data.corpora import load_corpus
 from ..decoding.exported import PRECISIONS
+from ..decoding.shortlist import ShortListArguments
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportArguments:
+class ExportArguments(ShortListArguments):
     """Which model becomes which graphs.
 
     Raises:
@@ -33,33 +33,16 @@ class ExportArguments:
     graph_decoding: str | None = option(None, "DA-Transformer: greedy or lookahead")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
 
-    shortlist: str | None = option(
-        None, "corpus whose word links list the target tokens of each source token, of which alone the graph chooses"
-    )
     source_lang: str | None = option(None, "`shortlist`: language key of its sources")
-    shortlist_best: int = option(50, "target tokens listed for each source token")
-    shortlist_frequent: int = option(200, "most frequent target tokens, which every list has")
 
     def __post_init__(self) -> None:
-        if self.shortlist is not None and (self.source_lang is None or self.target_lang is None):
-            raise ValueError("`shortlist` must come with `source_lang` and `target_lang`, got it alone.")
-        for name in ("shortlist_best", "shortlist_frequent"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
-            if self.shortlist is None and getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise ValueError(f"`{name}` must be left out without `shortlist`, got {getattr(self, name)}.")
+        super().__post_init__()
         if self.quantize not in (None, *PRECISIONS):
             raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
         if self.references is not None and (self.sentences is None or self.target_lang is None):
             raise ValueError("`references` must come with `sentences` and `target_lang`, got them alone.")
         if self.max_samples < 1:
             raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
-
-    def load_shortlist(self) -> Any:
-        """Loads the rows of the corpus that the short list is made of; None without one."""
-        if self.shortlist is None:
-            return None
-        return load_corpus(self.shortlist, "train", source_lang=str(self.source_lang), target_lang=self.target_lang)
 
     @property
     def knobs(self) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from transformers.utils import GENERATION_CONFIG_NAME, logging
 from ..base.utils import atomic_contents, environment, sha256_file, write_json
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
+from ..decoding.shortlist import ShortList, load_short_list
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
-from .graphs import DecodingGraph, EncoderGraph, Graph, StepGraph, content_vocabulary, save_graph
+from .graphs import DecodingGraph, EncoderGraph, Graph, StepGraph, save_graph
 from .parity import compare, load_samples
 from .quantization import quantize_file
-from .shortlist import ShortList, build_short_list
 
 
 logger = logging.get_logger(__name__)
@@ -137,28 +137,6 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
                 f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph, got {settings[name]!r}. Change it "
                 "in the model's generation_config.json, or use `backend: torch`."
             )
-
-
-def load_short_list(
-    args: ExportArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> ShortList | None:
-    """Makes the short list that the arguments ask for."""
-    rows = args.load_shortlist()
-    if rows is None:
-        return None
-    if not len(rows):
-        raise ValueError(f"`shortlist` must be a corpus with at least 1 pair, got {args.shortlist!r} with 0.")
-    architecture: Any = model
-    special, forbidden = architecture._special_token_ids(), architecture._forbidden_token_ids()
-    return build_short_list(
-        ((pair[args.source_lang], pair[args.target_lang]) for pair in rows["translation"]),
-        tokenizer,
-        content_vocabulary(model).tolist(),
-        architecture.config.vocab_size,
-        num_best=args.shortlist_best,
-        num_frequent=args.shortlist_frequent,
-        kept=sorted(set(special) - set(forbidden)),
-    )
 
 
 def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:

@@ -22,10 +22,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from ..decoding.shortlist import ShortList, content_vocabulary
 from ..models import NATState
 from ..models.canvas import resize
 from ..models.generation_output import choose_candidates, gather_rows
-from .shortlist import ShortList
 
 
 # ONNX's version of the operators: the first with all that the graphs need, so that older runtimes read them too.
@@ -182,12 +182,6 @@ def state_tensors(state: NATState) -> dict[str, torch.Tensor]:
     values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state) if field.name not in known}
     own = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     return {"encoder_hidden_states": state.encoder_hidden_states[0], **own}
-
-
-def content_vocabulary(model: Any) -> torch.Tensor:
-    """Returns the tokens `(V',)` that a model may choose."""
-    forbidden = set(model._forbidden_token_ids())
-    return torch.tensor([token for token in range(model.config.vocab_size) if token not in forbidden])
 
 
 def save_graph(module: Graph, path: Path) -> tuple[str, ...]:

@@ -170,8 +170,7 @@ def _grown(
 ) -> Iterator[_Hypothesis]:
     """Reads a frame that adds a label to hypotheses, best first; those that cannot survive are left out.
 
-    Args:
-        scores (`list[float]`): the scores of the hypotheses that add none.
+    `scores` are those of the hypotheses that add none.
     """
     heapify(scores)
     bonus = 0.0 if fusion is None else fusion.length_bonus

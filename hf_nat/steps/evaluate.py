@@ -48,13 +48,14 @@ class Evaluate(Step):
             # Named where there is one: older records have no such keys.
             **({"modules": [Path(module).stem for module in args.modules]} if args.modules else {}),
             **({"module_options": args.module_options} if args.module_options else {}),
+            **({"shortlist": args.shortlist_sizes} if args.shortlist else {}),
             **decoding_settings(self.decoding),
         }
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of model, corpora, calibration, BEER model and what takes part in decoding."""
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
-        rows = self.args.load_training_rows()
+        rows, listed = self.args.load_training_rows(), self.args.load_shortlist()
         confidence = Path(self.args.model) / CONFIDENCE_FILE
         return {
             "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
@@ -67,6 +68,7 @@ class Evaluate(Step):
                 if self.args.modules
                 else {}
             ),
+            **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **self.args.languages)}),
             **decoding_inputs(self.decoding),
         }
 

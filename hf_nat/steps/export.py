@@ -27,8 +27,8 @@ class Export(Step):
     def settings(self) -> dict[str, Any]:
         """Precision, samples of the comparison, short list and knobs."""
         args = self.args
-        listed = {} if args.shortlist is None else {"best": args.shortlist_best, "frequent": args.shortlist_frequent}
-        return {"quantize": args.quantize, "max_samples": args.max_samples, "shortlist": listed, **args.knobs}
+        listed = {"shortlist": args.shortlist_sizes}
+        return {"quantize": args.quantize, "max_samples": args.max_samples, **listed, **args.knobs}
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the model, of the corpus of the short list, and of sentences and references."""

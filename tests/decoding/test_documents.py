@@ -73,7 +73,9 @@ def test_an_unknown_language_is_told(code: str, capsys: pytest.CaptureFixture) -
 
 def test_translate_needs_both_languages_and_no_other_way(capsys: pytest.CaptureFixture) -> None:
     assert main(["translate", "--model=x", "--target_lang=de"]) == 2
-    assert "`target_lang` must be left out without `split_sentences`, got 'de'" in capsys.readouterr().err
+    assert (
+        "`target_lang` must be left out without `split_sentences` or `shortlist`, got 'de'" in capsys.readouterr().err
+    )
     assert main(["translate", "--model=x", "--split_sentences", "--source_lang=en"]) == 2
     assert "`split_sentences` must come with `source_lang` and `target_lang`, got 'en' and None" in (
         capsys.readouterr().err

@@ -27,8 +27,9 @@ from hf_nat.cards import write_model_card
 from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
+from hf_nat.decoding.shortlist import load_short_list
 from hf_nat.demo.browser import exported_files
-from hf_nat.export.export import export, load_short_list
+from hf_nat.export.export import export
 from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
@@ -363,9 +364,7 @@ def cut(name: str) -> Callable[[Path], None]:
 
 def with_record(**changes: Any) -> Callable[[Path], None]:
     """Changes the record."""
-    return lambda folder: write_json(
-        folder / "onnx/export.json", read_json(folder / "onnx/export.json") | changes
-    )
+    return lambda folder: write_json(folder / "onnx/export.json", read_json(folder / "onnx/export.json") | changes)
 
 
 @pytest.mark.parametrize(
@@ -377,7 +376,10 @@ def with_record(**changes: Any) -> Callable[[Path], None]:
         (swap_with_sums, r"encoder_model.onnx` must compute \['encoder_hidden_states'"),
         (other_weights, "step_model.onnx` must be the graph that was exported"),
         (lambda folder: (folder / "onnx/step_model.onnx").unlink(), "There is no graph `.*step_model.onnx`"),
-        (with_record(graphs=["step_model", "encoder_model"]), r"`graphs` of .* must be \['encoder_model', 'step_model'\]"),
+        (
+            with_record(graphs=["step_model", "encoder_model"]),
+            r"`graphs` of .* must be \['encoder_model', 'step_model'\]",
+        ),
         (with_record(graphs=["model"]), r"`graphs` of .* must be \['encoder_model', 'step_model'\], got \['model'\]"),
         (with_record(graphs=["encoder_model"]), "`graphs` of .* must be"),
         (with_record(sha256={}), "encoder_model.onnx` must be the graph that was exported"),

@@ -1,0 +1,202 @@
+"""Short lists: the target words that a source can be translated by, of which alone a model chooses.
+
+Dimension letters: B batch, S source, K words of a list, V vocabulary, N pairs of a corpus.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..alignment import align
+from ..base.config import option
+from ..data.corpora import load_corpus
+from ..models import NATPreTrainedModel
+from .sources import encode_sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortListArguments:
+    """Of which corpus a short list is made, and how long it is, for arguments that have both languages of it.
+
+    Raises:
+        ValueError: if a number is below 1, or there is one without a corpus, or a corpus without languages.
+    """
+
+    shortlist: str | None = option(
+        None, "NAT model: corpus whose word links list the target tokens of each source token, the only ones written"
+    )
+    shortlist_best: int = option(50, "`shortlist`: target tokens listed for each source token")
+    shortlist_frequent: int = option(200, "`shortlist`: most frequent target tokens, which every list has")
+
+    def __post_init__(self) -> None:
+        if self.shortlist is not None and None in self._languages:
+            raise ValueError("`shortlist` must come with `source_lang` and `target_lang`, got it alone.")
+        for name in ("shortlist_best", "shortlist_frequent"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+            if self.shortlist is None and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ValueError(f"`{name}` must be left out without `shortlist`, got {getattr(self, name)}.")
+
+    @property
+    def _languages(self) -> tuple[str | None, str | None]:
+        own: Any = self
+        return own.source_lang, own.target_lang
+
+    def load_shortlist(self) -> Any:
+        """Loads the rows of the corpus that the short list is made of; None without one."""
+        if self.shortlist is None:
+            return None
+        source_lang, target_lang = self._languages
+        return load_corpus(self.shortlist, "train", source_lang=str(source_lang), target_lang=str(target_lang))
+
+    @property
+    def shortlist_sizes(self) -> dict[str, int]:
+        """How long the lists are; empty without any."""
+        return {} if self.shortlist is None else {"best": self.shortlist_best, "frequent": self.shortlist_frequent}
+
+    def short_list_kwargs(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **knobs: Any
+    ) -> dict[str, Any]:
+        """Returns the argument `short_list` of `translate`, with the list of the corpus; empty without one.
+
+        Args:
+            model (`PreTrainedModel`): what decodes.
+            tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+            **knobs: the other arguments of `translate`.
+
+        Raises:
+            ValueError: if the model takes no short list, or not with these knobs, or the corpus is empty.
+        """
+        if self.shortlist is None:
+            return {}
+        if not isinstance(model, NATPreTrainedModel):
+            raise ValueError(f"`shortlist` must be left out for an autoregressive model, got {self.shortlist!r}.")
+        architecture: Any = model
+        if hasattr(model, "sessions"):
+            raise ValueError(
+                f"`shortlist` must be left out for an exported model, got {self.shortlist!r}. Its graph has the one "
+                "that it was exported with: `hf-nat export --shortlist`."
+            )
+        own = {name: value for name, value in knobs.items() if name in architecture.generation_defaults}
+        if architecture._searches(architecture._resolve_settings(None, own)):
+            raise ValueError(
+                f"`shortlist` must be left out with a beam search, got {self.shortlist!r}. Decode greedily."
+            )
+        return {"short_list": load_short_list(self, model, tokenizer)}
+
+
+class ShortList(nn.Module):
+    """For each source token the target tokens that it was aligned with most often, and those that fit everywhere.
+
+    Args:
+        best (`torch.LongTensor` of shape `(V, K)`): the tokens of each source token; a row is filled up with one of
+            `always`.
+        always (`torch.LongTensor` of shape `(A,)`): tokens that every sentence may use.
+        vocab_size (`int`): size of the vocabulary (V).
+    """
+
+    def __init__(self, best: torch.Tensor, always: torch.Tensor, vocab_size: int) -> None:
+        super().__init__()
+        self.best: torch.Tensor
+        self.always: torch.Tensor
+        self.vocab_size = vocab_size
+        self.register_buffer("best", best.int())
+        self.register_buffer("always", always)
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """Joins the lists of a batch.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(B, S)`): source tokens.
+
+        Returns:
+            `torch.LongTensor` of shape `(V',)`: the target tokens, in rising order.
+        """
+        listed = torch.cat([self.best[input_ids].flatten().long(), self.always])
+        marks = torch.zeros(self.vocab_size, dtype=torch.long, device=input_ids.device)
+        return marks.scatter(0, listed, 1).nonzero().squeeze(1)
+
+
+def build_short_list(
+    pairs: Iterable[tuple[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Sequence[int],
+    vocab_size: int,
+    *,
+    num_best: int,
+    num_frequent: int,
+    kept: Sequence[int] = (),
+) -> ShortList:
+    """Aligns the tokens of a corpus and keeps the most frequent links of each source token.
+
+    Args:
+        pairs (`Iterable[tuple[str, str]]`): sources and targets (N).
+        tokenizer (`PreTrainedTokenizerBase`): cuts both into tokens.
+        vocabulary (`Sequence[int]`): the tokens that may be written.
+        vocab_size (`int`): size of the vocabulary.
+        num_best (`int`): tokens listed for a source token.
+        num_frequent (`int`): most frequent target tokens, which every list has.
+        kept (`Sequence[int]`): further tokens that every list has, such as the blank of CTC.
+
+    Returns:
+        [`ShortList`]: the lists.
+
+    Source: the lexical shortlists of Marian (Junczys-Dowmunt et al. 2018) and CTranslate2's `vmap`, with links in
+        place of probabilities.
+    """
+    allowed = set(vocabulary)
+    sides = zip(*pairs, strict=True)
+    sources, targets = (encode_sources(tokenizer, list(side)) for side in sides)
+    frequent = Counter(token for ids in targets for token in ids if token in allowed)
+    counts: dict[int, Counter[int]] = defaultdict(Counter)
+    links = align(*([list(map(str, ids)) for ids in side] for side in (sources, targets)), symmetrize="grow-diag")
+    for row, sentence in enumerate(links):
+        for source, target in sentence:
+            if (token := targets[row][target]) in allowed:
+                counts[sources[row][source]][token] += 1
+    always = sorted({*kept, *(token for token, _ in frequent.most_common(num_frequent))})
+    best = torch.full((vocab_size, num_best), always[0])
+    for source, found in counts.items():
+        tokens = [token for token, _ in found.most_common(num_best)]
+        best[source, : len(tokens)] = torch.tensor(tokens)
+    return ShortList(best, torch.tensor(always), vocab_size)
+
+
+def content_vocabulary(model: Any) -> torch.Tensor:
+    """Returns the tokens `(V',)` that a model may choose."""
+    forbidden = set(model._forbidden_token_ids())
+    return torch.tensor([token for token in range(model.config.vocab_size) if token not in forbidden])
+
+
+def load_short_list(
+    args: ShortListArguments, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> ShortList | None:
+    """Makes the short list that the arguments ask for.
+
+    Raises:
+        ValueError: if the corpus is empty.
+    """
+    rows = args.load_shortlist()
+    if rows is None:
+        return None
+    if not len(rows):
+        raise ValueError(f"`shortlist` must be a corpus with at least 1 pair, got {args.shortlist!r} with 0.")
+    architecture: Any = model
+    special, forbidden = architecture._special_token_ids(), architecture._forbidden_token_ids()
+    source_lang, target_lang = args._languages
+    return build_short_list(
+        ((pair[source_lang], pair[target_lang]) for pair in rows["translation"]),
+        tokenizer,
+        content_vocabulary(model).tolist(),
+        architecture.config.vocab_size,
+        num_best=args.shortlist_best,
+        num_frequent=args.shortlist_frequent,
+        kept=sorted(set(special) - set(forbidden)),
+    ).to(model.device)

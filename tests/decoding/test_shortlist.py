@@ -1,0 +1,160 @@
+"""Short lists: what they list, and that a graph chooses from them as torch does."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer, MarianConfig, MarianMTModel
+
+from hf_nat.base.utils import read_json
+from hf_nat.data.several import pair_features
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.decoding import encode_sources
+from hf_nat.decoding.shortlist import ShortList, build_short_list, load_short_list
+from hf_nat.export import ExportArguments
+from hf_nat.models import CTCNATConfig, CTCNATForConditionalGeneration, DATransformerConfig
+from hf_nat.models import DATransformerForConditionalGeneration as DATransformer
+from hf_nat.steps.export import Export
+from hf_nat_cli import main
+
+
+def test_the_lists_of_a_batch_are_joined_in_rising_order() -> None:
+    best = torch.full((6, 2), 4)
+    best[1], best[2] = torch.tensor([5, 3]), torch.tensor([0, 5])
+    short_list = ShortList(best, torch.tensor([4]), vocab_size=7)
+    assert short_list(torch.tensor([[3, 3]])).tolist() == [4]
+    assert short_list(torch.tensor([[1, 3]])).tolist() == [3, 4, 5]
+    assert short_list(torch.tensor([[1, 3], [2, 3]])).tolist() == [0, 3, 4, 5]
+
+
+@pytest.mark.parametrize("option", [{"shortlist_best": 9}, {"shortlist_frequent": 9}])
+def test_options_of_a_list_that_is_not_made_are_refused(option: dict[str, int]) -> None:
+    (name,) = option
+    with pytest.raises(ValueError, match=f"`{name}` must be left out without `shortlist`, got 9"):
+        ExportArguments(model="m", output_dir="o", **option)
+    with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
+        ExportArguments(model="m", output_dir="o", **{name: 0})
+    given = ExportArguments(model="m", output_dir="o", shortlist="c", source_lang="a", target_lang="b", **option)
+    assert getattr(given, name) == 9
+
+
+def test_a_token_lists_what_it_is_aligned_with() -> None:
+    pairs = [(f"{a} {b}", f"{a.upper()} {b.upper()}") for a in "abcd" for b in "abcd" if a != b] * 3
+    tokenizer = train_tokenizer([text for pair in pairs for text in pair], vocab_size=40)
+    vocabulary = [token for token in range(len(tokenizer)) if token not in tokenizer.all_special_ids]
+    short_list = build_short_list(
+        pairs, tokenizer, vocabulary, len(tokenizer), num_best=1, num_frequent=1, kept=[tokenizer.pad_token_id]
+    )
+    for letter in "abcd":
+        (source,), (target,) = (encode_sources(tokenizer, [text]) for text in (letter, letter.upper()))
+        listed = short_list(torch.tensor([source[:-1]])).tolist()
+        assert target[0] in listed
+        assert len(listed) <= 3 and tokenizer.pad_token_id in listed and tokenizer.eos_token_id not in listed
+
+
+def test_a_corpus_without_pairs_has_a_fingerprint_and_makes_no_list(monkeypatch) -> None:
+    rows = Dataset.from_dict({"translation": []}, features=pair_features("a", "b"))
+    corpus = {"shortlist": "c", "source_lang": "a", "target_lang": "b"}
+    monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
+    args = ExportArguments(model="m", output_dir="o", **corpus)
+    monkeypatch.setattr("hf_nat.steps.export.model_fingerprint", lambda model: {})
+    inputs = Export(args).inputs()
+    assert len(json.loads(json.dumps(inputs))["shortlist"]) == 64
+    with pytest.raises(ValueError, match="`shortlist` must be a corpus with at least 1 pair"):
+        load_short_list(args, None, None)
+
+
+PAIRS = [("a dog runs", "HUND LÄUFT"), ("the cat sleeps", "KATZE SCHLÄFT"), ("a cat runs", "KATZE LÄUFT")]
+LISTED = ["--shortlist", "{split}.{lang}", "--source_lang", "en", "--target_lang", "de"]
+SIZES = ["--shortlist_best", "1", "--shortlist_frequent", "1"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a corpus and two models of its words."""
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "test"):
+        for lang, side in zip(("en", "de"), zip(*PAIRS, strict=True), strict=True):
+            (tmp_path / f"{split}.{lang}").write_text("".join(f"{line}\n" for line in side), encoding="utf-8")
+    tokenizer = train_tokenizer([text for pair in PAIRS for text in pair] * 2, vocab_size=60)
+    layers = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    small = {"vocab_size": len(tokenizer), "d_model": 16, "init_std": 0.3, "max_position_embeddings": 32, **layers}
+    models = {"ctc": (CTCNATConfig, CTCNATForConditionalGeneration), "dag": (DATransformerConfig, DATransformer)}
+    for name, (config_class, model_class) in models.items():
+        torch.manual_seed(0)
+        model_class(config_class(**small)).save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    return tmp_path
+
+
+def translated(monkeypatch: pytest.MonkeyPatch, *options: str, model: str = "ctc") -> list[str]:
+    """What `hf-nat translate` makes of the sources, each in a batch of its own."""
+    text = "".join(f"{source}\n" for source, _ in PAIRS)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    options = ("--output", "out.txt", "--max_batch_tokens", "1", *options)
+    assert main(["translate", "--model", model, *options]) == 0
+    return Path("out.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_commands_choose_from_the_short_list_of_a_corpus(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free, listed = translated(monkeypatch), translated(monkeypatch, *LISTED, *SIZES)
+    assert listed != free
+    # One token for each of the source, and one that is always there.
+    tokenizer = AutoTokenizer.from_pretrained(place / "ctc")
+    for (source, _), output in zip(PAIRS, listed, strict=True):
+        written = set(tokenizer(output, add_special_tokens=False)["input_ids"])
+        assert len(written) <= len(tokenizer(source)["input_ids"]) + 1
+    evaluate = ["evaluate", "--model", "ctc", "--corpus", "{split}.{lang}", *LISTED[2:], "--max_batch_tokens", "1"]
+    assert main([*evaluate, "--output_dir", "scores", *LISTED[:2], *SIZES]) == 0
+    assert (place / "scores/translations.txt").read_text(encoding="utf-8").splitlines() == listed
+    record = read_json(place / "scores/metrics.json")["decoding"]
+    assert (record["shortlist_best"], record["shortlist_frequent"]) == (1, 1)
+
+
+def test_another_short_list_is_another_evaluation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["evaluate", "--model", "ctc", "--corpus", "{split}.{lang}", *LISTED[2:], "--output_dir", "scores"]
+    assert main(command) == 0
+    assert main([*command, *LISTED[:2]]) == 2
+    assert "shortlist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "ctc", *LISTED[:2]], "`shortlist` must come with `source_lang` and `target_lang`"),
+        (["--model", "ctc", "--shortlist_best", "3"], "`shortlist_best` must be left out without `shortlist`"),
+        (["--model", "ctc", *LISTED, "--shortlist_best", "0"], "`shortlist_best` must be >= 1, got 0"),
+        (["--model", "ctc", *LISTED, "--ctc_beam_size", "4"], "`shortlist` must be left out with a beam search"),
+        (["--model", "dag", *LISTED, "--graph_decoding", "beam"], "`shortlist` must be left out with a beam search"),
+        (["--model", "ctc", *LISTED, "--confidence_output", "c.txt"], "`confidence_output` must be left out with"),
+        (["--model", "ctc", "--shortlist", "none/{split}.{lang}", *LISTED[2:]], "none/train.en"),
+    ],
+)
+def test_a_short_list_that_does_not_fit_is_refused(
+    options: list[str], message: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "in.txt").write_text("a dog\n")
+    assert main(["translate", "--input", "in.txt", *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
+
+
+def test_viterbi_takes_a_short_list(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert translated(monkeypatch, *LISTED, "--graph_decoding", "viterbi", model="dag")
+
+
+def test_models_without_a_choice_of_tokens_are_refused() -> None:
+    args = ExportArguments(model="m", output_dir="o", shortlist="c", source_lang="a", target_lang="b")
+    config = MarianConfig(vocab_size=9, d_model=4, encoder_layers=1, decoder_layers=1, pad_token_id=0)
+    with pytest.raises(ValueError, match="`shortlist` must be left out for an autoregressive model, got 'c'"):
+        args.short_list_kwargs(MarianMTModel(config), None)
+    exported = CTCNATForConditionalGeneration(CTCNATConfig(vocab_size=9, d_model=4, encoder_layers=1))
+    exported.sessions = {}
+    with pytest.raises(ValueError, match="`shortlist` must be left out for an exported model, .* hf-nat export"):
+        args.short_list_kwargs(exported, None)
