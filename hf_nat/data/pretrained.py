@@ -52,6 +52,12 @@ def load_pretrained_config(
         OSError: if there is no such folder or repository, or it has no `config.json`.
         ValueError: if that is damaged, of an unknown architecture, or asks for code that is not here.
     """
+    folder = Path(path)
+    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
+        above = f" Give `{folder.parent}`." if (folder.parent / CONFIG_NAME).is_file() else ""
+        raise FileNotFoundError(
+            f"`{parameter}` must be the folder of a model, but there is no file `{folder / CONFIG_NAME}`.{above}"
+        )
     with _named(path, parameter, CONFIG_NAME, (CONFIG_NAME,), revision=revision):
         config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=trust_remote_code)
         # Names a kernel on the Hub, whose code transformers would load with the model.
@@ -272,7 +278,9 @@ def _check_weights_files(folder: Path) -> None:
     """Raises unless the weights are there and their headers agree with their sizes."""
     file = folder / _weights_file(folder)
     if not file.is_file():
-        hint = " It is an exported model: use `--backend onnx`." if (folder / "onnx").is_dir() else ""
+        hint = ""
+        if (folder / "onnx").is_dir():
+            hint = " It is an exported model, which translates with `backend: onnx`; else give what it was made of."
         raise FileNotFoundError(f"A checkpoint must hold its weights, but there is no file `{file}`.{hint}")
     files = [file]
     if file.name.endswith(".index.json"):

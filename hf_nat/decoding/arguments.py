@@ -15,6 +15,7 @@ from ..data.tokenizer import load_tokenizer
 from ..models import NATPreTrainedModel
 from ..models.generation_settings import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
+from .exported import PRECISIONS
 from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sessions import BACKENDS
@@ -149,6 +150,8 @@ class DecodingArguments(LoadingArguments):
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
+        if self.quantize not in (None, *PRECISIONS):
+            raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
         limits = {"max_batch_tokens": None, "threads": _MAX_THREADS, "max_iterations": MAX_ITERATIONS}
         beams = ("num_beams", "length_beam", "num_candidates", "num_samples", "ctc_beam_size", "graph_beam_size")
         limits |= dict.fromkeys(beams, MAX_BEAMS)

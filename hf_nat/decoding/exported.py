@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from ..base.utils import check_record, read_record, sha256_file
 from ..data.pretrained import load_pretrained_config
@@ -205,8 +206,10 @@ def load_exported(
     Raises:
         FileNotFoundError: if there is no such graph.
         ImportError: if the library of the backend is not installed.
-        ValueError: if a file is damaged, or the backend has no such precision.
+        ValueError: if a file is damaged, or there is no such precision, or not for the backend.
     """
+    if quantize not in (None, *PRECISIONS):
+        raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {quantize!r}.")
     if quantize is not None and backend != "onnx":
         raise ValueError(f"`quantize` must be left out for `backend: {backend}`, got {quantize!r}. Use `onnx`.")
     folder = Path(path)
@@ -231,6 +234,9 @@ def load_exported(
                 f"`{file}` must be the graph that was exported, but is not that of {RECORD} beside it: damaged, or of "
                 f"another model. {_REMEDY}"
             )
+    if not (folder / GENERATION_CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"There is no file `{folder / GENERATION_CONFIG_NAME}`. {_REMEDY}")
+    generation_config = GenerationConfig.from_pretrained(folder)
     # Scores are read less often than tokens.
     sessions = {
         name: open_session(file, backend, threads or torch.get_num_threads(), _TOKENS if name == "model" else None)
@@ -242,7 +248,7 @@ def load_exported(
     with torch.device("meta"):
         kind = _ExportedGraph if list(files) == ["model"] else _ExportedRounds
         model: Any = type(model_class.__name__, (kind, model_class), {})(config)
-    model.generation_config = GenerationConfig.from_pretrained(folder)
+    model.generation_config = generation_config
     model.record, model.sessions = record, sessions
     return model.eval()
 

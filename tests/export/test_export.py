@@ -23,7 +23,6 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from hf_nat.base.utils import read_json, write_json
-from hf_nat.cards import write_model_card
 from hf_nat.data.several import pair_features
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
@@ -135,10 +134,11 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     modified = (step.folder / "onnx/model.onnx").stat().st_mtime_ns
     step.run()
     assert (step.folder / "onnx/model.onnx").stat().st_mtime_ns == modified
+    card = step.folder / "README.md"
+    assert "hf download" not in card.read_text(encoding="utf-8")
     assert main(["push", "--folder", str(step.folder), "--repo_id", "a/b", "--dry_run", "true"]) == 0
-    assert "hf download" not in (step.folder / "README.md").read_text(encoding="utf-8")
-    card = write_model_card(step.folder, "user/name").read_text(encoding="utf-8")
-    assert "\nhf download user/name --local-dir FOLDER\npython translate.py FOLDER " in card
+    fetched = "\nhf download a/b --local-dir FOLDER\npython translate.py FOLDER "
+    assert fetched in card.read_text(encoding="utf-8")
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("onnx/model.onnx", "onnx/model_int8.onnx", "onnx/export.json", "README.md"))
 
@@ -305,6 +305,32 @@ def test_backends_need_a_graph_and_fitting_options(tmp_path: Path) -> None:
         DecodingArguments(backend="tensorrt")
     with pytest.raises(ValueError, match="`threads` must be >= 1"):
         DecodingArguments(threads=0)
+    with pytest.raises(ValueError, match=r"`quantize` must be one of \['int8'\], got 'int4'"):
+        DecodingArguments(backend="onnx", quantize="int4")
+
+
+def test_what_a_newcomer_mixes_up_is_told(
+    exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a dog runs\n")))
+    without = Path(shutil.copytree(exported, tmp_path / "without"))
+    (without / "generation_config.json").unlink()
+    onnx = ["--backend", "onnx"]
+    for command, message in (
+        (["translate", "--model", str(exported)], "It is an exported model, which translates with `backend: onnx`"),
+        (["export", "--model", str(exported), "--output_dir", str(tmp_path / "x")], "else give what it was made of."),
+        (["translate", "--model", f"{exported}/onnx", *onnx], f"`{exported}/onnx/config.json`. Give `{exported}`."),
+        (["translate", "--model", f"{exported}/onnx"], f"`{exported}/onnx/config.json`. Give `{exported}`."),
+        (["translate", "--model", str(exported), *onnx, "--quantize", "int4"], "must be one of ['int8'], got 'int4'"),
+        (
+            ["translate", "--model", str(exported), *onnx, "--quantize", "int8"],
+            "Export the model with `--quantize int8`",
+        ),
+        (["translate", "--model", str(without), *onnx], "generation_config.json`. Export the model again."),
+    ):
+        assert main(command) == 2
+        captured = capsys.readouterr()
+        assert message in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
 
 
 @pytest.fixture(scope="module")
