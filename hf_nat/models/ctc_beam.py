@@ -114,25 +114,22 @@ def _frames(log_probs: torch.Tensor, is_frame: torch.Tensor, blank: int, beam_si
     # One more than can survive: a label that repeats the last one may lose its place to the next.
     num_labels = min(beam_size + 1, log_probs.shape[1] - 1)
     best_scores, best = log_probs.topk(num_labels + 1, dim=1)  # the blank among them
-    index = rows_of(is_frame)
     # A label that a prefix ends with is one of the best ones of an earlier frame.
-    known = best[index].flatten(1)
-    score = log_probs[index.unsqueeze(2), known.unsqueeze(1)].cpu().numpy().item
-    columns = known.tolist()
-    lists = zip(log_probs[:, blank].tolist(), best.tolist(), best_scores.tolist(), strict=True)
-    for row, num_frames in enumerate(is_frame.sum(dim=1).tolist()):
-        column = {label: number for number, label in enumerate(columns[row])}
+    known = best.unique()
+    column = {label: number for number, label in enumerate(known.tolist())}
+    score = log_probs.index_select(1, known).cpu().numpy().item
+    lists = enumerate(zip(log_probs[:, blank].tolist(), best.tolist(), best_scores.tolist(), strict=True))
+    for num_frames in is_frame.sum(dim=1).tolist():
         frames = []
-        for frame, (blank_score, labels, label_scores) in enumerate(islice(lists, num_frames)):
+        for number, (blank_score, labels, label_scores) in islice(lists, num_frames):
             pairs = [pair for pair in zip(labels, label_scores, strict=True) if pair[0] != blank]
-            own = partial(_look_up, score, row, frame, column)
-            frames.append(_Frame(blank_score, pairs[:num_labels], own))
+            frames.append(_Frame(blank_score, pairs[:num_labels], partial(_look_up, score, number, column)))
         yield frames
 
 
-def _look_up(score: Callable[..., float], row: int, frame: int, column: dict[int, int], label: int) -> float:
+def _look_up(score: Callable[..., float], frame: int, column: dict[int, int], label: int) -> float:
     """Reads the log-probability of a label."""
-    return score(row, frame, column[label])
+    return score(frame, column[label])
 
 
 def _search(frames: list[_Frame], beam_size: int, fusion: ShallowFusion | None) -> list[_Hypothesis]:
