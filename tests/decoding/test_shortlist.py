@@ -151,10 +151,11 @@ def test_viterbi_takes_a_short_list(place: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_models_without_a_choice_of_tokens_are_refused() -> None:
     args = ExportArguments(model="m", output_dir="o", shortlist="c", source_lang="a", target_lang="b")
-    config = MarianConfig(vocab_size=9, d_model=4, encoder_layers=1, decoder_layers=1, pad_token_id=0)
+    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    config = MarianConfig(vocab_size=9, d_model=4, pad_token_id=0, eos_token_id=2, decoder_start_token_id=0, **sides)
     with pytest.raises(ValueError, match="`shortlist` must be left out for an autoregressive model, got 'c'"):
         args.short_list_kwargs(MarianMTModel(config), None)
-    exported = CTCNATForConditionalGeneration(CTCNATConfig(vocab_size=9, d_model=4, encoder_layers=1))
+    exported = CTCNATForConditionalGeneration(CTCNATConfig(vocab_size=9, d_model=4, **sides))
     exported.sessions = {}
     with pytest.raises(ValueError, match="`shortlist` must be left out for an exported model, .* hf-nat export"):
         args.short_list_kwargs(exported, None)

@@ -75,6 +75,23 @@ def test_beam_is_that_of_a_search_over_dictionaries(seed: int, beam_size: int) -
     assert dict(search(log_probs, beam_size)) == pytest.approx(search_with_dictionaries(log_probs, beam_size))
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 4.0])
+@pytest.mark.parametrize("bonus", [-1.0, 0.0, 2.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_cannot_survive_is_left_out_and_nothing_else(seed: int, bonus: float, sharpness: float) -> None:
+    # More labels than are asked for, and frames that are sure of their blank.
+    log_probs = random_log_probs(seed, frames=12, labels=15).mul(sharpness)
+    log_probs[::3, BLANK] += 12
+    log_probs = log_probs.log_softmax(1)
+    expected = search_with_dictionaries(log_probs, 4, lambda prefix: bonus * len(prefix))
+    is_frame = torch.ones(1, 12, dtype=torch.bool)
+    fusion = ShallowFusion(None, 0.0, bonus)
+    tokens, likelihood, scores = prefix_beam_search(log_probs, is_frame, BLANK, 4, fusion=fusion)
+    rows = zip(tokens[0].tolist(), likelihood[0].tolist(), strict=True)
+    assert {tuple(t for t in row if t != BLANK): score for row, score in rows} == pytest.approx(expected)
+    assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+
+
 def test_rows_of_a_batch_are_searched_alone() -> None:
     lengths = [5, 2, 7, 1]
     rows = [random_log_probs(seed, frames=length) for seed, length in enumerate(lengths)]
