@@ -220,7 +220,7 @@ def test_filtered_folder_loads_and_its_push_is_planned(
     new = tmp_path / "new"
     assert main(["filter", f"--corpus={distilled}", f"--output_dir={new}"]) == 0
     kept = read_rows(new)
-    assert load_dataset(str(new), split="train").to_list() == kept
+    assert load_dataset(str(new), split="train", cache_dir=str(tmp_path / "cache")).to_list() == kept
     for streaming in (False, True):
         rows = load_corpus(new, "train", source_lang="en", target_lang="xx", streaming=streaming)
         assert [row["id"] for row in rows] == [row["id"] for row in kept]

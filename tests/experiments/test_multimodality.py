@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import yaml
@@ -27,6 +28,12 @@ from hf_nat.experiments.multimodality_report import corpora_table, systems_table
 
 LANGS = ["l0", "l1", "l2"]
 TASK = ToyTask(num_words=12)
+
+
+@pytest.fixture(autouse=True)
+def datasets_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`load_dataset` takes two folders of one name and size for the same, even those of two tests."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 @pytest.fixture

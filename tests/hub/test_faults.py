@@ -192,7 +192,7 @@ def test_nobody_sees_the_token(hub, args, fault, tmp_path: Path, caplog, capfd, 
     monkeypatch.setattr(constants, "HF_DEBUG", True)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("huggingface_hub").setLevel(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="huggingface_hub")
     hub.faults.extend([fault] if fault else [])
     shown = ""
     try:

@@ -212,7 +212,8 @@ def test_a_folder_is_one_process_at_a_time_and_its_lock_dies_with_it(tmp_path: P
     holder.start()
     try:
         deadline = time.monotonic() + 120
-        while not (folder / "out.txt").exists():
+        out = folder / "out.txt"
+        while not (out.exists() and out.read_text() == "a"):  # A file is there before its text is.
             assert holder.is_alive() and time.monotonic() < deadline
             time.sleep(0.02)
         before, step = content(folder), Copy(folder)
