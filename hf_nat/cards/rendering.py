@@ -45,9 +45,25 @@ def is_unedited(card: str) -> bool:
     return seal is not None and hashlib.sha256(card[: seal.start()].encode()).hexdigest() == seal[1]
 
 
+def edited_card(path: Path) -> str | None:
+    """Reads a card that someone wrote or edited; None where there is no card, or one as `sealed` made it."""
+    if not path.exists():
+        return None
+    card = read_card(path)
+    return None if is_unedited(card) else card
+
+
+def read_card(path: Path) -> str:
+    """Reads a card; raises ValueError with its name if it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` must be UTF-8: {error}. Mend it, or delete it: it is then written anew.") from error
+
+
 def write_card(path: Path, content: str) -> Path:
     """Writes a card with its seal, unless the file there is one that someone wrote or edited."""
-    if path.exists() and not is_unedited(path.read_text(encoding="utf-8")):
+    if edited_card(path) is not None:
         logger.warning(f"{path} was not written by hf_nat or has been edited, so it stays as it is.")
         return path
     with atomic_path(path) as temporary:

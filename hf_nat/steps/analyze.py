@@ -75,11 +75,14 @@ class Analyze(Step):
         if process_state().is_main_process:
             analyze(self.args)
 
+    def card_folders(self) -> list[Path]:
+        """The folders of the distilled corpora that have a manifest."""
+        return [corpus for corpus in self.args.distilled_folders() if (corpus / "manifest.json").is_file()]
+
     def write_card(self) -> None:
-        """Writes the cards of the distilled corpora that have a manifest."""
-        for corpus in self.args.distilled_folders():
-            if (corpus / "manifest.json").is_file():
-                write_corpus_card(corpus)
+        """Writes the cards of these."""
+        for folder in self.card_folders():
+            write_corpus_card(folder)
 
     def table(self) -> Table:
         """Makes the table of the measures, a row for each corpus."""

@@ -78,10 +78,14 @@ class Evaluate(Step):
         """Translates and scores the split."""
         evaluate(self.args, self.decoding)
 
+    def card_folders(self) -> list[Path]:
+        """The folder of the model, where that is a local one."""
+        return [model] if ((model := Path(self.args.model)) / "config.json").is_file() else []
+
     def write_card(self) -> None:
-        """Writes the card of the model, where that is a local folder."""
-        if (Path(self.args.model) / "config.json").is_file():
-            write_model_card(self.args.model)
+        """Writes the card of a local model."""
+        for folder in self.card_folders():
+            write_model_card(folder)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ..base.utils import environment, read_record, write_json
 logger = logging.get_logger(__name__)
 
 RECORD_FILE = "step.json"
+CARD = "README.md"
 LOCK_FILE = ".lock"
 _HOLDER_FILE = ".lock-holder"
 # A record names the versions of these; with others the bytes may differ, which is said and no more.
@@ -33,8 +34,8 @@ _VERSIONS = ("torch", "transformers", "ctranslate2")
 class Step(ABC):
     """One piece of work with a folder of its own.
 
-    `run` is all that a caller needs: it does nothing where the same step is finished, goes on where it was begun, and
-    refuses a folder that holds something else. The processes of a launcher call it together.
+    `run` is all that a caller needs: where the same step is finished it writes no more than cards that are gone; it
+    goes on where it was begun, and refuses a folder that holds something else. The processes of a launcher call it together.
 
     A subclass is a frozen dataclass of arguments that are resolved, and says what its bytes depend on: `settings`,
     known before any work, and `inputs`, fingerprints of what it reads, which the steps before it may have to make
@@ -93,8 +94,12 @@ class Step(ABC):
         """Tells, of a finished step, whether everything that it made is still there."""
         return True
 
+    def card_folders(self) -> list[Path]:
+        """The folders whose README.md the step writes; a finished step writes those anew that are gone."""
+        return []
+
     def write_card(self) -> None:  # noqa: B027 - not every step has one
-        """Writes the card of what was made, on the main process."""
+        """Writes the cards of what was made, on the main process."""
 
     def check(self) -> None:
         """Compares the settings with those that the folder was begun with: an error now, not in hours.
@@ -128,6 +133,8 @@ class Step(ABC):
         with self._lock():
             if main_process_decides(lambda: self._is_finished(identity)):
                 logger.info(f"{self.folder}: this {self.name} step is finished already.")
+                if state.is_main_process and not all((card / CARD).is_file() for card in self.card_folders()):
+                    self.write_card()
                 return self.folder
             self.prepare()
             if state.is_main_process:

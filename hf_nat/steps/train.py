@@ -178,6 +178,10 @@ class Train(Step):
         """The class of the model."""
         return model_class(self.model)
 
+    def card_folders(self) -> list[Path]:
+        """The folder itself."""
+        return [self.folder]
+
     def write_card(self) -> None:
         """Writes the card of the model."""
         write_model_card(self.folder)
