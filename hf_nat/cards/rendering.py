@@ -58,7 +58,9 @@ def read_card(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"`{path}` must be UTF-8: {error}. Mend it, or delete it: it is then written anew.") from error
+        raise ValueError(
+            f"`{path}` must be UTF-8: {error}. Mend it, or delete it: it is then written anew."
+        ) from error
 
 
 def write_card(path: Path, content: str) -> Path:

@@ -103,6 +103,7 @@ def load_corpus(
     languages = (source_lang, target_lang)
     columns = _named_columns(source_column, target_column)
     if texts := text_patterns(corpus, split, languages):
+        _refuse_of_repositories(texts, config_name, revision)
         if columns is not None:
             raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {texts}.")
         return load_text([find_file(text, split) for text in texts], languages, streaming)
@@ -123,6 +124,7 @@ def _load_sources(
     if files is None:
         columns = None if column is None else (column,)
         return _load_rows(_Wanted(source, split, (language,), columns, streaming), config_name, revision)
+    _refuse_of_repositories(files, config_name, revision)
     if column is not None:
         raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {files}.")
     return load_sources(files, language, streaming)
@@ -132,6 +134,7 @@ def _load_rows(wanted: _Wanted, config_name: str | None, revision: str | None) -
     """Loads rows that have columns."""
     try:
         if is_table(wanted.corpus) and not os.path.isdir(wanted.corpus):
+            _refuse_of_repositories(wanted.corpus, config_name, revision)
             return _load_files(find_files(wanted.corpus, wanted.split), wanted)
         return _load_repository(wanted, config_name, revision)
     except DatasetGenerationError as error:
@@ -142,6 +145,20 @@ def _load_rows(wanted: _Wanted, config_name: str | None, revision: str | None) -
     except ValueError as error:
         # How `datasets` says that a split has no rows.
         raise empty_split(wanted.name) if "corresponds to no data" in str(error) else error from None
+
+
+def _refuse_of_repositories(corpus: str | list[str], config_name: str | None, revision: str | None) -> None:
+    """Raises for what plain files, or what is here, cannot have."""
+    if config_name:
+        raise ValueError(
+            f"`config_name` must be left out for plain files, got {config_name!r} for {corpus!r}. Only a folder or a "
+            "dataset on the Hub has configurations."
+        )
+    if revision is not None:
+        raise ValueError(
+            f"A revision must be left out for a corpus that is here, got {revision!r} for {corpus!r}. It is a branch, "
+            "tag or commit on the Hub."
+        )
 
 
 @dataclass(frozen=True)
@@ -207,6 +224,7 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
         if config_name is not None and config_name not in configs:
             raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
         if os.path.isdir(folder):
+            _refuse_of_repositories(corpus, None, revision)
             # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last
             # part of its path and serves the cache of another one, or of the same before it was rewritten.
             return _load_parts(load_dataset_builder(folder, config_name), wanted)

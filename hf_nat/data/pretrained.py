@@ -221,6 +221,11 @@ def _named(
         if os.path.exists(path):
             if not os.path.isdir(path):
                 raise NotADirectoryError(f"`{parameter}` must be a folder or a Hub id, but `{path}` is a file.")
+            if revision not in (None, "main"):
+                raise ValueError(
+                    f"A revision must be left out for a folder, got {revision!r} for the `{parameter}` `{path}`. It "
+                    "is a branch, tag or commit on the Hub."
+                )
             look(Path(path))
         try:
             yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..data.corpora import load_corpus
 from ..decoding.exported import PRECISIONS
 
@@ -46,8 +46,10 @@ class ExportArguments:
         for name in ("shortlist_best", "shortlist_frequent"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
-            if self.shortlist is None and getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise ValueError(f"`{name}` must be left out without `shortlist`, got {getattr(self, name)}.")
+        if self.shortlist is None:
+            refuse_changed(self, ("source_lang", "shortlist_best", "shortlist_frequent"), "without `shortlist`")
+        if self.shortlist is None and self.references is None:
+            refuse_changed(self, ("target_lang",), "without `references` and `shortlist`")
         if self.quantize not in (None, *PRECISIONS):
             raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
         if self.references is not None and (self.sentences is None or self.target_lang is None):

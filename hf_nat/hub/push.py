@@ -12,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects, get_token, validate_repo_id
 from transformers.utils import logging
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..cards import model_card
 from ..cards.corpora import (
     CARD_SOURCES,
@@ -92,6 +92,8 @@ class PushArguments:
                 check_ref(name, getattr(self, name))
         elif self.revision is not None or self.tag is not None:
             raise ValueError("`revision` and `tag` are for the Hub. Leave them out with `local_dir`.")
+        else:
+            refuse_changed(self, ("private", "commit_message"), "with `local_dir`", "They are for the Hub.")
         if self.config_name is not None:
             check_config_name(self.config_name)
 

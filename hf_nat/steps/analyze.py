@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, measures_table
@@ -57,10 +59,14 @@ class Analyze(Step):
             "tokenizer": tokenizer_checksum(args.tokens),
         }
 
+    def check_inputs(self, made: Collection[Path] = ()) -> None:
+        """Raises if the tokenizer cannot be used; see `Step.check_inputs`."""
+        if Path(self.args.tokens) not in made:
+            next(tokenize([], self.args.tokens, self.args.source_lang), None)
+
     def prepare(self) -> None:
         """Raises if the tokenizer cannot be used, or a file of links does not fit its corpus."""
-        # Better now than after the first corpora.
-        next(tokenize([], self.args.tokens, self.args.source_lang), None)
+        self.check_inputs()  # Better now than after the first corpora.
         for name, file in self.args.links.items():
             if file is not None:
                 check_links(name, self.args.load(name), self.args, file)

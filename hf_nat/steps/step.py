@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,7 +35,8 @@ class Step(ABC):
     """One piece of work with a folder of its own.
 
     `run` is all that a caller needs: where the same step is finished it writes no more than cards that are gone; it
-    goes on where it was begun, and refuses a folder that holds something else. The processes of a launcher call it together.
+    goes on where it was begun, and refuses a folder that holds something else. The processes of a launcher call it
+    together.
 
     A subclass is a frozen dataclass of arguments that are resolved, and says what its bytes depend on: `settings`,
     known before any work, and `inputs`, fingerprints of what it reads, which the steps before it may have to make
@@ -69,6 +70,13 @@ class Step(ABC):
     @abstractmethod
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of what is read: local inputs by their content, those on the Hub by their commit."""
+
+    def check_inputs(self, made: Collection[Path] = ()) -> None:  # noqa: B027 - not every step has to
+        """Raises for an input that is not there, so that work before this step is not in vain.
+
+        Args:
+            made (`Collection[Path]`, *optional*): folders that are written before this step runs.
+        """
 
     def prepare(self) -> None:  # noqa: B027 - not every step has to
         """Finds out what would fail, before anything is written; all processes call it."""
