@@ -14,7 +14,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..data.pretrained import load_pretrained_config, load_pretrained_model, require_vocabulary
+from ..data.pretrained import (
+    load_pretrained_config,
+    load_pretrained_model,
+    require_possible,
+    require_vocabulary,
+)
 from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
 from ..models.warm_start import copy_blocks
 from .arguments import ModelArguments
@@ -73,6 +78,7 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
     Raises:
         ValueError: as `build_model`.
     """
+    require_possible(args.model_config or {})
     if args.init_from:
         config = load_pretrained_config(args.init_from, parameter="init_from")
         if args.model_type not in (ModelArguments.model_type, config.model_type):
