@@ -214,8 +214,9 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
             f"`corpus` must be a .parquet, .jsonl, .csv or .tsv file where it is one file, got `{corpus}`. For "
             "parallel text give two files, or a pattern with {lang}."
         )
-    for file in sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)):
-        read_schema(file)
+    for file in _files_below(corpus):
+        if file.endswith(".parquet"):
+            read_schema(file)
     with local_or_hub(corpus, "corpus"):
         folder = _without_brackets(corpus)
         configs = get_dataset_config_names(folder, revision=revision)
@@ -265,6 +266,25 @@ def _load_parts(builder: DatasetBuilder, wanted: _Wanted) -> Dataset | IterableD
     return wanted.checked(
         load_dataset(builder.name, data_files=escaped, split=wanted.split, streaming=wanted.streaming, **options)
     )
+
+
+def _files_below(folder: str) -> list[str]:
+    """Lists the files of a folder, none where there is no such; what may not be read is an error.
+
+    `datasets` would pass it over, as a part of the corpus that there is not.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    files: list[str] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True) if os.path.isdir(folder) else ():
+        seen.add(os.path.realpath(parent))
+        places = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if not name.startswith(".")}
+        folders[:] = [name for name, place in places.items() if place not in seen]
+        files += [os.path.join(parent, name) for name in names]
+    return sorted(files)
 
 
 def _without_brackets(corpus: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import re
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pyarrow as pa
@@ -179,16 +182,24 @@ def build_sound(folder: Path) -> None:
 
 def contents(folder: Path) -> dict[str, str]:
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file() and os.access(path, os.R_OK)
+        else ""
         for path in sorted(folder.rglob("*"))
     }
 
 
-def fails(argv: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    """Runs a command that must fail in the one way; returns its line."""
+def fails(
+    argv: list[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> str:
+    """Runs a command that must fail in the one way, `around` it; returns its line."""
     before = contents(folder)
     capsys.readouterr()
-    status = main(argv)
+    with around():
+        status = main(argv)
     errors = capsys.readouterr().err.splitlines()
     lines = [line for line in errors if line.strip() and not _LOGS.match(line.strip())]
     assert status == 2 and len(lines) == 1, (status, errors)
