@@ -18,6 +18,7 @@ from .rendering import (
     edited_card,
     is_hub_id,
     languages,
+    making_card,
     place,
     placed,
     read_optional,
@@ -58,7 +59,9 @@ def write_model_card(folder: str | Path) -> Path:
     Raises:
         ValueError: if the folder has no `config.json`.
     """
-    return write_card(Path(folder) / "README.md", _model_card(Path(folder), None))
+    with making_card(folder):
+        content = _model_card(Path(folder), None)
+    return write_card(Path(folder) / "README.md", content)
 
 
 def model_card(folder: str | Path, repo_id: str | None = None) -> str:
@@ -78,7 +81,10 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> str:
     """
     folder = Path(folder)
     own = edited_card(folder / "README.md")
-    return sealed(_model_card(folder, repo_id)) if own is None else own
+    if own is not None:
+        return own
+    with making_card(folder):
+        return sealed(_model_card(folder, repo_id))
 
 
 def _model_card(folder: Path, repo_id: str | None) -> str:
@@ -143,7 +149,9 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
     folder = Path(folder)
     configs = read_configs(folder) or {DEFAULT_CONFIG: read_config(folder, DEFAULT_CONFIG)}
     example = repo_id or f"./{folder.resolve().name}"
-    return write_card(folder / "README.md", corpus_card(configs, example, dataset_infos(configs.values())))
+    with making_card(folder):
+        content = corpus_card(configs, example, dataset_infos(configs.values()))
+    return write_card(folder / "README.md", content)
 
 
 def _corpora(arguments: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -31,6 +33,22 @@ def render(template: str, **values: Any) -> str:
     environment.filters |= {"place": place, "settings": settings, "cell": cell}
     environment.globals["bibtex"] = _references().__getitem__
     return environment.from_string((_templates() / template).read_text(encoding="utf-8")).render(values)
+
+
+@contextmanager
+def making_card(folder: str | Path) -> Iterator[None]:
+    """Guards the lines that make a card of the records of a folder: a record of something else is an error of input.
+
+    Raises:
+        ValueError: naming the folder and what is missing.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, jinja2.TemplateError) as error:
+        raise ValueError(
+            f"The records of `{folder}` must be those that hf_nat writes, but they cannot be made a card of: "
+            f"{type(error).__name__}: {error}. One of its JSON files is damaged, or of something else."
+        ) from error
 
 
 def sealed(content: str) -> str:

@@ -6,7 +6,8 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ from .text_files import read_lines, regular_files, scratch_folder
 
 
 logger = logging.get_logger(__name__)
+
+# Folders in each other; more are meant to exhaust a reader.
+_DEEPEST = 50
 
 __all__ = ["load_corpus", "read_lines", "same_rows_for_every_split"]
 
@@ -219,7 +223,8 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
             read_schema(file)
     with local_or_hub(corpus, "corpus"):
         folder = _without_brackets(corpus)
-        configs = get_dataset_config_names(folder, revision=revision)
+        with _naming_card(corpus):
+            configs = get_dataset_config_names(folder, revision=revision)
         if config_name is None and len(configs) > 1 and "default" not in configs:
             raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
         if config_name is not None and config_name not in configs:
@@ -228,9 +233,23 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
             _refuse_of_repositories(corpus, None, revision)
             # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last
             # part of its path and serves the cache of another one, or of the same before it was rewritten.
-            return _load_parts(load_dataset_builder(folder, config_name), wanted)
+            with _naming_card(corpus):
+                builder = load_dataset_builder(folder, config_name)
+            return _load_parts(builder, wanted)
         _require_split(wanted, get_dataset_split_names(corpus, config_name, revision=revision))
         return _load_from_hub(wanted, config_name, revision)
+
+
+@contextmanager
+def _naming_card(corpus: str) -> Iterator[None]:
+    """Guards the lines in which `datasets` reads a card: it checks little of it, and fails anywhere."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"`corpus` cannot be read from `{corpus}`: {type(error).__name__}: {reason:.200}") from error
 
 
 def _load_from_hub(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
@@ -269,21 +288,33 @@ def _load_parts(builder: DatasetBuilder, wanted: _Wanted) -> Dataset | IterableD
 
 
 def _files_below(folder: str) -> list[str]:
-    """Lists the files of a folder, none where there is no such; what may not be read is an error.
+    """Lists the files of a folder, none where there is no such.
 
-    `datasets` would pass it over, as a part of the corpus that there is not.
+    Raises:
+        PermissionError: if a part may not be read, which `datasets` would pass over as if it were not there.
+        ValueError: if a file is none, or folders lie too deep in each other.
     """
 
     def stop(error: OSError) -> None:
         raise error
 
     files: list[str] = []
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True) if os.path.isdir(folder) else ():
-        seen.add(os.path.realpath(parent))
-        places = {name: os.path.realpath(os.path.join(parent, name)) for name in folders if not name.startswith(".")}
-        folders[:] = [name for name, place in places.items() if place not in seen]
-        files += [os.path.join(parent, name) for name in names]
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:  # A link leads in a circle.
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if parent.count(os.sep) - folder.count(os.sep) > _DEEPEST:
+            raise ValueError(
+                f"Folders of a corpus must lie at most {_DEEPEST} deep in each other, got `{folder}` with more."
+            )
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    for file in files:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise ValueError(f"A corpus must be made of plain files, got `{file}`, a pipe, socket or device.")
     return sorted(files)
 
 

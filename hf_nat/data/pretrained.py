@@ -135,6 +135,8 @@ def load_pretrained_tokenizer(
         if tokenizer.init_kwargs.get("auto_map") and not trust_remote_code:
             # transformers would take a class of its own, which may cut texts otherwise.
             raise ValueError(f"its class is in Python files that came with it. {_CODE_REMEDY}")
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ValueError(f"`model_max_length` must be a number, got {tokenizer.model_max_length!r}")
         if set(tokenizer.get_vocab().values()) <= {*tokenizer.all_special_ids}:
             raise ValueError("there are no tokens but special ones: the file of the vocabulary is missing")
     return tokenizer
@@ -298,6 +300,8 @@ def require_possible(
             require_possible(value, place, most_layers, largest)
         if not isinstance(value, int) or name.endswith("_token_id"):
             continue
+        if name.endswith("heads") and value < 1:
+            raise ValueError(f"`{name}` must be >= 1 in {place}, got {value}.")
         limit = most_layers if name.endswith("layers") else _MOST_POSITIONS if "position" in name else largest
         if value > limit:
             raise ValueError(f"`{name}` must be <= {limit} in {place}, got {value}: no model is so large.")

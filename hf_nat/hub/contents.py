@@ -56,6 +56,7 @@ _SECRET_TEXT = [
     rb"\bgh[opsu]_[A-Za-z0-9]{36,}\b",
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 ]
+_DEEPEST = 50  # folders in each other
 _OUTWARD = "a link out of the folder"
 
 
@@ -173,6 +174,10 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
 
     def walk(parent: Path, around: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
         """Yields what is below a folder; `around` are the real paths of it and its parents, to notice a circle."""
+        if len(around) > _DEEPEST:
+            raise ValueError(
+                f"`folder` must hold folders at most {_DEEPEST} deep in each other, got {str(folder)!r} with more."
+            )
         for path in sorted(parent.iterdir()):
             target = os.path.realpath(path)
             is_outward = path.is_symlink() and not follow_links and not Path(target).is_relative_to(root)

@@ -24,7 +24,7 @@ from ..cards.corpora import (
     read_config,
     read_configs,
 )
-from ..cards.rendering import is_unedited, read_card
+from ..cards.rendering import is_unedited, making_card, read_card
 from .contents import WEIGHTS, RepoType, card_metadata, choose_files, folder_type, require_plain_files
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space
@@ -254,11 +254,16 @@ def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) ->
                 f"`folder` must hold every shard of its manifest, got {str(folder)!r} without {', '.join(missing)} "
                 f"(configuration {config.name}). Run the distillation again: it makes what is missing."
             )
+
+    def make_card(there: Path) -> str:
+        with making_card(folder):
+            return merge_corpus_cards(configs, there, ours, example)
+
     example = args.repo_id or f"./{Path(str(args.local_dir)).resolve().name}"
     return _Upload(
         files=files,
         replaced=[pattern for name in configs or [DEFAULT_CONFIG] for pattern in files_of_config(name)],
-        make_card=lambda there: merge_corpus_cards(configs, there, ours, example),
+        make_card=make_card,
     )
 
 

@@ -137,15 +137,15 @@ class DataArguments(CorpusArguments):
         train = self._load_all()
         if self.validation_share is not None:
             train, validation = self._parted(train, self.validation_share)
-        elif self.validation_split:
+        else:
             validation = self.load_validation()
         if validation is not None:
             validation = first_rows(validation, self.max_validation_samples)
         return first_rows(train, self.max_train_samples), validation
 
-    def load_validation(self) -> Dataset:
-        """Loads the validation split, of the corpus that has it."""
-        return self._validation_place.load(self.validation_split)
+    def load_validation(self) -> Dataset | None:
+        """Loads the validation split, of the corpus that has it; None where there is none."""
+        return self._validation_place.load(self.validation_split) if self.validation_split else None
 
     def load_train(self) -> Dataset:
         """Loads all rows that may be trained on: those that a tokenizer is made for."""

@@ -36,8 +36,7 @@ def refuse_changed(args: Any, names: Sequence[str], where: str, remedy: str = ""
         ValueError: naming the first such key and its value.
     """
     for key in dataclasses.fields(args):
-        has_factory = key.default_factory is not dataclasses.MISSING
-        default = key.default_factory() if has_factory else key.default  # type: ignore[misc]
+        default = key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
         value = getattr(args, key.name)
         if key.name in names and value != default:
             end = f" {remedy}" if remedy else ""
