@@ -181,12 +181,17 @@ def build_sound(folder: Path) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.is_file() and os.access(path, os.R_OK)
-        else ""
-        for path in sorted(folder.rglob("*"))
-    }
+    """The SHA-256 of each file, "" of a folder and what cannot be read; not by pathlib, which fails in deep trees."""
+    found, left = {}, [folder]
+    while left:
+        for entry in os.scandir(left.pop()):
+            path = Path(entry.path)
+            is_read = path.is_file() and os.access(path, os.R_OK)
+            digest = hashlib.sha256(path.read_bytes()).hexdigest() if is_read else ""
+            found[path.relative_to(folder).as_posix()] = digest
+            if entry.is_dir(follow_symlinks=False) and os.access(path, os.R_OK):
+                left.append(path)
+    return found
 
 
 def fails(
