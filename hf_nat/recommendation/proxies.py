@@ -124,10 +124,7 @@ def _training(student: str, folder: Path, corpus: str, num_updates: int, num_sam
         load_best_model_at_end=False,
         metric_for_best_model=None,
         early_stopping_patience=None,
-        early_stopping_threshold=None,
-        min_train_epochs=None,
         average_checkpoints=0,
-        average_by=None,
         report_to="none",
     )
 

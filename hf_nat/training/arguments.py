@@ -347,9 +347,6 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.early_stopping_patience is not None:
             self._check_early_stopping(self.early_stopping_patience)
-        else:
-            of_stopping = ("early_stopping_threshold", "min_train_epochs")
-            refuse_changed(self, of_stopping, "without `early_stopping_patience`")
         if self.n_gpu > 1:
             logger.warning(f"One process trains on one of {self.n_gpu} GPUs: scripts/launch.sh starts one for each.")
             self._n_gpu = 1
@@ -385,8 +382,6 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             raise ValueError(f"`max_steps` must be >= 1, or -1 for whole epochs, got {self.max_steps}.")
         if self.max_grad_norm is not None and self.max_grad_norm < 0:
             raise ValueError(f"`max_grad_norm` must be >= 0, got {self.max_grad_norm}. Use 0 for no clipping.")
-        if not self.average_checkpoints:
-            refuse_changed(self, ("average_by",), "without `average_checkpoints`")
         if self.average_checkpoints < 0:
             raise ValueError(
                 f"`average_checkpoints` must be >= 0, got {self.average_checkpoints}. Use 0 for no averaging."
