@@ -35,6 +35,7 @@ _TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_to
 _OF_LAYER = re.compile(r"\blayers\.\d+\.")
 # Beyond these a number of a configuration is a slip, or meant to fill memory: no model is that deep, or reads so much.
 _MOST_LAYERS, _MOST_POSITIONS, _LARGEST_SIZE = 1000, 2**17, 2**24
+_SIZES = ("layers", "heads", "dim", "size", "model", "ff", "kv", "positions", "embeddings", "experts", "buckets")
 _CODE_REMEDY = "Read it, and set `trust_remote_code` if you trust its authors; or use another model."
 
 
@@ -290,7 +291,7 @@ def require_possible(
         sizes (`Mapping[str, Any]`): the configuration, as its `config.json` holds it.
         place (`str`, *optional*): where it is, for the error.
         most_layers (`int`, *optional*): of layers.
-        largest (`int`, *optional*): of every other size; token ids are none.
+        largest (`int`, *optional*): of every other size.
 
     Raises:
         ValueError: naming the key, the bound and the value.
@@ -298,7 +299,7 @@ def require_possible(
     for name, value in sizes.items():
         if isinstance(value, Mapping):
             require_possible(value, place, most_layers, largest)
-        if not isinstance(value, int) or name.endswith("_token_id"):
+        if not isinstance(value, int) or not name.endswith(_SIZES):
             continue
         if name.endswith("heads") and value < 1:
             raise ValueError(f"`{name}` must be >= 1 in {place}, got {value}.")

@@ -153,8 +153,12 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
         kinds = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)
         check_record(results["settings"], kinds | {"distilled_links": list}, f"`settings` of `{paths[name]}`")
         numbers = dict.fromkeys(("num_pairs", "num_links", "num_source_types"), int) | {"complexity": (int, float)}
+        place = f"Each of `corpora` of `{paths[name]}`"
         for row in results["corpora"]:
-            check_record(row, {"name": str, **numbers}, f"Each of `corpora` of `{paths[name]}`")
+            check_record(row, {"name": str, **numbers}, place)
+        check_record(results["corpora"][1], {"faithfulness": (int, float)}, place)
+        for key in ("complexity_interval", "faithfulness_interval"):
+            _check_interval(results["corpora"][1].get(key), f"`{key}` of `{paths[name]}`")
         _require_current(args.folders[name], results)
     return measures
 
@@ -168,6 +172,13 @@ def _require_tokens(args: RecommendArguments, existing: list[Path]) -> None:
                 f"`tokens` must be left out, or those of `{existing[0]}`, {measured!r}, got {args.tokens!r}. All "
                 "candidates are measured alike."
             )
+
+
+def _check_interval(ends: Any, place: str) -> None:
+    if ends is None:
+        return
+    if not isinstance(ends, list) or len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+        raise ValueError(f"{place} must be two numbers or null, got {ends!r:.60}. Run `hf-nat analyze` again.")
 
 
 def _analysis(args: RecommendArguments, real: str, name: str, how: Mapping[str, Any]) -> Analyze:

@@ -10,7 +10,7 @@ from typing import Any
 from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, measures_table
 from ..base.processes import process_state
 from ..base.reporting import Table
-from ..base.utils import read_json, sha256_file
+from ..base.utils import read_record, sha256_file
 from ..cards import write_corpus_card
 from ..data import tokenize, tokenizer_checksum
 from .fingerprints import corpus_fingerprint
@@ -97,4 +97,4 @@ class Analyze(Step):
     @property
     def results(self) -> dict[str, Any]:
         """What `measures.json` of the finished step holds."""
-        return read_json(self.folder / MEASURES_FILE)
+        return read_record(self.folder / MEASURES_FILE, {"corpora": list})

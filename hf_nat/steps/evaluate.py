@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..base.utils import read_json, sha256_file
+from ..base.utils import read_record, sha256_file
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
@@ -90,7 +90,8 @@ class Evaluate(Step):
     @property
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` of the finished step holds."""
-        return read_json(self.folder / "metrics.json")
+        kinds = {"scores": dict, "without_score": dict, "num_sentences": int, "sentences_per_second": (int, float)}
+        return read_record(self.folder / "metrics.json", {**kinds, "iterations_mean": (int, float, type(None))})
 
 
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:

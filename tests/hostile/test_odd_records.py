@@ -119,3 +119,44 @@ def test_a_saved_setting_for_another_output_does_not_matter(beams, sound, place)
     _keys("teacher/generation_config.json", return_dict_in_generate=True, output_scores=True)(place)
     assert main(["translate", "translate.yaml", "--num_beams", beams]) == 0
     assert (place / "out.txt").read_bytes() == expected
+
+
+def _measure(key: str, value: object) -> Change:
+    def change(place: Path) -> None:
+        path = place / "corpus/distilled/measures.json"
+        measures = json.loads(path.read_text())
+        measures["corpora"][1][key] = value
+        write_json(path, measures)
+
+    return change
+
+
+_FINISHED: list[tuple[tuple[str, ...], Change, str]] = [
+    (("recommend",), _measure("faithfulness", "x"), "must hold `faithfulness` as int or float, got 'x'"),
+    (("recommend",), _measure("complexity_interval", [1]), "`complexity_interval` of"),
+    (("recommend",), _measure("faithfulness_interval", "x"), "`faithfulness_interval` of"),
+    (("tune",), _keys("student/tune-length_beam.json", results=[{"value": 1, "score": 2.0}]), "as int or float"),
+    (("evaluate", "--output_dir", "run-evaluate"), _text("run-evaluate/metrics.json", "{}"), "must hold `scores`"),
+    (("evaluate", "--output_dir", "run-evaluate"), _text("run-evaluate/metrics.json", "[]"), "a JSON object"),
+    (("analyze", "--output_dir", "run-analyze"), _text("run-analyze/measures.json", "{}"), "must hold `corpora`"),
+]
+
+
+@pytest.mark.parametrize(("argv", "change", "message"), _FINISHED, ids=lambda value: str(value)[:60])
+def test_a_result_of_something_else_is_one_line(argv, change, message, finished, place, capsys):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    change(place)
+    command, *options = argv
+    assert message in fails([command, f"{command}.yaml", *options], place, capsys)
+
+
+@pytest.mark.parametrize(
+    "name", ["trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", "model.safetensors"]
+)
+def test_a_checkpoint_with_a_damaged_state_is_named(name, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    steps = ["--save_strategy", "steps", "--save_steps", "1"]
+    assert main(["train", "train.yaml", "--max_steps", "2", *steps, "--output_dir", "old"]) == 0
+    (place / "old/checkpoint-1" / name).write_bytes(b"{}" if name.endswith(".json") else bytes(50))
+    argv = ["train", "train.yaml", "--max_steps", "3", "--resume_from_checkpoint", "old/checkpoint-1"]
+    assert "old/checkpoint-1" in fails(argv, place, capsys)
