@@ -18,7 +18,7 @@ from transformers.utils import logging
 from ..base.files import naming, new_folder
 from ..base.folders import remove_leftovers
 from ..base.processes import main_process_decides, process_state
-from ..base.utils import environment, read_record, write_json
+from ..base.utils import check_record, environment, read_record, write_json
 
 
 logger = logging.get_logger(__name__)
@@ -190,6 +190,7 @@ class Step(ABC):
             return None
         try:
             record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
+            check_record(record.get("versions", {}), {}, "`versions`")
         except ValueError as error:
             raise ValueError(
                 f"`{self.record_path}` must be the JSON record of a step: {error}. {self.remedy}"

@@ -89,6 +89,7 @@ _CASES: list[tuple[tuple[str, ...], Change, str]] = [
     (("push",), _deep("student"), "at most 50 deep in each other"),
     (("toy",), _deep("run"), "`output_dir` must be new or empty"),
     (("quickstart",), _deep("run"), "`output_dir` must be new or empty"),
+    (("analyze", "--real_links", "links"), _text("links", "99999999999999999999-0\n" * 72), "`links` line 1 must hold"),
     (("train", "--seed", "9" * 5000), lambda place: None, "at most 4300 digits, got 5000"),
 ]  # fmt: skip
 
@@ -138,6 +139,7 @@ _FINISHED: list[tuple[tuple[str, ...], Change, str]] = [
     (("tune",), _keys("student/tune-length_beam.json", results=[{"value": 1, "score": 2.0}]), "as int or float"),
     (("evaluate", "--output_dir", "run-evaluate"), _text("run-evaluate/metrics.json", "{}"), "must hold `scores`"),
     (("evaluate", "--output_dir", "run-evaluate"), _text("run-evaluate/metrics.json", "[]"), "a JSON object"),
+    (("filter", "--output_dir", "run-filter"), _keys("run-filter/step.json", versions=5), "`versions` must hold"),
     (("analyze", "--output_dir", "run-analyze"), _text("run-analyze/measures.json", "{}"), "must hold `corpora`"),
 ]
 
