@@ -89,7 +89,7 @@ _CASES: list[tuple[tuple[str, ...], Change, str]] = [
     (("push",), _deep("student"), "at most 50 deep in each other"),
     (("toy",), _deep("run"), "`output_dir` must be new or empty"),
     (("quickstart",), _deep("run"), "`output_dir` must be new or empty"),
-    (("analyze", "--real_links", "links"), _text("links", "99999999999999999999-0\n" * 72), "`links` line 1 must hold"),
+    (("analyze", "--real_links", "links"), _text("links", "99999999999999999999-0\n" * 72), "`links` line 1 must"),
     (("train", "--seed", "9" * 5000), lambda place: None, "at most 4300 digits, got 5000"),
 ]  # fmt: skip
 
