@@ -44,7 +44,9 @@ def new_folder(folder: Path) -> Iterator[None]:
     """Makes a folder, with those above it, where there is none; what is new and still empty in the end goes again."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for path in reversed(new):  # One after the other: pathlib would call itself for each.
+            path.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)  # It was there, or a file of this name is.
         yield
     finally:
         with suppress(OSError):

@@ -16,6 +16,7 @@ from .files import naming, new_folder
 
 # Where files wait for the others of theirs.
 _UNFINISHED = ".unfinished"
+_DEEPEST = 50  # folders in each other
 
 
 @contextmanager
@@ -158,11 +159,24 @@ def check_output_folder(folder: str | Path, own: Sequence[str] = (), mark: str |
     if not folder.is_dir():
         kind = "file" if folder.exists() else "link to nothing"
         raise ValueError(f"`output_dir` must be a folder, but `{folder}` is a {kind}. Use another name.")
-    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    names = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+    names = sorted(_visible_files(folder))
     others = [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]
     if others or (names and mark is not None and mark not in names):
         raise ValueError(
             f"`output_dir` must be new or empty, or hold an earlier result of this command alone, got `{folder}` with "
             f"{', '.join((others or names)[:3])}. Use another folder, or empty this one."
         )
+
+
+def _visible_files(folder: Path) -> Iterator[str]:
+    """Yields the paths in a folder of what is no folder, but for hidden ones, and of folders too deep for a result."""
+    for parent, folders, names in os.walk(folder):
+        inside = os.path.relpath(parent, folder)
+        if inside.count(os.sep) > _DEEPEST:
+            yield Path(inside).as_posix()
+            folders.clear()  # `os.walk` calls itself for each.
+        linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*names, *linked):
+            if not name.startswith("."):
+                yield Path(inside, name).as_posix()

@@ -59,7 +59,9 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file; raises a ValueError with its name if it is damaged."""
+    """Reads a JSON file; raises a ValueError with its name if it is damaged, or a pipe, which would never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"`{path}` must be a plain file, got a folder, pipe or device.")
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

@@ -15,13 +15,16 @@ from ..data.several import corpus_place
 from ..models import ARCHITECTURES
 from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
+    edited_card,
     is_hub_id,
     languages,
+    making_card,
     place,
     placed,
     read_optional,
     read_required,
     render,
+    sealed,
     settings,
     write_card,
 )
@@ -47,19 +50,8 @@ _TRAINING_KEYS = (
 )
 
 
-def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
-    """Writes the README.md of a model folder.
-
-    Every number comes from `config.json`, `generation_config.json`, `run.json`, `metrics.json`, `onnx/export.json` or
-    `eval-*/metrics.json`, and what is said of distilled targets from the manifest and the measures of the corpus that
-    `run.json` names, here or on the Hub; what no file holds is left out. A README.md that someone wrote or edited is
-    kept.
-
-    Args:
-        folder (`str | Path`): a folder with at least `config.json`.
-        repo_id (`str`, *optional*): Hub id that the example loads; without it the example, run beside the folder,
-            loads the folder. The script of an exported model takes the folder from its command line, and with a Hub
-            id the card says how to fetch that.
+def write_model_card(folder: str | Path) -> Path:
+    """Writes the README.md of a model folder as `model_card` makes it; one that someone wrote or edited is kept.
 
     Returns:
         Path of the README.md.
@@ -67,7 +59,37 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
     Raises:
         ValueError: if the folder has no `config.json`.
     """
+    with making_card(folder):
+        content = _model_card(Path(folder), None)
+    return write_card(Path(folder) / "README.md", content)
+
+
+def model_card(folder: str | Path, repo_id: str | None = None) -> str:
+    """Makes the README.md of a model folder, and writes nothing; one that someone wrote or edited stays as it is.
+
+    Every number comes from `config.json`, `generation_config.json`, `run.json`, `metrics.json`, `onnx/export.json` or
+    `eval-*/metrics.json`, and what is said of distilled targets from the manifest and the measures of the corpus that
+    `run.json` names, here or on the Hub; what no file holds is left out.
+
+    Args:
+        folder (`str | Path`): a folder with at least `config.json`.
+        repo_id (`str`, *optional*): Hub id that the example loads; without it the example, run beside the folder,
+            loads the folder. The script of an exported model takes the folder from its command line, and with a Hub
+            id the card says how to fetch that.
+
+    Raises:
+        ValueError: if the folder has no `config.json`.
+    """
     folder = Path(folder)
+    own = edited_card(folder / "README.md")
+    if own is not None:
+        return own
+    with making_card(folder):
+        return sealed(_model_card(folder, repo_id))
+
+
+def _model_card(folder: Path, repo_id: str | None) -> str:
+    """Renders the card, without its seal."""
     config = read_required(folder, "config.json", "Save the model there with `save_pretrained`")
     run = read_optional(folder, "run.json")
     evaluations = [read_json(path) for path in sorted(folder.glob("eval-*/metrics.json"))]
@@ -91,7 +113,7 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         model_name=title if results else None,
         eval_results=results or None,
     )
-    content = render(
+    return render(
         "model_card.md.jinja",
         metadata=metadata.to_yaml(),
         title=title,
@@ -106,7 +128,6 @@ def write_model_card(folder: str | Path, repo_id: str | None = None) -> Path:
         training=_training_rows(run, read_optional(folder, "metrics.json") or {}, distilled) if run else {},
         evaluations=evaluations,
     )
-    return write_card(folder / "README.md", content)
 
 
 def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
@@ -130,7 +151,9 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
     folder = Path(folder)
     configs = read_configs(folder) or {DEFAULT_CONFIG: read_config(folder, DEFAULT_CONFIG)}
     example = repo_id or f"./{folder.resolve().name}"
-    return write_card(folder / "README.md", corpus_card(configs, example, dataset_infos(configs.values())))
+    with making_card(folder):
+        content = corpus_card(configs, example, dataset_infos(configs.values()))
+    return write_card(folder / "README.md", content)
 
 
 def _corpora(arguments: Mapping[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from ..analysis import read_measures
 from ..distillation.manifest import check_manifest
-from .rendering import is_hub_id, is_unedited, languages, read_optional, read_required, render, sealed
+from .rendering import is_hub_id, is_unedited, languages, read_card, read_optional, read_required, render, sealed
 
 
 T = TypeVar("T")
@@ -196,7 +196,7 @@ def merge_corpus_cards(configs: Mapping[str, CorpusConfig], folder: str | Path, 
         ValueError: if `ours` comes without manifest and without a list of configurations, which the repository has.
     """
     folder = Path(folder)
-    theirs = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else None
+    theirs = read_card(folder / "README.md") if (folder / "README.md").is_file() else None
     words = next((card for card in (ours, theirs) if card is not None and not is_unedited(card)), None)
     coming = {
         "configs": {name: config.data_files() for name, config in configs.items()},

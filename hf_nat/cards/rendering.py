@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -33,6 +35,22 @@ def render(template: str, **values: Any) -> str:
     return environment.from_string((_templates() / template).read_text(encoding="utf-8")).render(values)
 
 
+@contextmanager
+def making_card(folder: str | Path) -> Iterator[None]:
+    """Guards the lines that make a card of the records of a folder: a record of something else is an error of input.
+
+    Raises:
+        ValueError: naming the folder and what is missing.
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, jinja2.TemplateError) as error:
+        raise ValueError(
+            f"The records of `{folder}` must be those that hf_nat writes, but they cannot be made a card of: "
+            f"{type(error).__name__}: {error}. One of its JSON files is damaged, or of something else."
+        ) from error
+
+
 def sealed(content: str) -> str:
     """Ends a card with a seal over its text, by which `is_unedited` knows it again."""
     seal = hashlib.sha256(content.encode()).hexdigest()
@@ -45,9 +63,27 @@ def is_unedited(card: str) -> bool:
     return seal is not None and hashlib.sha256(card[: seal.start()].encode()).hexdigest() == seal[1]
 
 
+def edited_card(path: Path) -> str | None:
+    """Reads a card that someone wrote or edited; None where there is no card, or one as `sealed` made it."""
+    if not path.exists():
+        return None
+    card = read_card(path)
+    return None if is_unedited(card) else card
+
+
+def read_card(path: Path) -> str:
+    """Reads a card; raises ValueError with its name if it is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"`{path}` must be UTF-8: {error}. Mend it, or delete it: it is then written anew."
+        ) from error
+
+
 def write_card(path: Path, content: str) -> Path:
     """Writes a card with its seal, unless the file there is one that someone wrote or edited."""
-    if path.exists() and not is_unedited(path.read_text(encoding="utf-8")):
+    if edited_card(path) is not None:
         logger.warning(f"{path} was not written by hf_nat or has been edited, so it stays as it is.")
         return path
     with atomic_path(path) as temporary:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ..base.config import load_config, option
+from ..base.config import load_config, option, refuse_changed
 from ..data.locations import is_here
 from ..decoding import DecodingArguments, require_between
 from ..demo.app import build_demo, load_student, load_teacher
@@ -20,7 +20,7 @@ class DemoArguments:
     """Which models the page shows, and where it is.
 
     Raises:
-        ValueError: if `port` is none.
+        ValueError: if `port` is none, or an address is given for a page that is only written.
     """
 
     model: str = field(metadata={"help": "NAT model: checkpoint folder or Hub id, or an exported folder"})
@@ -33,6 +33,8 @@ class DemoArguments:
 
     def __post_init__(self) -> None:
         require_between("port", self.port, 0, 65_535)
+        if self.space_dir is not None:
+            refuse_changed(self, ("host", "port", "share"), "with `space_dir`", "A Space is served by the Hub.")
 
 
 def run(argv: Sequence[str]) -> None:

@@ -235,6 +235,10 @@ def read_schema(file: str) -> pa.Schema:
     """Returns the schema of a parquet file, here or behind a URL; raises ValueError if it is damaged."""
     try:
         with fsspec.open(file) if "://" in file else nullcontext(file) as source:
-            return pq.read_schema(source)
+            schema = pq.read_schema(source)
     except pa.ArrowInvalid as error:
         raise ValueError(f"`{file}` must be a parquet file, but it is damaged: {error}") from error
+    if len(set(schema.names)) < len(schema.names):
+        twice = next(name for name in schema.names if schema.names.count(name) > 1)
+        raise ValueError(f"`{file}` must have columns of different names, got {twice!r} twice. Rename one.")
+    return schema

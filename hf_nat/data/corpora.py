@@ -6,7 +6,8 @@ import glob
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ from .text_files import read_lines, regular_files, scratch_folder
 
 
 logger = logging.get_logger(__name__)
+
+# Folders in each other; more are meant to exhaust a reader.
+_DEEPEST = 50
 
 __all__ = ["load_corpus", "read_lines", "same_rows_for_every_split"]
 
@@ -103,6 +107,7 @@ def load_corpus(
     languages = (source_lang, target_lang)
     columns = _named_columns(source_column, target_column)
     if texts := text_patterns(corpus, split, languages):
+        _refuse_of_repositories(texts, config_name, revision)
         if columns is not None:
             raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {texts}.")
         return load_text([find_file(text, split) for text in texts], languages, streaming)
@@ -123,6 +128,7 @@ def _load_sources(
     if files is None:
         columns = None if column is None else (column,)
         return _load_rows(_Wanted(source, split, (language,), columns, streaming), config_name, revision)
+    _refuse_of_repositories(files, config_name, revision)
     if column is not None:
         raise ValueError(f"`source_column` must be left out for text files, which have no columns, got {files}.")
     return load_sources(files, language, streaming)
@@ -132,6 +138,7 @@ def _load_rows(wanted: _Wanted, config_name: str | None, revision: str | None) -
     """Loads rows that have columns."""
     try:
         if is_table(wanted.corpus) and not os.path.isdir(wanted.corpus):
+            _refuse_of_repositories(wanted.corpus, config_name, revision)
             return _load_files(find_files(wanted.corpus, wanted.split), wanted)
         return _load_repository(wanted, config_name, revision)
     except DatasetGenerationError as error:
@@ -142,6 +149,20 @@ def _load_rows(wanted: _Wanted, config_name: str | None, revision: str | None) -
     except ValueError as error:
         # How `datasets` says that a split has no rows.
         raise empty_split(wanted.name) if "corresponds to no data" in str(error) else error from None
+
+
+def _refuse_of_repositories(corpus: str | list[str], config_name: str | None, revision: str | None) -> None:
+    """Raises for what plain files, or what is here, cannot have."""
+    if config_name:
+        raise ValueError(
+            f"`config_name` must be left out for plain files, got {config_name!r} for {corpus!r}. Only a folder or a "
+            "dataset on the Hub has configurations."
+        )
+    if revision is not None:
+        raise ValueError(
+            f"A revision must be left out for a corpus that is here, got {revision!r} for {corpus!r}. It is a branch, "
+            "tag or commit on the Hub."
+        )
 
 
 @dataclass(frozen=True)
@@ -197,21 +218,38 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
             f"`corpus` must be a .parquet, .jsonl, .csv or .tsv file where it is one file, got `{corpus}`. For "
             "parallel text give two files, or a pattern with {lang}."
         )
-    for file in sorted(glob.glob(f"{glob.escape(corpus)}/**/*.parquet", recursive=True)):
-        read_schema(file)
+    for file in _files_below(corpus):
+        if file.endswith(".parquet"):
+            read_schema(file)
     with local_or_hub(corpus, "corpus"):
         folder = _without_brackets(corpus)
-        configs = get_dataset_config_names(folder, revision=revision)
+        with _naming_card(corpus):
+            configs = get_dataset_config_names(folder, revision=revision)
         if config_name is None and len(configs) > 1 and "default" not in configs:
             raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
         if config_name is not None and config_name not in configs:
             raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
         if os.path.isdir(folder):
+            _refuse_of_repositories(corpus, None, revision)
             # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last
             # part of its path and serves the cache of another one, or of the same before it was rewritten.
-            return _load_parts(load_dataset_builder(folder, config_name), wanted)
+            with _naming_card(corpus):
+                builder = load_dataset_builder(folder, config_name)
+            return _load_parts(builder, wanted)
         _require_split(wanted, get_dataset_split_names(corpus, config_name, revision=revision))
         return _load_from_hub(wanted, config_name, revision)
+
+
+@contextmanager
+def _naming_card(corpus: str) -> Iterator[None]:
+    """Guards the lines in which `datasets` reads a card: it checks little of it, and fails anywhere."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"`corpus` cannot be read from `{corpus}`: {type(error).__name__}: {reason:.200}") from error
 
 
 def _load_from_hub(wanted: _Wanted, config_name: str | None, revision: str | None) -> Dataset | IterableDataset:
@@ -247,6 +285,37 @@ def _load_parts(builder: DatasetBuilder, wanted: _Wanted) -> Dataset | IterableD
     return wanted.checked(
         load_dataset(builder.name, data_files=escaped, split=wanted.split, streaming=wanted.streaming, **options)
     )
+
+
+def _files_below(folder: str) -> list[str]:
+    """Lists the files of a folder, none where there is no such.
+
+    Raises:
+        PermissionError: if a part may not be read, which `datasets` would pass over as if it were not there.
+        ValueError: if a file is none, or folders lie too deep in each other.
+    """
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    files: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(folder, onerror=stop, followlinks=True) if os.path.isdir(folder) else ():
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in seen:  # A link leads in a circle.
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        if parent.count(os.sep) - folder.count(os.sep) > _DEEPEST:
+            raise ValueError(
+                f"Folders of a corpus must lie at most {_DEEPEST} deep in each other, got `{folder}` with more."
+            )
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    for file in files:
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise ValueError(f"A corpus must be made of plain files, got `{file}`, a pipe, socket or device.")
+    return sorted(files)
 
 
 def _without_brackets(corpus: str) -> str:

@@ -191,6 +191,18 @@ def same_rows_for_every_split(corpus: str | Path | Sequence[str | Path]) -> bool
     return "{split}" not in name and ("," in name or "{lang}" in name or is_table(name))
 
 
+def has_configurations(corpus: str | Path | Sequence[str | Path]) -> bool:
+    """Tells whether a corpus is a folder or a dataset of the Hub, which can hold several configurations; files do not.
+
+    Args:
+        corpus (`str`, `Path` or sequence of two of them): as `load_corpus` takes it.
+    """
+    if not isinstance(corpus, str | Path):
+        return False
+    name = str(corpus)
+    return os.path.isdir(name) or not (os.path.exists(name) or "{lang}" in name or "," in name or is_table(name))
+
+
 def is_table(name: str) -> bool:
     """Tells by its suffix a file with columns."""
     return name.endswith((".parquet", *TEXT_TABLES))

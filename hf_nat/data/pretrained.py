@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ from .locations import local_or_hub, require_hub_id
 _WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin", "pytorch_model.bin.index.json")
 _TOKENIZER_JSON = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
 _OF_LAYER = re.compile(r"\blayers\.\d+\.")
+# Beyond these a number of a configuration is a slip, or meant to fill memory: no model is that deep, or reads so much.
+_MOST_LAYERS, _MOST_POSITIONS, _LARGEST_SIZE = 1000, 2**17, 2**24
+_SIZES = ("layers", "heads", "dim", "size", "model", "ff", "kv", "positions", "embeddings", "experts", "buckets")
 _CODE_REMEDY = "Read it, and set `trust_remote_code` if you trust its authors; or use another model."
 
 
@@ -50,7 +53,8 @@ def load_pretrained_config(
 
     Raises:
         OSError: if there is no such folder or repository, or it has no `config.json`.
-        ValueError: if that is damaged, of an unknown architecture, or asks for code that is not here.
+        ValueError: if that is damaged, of an unknown architecture, asks for code that is not here, or its sizes are
+            beyond those of the weights beside it.
     """
     folder = Path(path)
     if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
@@ -58,7 +62,7 @@ def load_pretrained_config(
         raise FileNotFoundError(
             f"`{parameter}` must be the folder of a model, but there is no file `{folder / CONFIG_NAME}`.{above}"
         )
-    with _named(path, parameter, CONFIG_NAME, (CONFIG_NAME,), revision=revision):
+    with _named(path, parameter, CONFIG_NAME, (CONFIG_NAME,), _require_sizes, revision=revision):
         config = AutoConfig.from_pretrained(path, revision=revision or "main", trust_remote_code=trust_remote_code)
         # Names a kernel on the Hub, whose code transformers would load with the model.
         if "/" in str(getattr(config, "_attn_implementation", None)) and not trust_remote_code:
@@ -138,6 +142,8 @@ def load_pretrained_tokenizer(
         if tokenizer.init_kwargs.get("auto_map") and not trust_remote_code:
             # transformers would take a class of its own, which may cut texts otherwise.
             raise ValueError(f"its class is in Python files that came with it. {_CODE_REMEDY}")
+        if not isinstance(tokenizer.model_max_length, int | float):
+            raise ValueError(f"`model_max_length` must be a number, got {tokenizer.model_max_length!r}")
         if set(tokenizer.get_vocab().values()) <= {*tokenizer.all_special_ids}:
             raise ValueError("there are no tokens but special ones: the file of the vocabulary is missing")
     return tokenizer
@@ -200,7 +206,7 @@ def _named(
     parameter: str,
     name: str,
     json_files: tuple[str, ...] = (),
-    check: Callable[[Path], None] | None = None,
+    check: Callable[[Path], object] | None = None,
     *,
     revision: str | None = None,
 ) -> Iterator[None]:
@@ -227,6 +233,11 @@ def _named(
         if os.path.exists(path):
             if not os.path.isdir(path):
                 raise NotADirectoryError(f"`{parameter}` must be a folder or a Hub id, but `{path}` is a file.")
+            if revision not in (None, "main"):
+                raise ValueError(
+                    f"A revision must be left out for a folder, got {revision!r} for the `{parameter}` `{path}`. It "
+                    "is a branch, tag or commit on the Hub."
+                )
             look(Path(path))
         try:
             yield
@@ -274,8 +285,57 @@ def _weights_file(path: str | Path) -> str:
     return next((name for name in _WEIGHTS if (Path(path) / name).exists()), SAFE_WEIGHTS_NAME)
 
 
-def _check_weights_files(folder: Path) -> None:
-    """Raises unless the weights are there and their headers agree with their sizes."""
+def require_possible(
+    sizes: Mapping[str, Any],
+    place: str = "a configuration",
+    most_layers: int = _MOST_LAYERS,
+    largest: int = _LARGEST_SIZE,
+) -> None:
+    """Raises for a number of a configuration that no model has, before one is built: that would take all memory.
+
+    Args:
+        sizes (`Mapping[str, Any]`): the configuration, as its `config.json` holds it.
+        place (`str`, *optional*): where it is, for the error.
+        most_layers (`int`, *optional*): of layers.
+        largest (`int`, *optional*): of every other size.
+
+    Raises:
+        ValueError: naming the key, the bound and the value.
+    """
+    for name, value in sizes.items():
+        if isinstance(value, Mapping):
+            require_possible(value, place, most_layers, largest)
+        if not isinstance(value, int) or not name.endswith(_SIZES):
+            continue
+        if name.endswith("heads") and value < 1:
+            raise ValueError(f"`{name}` must be >= 1 in {place}, got {value}.")
+        limit = most_layers if name.endswith("layers") else _MOST_POSITIONS if "position" in name else largest
+        if value > limit:
+            raise ValueError(f"`{name}` must be <= {limit} in {place}, got {value}: no model is so large.")
+
+
+def _require_sizes(folder: Path) -> None:
+    """Raises if the configuration of a folder is beyond its weights: each layer has one, each size is a dimension."""
+    sizes, most_layers, largest = _read_object(folder / CONFIG_NAME), _MOST_LAYERS, _LARGEST_SIZE
+    if (folder / _weights_file(folder)).is_file():
+        shapes = [shape for file in _check_weights_files(folder) for shape in _shapes(file)]
+        if shapes:
+            most_layers = len(shapes)
+            # A size may also be of what is not saved, such as positions that are computed.
+            largest = max(_MOST_POSITIONS, *(size for shape in shapes for size in shape))
+    require_possible(sizes, f"`{folder / CONFIG_NAME}` with its weights", most_layers, largest)
+
+
+def _shapes(file: Path) -> list[list[int]]:
+    """The shapes of the weights in a safetensors file, by its header alone; none of another kind of file."""
+    if file.suffix != ".safetensors":
+        return []
+    with safe_open(file, "pt") as saved:
+        return [saved.get_slice(name).get_shape() for name in saved.keys()]  # noqa: SIM118 - it cannot be iterated
+
+
+def _check_weights_files(folder: Path) -> list[Path]:
+    """Returns the files of the weights; raises unless they are there and their headers agree with their sizes."""
     file = folder / _weights_file(folder)
     if not file.is_file():
         hint = ""
@@ -298,6 +358,7 @@ def _check_weights_files(folder: Path) -> None:
                 pass
         except SafetensorError as error:
             raise ValueError(f"`{shard}` must be whole weights in safetensors, but it is damaged: {error}.") from error
+    return files
 
 
 def _check_vocabulary_files(folder: Path) -> None:

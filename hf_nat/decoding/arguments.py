@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..data.pretrained import remote_code
 from ..data.tokenizer import load_tokenizer
 from ..models import NATPreTrainedModel
@@ -97,7 +97,7 @@ class DecodingArguments(LoadingArguments):
     """How a model decodes: the options of `hf-nat translate` and `hf-nat evaluate`.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of its range, or an option has no effect with the others.
     """
 
     backend: str = option(
@@ -165,11 +165,27 @@ class DecodingArguments(LoadingArguments):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise ValueError(f"`{name}` must be a finite number, got {value}.")
+        self._refuse_ignored()
+
+    def _refuse_ignored(self) -> None:
         if self.draft is None:
-            for name, value in self._given(*_DRAFT_OPTIONS).items():
-                raise ValueError(f"`{name}` must be left out without `draft`, got {value}. Give `draft` a NAT model.")
+            refuse_changed(self, _DRAFT_OPTIONS, "without `draft`", "Give `draft` a NAT model.")
         elif self.num_beams > 1:
             raise ValueError(f"`num_beams` must be 1 with `draft`, got {self.num_beams}. Greedy output is verified.")
+        if self.draft_beta in (None, 1):
+            where = "where `draft_beta` is 1"
+            refuse_changed(self, ("draft_tau",), where, "Give `draft_beta`, such as 3.")
+        if self.num_beams == 1:
+            refuse_changed(self, ("length_penalty",), "without a beam", "Give `num_beams`, such as 5.")
+        if self.language_model is None:
+            refuse_changed(self, ("lm_weight",), "without `language_model`")
+        if self.graph_decoding not in (None, "viterbi"):
+            refuse_changed(self, ("viterbi_length_penalty",), f"with `graph_decoding: {self.graph_decoding}`")
+        if self.graph_decoding not in (None, "beam"):
+            of_beam = ("graph_beam_size", "graph_beam_length_penalty")
+            refuse_changed(self, of_beam, f"with `graph_decoding: {self.graph_decoding}`")
+        if self.ctc_beam_size == 1:
+            refuse_changed(self, ("ctc_length_bonus",), "with `ctc_beam_size: 1`, the best path")
 
     def files(self, model: str) -> list[str]:
         """Returns the files that are read: those of this model and of the others here, term lists and the like."""

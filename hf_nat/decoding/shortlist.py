@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..alignment import align
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..data.corpora import load_corpus
 from ..models import NATPreTrainedModel
 from .sources import encode_sources
@@ -41,8 +41,8 @@ class ShortListArguments:
         for name in ("shortlist_best", "shortlist_frequent"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
-            if self.shortlist is None and getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise ValueError(f"`{name}` must be left out without `shortlist`, got {getattr(self, name)}.")
+        if self.shortlist is None:
+            refuse_changed(self, ("shortlist_best", "shortlist_frequent"), "without `shortlist`")
 
     @property
     def _languages(self) -> tuple[str | None, str | None]:

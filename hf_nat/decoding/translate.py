@@ -319,7 +319,7 @@ class _Decoder:
         else:
             custom = beam_search if self._is_plain_beam else None
             with _naming_settings(model):
-                decoded = generate(**inputs, **settings, custom_generate=custom)
+                decoded = generate(**inputs, **{**settings, "return_dict_in_generate": False}, custom_generate=custom)
         num_given = 1 + num_forced  # the decoder's start token and what was forced on it
         copies = len(decoded) // len(input_rows)
         kept: list[tuple[int, float | None]] = [(candidate, None) for _ in numbers for candidate in range(copies)]

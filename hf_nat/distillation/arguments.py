@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
@@ -129,6 +129,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             "strategy": self.strategy == "interpolation" and self.strategy,
             "long_source": self.long_source == "real" and self.long_source,
         }
+        copied = [name for name in ("validation_split", "test_split") if getattr(self, name)]
+        refuse_changed(self, copied, "with `source`, which is the training split alone")
         for name, value in needs_targets.items():
             if value:
                 raise ValueError(f"`{name}` must not need targets, which sources alone have not, got {value!r}.")

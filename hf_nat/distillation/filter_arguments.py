@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..data import tokenizer_checksum
 from .filter_rules import FILTER_COLUMNS, RULES, TOKEN_COLUMNS
 from .flags import FLAGS, HARMLESS
@@ -126,6 +126,11 @@ class FilterArguments:
                 "`backward_teacher` must come with a use, got none. Give `worst_backward_score`, `min_backward_score` "
                 "or `columns=backward_score`."
             )
+        if not self.backward_teacher:
+            of_teacher = ("backward_prefix", "model_source_lang", "model_target_lang", "trust_remote_code")
+            refuse_changed(self, (*of_teacher, "max_batch_tokens"), "without `backward_teacher`")
+        if not set(TOKEN_COLUMNS).intersection(self.measured):
+            refuse_changed(self, ("tokens",), f"where none of {', '.join(TOKEN_COLUMNS)} is measured")
         if Path(self.output_dir).resolve() == Path(self.corpus).resolve():
             raise ValueError(f"`output_dir` must not be the corpus itself, got {self.output_dir!r}.")
 

@@ -19,6 +19,7 @@ from ..decoding import check_source_prefix, load_model, score_pairs, set_languag
 from ..metrics.bootstrap import Array
 from ..metrics.external import ExternalMetric
 from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
+from ..models import NATPreTrainedModel
 
 
 # From the sources and the candidates of a batch, pair by pair, to the quality of each candidate; higher is better.
@@ -169,10 +170,15 @@ def load_backward_model(
 
     Raises:
         OSError: as `load_model`.
-        ValueError: as `load_model`, `set_languages` and `check_source_prefix`.
+        ValueError: as `load_model`, `set_languages` and `check_source_prefix`, and of a model that cannot score.
     """
     options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": trust_remote_code}
     model, tokenizer = load_model(name, **options)
+    if isinstance(model, NATPreTrainedModel):
+        raise ValueError(
+            f"`backward_teacher` must be autoregressive, got the {type(model).__name__} `{name}`, which gives a text "
+            "no probability. Use an AT model."
+        )
     if hasattr(tokenizer, "src_lang"):
         set_languages(model, tokenizer, target_lang, source_lang)
     check_source_prefix(tokenizer, prefix)

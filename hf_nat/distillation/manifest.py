@@ -50,10 +50,20 @@ def check_manifest(manifest: Any, path: str | Path) -> None:
     check_record(manifest, dict.fromkeys(("decoding", "counts"), dict), f"`{path}`")
     counts, shards = manifest["counts"], manifest.get("shards", {})
     check_record(counts, dict.fromkeys(("train", *counts), int), f"`counts` of `{path}`")
+    if least := [split for split, count in counts.items() if count < 0]:
+        raise ValueError(f"`counts` of `{path}` must be >= 0, got {counts[least[0]]} for {least[0]!r}.")
     check_record(shards, dict.fromkeys(shards, str), f"`shards` of `{path}`")
+    for name, kind in (("columns", str), ("filters", dict), ("mix", dict)):
+        entries = manifest.get(name, [])
+        if not isinstance(entries, list) or not all(isinstance(entry, kind) for entry in entries):
+            raise ValueError(f"`{name}` of `{path}` must be a list of {kind.__name__}, got {entries!r:.60}.")
+    if "flag_counts" in manifest:
+        check_record(manifest, {"flag_counts": dict}, f"`{path}`")
     for name in shards:
         if not re.fullmatch(r"data/[^/]+\.parquet", name):
             raise ValueError(f"`shards` of `{path}` must be files as data/NAME.parquet, got {name!r}.")
+        if Path(name).name.rsplit("-", 3)[0] not in counts:
+            raise ValueError(f"`counts` of `{path}` must have every split of its `shards`, got none for {name!r}.")
 
 
 def write_manifest(

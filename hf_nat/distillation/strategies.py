@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from transformers import LogitsProcessorList
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
 from ..decoding import require_between
@@ -89,6 +89,12 @@ class StrategyArguments(CorpusArguments):
             "utility_options": self.utility_options is not None and self.strategy != "mbr",
             "backward_prefix": self.backward_prefix is not None and self.backward_teacher is None,
         }
+        drawn = self.candidates if has_candidates else self.strategy
+        for kind, name in (("top-k", "top_k"), ("top-p", "top_p")):
+            if drawn != kind:
+                refuse_changed(self, (name,), f"where nothing is drawn by {kind}")
+        if self.utility in UTILITIES:
+            refuse_changed(self, ("utility_options",), f"for the utility {self.utility!r}", "A module takes them.")
         for name in (name for name, is_ignored in without_effect.items() if is_ignored):
             raise ValueError(
                 f"`{name}` must be left out where it has no effect, got {getattr(self, name)!r} with the strategy "

@@ -12,7 +12,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..base.processes import process_state
 from ..base.reporting import plot_reliability
 from ..base.utils import atomic_path, environment, write_json
@@ -87,9 +87,13 @@ class EvaluateArguments(SplitArguments, ShortListArguments):
         super().__post_init__()
         ShortListArguments.__post_init__(self)
         # What is wrong is an error now, not after an hour of translation.
-        metric_recipes(self.metrics, self.scoring["options"])
+        metric_recipes(self.metrics, self.scoring["options"] if "beer" in self.metrics else None)
         require_bootstrap(self.num_bootstrap)
         self._check_modules()
+        if self.training_corpus is None:
+            refuse_changed(self, ("training_split",), "without `training_corpus`")
+        if "beer" not in self.metrics:
+            refuse_changed(self, ("beer_model",), "without the metric `beer`", "Add it to `metrics`.")
 
     def _check_modules(self) -> None:
         names = [Path(module).stem for module in self.modules]

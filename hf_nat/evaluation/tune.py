@@ -131,7 +131,8 @@ def read_results(path: Path) -> dict[str, Any]:
     number = (int, float)
     report = read_record(path, {"knob": str, "metric": str, "results": list, "best": number})
     for result in report["results"]:
-        check_record(result, {"value": number, "score": number}, f"Each of `results` of `{path}`")
+        kinds = {"value": number, "score": number, "seconds": number, "signature": str}
+        check_record(result, {**kinds, "iterations_mean": (*number, type(None))}, f"Each of `results` of `{path}`")
     return report
 
 

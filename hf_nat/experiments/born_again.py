@@ -11,7 +11,7 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import AnalyzeArguments, measures_table
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..base.processes import process_state
 from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, read_json, write_json
@@ -56,6 +56,8 @@ class BornAgainArguments:
     def __post_init__(self) -> None:
         if self.iterations < 0:
             raise ValueError(f"`iterations` must be >= 0, got {self.iterations}. Use 0 for a plain distillation.")
+        if self.student_config is None:
+            refuse_changed(self, ("student_options",), "without `student_config`")
 
 
 @dataclass(frozen=True)

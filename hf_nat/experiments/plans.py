@@ -126,7 +126,7 @@ def tuning(train: Train, args: DistillArguments, decoding: DecodingArguments | N
 def teacher_decoding(args: DistillArguments) -> DecodingArguments:
     """Returns how a teacher decodes when it is scored: by the beam of the distillation, or greedily."""
     beams = args.decoding_parameters()["num_beams"]
-    return DecodingArguments(num_beams=beams, length_penalty=args.length_penalty)
+    return DecodingArguments(num_beams=beams, length_penalty=args.length_penalty if beams > 1 else 1.0)
 
 
 def scores_of_steps(steps: Mapping[str, Evaluate]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from ..steps import (
     Train,
     check_steps,
 )
+from .plans import teacher_decoding
 
 
 logger = logging.get_logger(__name__)
@@ -156,7 +157,7 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     _announce(f"Training {', '.join(students)}")
     _train_side_by_side(configs)
 
-    beam = DecodingArguments(num_beams=distillation.num_beams, length_penalty=distillation.length_penalty)
+    beam = teacher_decoding(distillation)
     results = [
         _evaluate("teacher, greedy", teacher, toy, task, pairs),
         _evaluate("teacher, beam", teacher, toy, task, pairs, beam),

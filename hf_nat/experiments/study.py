@@ -33,7 +33,14 @@ class StudyStep(Step):
         return ()
 
     def prepare(self) -> None:
-        """Reads every split of the real corpora: a damaged one is an error now, not after the first training."""
+        """Reads every split of the real corpora, and looks for what the steps read beside what the study makes.
+
+        What is damaged or missing is an error now, not after the first training.
+        """
+        steps = list(self.steps())
+        made = {step.folder for step in steps}
+        for step in steps:
+            step.check_inputs(made)
         seen = []
         with process_state().main_process_first():
             for args in self.real_corpora():

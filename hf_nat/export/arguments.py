@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..decoding.exported import PRECISIONS
 from ..decoding.shortlist import ShortListArguments
 
@@ -37,6 +37,10 @@ class ExportArguments(ShortListArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.shortlist is None:
+            refuse_changed(self, ("source_lang",), "without `shortlist`")
+            if self.references is None:
+                refuse_changed(self, ("target_lang",), "without `references` and `shortlist`")
         if self.quantize not in (None, *PRECISIONS):
             raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
         if self.references is not None and (self.sentences is None or self.target_lang is None):

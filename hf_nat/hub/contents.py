@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import metadata_load
 from huggingface_hub.utils import filter_repo_objects, get_token
+from yaml import YAMLError
 
 from ..cards.corpora import read_configs
 
@@ -55,6 +56,7 @@ _SECRET_TEXT = [
     rb"\bgh[opsu]_[A-Za-z0-9]{36,}\b",
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 ]
+_DEEPEST = 50  # folders in each other
 _OUTWARD = "a link out of the folder"
 
 
@@ -62,11 +64,11 @@ def folder_type(folder: Path) -> RepoType:
     """Tells the folder of a model, a corpus or a Space by its files.
 
     Raises:
-        ValueError: if it is none of them, or a model without its tokenizer.
+        ValueError: if it is none of them, a model without its tokenizer, or its README.md is damaged.
     """
     if not folder.is_dir():
         raise ValueError(f"`folder` must be an existing folder, got {str(folder)!r}. Check the path.")
-    if (folder / "README.md").is_file() and "sdk" in (metadata_load(folder / "README.md") or {}):
+    if "sdk" in card_metadata(folder / "README.md"):
         return "space"
     names = [path.name for path in folder.iterdir()]
     is_exported = (folder / "onnx").is_dir() and any((folder / "onnx").glob("*.onnx"))
@@ -84,6 +86,21 @@ def folder_type(folder: Path) -> RepoType:
         "manifest.json each) or a Space (README.md that names its `sdk`), "
         f"got {str(folder)!r} with {sorted(names)[:10]}. Give the output folder of a training run or a distillation."
     )
+
+
+def card_metadata(path: Path) -> dict[str, Any]:
+    """Reads the metadata of a card, `{}` where there are none.
+
+    Raises:
+        ValueError: if they are no YAML mapping, or the card is no text.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return metadata_load(path) or {}
+    except (ValueError, YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"`{path}` must be UTF-8, its metadata a YAML mapping: {reason}. Mend it.") from error
 
 
 def choose_files(
@@ -157,6 +174,10 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
 
     def walk(parent: Path, around: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
         """Yields what is below a folder; `around` are the real paths of it and its parents, to notice a circle."""
+        if len(around) > _DEEPEST:
+            raise ValueError(
+                f"`folder` must hold folders at most {_DEEPEST} deep in each other, got {str(folder)!r} with more."
+            )
         for path in sorted(parent.iterdir()):
             target = os.path.realpath(path)
             is_outward = path.is_symlink() and not follow_links and not Path(target).is_relative_to(root)

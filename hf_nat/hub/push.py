@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import metadata_load
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import filter_repo_objects, get_token, validate_repo_id
 from transformers.utils import logging
 
-from ..base.config import option
-from ..cards import write_model_card
+from ..base.config import option, refuse_changed
+from ..cards import model_card
 from ..cards.corpora import (
     CARD_SOURCES,
     DEFAULT_CONFIG,
@@ -25,8 +24,8 @@ from ..cards.corpora import (
     read_config,
     read_configs,
 )
-from ..cards.rendering import is_unedited
-from .contents import WEIGHTS, RepoType, choose_files, folder_type, require_plain_files
+from ..cards.rendering import is_unedited, making_card, read_card
+from .contents import WEIGHTS, RepoType, card_metadata, choose_files, folder_type, require_plain_files
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space
 from .targets import FolderTarget, HubTarget, Target, check_local_dir, check_ref
@@ -93,6 +92,8 @@ class PushArguments:
                 check_ref(name, getattr(self, name))
         elif self.revision is not None or self.tag is not None:
             raise ValueError("`revision` and `tag` are for the Hub. Leave them out with `local_dir`.")
+        else:
+            refuse_changed(self, ("private", "commit_message"), "with `local_dir`", "They are for the Hub.")
         if self.config_name is not None:
             check_config_name(self.config_name)
 
@@ -130,7 +131,7 @@ class PushPlan:
 class _Upload:
     """What goes, by path in the repository, and which files there give way to it.
 
-    `make_card` makes the README.md from the small files that the repository has; without it `files` holds it.
+    `make_card` makes the README.md, from the small files that the repository has; without it `files` holds it.
     """
 
     files: dict[str, Path]
@@ -148,7 +149,7 @@ class _Upload:
 
 
 def push(args: PushArguments) -> PushPlan:
-    """Writes the folder's card and uploads the folder as one commit, or only lists the files (`dry_run`).
+    """Uploads a folder with its card as one commit, or only lists the files (`dry_run`); nothing is written here.
 
     The folder of an `evaluate` module becomes a Space: card, page, and the package that it needs.
 
@@ -191,13 +192,13 @@ def push(args: PushArguments) -> PushPlan:
         raise ValueError(f"`config_name` and `local_dir` are for corpora, got the {repo_type} {str(folder)!r}.")
     if args.local_dir is not None:
         check_local_dir(Path(args.local_dir), folder)
-    if repo_type == "model":
-        write_model_card(folder, args.repo_id)
     files, left_out = choose_files(folder, args.leave_out, args.allow, args.follow_links)
     if repo_type == "dataset":
         upload = _corpus_upload(folder, files, args)
+    elif repo_type == "model":
+        upload = _model_upload(folder, files, left_out, args)
     else:
-        upload = _Upload(files, WEIGHTS if repo_type == "model" else [])
+        upload = _Upload(files, [])
     plan = PushPlan(
         destination=args.repo_id or str(args.local_dir),
         repo_type=repo_type,
@@ -211,10 +212,19 @@ def push(args: PushArguments) -> PushPlan:
     return replace(plan, url=_push_to_hub(upload, plan, args))
 
 
+def _model_upload(folder: Path, files: dict[str, Path], left_out: Mapping[str, Path], args: PushArguments) -> _Upload:
+    """Adds the card that loads the model from where it goes; the one of the folder stays as it is."""
+    if _CARD in left_out:
+        return _Upload(files, WEIGHTS)
+    card = model_card(folder, args.repo_id)
+    others = {path: file for path, file in files.items() if path != _CARD}
+    return _Upload(others, WEIGHTS, make_card=lambda there: card)
+
+
 def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) -> _Upload:
     """Makes a corpus one or several configurations of a repository."""
     card = files.pop(_CARD, None)
-    ours = card.read_text(encoding="utf-8") if card else None
+    ours = read_card(card) if card else None
     if args.config_name is None:
         configs = read_configs(folder)
     elif any(config != DEFAULT_CONFIG for config in read_configs(folder)):
@@ -244,11 +254,16 @@ def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) ->
                 f"`folder` must hold every shard of its manifest, got {str(folder)!r} without {', '.join(missing)} "
                 f"(configuration {config.name}). Run the distillation again: it makes what is missing."
             )
+
+    def make_card(there: Path) -> str:
+        with making_card(folder):
+            return merge_corpus_cards(configs, there, ours, example)
+
     example = args.repo_id or f"./{Path(str(args.local_dir)).resolve().name}"
     return _Upload(
         files=files,
         replaced=[pattern for name in configs or [DEFAULT_CONFIG] for pattern in files_of_config(name)],
-        make_card=lambda there: merge_corpus_cards(configs, there, ours, example),
+        make_card=make_card,
     )
 
 
@@ -267,7 +282,7 @@ def _push_to_hub(upload: _Upload, plan: PushPlan, args: PushArguments) -> str:
             f"A push to {repo_id} needs a Hugging Face token with write access, got none. "
             "Run `hf auth login` or set HF_TOKEN."
         )
-    sdk = (metadata_load(upload.files[_CARD]) or {}).get("sdk") if plan.repo_type == "space" else None
+    sdk = card_metadata(upload.files[_CARD]).get("sdk") if plan.repo_type == "space" else None
 
     def attempt() -> str:
         target = HubTarget.open(

@@ -10,12 +10,12 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..base.reporting import Table, plot_points, write_report
 from ..base.utils import check_record, environment, read_record, write_json
-from ..steps import Analyze
+from ..steps import Analyze, check_steps
 from .paper_students import place_student
-from .proxies import SIGNIFICANCE, train_proxies
+from .proxies import SIGNIFICANCE, check_proxies, train_proxies
 from .rule import CONFIDENCES, Candidate, Recommendation, recommend
 from .student_model import is_training_yaml, load_student
 
@@ -56,6 +56,8 @@ class RecommendArguments:
                 raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}.")
         if not self.proxy_seeds or len(set(self.proxy_seeds)) < len(self.proxy_seeds):
             raise ValueError(f"`proxy_seeds` must be at least 1, and distinct, got {self.proxy_seeds}.")
+        if not self.proxy_updates:
+            refuse_changed(self, ("proxy_samples", "proxy_seeds"), "without `proxy_updates`")
         if self.proxy_updates and not is_training_yaml(self.student):
             raise ValueError(
                 f"`student` must be a training YAML for proxies, got {self.student!r}. It says how the student is "
@@ -90,6 +92,8 @@ def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
     folder = Path(args.output_dir)
     model = load_student(args.student)
     student = place_student(model.model_type, model.num_parameters, model.is_glancing)
+    if args.proxy_updates:
+        check_proxies(args.student, args.folders)  # Before anything is measured.
     measures = _load_measures(args)
     _require_comparable(measures)
     rows = {name: results["corpora"][1] for name, results in measures.items()}
@@ -127,6 +131,7 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
     """Reads the measures of each candidate, and makes those that are missing."""
     paths = {name: Path(folder) / MEASURES_FILE for name, folder in args.folders.items()}
     missing = [name for name, path in paths.items() if not path.is_file()]
+    _require_tokens(args, [path for path in paths.values() if path.is_file()])
     if missing:
         if args.corpus is None:
             raise ValueError(
@@ -134,25 +139,58 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
                 "real corpus as `corpus`, or run `hf-nat analyze --real CORPUS --distilled CANDIDATE ...`."
             )
         how = _how_to_measure(args, [path for path in paths.values() if path.is_file()])
-        for name in missing:
-            # Each on its own: the others may be other ones next time.
-            Analyze(
-                AnalyzeArguments(
-                    real=args.corpus,
-                    distilled=[f"{name}={args.folders[name]}"],
-                    output_dir=str(Path(args.output_dir) / "analysis" / name),
-                    **how,
-                )
-            ).run()
+        # Each on its own: the others may be other ones next time.
+        steps = [_analysis(args, args.corpus, name, how) for name in missing]
+        check_steps(steps)
+        for step in steps:
+            step.check_inputs()
+            for corpus in step.args.corpora:
+                step.args.load(corpus)  # One that is missing or damaged is an error before the first is measured.
+        for step in steps:
+            step.run()
     measures = {name: read_measures(path) for name, path in paths.items()}
     for name, results in measures.items():
         kinds = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)
         check_record(results["settings"], kinds | {"distilled_links": list}, f"`settings` of `{paths[name]}`")
         numbers = dict.fromkeys(("num_pairs", "num_links", "num_source_types"), int) | {"complexity": (int, float)}
+        place = f"Each of `corpora` of `{paths[name]}`"
         for row in results["corpora"]:
-            check_record(row, {"name": str, **numbers}, f"Each of `corpora` of `{paths[name]}`")
+            check_record(row, {"name": str, **numbers}, place)
+        check_record(results["corpora"][1], {"faithfulness": (int, float)}, place)
+        for key in ("complexity_interval", "faithfulness_interval"):
+            _check_interval(results["corpora"][1].get(key), f"`{key}` of `{paths[name]}`")
         _require_current(args.folders[name], results)
     return measures
+
+
+def _require_tokens(args: RecommendArguments, existing: list[Path]) -> None:
+    """Raises where tokens are asked for that are not those of the measures that are there."""
+    if existing and args.tokens != RecommendArguments.tokens:
+        measured = read_measures(existing[0])["settings"].get("tokens")
+        if measured != args.tokens:
+            raise ValueError(
+                f"`tokens` must be left out, or those of `{existing[0]}`, {measured!r}, got {args.tokens!r}. All "
+                "candidates are measured alike."
+            )
+
+
+def _check_interval(ends: Any, place: str) -> None:
+    if ends is None:
+        return
+    if not isinstance(ends, list) or len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
+        raise ValueError(f"{place} must be two numbers or null, got {ends!r:.60}. Run `hf-nat analyze` again.")
+
+
+def _analysis(args: RecommendArguments, real: str, name: str, how: Mapping[str, Any]) -> Analyze:
+    """Plans the measures of one candidate."""
+    return Analyze(
+        AnalyzeArguments(
+            real=real,
+            distilled=[f"{name}={args.folders[name]}"],
+            output_dir=str(Path(args.output_dir) / "analysis" / name),
+            **how,
+        )
+    )
 
 
 def _how_to_measure(args: RecommendArguments, existing: list[Path]) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from ..data.corpora import load_corpus, read_lines
 from ..metrics import compare_systems
 from ..steps import Evaluate, EvaluateArguments, Train, check_steps
-from ..training.arguments import DataArguments
 from .rule import Proxies
 
 
@@ -47,8 +46,6 @@ def train_proxies(
             of something else; the field is named.
     """
     data = Train.from_config(student).data
-    if not data.tokenizer:
-        raise ValueError(f"`tokenizer` must be given in {student}: all proxies must read the same tokens.")
     scores: dict[str, list[float]] = {name: [] for name in candidates}
     systems: dict[int, dict[str, list[str]]] = {seed: {} for seed in seeds}
     trainings = {
@@ -57,7 +54,7 @@ def train_proxies(
         for seed in seeds
     }
     check_steps(trainings.values())
-    references = _references(candidates, data)
+    references = check_proxies(student, candidates)
     for name, corpus in candidates.items():
         for seed in seeds:
             model, own = trainings[name, seed].run(), folder / f"{name}-seed{seed}/eval-{_SPLIT}"
@@ -76,8 +73,24 @@ def train_proxies(
     return Proxies(scores, _leaders(scores, list(systems.values()), references, data.target_lang))
 
 
-def _references(candidates: Mapping[str, str], data: DataArguments) -> list[str]:
-    """Returns the real targets that all candidates are validated on; that they differ is found before any training."""
+def check_proxies(student: str, candidates: Mapping[str, str]) -> list[str]:
+    """Reads what `train_proxies` will read, so that what is missing is found before any work.
+
+    Args:
+        student (`str`): training YAML of the student, with its `tokenizer`.
+        candidates (`Mapping[str, str]`): distilled corpora by name.
+
+    Returns:
+        `list[str]`: the real targets that all candidates are validated on.
+
+    Raises:
+        ValueError: if the YAML has no tokenizer, or the candidates' validation splits differ.
+    """
+    training = Train.from_config(student)
+    data = training.data
+    if not data.tokenizer:
+        raise ValueError(f"`tokenizer` must be given in {student}: all proxies must read the same tokens.")
+    training.check_inputs()
     references: list[str] | None = None
     for corpus in candidates.values():
         rows = load_corpus(corpus, _SPLIT, **data.in_hub_layout)

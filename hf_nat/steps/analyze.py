@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, measures_table
 from ..base.processes import process_state
 from ..base.reporting import Table
-from ..base.utils import read_json, sha256_file
+from ..base.utils import read_record, sha256_file
 from ..cards import write_corpus_card
 from ..data import tokenize, tokenizer_checksum
 from .fingerprints import corpus_fingerprint
@@ -57,10 +59,14 @@ class Analyze(Step):
             "tokenizer": tokenizer_checksum(args.tokens),
         }
 
+    def check_inputs(self, made: Collection[Path] = ()) -> None:
+        """Raises if the tokenizer cannot be used; see `Step.check_inputs`."""
+        if Path(self.args.tokens) not in made:
+            next(tokenize([], self.args.tokens, self.args.source_lang), None)
+
     def prepare(self) -> None:
         """Raises if the tokenizer cannot be used, or a file of links does not fit its corpus."""
-        # Better now than after the first corpora.
-        next(tokenize([], self.args.tokens, self.args.source_lang), None)
+        self.check_inputs()  # Better now than after the first corpora.
         for name, file in self.args.links.items():
             if file is not None:
                 check_links(name, self.args.load(name), self.args, file)
@@ -75,11 +81,14 @@ class Analyze(Step):
         if process_state().is_main_process:
             analyze(self.args)
 
+    def card_folders(self) -> list[Path]:
+        """The folders of the distilled corpora that have a manifest."""
+        return [corpus for corpus in self.args.distilled_folders() if (corpus / "manifest.json").is_file()]
+
     def write_card(self) -> None:
-        """Writes the cards of the distilled corpora that have a manifest."""
-        for corpus in self.args.distilled_folders():
-            if (corpus / "manifest.json").is_file():
-                write_corpus_card(corpus)
+        """Writes the cards of these."""
+        for folder in self.card_folders():
+            write_corpus_card(folder)
 
     def table(self) -> Table:
         """Makes the table of the measures, a row for each corpus."""
@@ -88,4 +97,4 @@ class Analyze(Step):
     @property
     def results(self) -> dict[str, Any]:
         """What `measures.json` of the finished step holds."""
-        return read_json(self.folder / MEASURES_FILE)
+        return read_record(self.folder / MEASURES_FILE, {"corpora": list})

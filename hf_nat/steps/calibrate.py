@@ -75,6 +75,10 @@ class Calibrate(Step):
         """Writes the curve into the model's folder."""
         calibrate(self.args, self.decoding)
 
+    def card_folders(self) -> list[Path]:
+        """The folder itself."""
+        return [self.folder]
+
     def write_card(self) -> None:
         """Writes the card of the model."""
         write_model_card(self.folder)

@@ -29,6 +29,10 @@ class CorpusStep(Step):
         """Tells whether every file of the manifest is there, with its checksum."""
         return is_sound(self.folder)
 
+    def card_folders(self) -> list[Path]:
+        """The folder itself."""
+        return [self.folder]
+
     def write_card(self) -> None:
         """Writes the card of the corpus."""
         write_corpus_card(self.folder)

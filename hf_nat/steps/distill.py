@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import main_process_decides
 from ..base.utils import sha256_file
-from ..data.locations import local_files
+from ..data.locations import is_here, local_files
 from ..data.pretrained import require_vocabulary
 from ..data.text_files import regular_files
 from ..decoding import decoding_expert
@@ -22,7 +23,7 @@ from ..distillation.checksums import remove_checksums
 from ..distillation.choice import load_judge
 from ..distillation.distill import is_written
 from ..distillation.ensemble import TeacherEnsemble, require_one_vocabulary
-from ..distillation.judges import Estimator, Judge
+from ..distillation.judges import Estimator, Judge, estimator_file
 from ..distillation.manifest import teacher_identity
 from ..distillation.rewriting import FurtherTeacher, Rewriter
 from ..distillation.shards import remove_claims
@@ -152,6 +153,19 @@ class Distill(CorpusStep):
             **self._judge[1],
             **corpus,
         }
+
+    def check_inputs(self, made: Collection[Path] = ()) -> None:
+        """Raises for a further teacher or a judge that is not there; see `Step.check_inputs`."""
+        args = self.args
+        places = [("ensemble", name) for name in args.ensemble or ()]
+        places += [("union", name) for name in args.union or ()]
+        if args.backward_teacher is not None:
+            places.append(("backward_teacher", args.backward_teacher))
+        if args.quality is not None and self.quality is None:
+            places.append(("quality", str(estimator_file(args.quality))))
+        for name, place in places:
+            if Path(place) not in made:
+                is_here(place, name)
 
     @cached_property
     def _judge(self) -> tuple[Judge | None, dict[str, Any]]:

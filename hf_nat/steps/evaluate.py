@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..base.utils import read_json, sha256_file
+from ..base.utils import read_record, sha256_file
 from ..cards import write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
@@ -80,15 +80,20 @@ class Evaluate(Step):
         """Translates and scores the split."""
         evaluate(self.args, self.decoding)
 
+    def card_folders(self) -> list[Path]:
+        """The folder of the model, where that is a local one."""
+        return [model] if ((model := Path(self.args.model)) / "config.json").is_file() else []
+
     def write_card(self) -> None:
-        """Writes the card of the model, where that is a local folder."""
-        if (Path(self.args.model) / "config.json").is_file():
-            write_model_card(self.args.model)
+        """Writes the card of a local model."""
+        for folder in self.card_folders():
+            write_model_card(folder)
 
     @property
     def metrics(self) -> dict[str, Any]:
         """What `metrics.json` of the finished step holds."""
-        return read_json(self.folder / "metrics.json")
+        kinds = {"scores": dict, "without_score": dict, "num_sentences": int, "sentences_per_second": (int, float)}
+        return read_record(self.folder / "metrics.json", {**kinds, "iterations_mean": (int, float, type(None))})
 
 
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_json, read_record, sha256_file
@@ -54,6 +55,10 @@ class Export(Step):
     def work(self) -> None:
         """Traces, quantises and compares the graphs."""
         export(self.args)
+
+    def card_folders(self) -> list[Path]:
+        """The folder itself."""
+        return [self.folder]
 
     def write_card(self) -> None:
         """Writes the card of the exported model."""

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,12 +18,13 @@ from transformers.utils import logging
 from ..base.files import naming, new_folder
 from ..base.folders import remove_leftovers
 from ..base.processes import main_process_decides, process_state
-from ..base.utils import environment, read_record, write_json
+from ..base.utils import check_record, environment, read_record, write_json
 
 
 logger = logging.get_logger(__name__)
 
 RECORD_FILE = "step.json"
+CARD = "README.md"
 LOCK_FILE = ".lock"
 _HOLDER_FILE = ".lock-holder"
 # A record names the versions of these; with others the bytes may differ, which is said and no more.
@@ -33,8 +34,9 @@ _VERSIONS = ("torch", "transformers", "ctranslate2")
 class Step(ABC):
     """One piece of work with a folder of its own.
 
-    `run` is all that a caller needs: it does nothing where the same step is finished, goes on where it was begun, and
-    refuses a folder that holds something else. The processes of a launcher call it together.
+    `run` is all that a caller needs: where the same step is finished it writes no more than cards that are gone; it
+    goes on where it was begun, and refuses a folder that holds something else. The processes of a launcher call it
+    together.
 
     A subclass is a frozen dataclass of arguments that are resolved, and says what its bytes depend on: `settings`,
     known before any work, and `inputs`, fingerprints of what it reads, which the steps before it may have to make
@@ -69,6 +71,13 @@ class Step(ABC):
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of what is read: local inputs by their content, those on the Hub by their commit."""
 
+    def check_inputs(self, made: Collection[Path] = ()) -> None:  # noqa: B027 - not every step has to
+        """Raises for an input that is not there, so that work before this step is not in vain.
+
+        Args:
+            made (`Collection[Path]`, *optional*): folders that are written before this step runs.
+        """
+
     def prepare(self) -> None:  # noqa: B027 - not every step has to
         """Finds out what would fail, before anything is written; all processes call it."""
 
@@ -93,8 +102,12 @@ class Step(ABC):
         """Tells, of a finished step, whether everything that it made is still there."""
         return True
 
+    def card_folders(self) -> list[Path]:
+        """The folders whose README.md the step writes; a finished step writes those anew that are gone."""
+        return []
+
     def write_card(self) -> None:  # noqa: B027 - not every step has one
-        """Writes the card of what was made, on the main process."""
+        """Writes the cards of what was made, on the main process."""
 
     def check(self) -> None:
         """Compares the settings with those that the folder was begun with: an error now, not in hours.
@@ -128,6 +141,8 @@ class Step(ABC):
         with self._lock():
             if main_process_decides(lambda: self._is_finished(identity)):
                 logger.info(f"{self.folder}: this {self.name} step is finished already.")
+                if state.is_main_process and not all((card / CARD).is_file() for card in self.card_folders()):
+                    self.write_card()
                 return self.folder
             self.prepare()
             if state.is_main_process:
@@ -175,6 +190,7 @@ class Step(ABC):
             return None
         try:
             record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
+            check_record(record.get("versions", {}), {}, "`versions`")
         except ValueError as error:
             raise ValueError(
                 f"`{self.record_path}` must be the JSON record of a step: {error}. {self.remedy}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -16,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 from ..base.config import resolve
 from ..base.processes import process_state
 from ..cards import write_model_card
+from ..data.locations import is_here
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.model import model_class, model_config
 from ..training.run import require_validation, train
@@ -124,6 +126,15 @@ class Train(Step):
             "num_processes": process_state().num_processes,
         }
 
+    def check_inputs(self, made: Collection[Path] = ()) -> None:
+        """Raises for a tokenizer, a start or a validation corpus that is not there; see `Step.check_inputs`."""
+        starts = {"init_from_teacher": self.model.init_from_teacher, "init_from": self.model.init_from}
+        for name, place in {**starts, "tokenizer": self.data.tokenizer}.items():
+            if place is not None and Path(place) not in made:
+                is_here(place, name)
+        if self.data.validation_corpus is not None and Path(self.data.validation_corpus) not in made:
+            self.data.load_validation()
+
     def is_whole(self) -> bool:
         """Tells whether weights, configuration, tokenizer and metrics are there."""
         return all((self.folder / name).is_file() for name in _RESULTS)
@@ -177,6 +188,10 @@ class Train(Step):
     def model_class(self) -> type[PreTrainedModel]:
         """The class of the model."""
         return model_class(self.model)
+
+    def card_folders(self) -> list[Path]:
+        """The folder itself."""
+        return [self.folder]
 
     def write_card(self) -> None:
         """Writes the card of the model."""

@@ -118,6 +118,10 @@ class Tune(Step):
         """Measures the values that are left, and sets the best one."""
         tune(self.args, self.decoding)
 
+    def card_folders(self) -> list[Path]:
+        """The folder itself."""
+        return [self.folder]
+
     def write_card(self) -> None:
         """Writes the card of the model."""
         write_model_card(self.folder)

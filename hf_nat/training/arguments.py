@@ -17,9 +17,10 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
-from ..base.config import option
+from ..base.config import option, refuse_changed
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
+from ..data.locations import has_configurations
 from ..data.several import concatenate_pairs, corpus_place, expand_targets
 
 
@@ -60,6 +61,8 @@ class ModelArguments:
         for start in ("init_from_teacher", "init_from"):
             if getattr(self, start) and self.size:
                 raise ValueError(f"`size` must be left out with `{start}`, whose model decides it, got {self.size!r}.")
+        if not self.init_from_teacher:
+            refuse_changed(self, ("layer_selection",), "without `init_from_teacher`")
         if self.init_from_teacher and self.model_type == "moe_marian":
             raise ValueError(
                 f"`init_from_teacher` must be left out for a mixture of experts, got {self.init_from_teacher!r}. Use "
@@ -88,7 +91,9 @@ class DataArguments(CorpusArguments):
     )
     train_split: str = option("train", "split to train on")
     validation_split: str | None = option("validation", "split to validate on; always real targets; null for none")
-    validation_corpus: str | None = option(None, "corpus of the validation split, where it is another one")
+    validation_corpus: str | None = option(
+        None, "corpus of the validation split, where it is another one; also CORPUS#CONFIGURATION"
+    )
     validation_share: float | None = option(
         None, "instead of the split: share of the training rows, between 0 and 1, that is validated on, not trained on"
     )
@@ -115,6 +120,8 @@ class DataArguments(CorpusArguments):
         if self.validation_share is None:
             if self.validation_corpus and not self.validation_split:
                 raise ValueError("`validation_corpus` must come with a `validation_split`, got none.")
+            if not self.validation_split:
+                refuse_changed(self, ("max_validation_samples",), "without validation")
             return
         if not 0 < self.validation_share < 1:
             raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}.")
@@ -130,12 +137,15 @@ class DataArguments(CorpusArguments):
         train = self._load_all()
         if self.validation_share is not None:
             train, validation = self._parted(train, self.validation_share)
-        elif self.validation_split:
-            place = replace(self, corpus=self.validation_corpus) if self.validation_corpus else self._places[0]
-            validation = place.load(self.validation_split)
+        else:
+            validation = self.load_validation()
         if validation is not None:
             validation = first_rows(validation, self.max_validation_samples)
         return first_rows(train, self.max_train_samples), validation
+
+    def load_validation(self) -> Dataset | None:
+        """Loads the validation split, of the corpus that has it; None where there is none."""
+        return self._validation_place.load(self.validation_split) if self.validation_split else None
 
     def load_train(self) -> Dataset:
         """Loads all rows that may be trained on: those that a tokenizer is made for."""
@@ -148,6 +158,16 @@ class DataArguments(CorpusArguments):
         if isinstance(self.corpus, str):
             return [self]
         return [replace(self, **corpus_place(text)) for text in self.corpus]
+
+    @property
+    def _validation_place(self) -> DataArguments:
+        """The corpus of the validation split."""
+        if self.validation_corpus is None:
+            return self._places[0]
+        place = {"corpus": self.validation_corpus, "config_name": self.config_name}
+        if not has_configurations(self.validation_corpus):
+            place["config_name"] = None
+        return replace(self, **{**place, **corpus_place(self.validation_corpus)})
 
     def _load_all(self) -> Dataset:
         """Loads the rows of all corpora to train on, every target of a source a row."""

@@ -14,7 +14,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..data.pretrained import load_pretrained_config, load_pretrained_model, require_vocabulary
+from ..data.pretrained import (
+    load_pretrained_config,
+    load_pretrained_model,
+    require_possible,
+    require_vocabulary,
+)
 from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
 from ..models.warm_start import copy_blocks
 from .arguments import ModelArguments
@@ -73,8 +78,15 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
     Raises:
         ValueError: as `build_model`.
     """
+    require_possible(args.model_config or {})
     if args.init_from:
-        return _changed(args, load_pretrained_config(args.init_from, parameter="init_from"))
+        config = load_pretrained_config(args.init_from, parameter="init_from")
+        if args.model_type not in (ModelArguments.model_type, config.model_type):
+            raise ValueError(
+                f"`model_type` must be that of `init_from`, {config.model_type}, got {args.model_type!r}. Leave it "
+                "out."
+            )
+        return _changed(args, config)
     given = {**(vocabulary or {}), **(args.model_config or {})}
     if args.model_type in TEACHER_CONFIGS and args.init_from_teacher:
         return _teacher_with(args, load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher"))

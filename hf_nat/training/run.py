@@ -27,6 +27,7 @@ from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArgument
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
 from .early_stopping import StopWithoutProgress
 from .model import build_model
+from .resuming import require_state
 from .sharding import set_weights
 from .trainer import CrossEntropyLoss, NATSeq2SeqTrainer, ValidationText
 
@@ -93,7 +94,10 @@ def train(
         arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | training_args.to_sanitized_dict()
         record = {"arguments": arguments, "num_parameters": num_parameters, "environment": environment()}
         write_json(output_dir / "run.json", record)
-    trainer.train(resume_from_checkpoint=_checkpoint_to_resume(training_args))
+    checkpoint = _checkpoint_to_resume(training_args)
+    if checkpoint is not None:
+        require_state(checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
     if training_args.average_checkpoints:
         _load_average(trainer, training_args)
     trainer.require_finite_weights()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from ..base.utils import read_json
+from ..base.utils import read_record
 
 
 def training_summary(folder: str | Path) -> str:
@@ -17,7 +17,8 @@ def training_summary(folder: str | Path) -> str:
     Returns:
         `str`: a name and a value on each line; a value that the run does not have has no line.
     """
-    metrics = read_json(Path(folder) / "metrics.json")
+    numbers = dict.fromkeys(("num_parameters", "num_train_pairs", "num_updates", "num_processes"), int)
+    metrics = read_record(Path(folder) / "metrics.json", {"model_type": str, **numbers})
     seconds = metrics["train_seconds"]
     loss, bleu = metrics.get("eval_loss"), metrics.get("eval_bleu")
     rows = {

@@ -32,6 +32,7 @@ from ..decoding import token_batches, translate
 from ..metrics.translation import score_translations
 from .arguments import NATSeq2SeqTrainingArguments
 from .averaging import list_checkpoints
+from .resuming import reading_checkpoint
 from .sampler import TokenBatchSampler
 from .sharding import prepare_for_fsdp, whole_model
 from .totals import CarriedTotals, Totals
@@ -226,6 +227,18 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
                 f"`lr_scheduler_kwargs` must be what the `lr_scheduler_type` takes, got "
                 f"{self.args.lr_scheduler_kwargs}: {error}"
             ) from error
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        with reading_checkpoint(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        with reading_checkpoint(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint):
+        with reading_checkpoint(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model, trial):
         """Saves a checkpoint as the parent does, unless its weights are lost."""

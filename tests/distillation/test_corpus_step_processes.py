@@ -24,8 +24,20 @@ pytestmark = pytest.mark.slow
 DISTILLATIONS: dict[str, dict[str, Any]] = {
     "greedy": {},
     "stream": {"streaming": True},
+    "n-best": {"strategy": "n-best", "num_candidates": 2},
     "expanded": {"strategy": "n-best", "num_candidates": 2, "expand": True},
+    "sampling": {"strategy": "sampling"},
+    "interpolation": {"strategy": "interpolation"},
+    "mbr": {"strategy": "mbr", "num_candidates": 3},
+    "rerank": {"strategy": "rerank", "num_candidates": 3},
+    "union": {"strategy": "mbr", "num_candidates": 2},
+    "ct2": {"backend": "ct2"},
+    "ct2 mbr": {"backend": "ct2", "strategy": "mbr", "num_candidates": 3},
+    "ct2 expanded": {"backend": "ct2", "strategy": "n-best", "num_candidates": 2, "expand": True},
+    "ct2 stream": {"backend": "ct2", "streaming": True},
 }
+# Options that need a model on disk: the other direction's, and one whose candidates are added.
+WITH_MODEL = {"rerank": "backward_teacher", "union": "union"}
 RULES: dict[str, dict[str, Any]] = {
     "filter": {"drop": ["empty_source"]},
     "filter by measures": {"max_copy_rate": 0.9, "worst_score": 0.2, "max_per_source": 1},
@@ -39,6 +51,7 @@ def steps(
     copy_teacher: MarianMTModel,
     tiny_tokenizer: PreTrainedTokenizerFast,
     corpus: str,
+    second: str,
     tmp_path: Path,
 ) -> dict[str, Callable[[str], Path]]:
     """What writes each kind of corpus, by its name, from the name of the folder."""
@@ -46,8 +59,11 @@ def steps(
     greedy = distill(copy_teacher, tiny_tokenizer, arguments("corpus", **small))
     mixed = {"corpora": [f"a={greedy}", f"b={corpus}"], "source_lang": "en", "target_lang": "xx"}
 
-    def distillation(changes: dict[str, Any]) -> Callable[[str], Path]:
-        return lambda name: distill(copy_teacher, tiny_tokenizer, arguments(name, **{**small, **changes}))
+    def distillation(kind: str) -> Callable[[str], Path]:
+        changes = {**small, **DISTILLATIONS[kind]}
+        if option := WITH_MODEL.get(kind):
+            changes[option] = [second] if option == "union" else second
+        return lambda name: distill(copy_teacher, tiny_tokenizer, arguments(name, **changes))
 
     def filtering(rule: dict[str, Any]) -> Callable[[str], Path]:
         return lambda name: Filter(FilterArguments(corpus=str(greedy), output_dir=str(tmp_path / name), **rule)).run()
@@ -57,7 +73,7 @@ def steps(
         return Mix(MixArguments(output_dir=str(tmp_path / name), **mixed, **options)).run()
 
     return {
-        **{name: distillation(changes) for name, changes in DISTILLATIONS.items()},
+        **{name: distillation(name) for name in DISTILLATIONS},
         **{name: filtering(rule) for name, rule in RULES.items()},
         "mix": mixing,
     }

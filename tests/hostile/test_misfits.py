@@ -273,7 +273,7 @@ def test_a_number_that_fails_at_the_end_is_told_before_any_work(
 def test_a_start_of_another_vocabulary_is_told_with_both_sizes(option, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     argv = ["train", "train.yaml", option, "other", "--size", "null", "--model_config", "null"]
-    line = fails(argv, place, capsys)
+    line = fails([*argv, "--model_type", "marian"], place, capsys)
     sizes = len(json.loads((place / "tokenizer/tokenizer.json").read_text())["model"]["vocab"]), 20
     assert f"{sizes[0]} tokens" in line and f"{sizes[1]} embeddings" in line
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from hostile.places import fails
+from hostile.places import CONFIGS, fails
+from rights import of_an_ordinary_user
 
 
 _OUTPUTS = {"translate": "--output", "align": "--output_file", "demo": "--space_dir"}
@@ -60,3 +61,88 @@ def test_a_full_device_is_one_line(command, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     line = fails([command, f"{command}.yaml", _OUTPUTS[command], "/dev/full"], place, capsys)
     assert "No space left on device: '/dev/full'" in line
+
+
+_UNREADABLE = [
+    *((name.removesuffix(".yaml"), name, ()) for name in CONFIGS),
+    *(("born-again", f"parts/{name}.yaml", ()) for name in ("teacher", "distill", "student")),
+    ("quickstart", "configs/teacher.yaml", ()),
+    *(("train", name, ()) for name in ("tokenizer/tokenizer.json", "tokenizer", "corpus/train.en", "corpus")),
+    ("train", "student", ("--init_from", "student", "--size", "null", "--model_config", "null")),
+    *(
+        ("translate", name, ())
+        for name in ("teacher", *(f"teacher/{file}" for file in ("config.json", "generation_config.json")))
+    ),
+    *(
+        ("translate", f"teacher/{name}", ())
+        for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    ),
+    ("translate", "marian/source.spm", ("--model", "marian", "--source_prefix", ">>deu<< ")),
+    ("translate", "marian/vocab.json", ("--model", "marian", "--source_prefix", ">>deu<< ")),
+    ("translate", "corpus/test.en", ()),
+    ("translate", "lm.arpa", ("--model", "student", "--terms", "lm.arpa")),
+    *(("distill", name, ()) for name in ("teacher", "teacher/model.safetensors", "corpus/train.en")),
+    ("distill", "corpus/train.en", ("--corpus", "null", "--source", "corpus/train.en")),
+    *(("evaluate", name, ()) for name in ("teacher/model.safetensors", "corpus/test.de")),
+    *(("tune", name, ()) for name in ("student", "student/generation_config.json", "corpus/validation.en")),
+    *(("calibrate", name, ()) for name in ("student", "student/model.safetensors", "corpus/validation.en")),
+    *(("export", name, ()) for name in ("student", "student/model.safetensors")),
+    *(("demo", name, ()) for name in ("student", "student/model.safetensors")),
+    ("serve", "teacher/tokenizer.json", ()),
+    *(
+        ("filter", f"corpus/distilled{name}", ())
+        for name in ("", "/manifest.json", "/data", "/data/train-00000-of-00001.parquet")
+    ),
+    *(
+        ("mix", name, ())
+        for name in ("corpus/distilled", "corpus/distilled/manifest.json", "corpus/distilled/data", "corpus/train.de")
+    ),
+    *(
+        ("align", f"corpus/rows.{suffix}", ("--corpus", f"corpus/rows.{suffix}"))
+        for suffix in ("csv", "tsv", "jsonl", "jsonl.gz", "parquet")
+    ),
+    ("align", "corpus/hub", ("--corpus", "corpus/hub")),
+    ("align", "corpus/hub/data", ("--corpus", "corpus/hub")),
+    ("align", "corpus/hub/data/train-00000-of-00001.parquet", ("--corpus", "corpus/hub")),
+    *(("analyze", name, ()) for name in ("corpus/train.en", "corpus/distilled/data")),
+    ("analyze", "lm.arpa", ("--real_links", "lm.arpa")),
+    *(("recommend", name, ()) for name in ("train.yaml", "corpus/distilled")),
+    *(("push", name, ()) for name in ("student", "student/config.json", "student/model.safetensors")),
+    *(
+        ("push", f"corpus/distilled{name}", ("--folder", "corpus/distilled"))
+        for name in ("", "/manifest.json", "/data", "/data/train-00000-of-00001.parquet")
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "name", "options"), _UNREADABLE, ids=str)
+def test_what_this_user_may_not_read_is_one_line(command, name, options, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    mode = (place / name).stat().st_mode
+    (place / name).chmod(0)
+    try:
+        line = fails([command, f"{command}.yaml", *options], place, capsys, of_an_ordinary_user)
+    finally:
+        (place / name).chmod(mode)
+    assert name.rpartition("/")[2] in line or name in line
+
+
+@pytest.mark.parametrize("command", _WRITERS)
+def test_a_folder_that_this_user_may_not_write_is_one_line(command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "locked").mkdir(mode=0o555)
+    option = _OUTPUTS.get(command, "--output_dir")
+    argv = [command, f"{command}.yaml", option, "locked/run", *_OPTIONS.get(command, [])]
+    line = fails(argv, place, capsys, of_an_ordinary_user)
+    assert "Permission denied: '" in line and "locked" in line
+
+
+@pytest.mark.parametrize("command", ["tune", "calibrate"])
+def test_a_model_that_this_user_may_not_write_is_one_line(command, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "student").chmod(0o555)
+    try:
+        line = fails([command, f"{command}.yaml"], place, capsys, of_an_ordinary_user)
+    finally:
+        (place / "student").chmod(0o755)
+    assert "Permission denied: '" in line and "student" in line

@@ -14,7 +14,7 @@ import pytest
 from huggingface_hub import DatasetCard, ModelCard
 
 from hf_nat.base.utils import read_json, write_json
-from hf_nat.cards import write_corpus_card, write_model_card
+from hf_nat.cards import model_card, write_corpus_card, write_model_card
 from hf_nat.decoding import load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
@@ -157,7 +157,8 @@ def test_student_card_says_how_it_learned_and_decodes(tmp_path: Path, model_type
 
 
 def test_model_card_block_names_the_repository_it_was_written_for(model_folder: Path) -> None:
-    assert 'checkpoint = "owner/name"\n' in code_block(write_model_card(model_folder, "owner/name"))
+    assert 'checkpoint = "owner/name"\n' in model_card(model_folder, "owner/name")
+    assert not (model_folder / "README.md").exists()
 
 
 def test_model_card_without_config_is_an_error(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hub_server import TOKEN
 from transformers import MarianMTModel
 
 from hf_nat.base.config import load_config
+from hf_nat.cards import model_card
 from hf_nat.hub.push import PushArguments, push
 
 
@@ -58,11 +59,14 @@ def test_push_arguments_come_from_the_command_line() -> None:
 def test_dry_run_lists_exactly_what_would_go_and_what_stays(model_folder: Path) -> None:
     for name in LEFTOVERS:
         add(model_folder, name)
+    before = {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()}
     plan = push(PushArguments(str(model_folder), "owner/name", dry_run=True))
+    assert {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()} == before
     assert plan.url is None
     assert plan.repo_type == "model"
     assert list(plan.files) == MODEL_FILES
-    assert all((model_folder / path).stat().st_size == size for path, size in plan.files.items())
+    here = {path: (model_folder / path).stat().st_size for path in MODEL_FILES if path != "README.md"}
+    assert plan.files == {**here, "README.md": len(model_card(model_folder, "owner/name").encode())}
     assert sorted(plan.left_out) == sorted(LEFTOVERS)
     *_, stay, last = plan.summary().splitlines()
     assert stay.split("stay here:")[0].strip() == f"{len('leftover') * len(LEFTOVERS)} bytes"
@@ -89,8 +93,28 @@ def test_push_model_arrives_whole_in_one_private_commit(hub, model_folder: Path)
     assert hub.repositories["models/owner/teacher"].private
     files = hub.files("models/owner/teacher")
     assert files.pop(".gitattributes")
-    assert files == {path: (model_folder / path).read_bytes() for path in MODEL_FILES}
     assert 'checkpoint = "owner/teacher"' in files["README.md"].decode()
+    assert len(files["README.md"]) == plan.files["README.md"]
+    assert not (model_folder / "README.md").exists()
+    assert files == {path: (model_folder / path).read_bytes() for path in MODEL_FILES if path != "README.md"} | {
+        "README.md": files["README.md"]
+    }
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_the_card_that_someone_wrote_for_a_model_goes_as_it_is(hub, model_folder: Path) -> None:
+    (model_folder / "README.md").write_text("Mine.")
+    push(PushArguments(str(model_folder), "owner/teacher"))
+    assert hub.files("models/owner/teacher")["README.md"] == b"Mine."
+    assert (model_folder / "README.md").read_text() == "Mine."
+
+
+@pytest.mark.parametrize("card", [b"\xff\xfe", b"---\nsdk: [1\n---\n", b"---\n- a\n---\n"])
+def test_a_damaged_card_is_named(model_folder: Path, corpus_folder: Path, card: bytes) -> None:
+    for folder in (model_folder, corpus_folder):
+        (folder / "README.md").write_bytes(card)
+        with pytest.raises(ValueError, match=r"README\.md` must be UTF-8"):
+            push(PushArguments(str(folder), "owner/name", dry_run=True))
 
 
 @pytest.mark.usefixtures("logged_in")

@@ -65,6 +65,9 @@ class Copy(Step):
         while self.fault == "hold":
             time.sleep(0.05)
 
+    def card_folders(self) -> list[Path]:
+        return [self.folder]
+
     def write_card(self) -> None:
         (self.folder / "README.md").write_text("a card")
 

@@ -159,6 +159,16 @@ def test_what_failed_before_it_made_anything_binds_nobody(fault: str, exists: bo
     assert (folder / "out.txt").read_text() == "aaaaa"
 
 
+def test_a_finished_step_writes_a_card_that_is_gone_and_no_other(tmp_path: Path) -> None:
+    card = Copy(tmp_path).run() / "README.md"
+    card.unlink()
+    Copy(tmp_path).run()
+    assert card.read_text() == "a card"
+    card.write_text("mine")
+    Copy(tmp_path).run()
+    assert card.read_text() == "mine"
+
+
 def test_the_record_of_a_killed_run_that_made_nothing_binds_nobody(tmp_path: Path) -> None:
     Copy(tmp_path).run()
     (tmp_path / "out.txt").unlink()

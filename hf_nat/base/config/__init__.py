@@ -14,13 +14,33 @@ from .values import Mismatch, Scalar, expand_home, expected, is_null, shown, typ
 from .yaml_file import read_yaml
 
 
-__all__ = ["load_config", "option", "resolve"]
+__all__ = ["load_config", "option", "refuse_changed", "resolve"]
 
 
 def option(default: Any, help: str, aliases: Sequence[str] = ()) -> Any:
     """Declares a key of a run: a dataclass field with a default, the line that `--help` prints, and other names of it,
     as they are written on a command line (`--name`)."""
     return dataclasses.field(default=default, metadata={"help": help, "aliases": list(aliases)})
+
+
+def refuse_changed(args: Any, names: Sequence[str], where: str, remedy: str = "") -> None:
+    """Raises for a key that was given another value than its default although it has no effect.
+
+    Args:
+        args (`Any`): a dataclass.
+        names (`Sequence[str]`): keys of it that have no effect.
+        where (`str`): when that is, as "without `draft`".
+        remedy (`str`, *optional*): what ends the error, beside leaving the key out.
+
+    Raises:
+        ValueError: naming the first such key and its value.
+    """
+    for key in dataclasses.fields(args):
+        default = key.default if key.default_factory is dataclasses.MISSING else key.default_factory()
+        value = getattr(args, key.name)
+        if key.name in names and value != default:
+            end = f" {remedy}" if remedy else ""
+            raise ValueError(f"`{key.name}` must be left out {where}, got {value!r}.{end}")
 
 
 def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str | None = None) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,10 @@ class _Reader:
             if kind == "float":
                 return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
         except (ValueError, KeyError):
+            if kind == "int" and (most := sys.get_int_max_str_digits()) and len(text) > most:
+                raise ValueError(
+                    f"{self.place(node)}: a number must have at most {most} digits, got {len(text)}."
+                ) from None
             raise ValueError(f"{self.place(node)}: `!!{kind}` must stand before such a value, got {text!r}.") from None
         return text
 

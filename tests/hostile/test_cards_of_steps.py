@@ -1,0 +1,36 @@
+"""The card of a finished step that someone deleted: the same command writes it again, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from hostile.places import contents
+
+from hf_nat_cli import main
+
+
+_CARDS = {
+    "train": "run-train",
+    "distill": "run-distill",
+    "filter": "run-filter",
+    "mix": "run-mix",
+    "export": "run-export",
+    "evaluate": "teacher",
+    "tune": "student",
+    "calibrate": "student",
+    "analyze": "corpus/distilled",
+}
+
+
+@pytest.mark.parametrize("command", _CARDS)
+def test_a_deleted_card_is_written_again(command, finished, place):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    out = [] if command in ("tune", "calibrate") else ["--output_dir", f"run-{command}"]
+    argv = [command, f"{command}.yaml", *out]
+    if command in ("train", "distill", "export"):
+        assert main(argv) == 0
+    before = contents(place)
+    (place / _CARDS[command] / "README.md").unlink()
+    assert main(argv) == 0
+    assert contents(place) == before
