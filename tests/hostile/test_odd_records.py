@@ -94,7 +94,9 @@ _CASES: list[tuple[tuple[str, ...], Change, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("argv", "change", "message"), _CASES, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("argv", "change", "message"), _CASES, ids=lambda value: None if callable(value) else str(value)[:60]
+)
 def test_what_no_command_of_ours_writes_is_one_line(argv, change, message, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     change(place)
@@ -144,7 +146,9 @@ _FINISHED: list[tuple[tuple[str, ...], Change, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("argv", "change", "message"), _FINISHED, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(
+    ("argv", "change", "message"), _FINISHED, ids=lambda value: None if callable(value) else str(value)[:60]
+)
 def test_a_result_of_something_else_is_one_line(argv, change, message, finished, place, capsys):
     shutil.copytree(finished, place, dirs_exist_ok=True)
     change(place)
