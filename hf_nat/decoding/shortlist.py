@@ -72,7 +72,7 @@ class ShortListArguments:
             **knobs: the other arguments of `translate`.
 
         Raises:
-            ValueError: if the model takes no short list, or not with these knobs, or the corpus is empty.
+            ValueError: if the model takes no short list, or not with these knobs, or the corpus has no target.
         """
         if self.shortlist is None:
             return {}
@@ -181,18 +181,19 @@ def load_short_list(
     """Makes the short list that the arguments ask for.
 
     Raises:
-        ValueError: if the corpus is empty.
+        ValueError: if the corpus has no target that is not blank.
     """
     rows = args.load_shortlist()
     if rows is None:
         return None
-    if not len(rows):
-        raise ValueError(f"`shortlist` must be a corpus with at least 1 pair, got {args.shortlist!r} with 0.")
+    source_lang, target_lang = args._languages
+    pairs = [(pair[source_lang], pair[target_lang]) for pair in rows["translation"] if pair[target_lang].strip()]
+    if not pairs:
+        raise ValueError(f"`shortlist` must be a corpus with at least 1 target, got {args.shortlist!r} with 0.")
     architecture: Any = model
     special, forbidden = architecture._special_token_ids(), architecture._forbidden_token_ids()
-    source_lang, target_lang = args._languages
     return build_short_list(
-        ((pair[source_lang], pair[target_lang]) for pair in rows["translation"]),
+        pairs,
         tokenizer,
         content_vocabulary(model).tolist(),
         architecture.config.vocab_size,

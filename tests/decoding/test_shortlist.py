@@ -58,15 +58,16 @@ def test_a_token_lists_what_it_is_aligned_with() -> None:
         assert len(listed) <= 3 and tokenizer.pad_token_id in listed and tokenizer.eos_token_id not in listed
 
 
-def test_a_corpus_without_pairs_has_a_fingerprint_and_makes_no_list(monkeypatch) -> None:
-    rows = Dataset.from_dict({"translation": []}, features=pair_features("a", "b"))
+@pytest.mark.parametrize("pairs", [[], [{"a": "x", "b": " "}]])
+def test_a_corpus_without_targets_has_a_fingerprint_and_makes_no_list(pairs, monkeypatch) -> None:
+    rows = Dataset.from_dict({"translation": pairs}, features=pair_features("a", "b"))
     corpus = {"shortlist": "c", "source_lang": "a", "target_lang": "b"}
     monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
     args = ExportArguments(model="m", output_dir="o", **corpus)
     monkeypatch.setattr("hf_nat.steps.export.model_fingerprint", lambda model: {})
     inputs = Export(args).inputs()
     assert len(json.loads(json.dumps(inputs))["shortlist"]) == 64
-    with pytest.raises(ValueError, match="`shortlist` must be a corpus with at least 1 pair"):
+    with pytest.raises(ValueError, match="`shortlist` must be a corpus with at least 1 target"):
         load_short_list(args, None, None)
 
 
