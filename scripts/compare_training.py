@@ -85,8 +85,27 @@ def summary(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]])
     }
 
 
+def markdown_table(result: dict[str, Any]) -> str:
+    """Prints one row per architecture."""
+    from hf_nat.base.reporting import Table
+
+    header = ["architecture", "seconds before", "now", "speed-up", "of the kernel before", "now"]
+    rows = [
+        [
+            name,
+            f"{row['seconds_before']:.2f}",
+            f"{row['seconds_after']:.2f}",
+            f"{row['speed_up']:.2f}x",
+            f"{100 * row['kernel_before']:.1f} %",
+            f"{100 * row['kernel_after']:.1f} %",
+        ]
+        for name, row in sorted(result["architectures"].items())
+    ]
+    return Table(header, rows).markdown()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measures, writes the JSON file after each architecture and prints its row."""
+    """Measures, writes the JSON file after each architecture and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, help="folder of the other checkout")
     parser.add_argument("--architectures", nargs="+", default=["vanilla_nat", "marian"], metavar="NAME")
@@ -112,10 +131,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         result["architectures"][name] = {"before": seconds[0], "after": seconds[1]} | summary(*seconds)
         result["environment"] = environment()
         write_json(args.output, result)
-        row = result["architectures"][name]
-        print(f"{name}: {row['seconds_before']:.2f} s, now {row['seconds_after']:.2f} s, {row['speed_up']:.2f}x")
+        print(f"{name}: {result['architectures'][name]['speed_up']:.2f}x")
     for checkout in checkouts:
         checkout.close()
+    print(markdown_table(result))
 
 
 if __name__ == "__main__":

@@ -42,13 +42,14 @@ def test_benchmark_page_holds_the_table_of_the_training_benchmark():
     assert table in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
-def test_benchmark_page_holds_the_table_of_the_comparison_of_trainers():
-    table = runpy.run_path(str(ROOT / "scripts/compare_trainers.py"))["markdown_table"]
-    result = read_json(ROOT / "scripts/results/compare_trainers_cpu.json")
+@pytest.mark.parametrize("name", ["compare_trainers", "compare_training", "benchmark_distillation"])
+def test_benchmark_page_holds_the_table_of(name):
+    table = runpy.run_path(str(ROOT / f"scripts/{name}.py"))["markdown_table"]
+    result = read_json(ROOT / f"scripts/results/{name}_cpu.json")
     assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["words", "bpe", "converged_words"])
+@pytest.mark.parametrize("name", ["converged_words", "converged_bpe", "converged_early_words"])
 def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
     measures = read_json(RESULTS / f"measures/{name}.json")
     assert measures_table(measures["corpora"]).markdown() in PAGE
@@ -84,12 +85,6 @@ def test_benchmark_page_holds_the_table_of_the_benchmark_of_serving():
 def test_no_metrics_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=f"got none in {tmp_path}"):
         results_table(tmp_path)
-
-
-def test_benchmark_page_holds_the_table_of_the_benchmark_of_distillation():
-    table = runpy.run_path(str(ROOT / "scripts/benchmark_distillation.py"))["markdown_table"]
-    result = read_json(ROOT / "scripts/results/benchmark_distillation_cpu.json")
-    assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def load_pretrained_config(
             beyond those of the weights beside it.
     """
     folder = Path(path)
-    if folder.is_dir() and not (folder / CONFIG_NAME).is_file():
+    if folder.is_dir() and not (folder / CONFIG_NAME).exists():
         above = f" Give `{folder.parent}`." if (folder.parent / CONFIG_NAME).is_file() else ""
         raise FileNotFoundError(
             f"`{parameter}` must be the folder of a model, but there is no file `{folder / CONFIG_NAME}`.{above}"

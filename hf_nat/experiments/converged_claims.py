@@ -1,7 +1,7 @@
 """Claims about students that have converged, from as many of their runs as there are.
 
 A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. The
-targets are `real`, `distilled` and `distilled_early`, which is from a teacher of a few epochs.
+targets are `real`, `distilled` and `distilled_nano`, which is from a weaker teacher, of size nano.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def weak_gain_more(runs: Mapping[str, Row]) -> dict[str, Effect]:
 
 
 def preferences(runs: Mapping[str, Row]) -> dict[str, Effect]:
-    """How much more the strongest student gains than the weakest by the converged teacher instead of the early one."""
-    pairs = _bleu(runs, "distilled", "distilled_early", REAL)
+    """How much more the strongest student gains than the weakest by the corpus of the stronger teacher."""
+    pairs = _bleu(runs, "distilled", "distilled_nano", REAL)
     ends = _weakest_and_strongest(pairs, by=2)
     if ends is None:
         return {}

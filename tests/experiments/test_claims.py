@@ -180,9 +180,9 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     assert row["effects"]["vanilla_nat"]["basis"] == "1 seed" and row["effects"]["vanilla_nat"]["low"] > 0
     assert set(judged(13)["effects"]) == {"vanilla_nat over cmlm"} and judged(13)["verdict"] == "confirmed"
 
-    # The weak student does better on the simpler corpus of the early teacher, the strong one worse.
-    add("vanilla_nat_distilled_early", 9)
-    add("cmlm_distilled_early", 3)
+    # The weak student does better on the simpler corpus of the teacher of size nano, the strong one worse.
+    add("vanilla_nat_distilled_nano", 9)
+    add("cmlm_distilled_nano", 3)
     assert set(judged(14)["effects"]) == {"cmlm over vanilla_nat"} and judged(14)["verdict"] == "confirmed"
 
     add("cmlm_real_seed2", 2)  # without its distilled pair it does not count
