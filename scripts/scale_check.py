@@ -7,7 +7,8 @@
 
 `models` builds the model of each YAML file of configs/wmt14 (37,000 joint subwords) and trains it on random tokens in
 sentences as long as those of news: one batch of 2,000 tokens forward and backward and one optimizer step, in single
-precision. Files that differ in their corpus alone have one model, measured once. FlowSeq is in its second phase. The
+precision. Files that differ in their corpus alone have one model, measured once; one that
+goes on from a checkpoint has that of the run before. FlowSeq is in its second phase. The
 model of `--whole_update` is trained for one whole update of 64,000 tokens as well, by accumulation: how the seconds of
 its second half compare with those of the first says whether time is linear. Updates of the others are extrapolated.
 Memory is that of weights, optimizer, gradients and activations at the peak. A run that was killed goes on after its
@@ -27,6 +28,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,8 @@ def _trainee(path: Path, args: argparse.Namespace) -> tuple[Trainee, list[dict[s
     options = ["--bf16=false", "--use_cpu=true"]
     keys = load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), *options])
     model_args, data_args, training_args = keys
+    if model_args.init_from:
+        model_args = _from_scratch(model_args, path.parent)
     torch.manual_seed(1)
     model: Any = build_model(
         model_args, joint_vocabulary(args.vocab_size), label_smoothing=training_args.label_smoothing
@@ -117,6 +121,14 @@ def _trainee(path: Path, args: argparse.Namespace) -> tuple[Trainee, list[dict[s
     num_batches = WHOLE_UPDATE // args.max_tokens
     batching = argparse.Namespace(**vars(args), num_batches=num_batches, compile=False, device="cpu")
     return Trainee(model_args.model_type, model, torch.float32), make_batches(lengths, batching)
+
+
+def _from_scratch(model_args: ModelArguments, configs: Path) -> ModelArguments:
+    """Replaces a checkpoint that a run goes on from by the model of the run that makes it."""
+    files = (yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(configs.glob("*.yaml")))
+    start = next(keys for keys in files if keys["output_dir"] == model_args.init_from)
+    changed = {**(start.get("model_config") or {}), **(model_args.model_config or {})}
+    return replace(model_args, init_from=None, size=start.get("size"), model_config=changed)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:

@@ -61,6 +61,13 @@ def test_every_training_of_wmt14_has_a_model(script: ModuleType) -> None:
     } <= runs.keys()
 
 
+def test_a_run_that_goes_on_has_the_model_of_the_run_before(script: ModuleType) -> None:
+    args = script.ModelArguments(model_type="cmlm", init_from="runs/wmt14/da_transformer_real", model_config={"x": 1})
+    keys = yaml.safe_load((script.CONFIGS / "da_transformer_real.yaml").read_text(encoding="utf-8"))
+    found = script._from_scratch(args, script.CONFIGS)
+    assert (found.init_from, found.model_config) == (None, keys["model_config"] | {"x": 1})
+
+
 def test_a_joint_vocabulary_has_its_size_and_special_tokens(script: ModuleType) -> None:
     tokenizer = script.joint_vocabulary(50)
     names = ("pad", "bos", "eos", "unk", "mask")
