@@ -7,11 +7,11 @@
 
 `models` builds the model of each YAML file of configs/wmt14 (37,000 joint subwords) and trains it on random tokens in
 sentences as long as those of news: one batch of 2,000 tokens forward and backward and one optimizer step, in single
-precision. Files that differ in their corpus alone have one model, measured once; one that goes on from a checkpoint has
-that of the run before. FlowSeq is in its second phase. The model of `--whole_update` is trained for one whole update of
-64,000 tokens as well, by accumulation: how the seconds of its second half compare with those of the first says whether
-time is linear. Updates of the others are extrapolated. Memory is that of weights, optimizer, gradients and activations
-at the peak. A run that was killed goes on after its last model.
+precision. Files that differ in their corpus alone have one model, measured once; one that goes on from a checkpoint
+has that of the run before. FlowSeq is in its second phase. The model of `--whole_update` is trained for one whole
+update of 64,000 tokens as well, by accumulation: how the seconds of its second half compare with those of the first
+says whether time is linear. Updates of the others are extrapolated. Memory is that of weights, optimizer, gradients
+and activations at the peak. A run that was killed goes on after its last model.
 
 `corpus` aligns and measures a real and a distilled corpus of 4.5 million pairs as `hf-nat analyze` does, without
 intervals, words lying between blanks. The real corpus repeats the sentences of a small one with noise in every copy
