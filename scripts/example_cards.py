@@ -36,12 +36,14 @@ def example_cards() -> dict[str, str]:
     """
     with TemporaryDirectory() as temporary, chdir(temporary):
         corpora = Path("multi30k_distilled")
-        real, *distilled = read_json(MEASURES / "bpe.json")["corpora"]
+        real, *distilled = read_json(MEASURES / "converged_bpe.json")["corpora"]
         for measured in distilled:
             _corpus(corpora / measured["name"], real, measured)
-        _corpus(Path("runs/multi30k/distilled_mini"), real, distilled[0])
-        teacher = _model("teacher_mini", MEASURES / "teacher_mini_beam5.json")
-        student = _model("vanilla_nat_distilled", MULTI30K / "results/strategies/vanilla_nat_beam.json")
+        _corpus(Path("runs/multi30k/converged/distilled"), real, distilled[0])
+        teacher, student = (
+            _model(f"converged/{name.partition('__')[0]}", MULTI30K / f"results/converged/{name}.json")
+            for name in ("teacher__beam5", "ctc_nat_glancing_distilled")
+        )
         cards = {
             "teacher_card.md": write_model_card(teacher),
             "student_card.md": write_model_card(student),
@@ -52,7 +54,7 @@ def example_cards() -> dict[str, str]:
 
 def _corpus(folder: Path, real: dict[str, object], measured: dict[str, object]) -> None:
     """Makes the folder of a distilled corpus, as far as it is committed."""
-    measures = read_json(MEASURES / "bpe.json") | {"corpora": [real, measured]}
+    measures = read_json(MEASURES / "converged_bpe.json") | {"corpora": [real, measured]}
     write_json(folder / "manifest.json", read_json(MEASURES / f"{measured['name']}_manifest.json"))
     write_json(folder / "measures.json", measures)
 
