@@ -49,6 +49,12 @@ def test_benchmark_page_holds_the_table_of(name):
     assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
+def test_benchmark_page_holds_the_table_of_strategies_that_choose():
+    table = runpy.run_path(str(ROOT / "scripts/benchmark_distillation.py"))["choosing_table"]
+    result = read_json(ROOT / "scripts/results/benchmark_distillation_cpu.json")
+    assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["converged_words", "converged_bpe", "converged_early_words"])
 def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
     measures = read_json(RESULTS / f"measures/{name}.json")
