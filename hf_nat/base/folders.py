@@ -16,7 +16,8 @@ from .files import naming, new_folder
 
 # Where files wait for the others of theirs.
 _UNFINISHED = ".unfinished"
-_DEEPEST = 50  # folders in each other
+# Folders in each other; more are meant to exhaust a reader.
+DEEPEST = 50
 
 
 @contextmanager
@@ -172,7 +173,7 @@ def _visible_files(folder: Path) -> Iterator[str]:
     """Yields the paths in a folder of what is no folder, but for hidden ones, and of folders too deep for a result."""
     for parent, folders, names in os.walk(folder):
         inside = os.path.relpath(parent, folder)
-        if inside.count(os.sep) > _DEEPEST:
+        if inside.count(os.sep) > DEEPEST:
             yield Path(inside).as_posix()
             folders.clear()  # `os.walk` calls itself for each.
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]

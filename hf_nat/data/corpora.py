@@ -25,6 +25,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
+from ..base.folders import DEEPEST
 from .columns import Languages, Pair, empty_split, parquet_columns, read_schema, to_translation
 from .locations import (
     TEXT_TABLES,
@@ -42,9 +43,6 @@ from .text_files import read_lines, regular_files, scratch_folder
 
 
 logger = logging.get_logger(__name__)
-
-# Folders in each other; more are meant to exhaust a reader.
-_DEEPEST = 50
 
 __all__ = ["load_corpus", "read_lines", "same_rows_for_every_split"]
 
@@ -306,9 +304,9 @@ def _files_below(folder: str) -> list[str]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        if parent.count(os.sep) - folder.count(os.sep) > _DEEPEST:
+        if parent.count(os.sep) - folder.count(os.sep) > DEEPEST:
             raise ValueError(
-                f"Folders of a corpus must lie at most {_DEEPEST} deep in each other, got `{folder}` with more."
+                f"Folders of a corpus must lie at most {DEEPEST} deep in each other, got `{folder}` with more."
             )
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [os.path.join(parent, name) for name in names if not name.startswith(".")]

@@ -13,6 +13,7 @@ from huggingface_hub import metadata_load
 from huggingface_hub.utils import filter_repo_objects, get_token
 from yaml import YAMLError
 
+from ..base.folders import DEEPEST
 from ..cards.corpora import read_configs
 
 
@@ -56,7 +57,6 @@ _SECRET_TEXT = [
     rb"\bgh[opsu]_[A-Za-z0-9]{36,}\b",
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----",
 ]
-_DEEPEST = 50  # folders in each other
 _OUTWARD = "a link out of the folder"
 
 
@@ -174,9 +174,9 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
 
     def walk(parent: Path, around: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
         """Yields what is below a folder; `around` are the real paths of it and its parents, to notice a circle."""
-        if len(around) > _DEEPEST:
+        if len(around) > DEEPEST:
             raise ValueError(
-                f"`folder` must hold folders at most {_DEEPEST} deep in each other, got {str(folder)!r} with more."
+                f"`folder` must hold folders at most {DEEPEST} deep in each other, got {str(folder)!r} with more."
             )
         for path in sorted(parent.iterdir()):
             target = os.path.realpath(path)

@@ -333,22 +333,23 @@ def test_what_a_newcomer_mixes_up_is_told(
         assert message in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
 
 
+def exported_model(place: Path, model_type: str) -> Path:
+    """Exports a small model."""
+    step = Export(ExportArguments(model=str(checkpoint(place / "model", model_type)), output_dir=str(place / "graph")))
+    step.run()
+    return step.folder
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported CTC model."""
-    place = tmp_path_factory.mktemp("exported")
-    step = Export(ExportArguments(model=str(checkpoint(place / "model", "ctc_nat")), output_dir=str(place / "graph")))
-    step.run()
-    return step.folder
+    return exported_model(tmp_path_factory.mktemp("exported"), "ctc_nat")
 
 
 @pytest.fixture(scope="module")
 def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported CMLM: an encoder and a step."""
-    place = tmp_path_factory.mktemp("rounds")
-    step = Export(ExportArguments(model=str(checkpoint(place / "model", "cmlm")), output_dir=str(place / "graphs")))
-    step.run()
-    return step.folder
+    return exported_model(tmp_path_factory.mktemp("rounds"), "cmlm")
 
 
 def swap(folder: Path) -> None:
