@@ -39,7 +39,7 @@ from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 from hf_nat.data.corpora import load_corpus
-from hf_nat.decoding import encode_sources, load_model, translate_candidates
+from hf_nat.decoding import Translator, encode_sources, load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.backends import choose_backend, load_backend
 from hf_nat.steps import distill
@@ -143,7 +143,7 @@ def candidates_alone(name: str, settings: dict[str, Any], rows: Dataset) -> Call
     sources = [pair[args.source_lang] for pair in rows["translation"]]
     if args.backend == "torch":
         decoding = {"max_batch_tokens": args.max_batch_tokens, **args.translate_kwargs(range(len(sources)))}
-        return lambda: translate_candidates(model, tokenizer, sources, **decoding)
+        return lambda: Translator(model, tokenizer, **decoding).candidates(sources)
     backend = load_backend(model, tokenizer, args)
     return lambda: backend.candidates(sources, **args.translate_kwargs(range(len(sources))))
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..base.config import load_config, option
-from ..decoding import DecodingArguments, Translation, translate
+from ..decoding import DecodingArguments, Translator
 from ..serving import ServingArguments
 
 
@@ -39,13 +39,10 @@ def run(argv: Sequence[str]) -> None:
         if not ipaddress.ip_address(address).is_loopback:
             logger.warning(f"{address} can be reached from other machines, and the server asks nobody who they are.")
         model, tokenizer = decoding.load_model(args.model)
-        settings = {"with_scores": serving.with_scores, **decoding.generate_kwargs(model)}
-
-        def translated(sentences: list[str]) -> list[Translation]:
-            return translate(model, tokenizer, sentences, **settings)
-
-        translated(["a"])  # The first call of a model is slower than all others.
-        app = build_app(translated, serving, model=args.model)
+        settings = decoding.generate_kwargs(model)
+        translator = Translator(model, tokenizer, with_scores=serving.with_scores, **settings)
+        translator(["a"])  # The first call of a model is slower than all others.
+        app = build_app(translator, serving, model=args.model)
         place = f"http://{f'[{address}]' if ':' in address else address}:{port}"
         message = f"{args.model} is served on {place}/translate, see {place}/docs; Ctrl-C stops it."
         Server(app, serving, lambda: print(message, flush=True)).run(sockets=[bound])

@@ -14,7 +14,7 @@ from ..base.config import load_config, option
 from ..base.files import open_output, refuse_one_output
 from ..base.languages import require_language
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, require_between, translate_stream
+from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, Translator, require_between
 from ..decoding.shortlist import ShortListArguments
 from ..evaluation.confidence import confidence, require_calibration
 
@@ -93,15 +93,9 @@ def run(argv: Sequence[str]) -> None:
             confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
         settings = decoding.generate_kwargs(model)
         settings |= args.short_list_kwargs(model, tokenizer, **settings)
-        translations = translate_stream(
-            model,
-            tokenizer,
-            read_lines(args.input),
-            window=window,
-            progress=not is_dialogue,
-            with_scores=calibration is not None,
-            splitter=splitter,
-            **settings,
+        translator = Translator(model, tokenizer, with_scores=calibration is not None, **settings)
+        translations = translator.stream(
+            read_lines(args.input), window=window, progress=not is_dialogue, splitter=splitter
         )
         counts = DraftCounts()
         for number, translation in enumerate(translations, start=1):

@@ -10,8 +10,8 @@ from .loading import check_source_prefix, decoding_expert, load_model, set_langu
 from .scoring import score_pairs
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
 from .terms import TermList, term_pieces, term_tokens
-from .translate import max_new_tokens, translate, translate_candidates, translate_stream
 from .translations import RowJudge, Translation, keep_best, to_texts, to_translations
+from .translator import Translator, max_new_tokens, translate
 
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "SentenceSplitter",
     "TermList",
     "Translation",
+    "Translator",
     "check_source_prefix",
     "decoding_expert",
     "encode_non_blank",
@@ -43,6 +44,4 @@ __all__ = [
     "to_translations",
     "token_batches",
     "translate",
-    "translate_candidates",
-    "translate_stream",
 ]

@@ -20,7 +20,7 @@ from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sessions import BACKENDS
 from .terms import TermList
-from .translate import require_terms
+from .translator import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..decoding import Translation, translate, translate_candidates
+from ..decoding import Translation, Translator
 from .arguments import DistillArguments
 
 
@@ -24,10 +25,10 @@ class Backend(Protocol):
     """A teacher that is ready to decode."""
 
     def translate(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[Translation]:
-        """Translates sentences, with their scores; the arguments are those of `hf_nat.decoding.translate`."""
+        """Translates sentences, with their scores; the arguments are those of `hf_nat.decoding.Translator`."""
 
     def candidates(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[list[Translation]]:
-        """Returns all outputs of each sentence, with their scores, as `hf_nat.decoding.translate_candidates`."""
+        """Returns all outputs of each sentence, with their scores, as `hf_nat.decoding.Translator.candidates`."""
 
 
 class TorchTeacher:
@@ -40,16 +41,15 @@ class TorchTeacher:
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_batch_tokens: int) -> None:
-        self._model, self._tokenizer = model, tokenizer
-        self._settings: dict[str, Any] = {"max_batch_tokens": max_batch_tokens, "with_scores": True}
+        self._translator = partial(Translator, model, tokenizer, max_batch_tokens=max_batch_tokens, with_scores=True)
 
     def translate(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[Translation]:
         """Translates sentences, with their scores."""
-        return translate(self._model, self._tokenizer, sentences, **self._settings, **generate_kwargs)
+        return self._translator(**generate_kwargs)(sentences)
 
     def candidates(self, sentences: Sequence[str], **generate_kwargs: Any) -> list[list[Translation]]:
         """Returns all outputs of each sentence, with their scores."""
-        return translate_candidates(self._model, self._tokenizer, sentences, **self._settings, **generate_kwargs)
+        return self._translator(**generate_kwargs).candidates(sentences)
 
 
 def recorded_choice(args: DistillArguments, settings: Mapping[str, Any]) -> DistillArguments:

@@ -132,7 +132,7 @@ class CT2Teacher:
             num_beams (`int`, *optional*, defaults to 1): beam size.
             length_penalty (`float`, *optional*, defaults to 1.0): scores are divided by length ** length_penalty.
             num_return_sequences (`int`, *optional*, defaults to 1): outputs of a sentence.
-            max_length_a (`float`, *optional*): as in `hf_nat.decoding.translate`.
+            max_length_a (`float`, *optional*): as in [`Translator`].
             max_length_b (`int`, *optional*, defaults to 0): as there.
             **generate_kwargs: as there; only `max_new_tokens` has an effect.
         """
@@ -176,7 +176,7 @@ class CT2Teacher:
 
         Args:
             sentences (`Sequence[str]`): source sentences.
-            judge (`Callable`, *optional*): as in `hf_nat.decoding.translate`.
+            judge (`Callable`, *optional*): as in [`Translator`].
             **generate_kwargs: as in `candidates`.
         """
         return keep_best(self.candidates(sentences, **generate_kwargs), judge)

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -22,10 +21,10 @@ def model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that turns each sentence round, and knows what window it was asked for."""
     monkeypatch.setattr("hf_nat.decoding.DecodingArguments.load_model", lambda self, path: (None, None))
     monkeypatch.setattr("hf_nat.decoding.DecodingArguments.generate_kwargs", lambda self, model: {})
-    decoder = SimpleNamespace(
-        translate=lambda sentences, bar: [[Translation(text[::-1], None, 0, False, None)] for text in sentences]
+    monkeypatch.setattr(
+        "hf_nat.decoding.Translator._translate",
+        lambda self, sentences, bar: [[Translation(text[::-1], None, 0, False, None)] for text in sentences],
     )
-    monkeypatch.setattr(sys.modules["hf_nat.decoding.translate"], "_Decoder", lambda **settings: decoder)
 
 
 def translate(*options: str) -> int:

@@ -25,7 +25,7 @@ from hf_nat import (
     VanillaNATConfig,
     VanillaNATForConditionalGeneration,
 )
-from hf_nat.decoding import Draft, DraftCounts, translate, translate_stream
+from hf_nat.decoding import Draft, DraftCounts, Translator, translate
 from hf_nat_cli import main
 
 
@@ -348,7 +348,7 @@ def test_text_of_a_trained_teacher_in_single_precision(copy_teacher, tiny_tokeni
             assert (other.teacher_calls is None) == (one.score is None)
         assert num_ties == 0, "this model has no ties"
         assert DraftCounts().add(drafted).means()["accepted_length_mean"] > 0.5
-    stream = translate_stream(copy_teacher, tiny_tokenizer, lines, draft=Draft(student), max_new_tokens=20, window=3)
+    stream = Translator(copy_teacher, tiny_tokenizer, draft=Draft(student), max_new_tokens=20).stream(lines, window=3)
     assert [line.text for line in stream] == [line.text for line in plain]
 
 

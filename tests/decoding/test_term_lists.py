@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_nat.decoding import TermList, term_tokens, translate, translate_stream
+from hf_nat.decoding import TermList, Translator, term_tokens, translate
 from hf_nat.models import (
     CMLMConfig,
     CMLMForConditionalGeneration,
@@ -105,7 +105,7 @@ def test_texts_hold_their_terms(model, tiny_tokenizer):
             for term in TERMS(line):
                 assert translation.text.count(term) >= TERMS(line).count(term)
     assert [held[i].text for i in (2, 4)] == [free[i].text for i in (2, 4)]
-    stream = translate_stream(model, tiny_tokenizer, lines, terms=TERMS, window=2)
+    stream = Translator(model, tiny_tokenizer, terms=TERMS).stream(lines, window=2)
     assert [translation.text for translation in stream] == [translation.text for translation in held]
 
 

@@ -16,7 +16,7 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.encoding import encode
-from hf_nat.decoding import Translation, score_pairs, translate_candidates
+from hf_nat.decoding import Translation, Translator, score_pairs
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.judges import EvaluateUtility, ExpectedUtility, QualityEstimate, load_estimator
 from hf_nat.metrics.external import ExternalMetric
@@ -45,7 +45,7 @@ def outputs_of(
 
     def decode(number: int, source: str, **changes: Any) -> list[Translation]:
         kwargs = arguments(**changes).translate_kwargs([number])
-        (outputs,) = translate_candidates(unsure_teacher, tiny_tokenizer, [source], with_scores=True, **kwargs)
+        (outputs,) = Translator(unsure_teacher, tiny_tokenizer, with_scores=True, **kwargs).candidates([source])
         return outputs
 
     return decode

@@ -13,7 +13,7 @@ from distillation.strategy_runs import JUDGE, most_vowels
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json
-from hf_nat.decoding import translate_candidates
+from hf_nat.decoding import Translator
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.ensemble import TeacherEnsemble
 from hf_nat.steps import distill
@@ -120,7 +120,7 @@ def test_the_judge_chooses_among_the_candidates_of_all(
         texts = []
         for teacher, (model, tokenizer, prefix) in enumerate(teachers):
             kwargs = args.translate_kwargs([number], teacher)
-            (outputs,) = translate_candidates(model, tokenizer, [prefix + source], **kwargs)
+            (outputs,) = Translator(model, tokenizer, **kwargs).candidates([prefix + source])
             texts += [output.text for output in outputs]
         scores = most_vowels([source] * 9, texts)
         best = scores.index(max(scores))

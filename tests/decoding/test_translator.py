@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import MarianMTModel
 
-from hf_nat.decoding import Translation, load_model, token_batches, translate, translate_stream
+from hf_nat.decoding import Translation, Translator, load_model, token_batches, translate
 from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 
 
@@ -144,16 +144,17 @@ def test_stream_keeps_the_order_and_reads_one_window_at_a_time(copy_teacher, tin
             num_read += 1
             yield source
 
-    stream = translate_stream(copy_teacher, tiny_tokenizer, lines(), window=4, num_beams=1)
+    stream = Translator(copy_teacher, tiny_tokenizer, num_beams=1).stream(lines(), window=4)
     first = next(stream)
     assert num_read == 4
     assert [first, *stream] == translate(copy_teacher, tiny_tokenizer, sources, num_beams=1)
 
 
-@pytest.mark.parametrize("name", ["window", "max_batch_tokens"])
-def test_sizes_below_one_are_an_error(copy_teacher, tiny_tokenizer, name):
-    with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
-        next(translate_stream(copy_teacher, tiny_tokenizer, ["hello"], **{name: 0}))
+def test_sizes_below_one_are_an_error(copy_teacher, tiny_tokenizer):
+    with pytest.raises(ValueError, match="`max_batch_tokens` must be >= 1, got 0"):
+        Translator(copy_teacher, tiny_tokenizer, max_batch_tokens=0)
+    with pytest.raises(ValueError, match="`window` must be >= 1, got 0"):
+        next(Translator(copy_teacher, tiny_tokenizer).stream(["hello"], window=0))
 
 
 def test_token_batches_fill_the_budget_and_hold_every_index_once():
