@@ -146,7 +146,8 @@ def peak_memory_mb() -> float:
     """Returns the largest resident memory that this process has had, in MB."""
     status = Path("/proc/self/status")
     if status.is_file():  # On Linux `ru_maxrss` of a process begins with that of the one which started it.
-        return next(int(line.split()[1]) / 1e3 for line in status.open() if line.startswith("VmHWM"))
+        lines = status.read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 

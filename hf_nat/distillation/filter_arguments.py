@@ -179,8 +179,16 @@ class FilterArguments:
         return settings
 
     def load_backward(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Loads the model of the other direction; see `load_backward_model`."""
+        """Loads the model of the other direction; see `load_backward_model`.
+
+        Raises:
+            ValueError: also if it is told languages and has none.
+        """
         languages = (self.model_source_lang, self.model_target_lang)
-        return load_backward_model(
+        model, tokenizer = load_backward_model(
             str(self.backward_teacher), *languages, self.backward_prefix, self.trust_remote_code
         )
+        if not hasattr(tokenizer, "src_lang"):
+            where = f"for `{self.backward_teacher}`, a model of one pair of languages"
+            refuse_changed(self, ("model_source_lang", "model_target_lang"), where)
+        return model, tokenizer

@@ -144,7 +144,8 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
         for targets in TARGETS
     }
     configs = {config_dir / f"{name}.yaml": places for name, places in students.items()}
-    check_steps([training, *(Train.from_config(config, **places) for config, places in configs.items())])
+    rewriting = Distill(distillation)
+    check_steps([training, rewriting, *(Train.from_config(config, **places) for config, places in configs.items())])
     if not is_toy_corpus(real, task):
         generate_toy_corpus(real, task)
     toy = CorpusArguments(corpus=str(real), source_lang=SOURCE_LANG, target_lang=TARGET_LANG)
@@ -153,7 +154,7 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     _announce(f"Training {config_dir / 'teacher.yaml'}")
     training.run()
     _announce(f"Distilling {real} into {distilled}")
-    Distill(distillation).run()
+    rewriting.run()
     _announce(f"Training {', '.join(students)}")
     _train_side_by_side(configs)
 

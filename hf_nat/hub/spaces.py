@@ -37,8 +37,10 @@ def write_demo_space(
         examples (`Sequence[str]`): sentences to choose from.
 
     Raises:
-        ValueError: if the folder holds something, or a checkpoint's holds secrets.
+        ValueError: if the folder holds something, a checkpoint's holds secrets, or an option of decoding names what
+            lies here.
     """
+    _require_on_hub(decoding)
     given = {"model": model, "teacher": teacher}
     here = {name: choose_files(Path(path))[0] for name, path in given.items() if path and Path(path).is_dir()}
     places = {name: name if name in here else path for name, path in given.items()}
@@ -109,6 +111,18 @@ def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
         shutil.copyfile(module / f"{module.name}.py", space / f"{name}.py")
         (space / "app.py").write_text(render("evaluate_app.py.jinja", name=name), encoding="utf-8")
         (space / "README.md").write_text(render("evaluate_card.md.jinja", **values), encoding="utf-8")
+
+
+def _require_on_hub(decoding: Mapping[str, Any]) -> None:
+    """Raises for a model or file that takes part in decoding and lies here, where a Space does not find it."""
+    for name in ("reranker", "draft", "ensemble", "language_model", "terms"):
+        value = decoding.get(name) or []
+        for place in [value] if isinstance(value, str) else value:
+            if os.path.exists(place):
+                raise ValueError(
+                    f"`{name}` must be on the Hub for a Space, got {place!r}, which is here alone. Leave it out, "
+                    "or, if it is a model, push it first."
+                )
 
 
 def _card(title: str, tags: list[str]) -> SpaceCardData:

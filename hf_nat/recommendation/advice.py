@@ -11,6 +11,7 @@ from transformers.utils import logging
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
 from ..base.config import option, refuse_changed
+from ..base.folders import check_output_folder
 from ..base.reporting import Table, plot_points, write_report
 from ..base.utils import check_record, environment, read_record, write_json
 from ..steps import Analyze, check_steps
@@ -25,6 +26,8 @@ logger = logging.get_logger(__name__)
 _HOW_MEASURED = ("source_lang", "target_lang", "split", "tokens", "alignment", "num_bootstrap", "seed")
 # What must agree for measures to be compared. The measures of the real corpus stand for its rows, tokens and links.
 _COMPARED_SETTINGS = ("source_lang", "target_lang", "split", "alignment")
+# What may be in the folder of an earlier recommendation.
+_OWN = ("recommendation.json", "recommendation.png", "report.md", "report.html", "analysis/*", "proxies/*")
 _COMPARED_MEASURES = ("num_pairs", "num_source_types", "num_links", "complexity")
 
 
@@ -84,12 +87,13 @@ def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
         the proxies, and the recommendation; `report.html` lies beside it.
 
     Raises:
-        ValueError: if a candidate has no measures and there is no real corpus, measures are out of date, or they were
-            not made in the same way.
+        ValueError: if `output_dir` holds something else, a candidate has no measures and there is no real corpus,
+            measures are out of date, or they were not made in the same way.
 
     Source: Zhou, Gu & Neubig 2020, sections 4.4 and 5; see `hf_nat.recommendation.rule`.
     """
     folder = Path(args.output_dir)
+    check_output_folder(folder, own=_OWN)
     model = load_student(args.student)
     student = place_student(model.model_type, model.num_parameters, model.is_glancing)
     if args.proxy_updates:
@@ -130,15 +134,18 @@ def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
 def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
     """Reads the measures of each candidate, and makes those that are missing."""
     paths = {name: Path(folder) / MEASURES_FILE for name, folder in args.folders.items()}
-    missing = [name for name, path in paths.items() if not path.is_file()]
-    _require_tokens(args, [path for path in paths.values() if path.is_file()])
+    measures = {name: _checked_measures(path) for name, path in paths.items() if path.is_file()}
+    missing = [name for name in paths if name not in measures]
+    existing = next(iter(measures), None)
+    if existing is not None:
+        _require_tokens(args, paths[existing], measures[existing]["settings"]["tokens"])
     if missing:
         if args.corpus is None:
             raise ValueError(
                 f"Every candidate must have a {MEASURES_FILE}, got none in {args.folders[missing[0]]!r}. Give the "
                 "real corpus as `corpus`, or run `hf-nat analyze --real CORPUS --distilled CANDIDATE ...`."
             )
-        how = _how_to_measure(args, [path for path in paths.values() if path.is_file()])
+        how = _how_to_measure(args, None if existing is None else measures[existing]["settings"])
         # Each on its own: the others may be other ones next time.
         steps = [_analysis(args, args.corpus, name, how) for name in missing]
         check_steps(steps)
@@ -148,30 +155,33 @@ def _load_measures(args: RecommendArguments) -> dict[str, dict[str, Any]]:
                 step.args.load(corpus)  # One that is missing or damaged is an error before the first is measured.
         for step in steps:
             step.run()
-    measures = {name: read_measures(path) for name, path in paths.items()}
-    for name, results in measures.items():
-        kinds = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)
-        check_record(results["settings"], kinds | {"distilled_links": list}, f"`settings` of `{paths[name]}`")
-        numbers = dict.fromkeys(("num_pairs", "num_links", "num_source_types"), int) | {"complexity": (int, float)}
-        place = f"Each of `corpora` of `{paths[name]}`"
-        for row in results["corpora"]:
-            check_record(row, {"name": str, **numbers}, place)
-        check_record(results["corpora"][1], {"faithfulness": (int, float)}, place)
-        for key in ("complexity_interval", "faithfulness_interval"):
-            _check_interval(results["corpora"][1].get(key), f"`{key}` of `{paths[name]}`")
-        _require_current(args.folders[name], results)
-    return measures
+    return {name: measures.get(name) or _checked_measures(path) for name, path in paths.items()}
 
 
-def _require_tokens(args: RecommendArguments, existing: list[Path]) -> None:
+def _checked_measures(path: Path) -> dict[str, Any]:
+    """Reads the measures of a candidate, which must be whole and of the corpus that they lie in."""
+    results = read_measures(path)
+    texts = dict.fromkeys(("source_lang", "target_lang", "split", "tokens", "alignment"), str)
+    others = {"distilled_links": list, "num_bootstrap": int, "seed": int}
+    check_record(results["settings"], texts | others, f"`settings` of `{path}`")
+    numbers = dict.fromkeys(("num_pairs", "num_links", "num_source_types"), int) | {"complexity": (int, float)}
+    place = f"Each of `corpora` of `{path}`"
+    for row in results["corpora"]:
+        check_record(row, {"name": str, **numbers}, place)
+    check_record(results["corpora"][1], {"faithfulness": (int, float)}, place)
+    for key in ("complexity_interval", "faithfulness_interval"):
+        _check_interval(results["corpora"][1].get(key), f"`{key}` of `{path}`")
+    _require_current(path.parent, results)
+    return results
+
+
+def _require_tokens(args: RecommendArguments, path: Path, measured: str) -> None:
     """Raises where tokens are asked for that are not those of the measures that are there."""
-    if existing and args.tokens != RecommendArguments.tokens:
-        measured = read_measures(existing[0])["settings"].get("tokens")
-        if measured != args.tokens:
-            raise ValueError(
-                f"`tokens` must be left out, or those of `{existing[0]}`, {measured!r}, got {args.tokens!r}. All "
-                "candidates are measured alike."
-            )
+    if args.tokens not in (RecommendArguments.tokens, measured):
+        raise ValueError(
+            f"`tokens` must be left out, or those of `{path}`, {measured!r}, got {args.tokens!r}. All candidates are "
+            "measured alike."
+        )
 
 
 def _check_interval(ends: Any, place: str) -> None:
@@ -193,11 +203,10 @@ def _analysis(args: RecommendArguments, real: str, name: str, how: Mapping[str, 
     )
 
 
-def _how_to_measure(args: RecommendArguments, existing: list[Path]) -> dict[str, Any]:
-    """Chooses how candidates are measured: as the others were, or by their languages and `args.tokens`."""
-    if existing:
-        settings = read_measures(existing[0])["settings"]
-        return {key: settings[key] for key in _HOW_MEASURED}
+def _how_to_measure(args: RecommendArguments, existing: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Chooses how candidates are measured: as others were, or by their languages and `args.tokens`."""
+    if existing is not None:
+        return {key: existing[key] for key in _HOW_MEASURED}
     folder = next(iter(args.folders.values()))
     manifest = Path(folder) / "manifest.json"
     if not manifest.is_file():
@@ -208,15 +217,15 @@ def _how_to_measure(args: RecommendArguments, existing: list[Path]) -> dict[str,
     return {"tokens": args.tokens} | {key: languages[key] for key in ("source_lang", "target_lang")}
 
 
-def _require_current(folder: str, results: Mapping[str, Any]) -> None:
+def _require_current(folder: Path, results: Mapping[str, Any]) -> None:
     """Raises where a corpus is no longer the one that was measured, as far as its number of rows tells."""
-    manifest = Path(folder) / "manifest.json"
+    manifest = folder / "manifest.json"
     if not manifest.is_file():
         return
     counted, measured = read_record(manifest, {"counts": dict})["counts"], results["corpora"][1]["num_pairs"]
     if counted.get(results["settings"]["split"], measured) != measured:
         raise ValueError(
-            f"{MEASURES_FILE} must be of the corpus beside it, got {measured} rows for {counted} in {folder!r}. "
+            f"{MEASURES_FILE} must be of the corpus beside it, got {measured} rows for {counted} in {str(folder)!r}. "
             "Delete it, or run `hf-nat analyze` again."
         )
 

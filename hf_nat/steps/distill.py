@@ -44,6 +44,7 @@ class Distill(CorpusStep):
     """
 
     name = "distill"
+    renewing = ("license",)  # It stands in manifest and card alone.
     args: DistillArguments
     loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = field(default=None, repr=False)
     quality: Estimator | None = field(default=None, repr=False)
@@ -131,8 +132,8 @@ class Distill(CorpusStep):
         return super().run()
 
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of teachers, judge and corpus; of a stream its place and commit, or its files."""
-        return self._inputs
+        """Fingerprints of teachers, judge and corpus, of a stream its place and commit, or its files; the license."""
+        return {**self._inputs, "license": self.args.license}
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..base.processes import process_state
 from ..base.utils import read_json, read_record, sha256_file
 from ..cards import write_model_card
 from ..decoding.exported import GRAPHS, RECORD
@@ -28,8 +29,10 @@ class Export(Step):
     def settings(self) -> dict[str, Any]:
         """Precision, samples of the comparison, short list and knobs."""
         args = self.args
+        # The language says how the references are cut into words.
+        scored = {} if args.references is None else {"target_lang": args.target_lang}
         listed = {"shortlist": args.shortlist_sizes}
-        return {"quantize": args.quantize, "max_samples": args.max_samples, **listed, **args.knobs}
+        return {"quantize": args.quantize, "max_samples": args.max_samples, **scored, **listed, **args.knobs}
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the model, of the corpus of the short list, and of sentences and references."""
@@ -53,8 +56,9 @@ class Export(Step):
         return all(file.is_file() and sha256_file(file) == digest for file, digest in files.items())
 
     def work(self) -> None:
-        """Traces, quantises and compares the graphs."""
-        export(self.args)
+        """Traces, quantises and compares the graphs, on the main process."""
+        if process_state().is_main_process:
+            export(self.args)
 
     def card_folders(self) -> list[Path]:
         """The folder itself."""

@@ -25,6 +25,7 @@ class Mix(CorpusStep):
     """
 
     name = "mix"
+    renewing = ("license",)  # It stands in manifest and card alone.
     args: MixArguments
 
     @property
@@ -41,14 +42,14 @@ class Mix(CorpusStep):
         return self.args.load_splits()
 
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the rows of every corpus, and of the manifests of those that have one."""
+        """Fingerprints of the rows of every corpus, and of the manifests of those that have one; the license."""
         languages = (self.args.source_lang, self.args.target_lang)
         made = {name: fingerprint(manifest) for name, manifest in self.args.manifests().items()}
         corpora = {
             split: {name: corpus_fingerprint(rows, *languages, columns=CORPUS_COLUMNS) for name, rows in own.items()}
             for split, own in self._splits.items()
         }
-        return {"manifests": made, **corpora}
+        return {"manifests": made, **corpora, "license": self.args.license}
 
     def work(self) -> None:
         """Writes the mixture, on the main process."""

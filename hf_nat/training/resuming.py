@@ -38,5 +38,6 @@ def reading_checkpoint(checkpoint: str | None) -> Iterator[None]:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"`{checkpoint}` must be a whole checkpoint to go on from, but a state of it is damaged: "
-            f"{type(error).__name__}: {reason:.150}. Delete it: the run goes on from the one before."
+            f"{type(error).__name__}: {reason:.150}. Where `resume_from_checkpoint` names it, name another one; "
+            "else delete it: the run goes on from the one before, or starts anew."
         ) from error

@@ -14,8 +14,8 @@ import pytest
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json, sha256_file
-from hf_nat.decoding import translate
 from hf_nat.distillation import DistillArguments
+from hf_nat.distillation.backends import TorchTeacher
 from hf_nat.distillation.checksums import CHECKSUM_DIR
 from hf_nat.steps import distill
 
@@ -38,16 +38,16 @@ def interrupted(
     """Distills two of the four training shards."""
 
     def start(name: str) -> Path:
-        calls = []
+        calls, decode = [], TorchTeacher.translate
 
         def fail_in_third_shard(*args, **kwargs):
             calls.append(args)
             if len(calls) == 3:
                 raise KeyboardInterrupt
-            return translate(*args, **kwargs)
+            return decode(*args, **kwargs)
 
         with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-            patched.setattr(sys.modules["hf_nat.distillation.backends"], "translate", fail_in_third_shard)
+            patched.setattr(TorchTeacher, "translate", fail_in_third_shard)
             run(name)
         return Path(arguments(name).output_dir)
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +11,7 @@ from datasets import List, Translation, Value, load_dataset
 from hf_nat.base.utils import read_json, sha256_file
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import translate
+from hf_nat.distillation.backends import TorchTeacher
 from hf_nat.steps import distill
 
 
@@ -91,6 +91,14 @@ def test_manifest_tells_what_the_corpus_was_made_from(copy_teacher, tiny_tokeniz
     }
 
 
+def test_a_license_that_comes_later_stands_in_manifest_and_card(copy_teacher, tiny_tokenizer, arguments):
+    folder = distill(copy_teacher, tiny_tokenizer, arguments())
+    before = read_json(folder / "manifest.json")
+    assert distill(copy_teacher, tiny_tokenizer, arguments(license="cc-by-4.0")) == folder
+    assert read_json(folder / "manifest.json") == before | {"license": "cc-by-4.0"}
+    assert "license: cc-by-4.0" in (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_metrics_tell_what_this_run_did(copy_teacher, tiny_tokenizer, arguments):
     folder = distill(copy_teacher, tiny_tokenizer, arguments())
     metrics = read_json(folder / "metrics.json")
@@ -119,16 +127,16 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     whole = distill(copy_teacher, tiny_tokenizer, arguments("whole"))
     args = arguments("resumed")
     folder = Path(args.output_dir)
-    calls = []
+    calls, decode = [], TorchTeacher.translate
 
     def fail_in_third_shard(*args, **kwargs):
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return translate(*args, **kwargs)
+        return decode(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["hf_nat.distillation.backends"], "translate", fail_in_third_shard)
+        patched.setattr(TorchTeacher, "translate", fail_in_third_shard)
         with pytest.raises(KeyboardInterrupt):
             distill(copy_teacher, tiny_tokenizer, args)
     first = folder / "data" / "train-00000-of-00004.parquet"

@@ -57,6 +57,12 @@ def mix(corpora: dict[str, str], tmp_path: Path) -> Callable[..., list[dict[str,
     return run
 
 
+def test_a_license_that_comes_later_changes_no_row(mix: Callable[..., list[dict[str, Any]]], tmp_path: Path) -> None:
+    rows, before = mix("mixed"), read_json(tmp_path / "mixed/manifest.json")
+    assert mix("mixed", license="cc-by-4.0") == rows
+    assert read_json(tmp_path / "mixed/manifest.json") == before | {"license": "cc-by-4.0"}
+
+
 def test_rows_keep_their_columns_and_say_where_they_come_from(
     mix: Callable[..., list[dict[str, Any]]],
     corpora: dict[str, str],

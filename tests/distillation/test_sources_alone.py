@@ -16,6 +16,7 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 from hf_nat.base.utils import read_json
 from hf_nat.decoding import translate
 from hf_nat.distillation import DistillArguments, FilterArguments
+from hf_nat.distillation.backends import TorchTeacher
 from hf_nat.steps import Filter, distill
 
 
@@ -118,16 +119,16 @@ def test_an_interrupted_stream_goes_on_and_its_shards_have_no_total_before_the_e
     tmp_path: Path,
 ) -> None:
     whole = file_bytes(run("whole", streaming=True))
-    calls = []
+    calls, decode = [], TorchTeacher.translate
 
     def fail(*args: Any, **kwargs: Any) -> Any:
         calls.append(args)
         if len(calls) > stop_after:
             raise KeyboardInterrupt
-        return translate(*args, **kwargs)
+        return decode(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sys.modules["hf_nat.distillation.backends"], "translate", fail)
+        patched.setattr(TorchTeacher, "translate", fail)
         if stop_after < 4:
             with pytest.raises(KeyboardInterrupt):
                 run("resumed", streaming=True)

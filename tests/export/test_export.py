@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,15 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     assert "\nhf download a/b --local-dir FOLDER\npython translate.py FOLDER " in model_card(step.folder, "a/b")
     listed = capsys.readouterr().out
     assert all(name in listed for name in ("onnx/model.onnx", "onnx/model_int8.onnx", "onnx/export.json", "README.md"))
+
+
+def test_the_language_of_the_references_is_a_setting_where_there_are_any(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("a\n")
+    texts = {"sentences": str(tmp_path / "text"), "references": str(tmp_path / "text")}
+    args = ExportArguments(model=str(tmp_path), output_dir=str(tmp_path / "out"), **texts, target_lang="de")
+    assert Export(args).settings() != Export(replace(args, target_lang="zh")).settings()
+    alone = replace(args, sentences=None, references=None, target_lang=None)
+    assert "target_lang" not in Export(alone).settings()
 
 
 def test_a_model_that_refines_as_encoder_and_step(tmp_path: Path) -> None:

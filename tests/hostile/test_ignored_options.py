@@ -61,6 +61,8 @@ _OLD = "corpus/{split}.{lang}"
          "`commit_message` must be left out with `local_dir`"),
         ("push", ("--folder", "corpus/distilled", "--repo_id", "null", "--local_dir", "x", "--private", "false"),
          "`private` must be left out with `local_dir`"),
+        ("filter", ("--backward_teacher", "teacher", "--columns", "backward_score", "--model_source_lang", "en"),
+         "`model_source_lang` must be left out for `teacher`, a model of one pair of languages"),
         ("born-again", ("--student_config", "null", "--student_options", "{seed: 2}"), "without `student_config`"),
     ],
     ids=str,
@@ -74,6 +76,19 @@ def test_tokens_that_measured_candidates_do_not_have_are_told(finished, place, c
     shutil.copytree(finished, place, dirs_exist_ok=True)
     line = fails(["recommend", "recommend.yaml", "--tokens", "tokenizer"], place, capsys)
     assert "`tokens` must be left out, or those of `corpus/distilled/measures.json`, 'space'" in line
+
+
+@pytest.mark.parametrize("value", ["x", [1]])
+def test_measures_that_are_there_are_read_before_others_are_made(value, finished, place, capsys, monkeypatch):
+    shutil.copytree(finished, place, dirs_exist_ok=True)
+    shutil.copytree(place / "corpus/distilled", place / "unmeasured")
+    (place / "unmeasured/measures.json").unlink()
+    measures = json.loads((place / "corpus/distilled/measures.json").read_text())
+    measures["settings"]["seed"] = value
+    (place / "corpus/distilled/measures.json").write_text(json.dumps(measures))
+    monkeypatch.setattr("hf_nat.steps.analyze.analyze", lambda *args: pytest.fail("One is measured."))
+    argv = ["recommend", "recommend.yaml", "--corpus", _OLD, "--candidates", "unmeasured"]
+    assert "must hold `seed` as int" in fails(argv, place, capsys)
 
 
 def test_a_configuration_is_that_of_the_corpus_and_not_of_files_to_validate_on(sound, place):

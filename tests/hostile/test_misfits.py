@@ -310,7 +310,15 @@ def test_an_output_folder_of_something_else_is_left_as_it_is(command, there, sou
     else:
         folder = folder / "teacher" if command == "quickstart" else folder
         shutil.copytree(place / "student", folder)
-    assert "run" in fails([command, f"{command}.yaml"], place, capsys)
+    line = fails([command, f"{command}.yaml"], place, capsys)
+    assert "run" in line and ("A Space needs a new folder" if command == "demo" else "`output_dir`") in line
+
+
+def test_the_quickstart_finds_another_distilled_corpus_before_it_trains(sound, place, capsys, monkeypatch):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    shutil.copytree(place / "corpus/hub", place / "run/distilled")
+    monkeypatch.setattr("hf_nat.steps.train.train", lambda *args: pytest.fail("One is trained."))
+    assert "run/distilled" in fails(["quickstart", "quickstart.yaml"], place, capsys)
 
 
 @pytest.mark.parametrize("command", ["distill", "filter", "mix"])

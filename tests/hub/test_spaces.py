@@ -99,6 +99,15 @@ def test_demo_space_holds_local_checkpoints_and_is_pushed(
     assert plan.repo_type == "space" and {"app.py", "README.md", "model/config.json"} <= plan.files.keys()
 
 
+@pytest.mark.parametrize("name", ["reranker", "draft", "ensemble", "language_model", "terms"])
+def test_what_takes_part_in_decoding_and_lies_here_has_no_space(name: str, tmp_path: Path) -> None:
+    place = str(tmp_path)
+    decoding = {name: ["owner/model", place] if name == "ensemble" else place}
+    with pytest.raises(ValueError, match=f"`{name}` must be on the Hub for a Space, got '{place}'"):
+        write_demo_space(tmp_path / "space", "owner/model", None, decoding, [])
+    assert not (tmp_path / "space").exists()
+
+
 def test_demo_space_names_models_on_the_hub(tmp_path: Path) -> None:
     write_demo_space(tmp_path / "space", "owner/student", None, {}, [])
     card = RepoCard.load(tmp_path / "space/README.md")
