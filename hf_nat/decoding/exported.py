@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -18,6 +19,7 @@ from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
 from ..models.generation_output import choose_candidates, gather_rows, trim
 from .sessions import open_session
+from .shortlist import content_vocabulary
 
 
 _REMEDY = "Export the model again."
@@ -65,7 +67,7 @@ class _Exported:
         Raises:
             ValueError: also if something is asked for that the graphs do not do.
         """
-        for name in ("streamer", "language_model", "terms", "short_list", "ensemble"):
+        for name in ("streamer", "terms", "short_list", "ensemble"):
             if kwargs.get(name) is not None and (name != "ensemble" or kwargs[name]):
                 raise ValueError(f"`{name}` must be left out for an exported model. Use `backend: torch`.")
         source, positions = kwargs.get("input_ids", inputs), self.config.max_position_embeddings
@@ -89,9 +91,34 @@ class _Exported:
                 )
         return settings
 
+    def _encode(self, *args: Any) -> tuple[torch.Tensor, ...]:
+        """Leaves the encoder to the graph."""
+        return ()
+
 
 class _ExportedGraph(_Exported):
-    """A model whose `generate` is one graph."""
+    """A model whose `generate` is one graph, but for a search among its frames."""
+
+    @cached_property
+    def vocabulary(self) -> torch.Tensor:
+        """The tokens `(V',)` that the graph scores."""
+        return content_vocabulary(self)
+
+    def frame_logits(self: Any, state: NATState, is_frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `CTCNATGenerationMixin.frame_logits`.
+
+        Raises:
+            ValueError: if the graph does not compute them.
+        """
+        session = self.sessions["model"]
+        if "frame_logits" not in session.outputs:
+            raise ValueError(
+                f"`ctc_beam_size` must be 1 for `{session.path}`, whose words are those of a short list. Export the "
+                "model without `--shortlist`."
+            )
+        source = {"input_ids": state.input_ids, "attention_mask": state.attention_mask.long()}
+        (logits,) = session(("frame_logits",), **source)
+        return logits[:, : len(self.vocabulary)], self.vocabulary
 
     def _generate(
         self: Any,
@@ -99,16 +126,18 @@ class _ExportedGraph(_Exported):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         teacher: PreTrainedModel | None,
-        *_: Any,
+        *others: Any,
     ) -> NATGenerateOutput:
         """See `NATGenerationMixin._generate`."""
+        if self._searches(settings):
+            return super()._generate(settings, input_ids, attention_mask, teacher, *others)  # type: ignore[misc]
         if (settings.num_return_sequences or 1) > 1:
             raise ValueError("`num_return_sequences` must be left out for a model that is one graph, which chooses.")
         num_candidates = math.prod(getattr(settings, knob) for knob in self.candidate_knobs)
         names = ["sequences", "token_scores"]
         if teacher is not None and num_candidates > 1:
             names = ["candidates", "candidate_scores"]
-        with_scores = bool(settings.return_dict_in_generate)
+        with_scores = settings.output_scores
         source = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         sequences, *scores = self.sessions["model"](names[: 1 + with_scores], **source)
         token_scores = scores[0] if scores else torch.zeros(sequences.shape)
@@ -133,10 +162,6 @@ class _ExportedState(NATState):
 
 class _ExportedRounds(_Exported):
     """A model whose encoder and whose round are graphs: the loop is that of every model."""
-
-    def _encode(self, *args: Any) -> tuple[torch.Tensor, ...]:
-        """Leaves the encoder to the graph that makes the first state."""
-        return ()
 
     def init_state(
         self,

@@ -16,8 +16,8 @@ class Translation:
 
     Args:
         text (`str`): the translation, on one line and without blanks at its ends.
-        score (`float`, *optional*): mean log-probability in nats. Autoregressive model: of its tokens, EOS counted and
-            a forced first token not, under the model's own distribution; only computed on request. NAT model: of its
+        score (`float`, *optional*): mean log-probability in nats, computed on request. Autoregressive model: of its
+            tokens, EOS counted and a forced first token not, under the model's own distribution. NAT model: of its
             content tokens, as `generate` reports it.
         num_tokens (`int`): tokens of the output; EOS and a forced first token, such as a language code, not counted.
         truncated (`bool`): the source was cut to the model's positions, or an autoregressive output reached its

@@ -88,8 +88,8 @@ class Translator:
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         max_batch_tokens (`int`, *optional*, defaults to 4096): source tokens of a batch, padding counted. A longer
             sentence is a batch of its own.
-        with_scores (`bool`, *optional*, defaults to `False`): score an autoregressive model's outputs, with one more
-            forward pass per batch.
+        with_scores (`bool`, *optional*, defaults to `False`): score the outputs, of an autoregressive model with one
+            more forward pass per batch.
         judge (`Callable`, *optional*): with `num_return_sequences` of an autoregressive model: from the numbers of a
             batch's sentences and the texts of the outputs of each, the best first, to the quality of every output. The
             highest is kept, of equal ones the first; by default the first of all is.
@@ -239,13 +239,11 @@ class Translator:
         if self.terms is not None:
             own["terms"] = [term_tokens(self.tokenizer, self.terms(sentence)) for sentence in sentences]
         model: Any = self.model
-        output = model.generate(**inputs, return_dict_in_generate=True, **own, **self.generate_kwargs)
-        translations = to_translations(
-            self.tokenizer,
-            output.sequences.tolist(),
-            output.sequences_scores.tolist(),
-            iterations=output.iterations.tolist(),
-        )
+        own |= {"return_dict_in_generate": True, "output_scores": self.with_scores}
+        output = model.generate(**inputs, **own, **self.generate_kwargs)
+        scores = output.sequences_scores.tolist() if self.with_scores else None
+        iterations = output.iterations.tolist()
+        translations = to_translations(self.tokenizer, output.sequences.tolist(), scores, iterations=iterations)
         return [[translation] for translation in translations]
 
     def _autoregressive_batch(

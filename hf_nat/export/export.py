@@ -40,7 +40,8 @@ def export(args: ExportArguments) -> dict[str, Any]:
     model, tokenizer = load_model(args.model, device="cpu", dtype=torch.float32)
     require_exportable(model, args)
     samples = load_samples(args, model, tokenizer)
-    expected = samples.decode(model, args.knobs)
+    plain = plain_knobs(model)
+    expected = samples.decode(model, args.knobs | plain)
     knobs = exported_knobs(model, args)
     record: dict[str, Any] = {
         "graphs": [],
@@ -68,7 +69,7 @@ def export(args: ExportArguments) -> dict[str, Any]:
         write_json(folder / GRAPHS / RECORD, record)
         for quantize in dict.fromkeys((None, args.quantize)):
             exported = load_exported(folder, backend="onnx", quantize=quantize)
-            found = compare(samples, tokenizer, expected, samples.decode(exported, {}))
+            found = compare(samples, tokenizer, expected, samples.decode(exported, plain))
             record["parity"][quantize or "float32"] = found
             # A short list may lack a word that the model would have written.
             if quantize is None and args.shortlist is None and found["num_equal"] < found["num_sentences"]:
@@ -82,7 +83,7 @@ def export(args: ExportArguments) -> dict[str, Any]:
 
 def save_graphs(model: Any, args: ExportArguments, short_list: ShortList | None, folder: Path) -> list[str]:
     """Writes the graph of a model of one round, or the two of one that refines; returns their names."""
-    settings = model._resolve_settings(None, args.knobs)
+    settings = model._resolve_settings(None, args.knobs | plain_knobs(model))
     if is_one_graph(model):
         _save(DecodingGraph(model, settings, short_list), "model", args, folder)
         return ["model"]
@@ -128,14 +129,17 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
     architecture: Any = model
     settings = vars(architecture._resolve_settings(None, args.knobs))
     # Their steps depend on what they find, or on numbers that are drawn for a sentence.
-    unsupported = {"ctc_beam_size": (1,), "graph_decoding": ("greedy", "lookahead"), "num_samples": (1,)}
+    unsupported: dict[str, tuple[Any, ...]] = {"graph_decoding": ("greedy", "lookahead"), "num_samples": (1,)}
+    if args.shortlist is not None:
+        unsupported["ctc_beam_size"] = (1,)
     if "graph_decoding" in settings:  # there others than the first are searched for
         unsupported["num_candidates"] = (1,)
     for name, allowed in unsupported.items():
         if name in settings and settings[name] not in allowed:
             raise ValueError(
-                f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph, got {settings[name]!r}. Change it "
-                "in the model's generation_config.json, or use `backend: torch`."
+                f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph"
+                f"{' with `shortlist`' if name == 'ctc_beam_size' else ''}, got {settings[name]!r}. Change it in the "
+                "model's generation_config.json, or use `backend: torch`."
             )
 
 
@@ -147,9 +151,14 @@ def exported_knobs(model: Any, args: ExportArguments) -> dict[str, Any]:
 
 
 def fixed_knobs(model: Any, knobs: dict[str, Any]) -> dict[str, Any]:
-    """Returns those of the knobs that are in the graphs for good: not those of a loop around them."""
-    free = () if is_one_graph(model) else ("max_iterations", "collapse_repeats")
+    """Returns those of the knobs that are in the graphs for good: not those of a loop or a search around them."""
+    free = model.search_knobs if is_one_graph(model) else ("max_iterations", "collapse_repeats")
     return {name: value for name, value in knobs.items() if name not in free}
+
+
+def plain_knobs(model: Any) -> dict[str, Any]:
+    """Returns the knobs of a search set so that there is none: what a graph does by itself."""
+    return {name: model.generation_defaults[name] for name in model.search_knobs}
 
 
 def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str, Any], folder: Path) -> None:

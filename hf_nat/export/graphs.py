@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from ..decoding.shortlist import ShortList, content_vocabulary
 from ..models import NATState
-from ..models.canvas import resize
+from ..models.canvas import content_mask, resize
 from ..models.generation_output import choose_candidates, gather_rows
 
 
@@ -75,13 +75,21 @@ class Graph(nn.Module):
 
 
 class DecodingGraph(Graph):
-    """All of `generate`, for a model of one round."""
+    """All of `generate`, for a model of one round, and what a search needs that is none of the graph's."""
 
     @property
     def outputs(self) -> tuple[str, ...]:  # type: ignore[override]
         """Names of what `forward` returns."""
         chosen = ("sequences", "token_scores")
+        if self.is_searched:
+            return (*chosen, "frame_logits")
         return chosen if self.num_candidates == 1 else (*chosen, "candidates", "candidate_scores")
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether a beam search may read the frames of all words."""
+        model: Any = self.model
+        return bool(model.search_knobs) and self.short_list is None
 
     @property
     def num_candidates(self) -> int:
@@ -98,7 +106,8 @@ class DecodingGraph(Graph):
 
         Returns:
             `tuple`: `sequences` `(B, T)`, content, EOS, padding; `token_scores` `(B, T)`, log-probabilities in nats.
-            With several candidates also those of all, `(B * K, T)`, side by side.
+            With several candidates also those of all, `(B * K, T)`, side by side. With a search `frame_logits`
+            `(N, V)` of all frames, a column for each token of the vocabulary and any behind.
         """
         model: Any = self.model
         state = self.init_state(input_ids, attention_mask)
@@ -106,6 +115,11 @@ class DecodingGraph(Graph):
         rows = torch.arange(final.tokens.shape[0], device=input_ids.device)
         done = [(rows, *model._written(final, self.settings.collapse_repeats), 1)]
         output = gather_rows(done, None, True, model.config.pad_token_id)
+        if self.is_searched:
+            # The round has computed the same, which the optimizer sees.
+            state = dataclasses.replace(state, vocabulary=self.vocabulary)
+            is_frame = content_mask(state.tokens.ne(model.config.pad_token_id))
+            return output.sequences, output.token_scores, model.frame_logits(state, is_frame)[0]
         if self.num_candidates == 1:
             return output.sequences, output.token_scores
         scores = model._candidate_scores(state, output).view(input_ids.shape[0], self.num_candidates)
@@ -194,6 +208,7 @@ def save_graph(module: Graph, path: Path) -> tuple[str, ...]:
     Returns:
         `tuple[str, ...]`: names of the inputs on which the outputs depend; the file has no others.
     """
+    from onnx_ir.passes import common
     from onnxscript import ir, optimizer
 
     inputs = module.example()
@@ -216,6 +231,9 @@ def save_graph(module: Graph, path: Path) -> tuple[str, ...]:
     graph = program.model
     # The rows of an embedding that are constant are taken now, not at every start.
     optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+    # It leaves large tensors as they are, and so what is computed from them: once for each output that reads them.
+    common.DeduplicateInitializersPass(size_limit=1 << 40)(graph)
+    common.CommonSubexpressionEliminationPass()(graph)
     used = [value for value in graph.graph.inputs if value.uses()]
     graph.graph.inputs[:] = used
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,6 +25,7 @@ def prefix_beam_search(
     blank: int,
     beam_size: int,
     *,
+    vocabulary: torch.Tensor | None = None,
     fusion: ShallowFusion | None = None,
     eos_token_id: int = -1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -39,6 +40,7 @@ def prefix_beam_search(
     Args:
         log_probs (`torch.FloatTensor` of shape `(N, V)`): log-probabilities at the frames, row by row; minus infinity
             for what is never written.
+        vocabulary (`torch.LongTensor` of shape `(V,)`, *optional*): the label of each column, by default its number.
         is_frame (`torch.BoolTensor` of shape `(R, F)`): True at the frames, which come first in a row.
         blank (`int`): id of the blank.
         beam_size (`int`): hypotheses that are kept (W).
@@ -54,7 +56,7 @@ def prefix_beam_search(
     """
     max_frames = is_frame.shape[1]
     tokens, likelihoods, scores = [], [], []
-    for frames in _frames(log_probs, is_frame, blank, beam_size):
+    for frames in _frames(log_probs, is_frame, blank, beam_size, vocabulary):
         found = []
         for hypothesis in _search(frames, beam_size, fusion):
             end = 0.0 if fusion is None else fusion.end_gain(hypothesis.prefix, eos_token_id)
@@ -109,16 +111,23 @@ class _Hypothesis:
     score: float
 
 
-def _frames(log_probs: torch.Tensor, is_frame: torch.Tensor, blank: int, beam_size: int) -> Iterator[list[_Frame]]:
+def _frames(
+    log_probs: torch.Tensor, is_frame: torch.Tensor, blank: int, beam_size: int, vocabulary: torch.Tensor | None
+) -> Iterator[list[_Frame]]:
     """Reads what the search of each row needs, in one go for all rows."""
     # One more than can survive: a label that repeats the last one may lose its place to the next.
     num_labels = min(beam_size + 1, log_probs.shape[1] - 1)
     best_scores, best = log_probs.topk(num_labels + 1, dim=1)  # the blank among them
     # A label that a prefix ends with is one of the best ones of an earlier frame.
     known = best.unique()
-    column = {label: number for number, label in enumerate(known.tolist())}
-    score = log_probs.index_select(1, known).cpu().numpy().item
-    lists = enumerate(zip(log_probs[:, blank].tolist(), best.tolist(), best_scores.tolist(), strict=True))
+    columns, scores = known.tolist(), log_probs
+    if log_probs.device.type != "cpu":
+        columns, scores = list(range(len(known))), log_probs.index_select(1, known).cpu()
+    if vocabulary is not None:
+        best, known = vocabulary[best], vocabulary[known]
+    column, score = dict(zip(known.tolist(), columns, strict=True)), scores.numpy().item
+    at_blank = log_probs[:, blank if vocabulary is None else vocabulary.tolist().index(blank)]
+    lists = enumerate(zip(at_blank.tolist(), best.tolist(), best_scores.tolist(), strict=True))
     for num_frames in is_frame.sum(dim=1).tolist():
         frames = []
         for number, (blank_score, labels, label_scores) in islice(lists, num_frames):
@@ -170,12 +179,12 @@ def _grown(
     `scores` are those of the hypotheses that add none.
     """
     heapify(scores)
-    bonus = 0.0 if fusion is None else fusion.length_bonus
-    # Nothing is known of what a language model will say.
-    is_bounded = fusion is None or not fusion.has_language_model
+    largest_gain = 0.0 if fusion is None else fusion.largest_gain
     for label, label_score in frame.labels:
+        if len(scores) == beam_size and beam[0].score + label_score + largest_gain <= scores[0]:
+            return
         for hypothesis in beam:
-            if is_bounded and len(scores) == beam_size and hypothesis.score + label_score + bonus <= scores[0]:
+            if len(scores) == beam_size and hypothesis.score + label_score + largest_gain <= scores[0]:
                 break
             total = _arriving(hypothesis, label) + label_score
             prefix = (*hypothesis.prefix, label)

@@ -14,7 +14,7 @@ from .ctc import collapse
 from .ctc_beam import label_peaks, prefix_beam_search, rows_of
 from .generation_nat import NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
-from .word_choice import best_tokens, to_log_probs
+from .word_choice import all_logits, best_tokens, to_log_probs
 
 
 class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
@@ -33,6 +33,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
     }
     candidate_knobs = ("ctc_beam_size",)
     score_knobs = ("ctc_length_bonus", "lm_weight")
+    search_knobs = ("ctc_beam_size", *score_knobs)
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "upsample_ratio", "blank_token_id")
     canvas_places = "frames"
 
@@ -78,23 +79,45 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         forbidden = self._forbidden_token_ids()
         shown: tuple[torch.Tensor, ...] = ()
         if settings.ctc_beam_size == 1:
-            members = zip(state.members, state.encoder_hidden_states, strict=True)
-            hidden_states = [member.canvas_states(state, states)[is_frame] for member, states in members]
+            hidden_states = self._frame_states(state, is_frame)
             predicted, log_probs = best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)
             shown = (frames,)
         else:
-            logits = self._logits(sentences, "word_logits", is_frame)
-            tokens, scores = self._search(to_log_probs(logits, forbidden), is_frame, settings)
+            logits, vocabulary = self.frame_logits(sentences, is_frame)
+            log_probs = to_log_probs(logits, forbidden if vocabulary is None else ())
+            tokens, scores = self._search(log_probs, vocabulary, is_frame, settings)
         tokens, scores = end_canvas(tokens, scores, settings.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
             state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=shown
         )
 
+    def frame_logits(self, state: UpsampledState, is_frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Scores labels and blank at the frames: what a beam search reads.
+
+        Args:
+            state ([`UpsampledState`]): the state, of one row for each sentence (B).
+            is_frame (`torch.BoolTensor` of shape `(B, F + 1)`): True at the frames of each canvas, N in all.
+
+        Returns:
+            `tuple` of unnormalised scores (`torch.FloatTensor` of shape `(N, V)`) and the tokens that they are of
+            (`torch.LongTensor` of shape `(V,)`), None where these are all.
+        """
+        return all_logits(state, self._frame_states(state, is_frame)), state.vocabulary
+
+    def _frame_states(self, state: UpsampledState, is_frame: torch.Tensor) -> list[torch.Tensor]:
+        """Returns the final decoder states `[N, D]` of each member at the frames."""
+        members = zip(state.members, state.encoder_hidden_states, strict=True)
+        return [member.canvas_states(state, states)[is_frame] for member, states in members]
+
     def _search(
-        self, log_probs: torch.Tensor, is_frame: torch.Tensor, settings: SimpleNamespace
+        self,
+        log_probs: torch.Tensor,
+        vocabulary: torch.Tensor | None,
+        is_frame: torch.Tensor,
+        settings: SimpleNamespace,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Searches for candidates, best first, given log-probabilities `[N, V]` of frames: tokens and scores `[R, F]`.
 
@@ -102,14 +125,23 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         """
         blank, pad, beam_size = self.config.blank_token_id, self.config.pad_token_id, settings.ctc_beam_size
         fusion = self._fusion(settings, settings.ctc_length_bonus)
+        eos = self.config.eos_token_id
         targets, _, scores = prefix_beam_search(
-            log_probs, is_frame, blank, beam_size, fusion=fusion, eos_token_id=self.config.eos_token_id
+            log_probs, is_frame, blank, beam_size, vocabulary=vocabulary, fusion=fusion, eos_token_id=eos
         )
         targets = torch.where(scores.isfinite().unsqueeze(2), targets, targets[:, :1]).flatten(0, 1)
         rows = torch.arange(len(is_frame), device=targets.device).repeat_interleave(beam_size)
         is_label = targets.ne(blank)
-        peaks = label_peaks(log_probs, is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank)
-        return targets.masked_fill(~is_label, pad), peaks
+        tokens = targets.masked_fill(~is_label, pad)
+        if not settings.output_scores:
+            return tokens, log_probs.new_zeros(tokens.shape)
+        if vocabulary is not None:
+            columns = torch.zeros(self.config.vocab_size, dtype=torch.long, device=vocabulary.device)
+            columns[vocabulary] = torch.arange(len(vocabulary), device=vocabulary.device)
+            targets, blank = columns[targets], int(columns[blank])
+        return tokens, label_peaks(
+            log_probs, is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank
+        )
 
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation, the blank's among them."""

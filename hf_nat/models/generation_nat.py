@@ -144,8 +144,8 @@ class NATGenerationMixin(NATSettingsMixin):
                 (candidates, where the model predicts lengths), `num_candidates`, `eos_penalty` and `max_length_ratio`
                 (where it inserts tokens), `collapse_repeats` (keep one of equal neighbours), `return_history`; also
                 `max_length` and `max_new_tokens`, both caps on T with the smaller in force, `num_return_sequences`
-                (the best candidates of a sentence, side by side), and `return_dict_in_generate`. `num_beams` and
-                `do_sample` are accepted as 1 and False.
+                (the best candidates of a sentence, side by side), and `return_dict_in_generate`, with
+                `output_scores=False` without scores. `num_beams` and `do_sample` are accepted as 1 and False.
 
         Returns:
             `torch.LongTensor` of shape `(B, T)`, with `num_return_sequences` as many rows for each sentence: content,
@@ -174,7 +174,7 @@ class NATGenerationMixin(NATSettingsMixin):
                 settings, input_ids, attention_mask, teacher, ensemble, bool(synced_gpus), streamer
             )
         if settings.return_dict_in_generate or settings.return_history:
-            return usable(output)
+            return usable(output, settings.output_scores)
         return output.sequences.clone()
 
     def _generate(
@@ -202,8 +202,7 @@ class NATGenerationMixin(NATSettingsMixin):
             vocabulary = settings.short_list(input_ids)
             self._require_vocabulary(vocabulary)
             state = dataclasses.replace(state, vocabulary=vocabulary)
-        returns_dict = bool(settings.return_dict_in_generate or settings.return_history)
-        with_scores = returns_dict or len(state.tokens) > len(input_ids)
+        with_scores = settings.output_scores or len(state.tokens) > len(input_ids)
         state = dataclasses.replace(state, synced=synced, with_scores=with_scores)
         output = self._run(state, settings, streamer)
         num_returned = settings.num_return_sequences or 1

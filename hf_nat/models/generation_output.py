@@ -18,7 +18,7 @@ class NATGenerateOutput(ModelOutput):
     Args:
         sequences (`torch.LongTensor` of shape `(B, T)`): content, EOS, padding; no BOS and no mask.
         sequences_scores (`torch.FloatTensor` of shape `(B,)`): mean log-probability (nats) of the content tokens; 0
-            for an empty translation.
+            for an empty translation. None with `output_scores=False`, as `token_scores` is.
         token_scores (`torch.FloatTensor` of shape `(B, T)`): log-probability (nats) of each content token; else 0, and
             also at the tokens of terms.
         iterations (`torch.LongTensor` of shape `(B,)`): rounds that were executed for the sentence.
@@ -113,15 +113,18 @@ def trim(output: NATGenerateOutput, pad_token_id: int) -> NATGenerateOutput:
     return output
 
 
-def usable(output: NATGenerateOutput) -> NATGenerateOutput:
+def usable(output: NATGenerateOutput, with_scores: bool) -> NATGenerateOutput:
     """Copies an output of inference mode to tensors that training may use.
 
     Args:
         output ([`NATGenerateOutput`]): the output.
+        with_scores (`bool`): whether anybody has asked for the scores.
 
     Returns:
-        [`NATGenerateOutput`]: its copy.
+        [`NATGenerateOutput`]: its copy, without scores that nobody has asked for.
     """
+    left_out = () if with_scores else ("sequences_scores", "token_scores")
     tensors = {name: value.clone() for name, value in output.items() if isinstance(value, torch.Tensor)}
+    tensors = {name: value for name, value in tensors.items() if name not in left_out}
     history = output.history and [[canvas.clone() for canvas in canvases] for canvases in output.history]
     return NATGenerateOutput(**tensors, history=history)

@@ -14,7 +14,7 @@ from .teacher import text_vocab_size
 
 # Arguments of `generate` beside the knobs of an architecture: those of transformers' own, and beam search and sampling
 # at the value that switches them off, because `Seq2SeqTrainer` passes it.
-_STOCK_KNOBS = ("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate")
+_STOCK_KNOBS = ("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate", "output_scores")
 _SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
 # Most candidates and most rounds: more is a slip that would take memory or hours, and no one ever gained by it.
 MAX_BEAMS, MAX_ITERATIONS = 64, 200
@@ -31,6 +31,8 @@ class NATSettingsMixin:
     }
     # Those of the knobs that count candidates of a sentence.
     candidate_knobs: ClassVar[tuple[str, ...]] = ()
+    # Those of a search that reads the model's `frame_logits`, wherever these are computed.
+    search_knobs: ClassVar[tuple[str, ...]] = ()
     # What the members of an ensemble must have in common.
     ensemble_fields: ClassVar[tuple[str, ...]] = (
         "model_type",
@@ -69,6 +71,8 @@ class NATSettingsMixin:
                     f"`{name}` must be {value} for a non-autoregressive model, got {getattr(settings, name)!r}. "
                     f"Its own arguments are {sorted(self.generation_defaults)}."
                 )
+        returns_dict = bool(settings.return_dict_in_generate or settings.return_history)
+        settings.output_scores = returns_dict and settings.output_scores is not False
         caps = (settings.max_length, settings.max_new_tokens, self.config.max_position_embeddings)
         settings.max_length = min(cap for cap in caps if cap is not None)
         limits = {"max_iterations": MAX_ITERATIONS, "max_length": math.inf}

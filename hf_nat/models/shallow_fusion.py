@@ -3,6 +3,7 @@
 Dimension letters: R rows, W hypotheses of a row, T tokens of a prefix, C tokens that a prefix may grow by.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -31,9 +32,9 @@ class ShallowFusion:
         self.length_bonus = length_bonus
 
     @property
-    def has_language_model(self) -> bool:
-        """Tells whether a language model takes part; otherwise each token adds the bonus alone."""
-        return self._score is not None
+    def largest_gain(self) -> float:
+        """What a prefix gains by a token at most, in nats: a probability is never above 1."""
+        return self.length_bonus if self._score is None or self.weight > 0 else math.inf
 
     def gain(self, prefix: tuple[int, ...], token: int) -> float:
         """Returns what a prefix gains by a token, in nats."""

@@ -204,16 +204,3 @@ class SourceCopyMixin:
             encoder_attention_mask=state.attention_mask,
             inputs_embeds=embeds,
         ).last_hidden_state
-
-    def word_logits(self, state: Any, encoder_hidden_states: torch.Tensor, selected: torch.Tensor) -> torch.Tensor:
-        """Scores the vocabulary at the selected positions of the canvas.
-
-        Args:
-            state ([`NATState`]): the state, of R rows.
-            encoder_hidden_states (`torch.FloatTensor` of shape `(R, S, D)`): this model's encoder states.
-            selected (`torch.BoolTensor` of shape `(R, T)`): True at N positions.
-
-        Returns:
-            `torch.FloatTensor` of shape `(N, V)`: unnormalised scores.
-        """
-        return self.lm_head(self.canvas_states(state, encoder_hidden_states)[selected])

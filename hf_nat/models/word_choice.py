@@ -39,18 +39,14 @@ def best_tokens(
         `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(N,)`, or `(N, num_tokens)`: tokens, best
         first, and their log-probabilities in nats.
     """
-    heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
+    heads = _heads(state)
     if state.vocabulary is not None:
-        chosen, forbidden = state.vocabulary, ()
-        heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
-    if torch.compiler.is_exporting():
-        heads = [_whole_blocks(*head) for head in heads]
+        forbidden = ()
     # A graph has no loop over rows that it cannot count.
     num_rows = None if torch.compiler.is_exporting() else chunk_rows(heads[0][0])
     tokens, log_probs = [], []
     for chunks in zip(*(states.split(num_rows) if num_rows else [states] for states in hidden_states), strict=True):
-        projected = [nn.functional.linear(chunk, *head) for chunk, head in zip(chunks, heads, strict=True)]
-        logits = average_logits(projected)
+        logits = _project_all(heads, chunks)
         forbid(logits, forbidden)
         if num_tokens is not None:
             best, predicted = logits.topk(num_tokens, dim=1)
@@ -62,6 +58,20 @@ def best_tokens(
         log_probs.append(best)
     words = torch.cat(tokens)
     return words if state.vocabulary is None else state.vocabulary[words], torch.cat(log_probs)
+
+
+def all_logits(state: NATState, hidden_states: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Scores all tokens at some positions: what `best_tokens` chooses from.
+
+    Args:
+        state ([`NATState`]): gives the ensemble and the vocabulary.
+        hidden_states (`Sequence` of `torch.FloatTensor` of shape `(N, D)`): decoder states of each member.
+
+    Returns:
+        `torch.FloatTensor` of shape `(N, V)`: unnormalised scores; with a vocabulary those of its tokens, and in a
+        graph minus infinity behind them.
+    """
+    return _project_all(_heads(state), hidden_states)
 
 
 def write_words(
@@ -153,6 +163,23 @@ def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
         return logits[0].float()
     log_probs = torch.stack([scores.float().log_softmax(dim=-1) for scores in logits])
     return log_probs.logsumexp(dim=0) - math.log(len(logits))
+
+
+def _heads(state: NATState) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Returns weight and bias of each member's output layer, those of the vocabulary alone where there is one."""
+    heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
+    if state.vocabulary is not None:
+        chosen = state.vocabulary
+        heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
+    return [_whole_blocks(*head) for head in heads] if torch.compiler.is_exporting() else heads
+
+
+def _project_all(
+    heads: Sequence[tuple[torch.Tensor, torch.Tensor | None]], hidden_states: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Averages what the output layers say of the states `[N, D]` of each member."""
+    pairs = zip(hidden_states, heads, strict=True)
+    return average_logits([nn.functional.linear(states, *head) for states, head in pairs])
 
 
 def _argmax(logits: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ class ServingArguments:
     )
     max_connections: int = option(512, "connections at a time; one more is answered 503")
     max_stop_seconds: int = option(60, "time that accepted requests have to end once the server is told to stop")
-    with_scores: bool = option(True, "autoregressive model: score the translations, one more forward pass a batch")
+    with_scores: bool = option(True, "score the translations; one more forward pass of an AT model")
 
     def __post_init__(self) -> None:
         if not (isfinite(self.batch_wait_ms) and self.batch_wait_ms >= 0):

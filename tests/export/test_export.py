@@ -81,9 +81,9 @@ def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> 
     knobs = step.args.knobs
     model, tokenizer = load_model(model_folder)
     exported, _ = load_model(place / "exported", backend="onnx")
-    expected = translate(model, tokenizer, SENTENCES, **knobs)
+    expected = translate(model, tokenizer, SENTENCES, with_scores=True, **knobs)
     for max_batch_tokens in (4096, 1):  # all in one batch, then one by one
-        found = translate(exported, tokenizer, SENTENCES, max_batch_tokens=max_batch_tokens, **knobs)
+        found = translate(exported, tokenizer, SENTENCES, max_batch_tokens=max_batch_tokens, with_scores=True, **knobs)
         assert [(t.text, t.num_tokens) for t in found] == [(t.text, t.num_tokens) for t in expected]
         for before, after in zip(expected, found, strict=True):
             assert after.score == (None if before.score is None else pytest.approx(before.score, abs=1e-5))
@@ -122,7 +122,7 @@ def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.Captur
     int8, tokenizer = load_model(step.folder, backend="onnx", quantize="int8", threads=1)
     assert len(translate(int8, tokenizer, SENTENCES)) == len(SENTENCES)
     for options, message in (
-        ({"ctc_beam_size": 2}, "with which the model was exported"),
+        ({"max_length": 9}, "with which the model was exported"),
         ({"return_history": True}, "must be left out for an exported model"),
         ({"num_return_sequences": 2}, "`num_return_sequences` must be left out for a model that is one graph"),
         ({"terms": [[[5]]]}, "`terms` must be left out"),
@@ -255,6 +255,12 @@ def test_a_graph_chooses_from_the_short_list_of_its_batch(
     exported, _ = load_model(tmp_path / "exported", backend="onnx")
     short_list = load_short_list(args, model, tokenizer)
     assert short_list is not None
+    if model_type == "ctc_nat":
+        with pytest.raises(ValueError, match="`ctc_beam_size` must be 1 for `.*/model.onnx`, .* a short list"):
+            translate(exported, tokenizer, SENTENCES, ctc_beam_size=2)
+        with pytest.raises(ValueError, match="`ctc_beam_size` must be 1 for a graph with `shortlist`, got 2"):
+            checkpoint(tmp_path / "model", model_type, {"ctc_beam_size": 2})
+            export(args)
     for sentences in (SENTENCES[:1], SENTENCES[1:2], SENTENCES[3:]):
         batch = tokenizer(sentences, return_tensors="pt", padding=True)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -286,7 +292,6 @@ def test_openvino_reads_the_graph(tmp_path: Path) -> None:
     ("model_type", "changes", "message"),
     [
         ("flowseq", {"num_samples": 3}, "`num_samples` must be 1 for a graph"),
-        ("ctc_nat", {"ctc_beam_size": 4}, "`ctc_beam_size` must be 1 for a graph"),
         ("da_transformer", {"graph_decoding": "viterbi"}, "`graph_decoding` must be 'greedy' or 'lookahead'"),
     ],
 )
@@ -508,6 +513,42 @@ def test_a_graph_that_is_not_the_exported_one_is_told_and_made_again(
     step.run()
     assert step.is_whole()
     load_model(folder, backend="onnx")
+
+
+def likes_short_words(prefix: tuple[int, ...], token: int) -> float:
+    """A language model."""
+    return -0.07 * token - 0.1 * len(prefix)
+
+
+def test_a_beam_search_reads_the_frames_of_a_graph(exported: Path) -> None:
+    model: Any = load_model(exported.parent / "model")[0]
+    graph: Any = load_model(exported, backend="onnx")[0]
+    input_ids = torch.tensor([[5, 6, 7, 8, 2], [9, 10, 2, 0, 0], [2, 0, 0, 0, 0]])
+    beam = {"ctc_beam_size": 4, "ctc_length_bonus": 0.5, "return_dict_in_generate": True}
+    for options in (
+        {},
+        {"num_return_sequences": 3},
+        {"language_model": likes_short_words, "lm_weight": 2.0},
+        {"teacher": marian(model)},
+    ):
+        expected = model.generate(input_ids, **beam, **options)
+        found = graph.generate(input_ids, **beam, **options)
+        assert torch.equal(found.sequences, expected.sequences)
+        torch.testing.assert_close(found.token_scores, expected.token_scores, atol=1e-4, rtol=1e-4)
+    plain = model.generate(input_ids)
+    assert not torch.equal(model.generate(input_ids, ctc_beam_size=4, ctc_length_bonus=3.0), plain)
+    with pytest.raises(ValueError, match="`ctc_beam_size` must be > 1 with a `language_model`"):
+        graph.generate(input_ids, language_model=likes_short_words)
+
+
+def test_the_beam_of_the_model_is_that_of_its_graph(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "model", "ctc_nat", {"ctc_beam_size": 3, "ctc_length_bonus": 2.0})
+    export(ExportArguments(model=str(tmp_path / "model"), output_dir=str(tmp_path / "exported")))
+    texts = [
+        [t.text for t in translate(*load_model(tmp_path / name, **backend), SENTENCES)]
+        for name, backend in (("model", {}), ("exported", {"backend": "onnx"}))
+    ]
+    assert texts[0] == texts[1]
 
 
 def test_what_graphs_do_not_do_is_refused(exported: Path) -> None:

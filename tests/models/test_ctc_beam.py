@@ -133,19 +133,35 @@ def test_language_model_and_length_bonus_count_for_every_target(seed: int, weigh
     assert likelihood[0, : len(plain)].exp().sum() == pytest.approx(sum(map(math.exp, plain.values())))
 
 
+@pytest.mark.parametrize("weight", [0.7, -0.7])
 @pytest.mark.parametrize("beam_size", [2, 3, 5])
 @pytest.mark.parametrize("seed", range(4))
-def test_beam_with_a_language_model_is_that_of_a_search_over_dictionaries(seed: int, beam_size: int) -> None:
+def test_beam_with_a_language_model_is_that_of_a_search_over_dictionaries(
+    seed: int, beam_size: int, weight: float
+) -> None:
     log_probs = random_log_probs(seed, frames=7, labels=3)
 
     def gain(prefix: tuple[int, ...]) -> float:
-        return sum(0.7 * likes_twos(prefix[:i], token) + 0.3 for i, token in enumerate(prefix))
+        return sum(weight * likes_twos(prefix[:i], token) + 0.3 for i, token in enumerate(prefix))
 
     expected = search_with_dictionaries(log_probs, beam_size, gain)
-    fusion, is_frame = ShallowFusion(likes_twos, 0.7, 0.3), torch.ones(1, 7, dtype=torch.bool)
+    fusion, is_frame = ShallowFusion(likes_twos, weight, 0.3), torch.ones(1, 7, dtype=torch.bool)
     tokens, likelihood, _ = prefix_beam_search(log_probs, is_frame, BLANK, beam_size, fusion=fusion, eos_token_id=9)
     rows = zip(tokens[0].tolist(), likelihood[0].tolist(), strict=True)
     assert {tuple(t for t in row if t != BLANK): score for row, score in rows} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_columns_may_be_those_of_a_vocabulary(seed: int) -> None:
+    log_probs, is_frame = random_log_probs(seed, frames=6, labels=5), torch.ones(1, 6, dtype=torch.bool)
+    fusion = ShallowFusion(likes_twos, 0.7, 0.3)
+    expected = prefix_beam_search(log_probs, is_frame, BLANK, 4, fusion=fusion, eos_token_id=9)
+    vocabulary = torch.randperm(log_probs.shape[1], generator=torch.Generator().manual_seed(seed))
+    found = prefix_beam_search(
+        log_probs[:, vocabulary], is_frame, BLANK, 4, vocabulary=vocabulary, fusion=fusion, eos_token_id=9
+    )
+    for one, other in zip(found, expected, strict=True):
+        assert_close(one, other)
 
 
 def test_length_bonus_of_the_model_makes_longer_translations() -> None:

@@ -58,7 +58,7 @@ ALLOWED_READS = {
     "generation_da_transformer._graph": _SELECTED,
     "generation_da_transformer._vertices": _SELECTED,
     "ctc_beam._frames": "the search runs on the host; one question for all sentences",
-    "generation_ctc.refine": _SELECTED,
+    "generation_ctc._frame_states": _SELECTED,
     "generation_nat._run": "finished rows leave the batch: once a round, never in the last",
     "generation_output.trim": _WIDTH,
     "graph_beam.by_word": _WIDTH,
@@ -76,7 +76,6 @@ ALLOWED_READS = {
     "modeling_vanilla_nat.refine": _SELECTED,
     "noise.__init__": "FlowSeq's samples are seeded by the tokens of their sentence",
     "shallow_fusion._weighted": "a language model runs on the host",
-    "source_copy.word_logits": _SELECTED,
 }
 
 
