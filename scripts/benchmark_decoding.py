@@ -4,7 +4,8 @@
     python scripts/benchmark_decoding.py --systems greedy=runs/teacher beam5=runs/teacher:num_beams=5 cmlm=runs/cmlm \
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
-Options of a system are those of `generate`, and how it is loaded: `dtype=bfloat16`; for a MarianMT teacher
+Options of a system are those of `generate`, with `language_model=FILE` for an n-gram model, and how it is loaded:
+`dtype=bfloat16`; for a MarianMT teacher
 `backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions, and with
 `shortlist=CORPUS` for short lists of its own (`use_vmap`), made as `hf-nat export --shortlist` makes them; for what
 `hf-nat export` made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:

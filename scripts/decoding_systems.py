@@ -20,7 +20,7 @@ from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
 from hf_nat.data.pretrained import load_pretrained_config
 from hf_nat.data.tokenizer import load_tokenizer
-from hf_nat.decoding import load_model, max_new_tokens
+from hf_nat.decoding import NGramLanguageModel, load_model, max_new_tokens
 from hf_nat.decoding.shortlist import ShortListArguments, build_short_list
 
 
@@ -189,6 +189,8 @@ def load_system(
     precision = {own: decoding.pop(own)} if own in decoding else {}
     if backend != "ct2":
         loaded = load_model(path, device=device, backend=backend, **precision)
+        if file := decoding.get("language_model"):
+            decoding["language_model"] = NGramLanguageModel(file, loaded[1])
         return System(name, path, decoding, *loaded, files=_weights(path, loaded[0]))
     assert work is not None
     folder = work / name

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The race of the converged Multi30k students against CTranslate2: their graphs, tables, JSON and picture.
 # Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino` and `ct2`, from a folder in
-# which the models of configs/multi30k/converged lie in runs/multi30k/converged and the corpus in data/multi30k.
+# which the models of configs/multi30k/converged lie in runs/multi30k/converged, with the language model distilled.arpa of the
+# distilled targets (configs/DECODING.md), and the corpus in data/multi30k.
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")" && pwd)
 folder=$1 threads=${2:-1}
@@ -22,6 +23,8 @@ for name in ctc_3-3 ctc_5-1; do
 done
 
 teacher=$converged/teacher:backend=ct2 at=$converged/marian_3-1_distilled:backend=ct2 list=shortlist=$converged/distilled
+fused=language_model=$converged/distilled.arpa,lm_weight=0.3
+beam5=ctc_beam_size=5,ctc_length_bonus=2.0,$fused beam10=ctc_beam_size=10,ctc_length_bonus=2.5,$fused
 systems=(
   "teacher_ct2_int8_greedy=$teacher,compute_type=int8"
   "teacher_ct2_int8_greedy_shortlist=$teacher,compute_type=int8,$list"
@@ -33,8 +36,11 @@ systems=(
   "at_3-1_ct2_int8_beam5=$at,compute_type=int8,num_beams=5"
   "ctc_3-3_torch=$converged/${model[ctc_3-3]}"
   "ctc_3-3_torch_beam5=$converged/${model[ctc_3-3]}:ctc_beam_size=5,ctc_length_bonus=0.5"
+  "ctc_3-3_torch_beam10_lm=$converged/${model[ctc_3-3]}:$beam10"
 )
 for name in ctc_3-3 ctc_5-1; do
+  systems+=("${name}_onnx_int8_beam5_lm=$folder/$name:backend=onnx,quantize=int8,$beam5"
+    "${name}_onnx_int8_beam10_lm=$folder/$name:backend=onnx,quantize=int8,$beam10")
   systems+=("${name}_onnx_float32=$folder/$name:backend=onnx" "${name}_openvino=$folder/$name:backend=openvino"
     "${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"
     "${name}_onnx_int8_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8")
