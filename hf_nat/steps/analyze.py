@@ -11,7 +11,7 @@ from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, me
 from ..base.processes import process_state
 from ..base.reporting import Table
 from ..base.utils import read_record, sha256_file
-from ..cards import write_corpus_card
+from ..cards import check_corpus_card, write_corpus_card
 from ..data import tokenize, tokenizer_checksum
 from .fingerprints import corpus_fingerprint
 from .step import Step
@@ -65,8 +65,10 @@ class Analyze(Step):
             next(tokenize([], self.args.tokens, self.args.source_lang), None)
 
     def prepare(self) -> None:
-        """Raises if the tokenizer cannot be used, or a file of links does not fit its corpus."""
+        """Raises if the tokenizer cannot be used, a file of links does not fit its corpus, or no card can be made."""
         self.check_inputs()  # Better now than after the first corpora.
+        for folder in self.card_folders():
+            check_corpus_card(folder)
         for name, file in self.args.links.items():
             if file is not None:
                 check_links(name, self.args.load(name), self.args, file)

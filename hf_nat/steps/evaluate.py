@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record, sha256_file
-from ..cards import write_model_card
+from ..cards import model_card, write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
 from ..metrics.external import external_identity, require_consent
@@ -61,7 +61,7 @@ class Evaluate(Step):
             "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
-            "confidence": sha256_file(confidence) if confidence.is_file() else None,
+            "confidence": sha256_file(confidence) if confidence.exists() else None,
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
             **(
                 {"modules": {Path(name).stem: external_identity(name) for name in self.args.modules}}
@@ -71,6 +71,11 @@ class Evaluate(Step):
             **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **self.args.languages)}),
             **decoding_inputs(self.decoding),
         }
+
+    def prepare(self) -> None:
+        """Raises for records of a local model that no card can be made of: now, not after the scores."""
+        for folder in self.card_folders():
+            model_card(folder)
 
     def is_whole(self) -> bool:
         """Tells whether scores and translations are there."""

@@ -8,14 +8,14 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 from transformers.utils import logging
 
-from ..base.files import naming, new_folder
+from ..base.files import atomic_path, new_folder
 from ..base.folders import remove_leftovers
 from ..base.processes import main_process_decides, process_state
 from ..base.utils import check_record, environment, read_record, write_json
@@ -186,14 +186,14 @@ class Step(ABC):
         return record
 
     def _record(self) -> dict[str, Any] | None:
-        if not self.record_path.is_file():
+        if not os.path.lexists(self.record_path):
             return None
         try:
             record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
             check_record(record.get("versions", {}), {}, "`versions`")
         except ValueError as error:
             raise ValueError(
-                f"`{self.record_path}` must be the JSON record of a step: {error}. {self.remedy}"
+                f"`{self.record_path}` must be the JSON record of a step: {str(error).rstrip('.')}. {self.remedy}"
             ) from error
         if record["step"] != self.name:
             raise ValueError(
@@ -283,17 +283,20 @@ def _held(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         # The note may come a moment later than the lock.
-        who = (holder.read_text(encoding="utf-8") if holder.is_file() else "") or "another process"
+        who = (holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "") or "another process"
         raise ValueError(
             f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
         ) from None
     try:
-        with naming(holder):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        # Whatever has its name gives way: a pipe would wait for a reader, a link lead out of the folder.
+        with atomic_path(holder) as temporary:
+            temporary.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        (folder / LOCK_FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink()
+        with suppress(OSError):
+            (folder / LOCK_FILE).unlink()
         lock.release()
 
 
