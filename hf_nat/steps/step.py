@@ -9,6 +9,7 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -128,9 +129,10 @@ class Step(ABC):
             `Path`: the folder.
 
         Raises:
-            ValueError: if the folder holds something else, naming the first field that differs, or another process
-                works in it.
+            ValueError: if the folder holds something else, naming the first field that differs, another process works
+                in it, or an argument is no Unicode text.
         """
+        _require_unicode(self)
         state = process_state()
         with state.main_process_first():
             # All processes read the inputs; the main one first, so that the others find them in the caches.
@@ -266,6 +268,30 @@ def check_steps(steps: Iterable[Step]) -> None:
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of a mapping that JSON can hold, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _require_unicode(step: Step) -> None:
+    """Raises for an argument that a record could not hold at the end, such as the name of a file in Latin-1."""
+    for part in filter(is_dataclass, vars(step).values()):
+        for name, value in vars(part).items():
+            for text in _texts(value):
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise ValueError(
+                        f"`{name}` must be Unicode text, as the records of a step are, got {text!r}. Rename it."
+                    ) from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields a text, or those in a list or mapping."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.items()])
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _texts(entry)
 
 
 def _require_folder(folder: Path) -> None:
