@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,10 @@ class Evaluate(Step):
         evaluate(self.args, self.decoding)
 
     def card_folders(self) -> list[Path]:
-        """The folder of the model, where that is a local one."""
-        return [model] if ((model := Path(self.args.model)) / "config.json").is_file() else []
+        """The folder of the model, where that is a local one that may be written: not so what many users share."""
+        model = Path(self.args.model)
+        is_own = (model / "config.json").is_file() and os.access(model, os.W_OK, effective_ids=True)
+        return [model] if is_own else []
 
     def write_card(self) -> None:
         """Writes the card of a local model."""
