@@ -139,13 +139,14 @@ class Step(ABC):
             identity = _plain({"settings": self.settings(), "inputs": self.inputs()})
         # Before the lock, so that not even its file comes into a folder of something else; and again, once no other
         # process can change it.
-        if main_process_decides(lambda: self._is_complete(identity)):
+        main_process_decides(lambda: self._own_record(identity))
+        if main_process_decides(lambda: not self._may_write() and self._is_finished(identity)):
             logger.info(f"{self.folder}: this {self.name} step is finished already.")
-            return self.folder  # Also where nobody may write.
+            return self.folder
         with self._lock():
             if main_process_decides(lambda: self._is_finished(identity)):
                 logger.info(f"{self.folder}: this {self.name} step is finished already.")
-                if state.is_main_process and not self._has_cards():
+                if state.is_main_process and not all((card / CARD).is_file() for card in self.card_folders()):
                     self.write_card()
                 return self.folder
             self.prepare()
@@ -169,19 +170,15 @@ class Step(ABC):
             state.wait_for_everyone()
         return self.folder
 
-    def _is_complete(self, identity: Mapping[str, Any]) -> bool:
-        if (record := self._own_record(identity)) is not None:
-            self._warn_of_versions(record)
-        return self._is_finished(identity) and self._has_cards()
-
-    def _has_cards(self) -> bool:
-        return all((card / CARD).is_file() for card in self.card_folders())
+    def _may_write(self) -> bool:
+        return not self.folder.is_dir() or os.access(self.folder, os.W_OK, effective_ids=True)
 
     def _is_finished(self, identity: Mapping[str, Any]) -> bool:
         """Compares the folder with this step; returns whether there is nothing to do."""
         record = self._own_record(identity)
         if record is None:
             return False
+        self._warn_of_versions(record)
         is_same = all(record["inputs"].get(name) == identity["inputs"].get(name) for name in self.renewing)
         return record["finished"] and is_same and self.is_whole()
 
