@@ -238,12 +238,14 @@ def test_options_that_do_not_fit_the_model(options, message, sound, place, capsy
         ("filter", "corpus"),
         ("mix", "corpora"),
         ("train", "tokenizer"),
+        ("translate", "model"),
+        ("align", "tokens"),
     ],
 )
 def test_a_name_that_no_record_can_hold_is_told_before_the_work(command, option, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     name = os.fsdecode(b"caf\xe9")
-    (place / name).mkdir()
+    shutil.copytree(place / "teacher", place / name)
     line = fails([command, f"{command}.yaml", f"--{option}", name], place, capsys)
     assert f"`{option}` must be Unicode text" in line
 
