@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import os
 import select
 import sys
@@ -39,6 +40,8 @@ COMMANDS = {
 _RESUMABLE = ("train", "distill", "born-again", "tune", "analyze", "recommend", "experiment", "quickstart")
 # As a shell reports a program that SIGINT or SIGPIPE has ended.
 _INTERRUPTED, _BROKEN_PIPE = 130, 141
+# As `hf_nat.base.files` names it in an error.
+_OUTPUT = "standard output"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -54,16 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     command = next(iter(argv), "")
+    _prepare_streams()
     try:
         status = _run(argv)
-        sys.stdout.flush()
+        _flush_output()
         return status
     except KeyboardInterrupt:
         next_time = "goes on where it stopped" if command in _RESUMABLE else "starts again"
         print(f"hf-nat {command}: Interrupted. The same command {next_time}.", file=sys.stderr)
         return _INTERRUPTED
     except (ValueError, OSError, ImportError) as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads():
+        if isinstance(error, BrokenPipeError) and (error.filename == _OUTPUT or _nobody_reads()):
             return _BROKEN_PIPE
         print(f"hf-nat {command}: {_one_line(error)}", file=sys.stderr)
         return 2
@@ -73,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        _give_up_output()
 
 
 def usage() -> str:
@@ -107,22 +113,48 @@ def _run(argv: Sequence[str]) -> int:
 def _one_line(error: Exception) -> str:
     """The whole message without its line breaks; where a disk without room has no name, what it can be."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
-        return f"{error}: a cache or a temporary file. Set `HF_HOME` or `TMPDIR` to a disk with room."
+        return f"{error}: standard output, a cache or a temporary file. Set `HF_HOME` or `TMPDIR` to a disk with room."
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _prepare_streams() -> None:
+    """Gives streams that the caller has closed a descriptor, which no file of ours shall get instead.
+
+    Reading and writing them fail as before, but what goes to standard error is lost. What standard output cannot
+    encode in a message, such as the name of a folder, is written as an escape: the work is done.
+    """
+    streams = {"stdin": (os.O_WRONLY, "r"), "stdout": (os.O_RDONLY, "w"), "stderr": (os.O_WRONLY, "w")}
+    for name, (access, mode) in streams.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode, encoding="utf-8", closefd=False))
+    if sys.stdout.errors == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _flush_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _OUTPUT) from error
+
+
+def _give_up_output() -> None:
+    """Drops what cannot be written, which was told: Python would try again at its end, and complain again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _nobody_reads() -> bool:
-    """Says whether the reader of standard output is gone, and keeps Python from a complaint about it at the end."""
+    """Says whether the reader of standard output is gone."""
     try:
         output = sys.stdout.fileno()
     except OSError:
         return False
     poll = select.poll()
     poll.register(output, 0)
-    if not any(event & select.POLLERR for _, event in poll.poll(0)):
-        return False
-    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
-    return True
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _keep_trace(command: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import os
 import signal
 import subprocess
@@ -203,3 +204,11 @@ def test_two_outputs_are_two_files(tmp_path: Path) -> None:
     with open(old, "a") as file, pytest.raises(ValueError, match="must be two files"):
         refuse_one_output([f"/dev/fd/{file.fileno()}", old])
     assert Path(old).read_text() == "old"
+
+
+def test_standard_output_is_utf_8_whatever_the_locale(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", errors="backslashreplace")
+    monkeypatch.setattr("sys.stdout", stdout)
+    with open_output("-") as output:
+        output.write("日本\n")
+    assert stdout.buffer.getvalue() == "日本\n".encode()

@@ -167,6 +167,8 @@ def _text(raw: _Raw, compress: bool = False) -> Iterator[TextIO]:
 
 @contextmanager
 def _standard_output() -> Iterator[TextIO]:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="strict")  # Whatever the locale, as all our files.
     try:
         yield sys.stdout
         sys.stdout.flush()

@@ -30,6 +30,7 @@ __all__ = [
     "progress_bar",
     "read_json",
     "read_record",
+    "require_plain_file",
     "sha256_file",
     "write_json",
 ]
@@ -58,10 +59,16 @@ def write_json(path: str | Path, value: Any) -> None:
         temporary.write_bytes(data)
 
 
+def require_plain_file(path: str | Path) -> None:
+    """Raises ValueError where a name is taken by something else than a file: a pipe, say, has no end."""
+    if os.path.lexists(path) and not os.path.isfile(path):
+        kind = "folder, pipe or device" if os.path.exists(path) else "link to nothing"
+        raise ValueError(f"`{path}` must be a plain file, got a {kind}.")
+
+
 def read_json(path: str | Path) -> Any:
-    """Reads a JSON file; raises a ValueError with its name if it is damaged, or a pipe, which would never end."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"`{path}` must be a plain file, got a folder, pipe or device.")
+    """Reads a JSON file; raises a ValueError with its name if it is damaged, or as `require_plain_file`."""
+    require_plain_file(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -109,7 +116,8 @@ def check_record(value: Any, kinds: Mapping[str, Any], place: str) -> None:
 
 
 def sha256_file(path: str | Path) -> str:
-    """Returns the SHA-256 of a file's bytes as 64 hex digits."""
+    """Returns the SHA-256 of a file's bytes as 64 hex digits; raises as `require_plain_file`."""
+    require_plain_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

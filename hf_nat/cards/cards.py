@@ -59,9 +59,9 @@ def write_model_card(folder: str | Path) -> Path:
     Raises:
         ValueError: if the folder has no `config.json`.
     """
+    folder = Path(folder)
     with making_card(folder):
-        content = _model_card(Path(folder), None)
-    return write_card(Path(folder) / "README.md", content)
+        return write_card(folder / "README.md", lambda: _model_card(folder, None))
 
 
 def model_card(folder: str | Path, repo_id: str | None = None) -> str:
@@ -149,11 +149,36 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
         ValueError: if the folder has no `manifest.json`, which is written when a distillation is complete.
     """
     folder = Path(folder)
-    configs = read_configs(folder) or {DEFAULT_CONFIG: read_config(folder, DEFAULT_CONFIG)}
     example = repo_id or f"./{folder.resolve().name}"
+
+    def card() -> str:
+        configs = read_configs(folder) or {DEFAULT_CONFIG: read_config(folder, DEFAULT_CONFIG)}
+        return corpus_card(configs, example, dataset_infos(configs.values()))
+
     with making_card(folder):
-        content = corpus_card(configs, example, dataset_infos(configs.values()))
-    return write_card(folder / "README.md", content)
+        return write_card(folder / "README.md", card)
+
+
+def check_corpus_card(folder: str | Path) -> None:
+    """Raises as `write_corpus_card` before anything is measured: `measures.json`, which comes later, is not read."""
+    folder = Path(folder)
+    with making_card(folder):
+        corpus_card(read_configs(folder, with_measures=False), "", {})
+
+
+def check_training_corpora(arguments: Mapping[str, Any]) -> None:
+    """Raises before a training for records of its corpora that the card of the model could not be made of.
+
+    Args:
+        arguments (`Mapping[str, Any]`): those of the run, with `corpus` and `config_name`.
+
+    Raises:
+        ValueError: naming the file or the corpus.
+    """
+    for name in _corpora(arguments):
+        with making_card(name):
+            if (corpus := _distilled_corpus(name, arguments.get("config_name"))) is not None:
+                _distillation_rows(corpus)
 
 
 def _corpora(arguments: Mapping[str, Any]) -> list[str]:

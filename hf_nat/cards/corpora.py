@@ -100,24 +100,25 @@ def check_config_name(name: str) -> None:
         )
 
 
-def read_configs(folder: Path) -> dict[str, CorpusConfig]:
-    """Reads the configurations of a folder, or of the small files of a repository, by their names."""
+def read_configs(folder: Path, with_measures: bool = True) -> dict[str, CorpusConfig]:
+    """Reads the configurations of a folder, or of the small files of a repository, by name; see `read_config`."""
     folders = {path.parent.name: path.parent for path in folder.glob("[!.]*/manifest.json")}
     if (folder / "manifest.json").is_file():
         folders[DEFAULT_CONFIG] = folder
     return {
-        name: read_config(where, name, "data/*.parquet" if where == folder else "*.parquet")
+        name: read_config(where, name, "data/*.parquet" if where == folder else "*.parquet", with_measures)
         for name, where in folders.items()
     }
 
 
-def read_config(folder: Path, name: str, shards: str = "data/*.parquet") -> CorpusConfig:
+def read_config(folder: Path, name: str, shards: str = "data/*.parquet", with_measures: bool = True) -> CorpusConfig:
     """Reads a distilled corpus as the configuration `name`.
 
     Args:
         folder (`Path`): where its manifest lies.
         name (`str`): name of the configuration.
         shards (`str`, *optional*): pattern of its parquet files in `folder`; by default as distillation leaves them.
+        with_measures (`bool`, *optional*, defaults to `True`): read its `measures.json`, too.
 
     Raises:
         ValueError: if there is no `manifest.json`, which is written when a distillation is complete.
@@ -128,7 +129,7 @@ def read_config(folder: Path, name: str, shards: str = "data/*.parquet") -> Corp
     return CorpusConfig(
         name,
         made,
-        read_measures(folder / measures) if (folder / measures).is_file() else None,
+        read_measures(folder / measures) if with_measures and (folder / measures).exists() else None,
         read_optional(folder, speed),
         tuple(sorted(folder.glob(shards))),
     )

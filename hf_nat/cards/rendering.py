@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,7 +15,7 @@ import jinja2
 from transformers.utils import logging
 
 from ..base.languages import find_language
-from ..base.utils import atomic_path, read_record
+from ..base.utils import atomic_path, read_record, require_plain_file
 
 
 logger = logging.get_logger(__name__)
@@ -72,7 +72,8 @@ def edited_card(path: Path) -> str | None:
 
 
 def read_card(path: Path) -> str:
-    """Reads a card; raises ValueError with its name if it is no text."""
+    """Reads a card; raises ValueError with its name if it is no text, or no file."""
+    require_plain_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -81,13 +82,14 @@ def read_card(path: Path) -> str:
         ) from error
 
 
-def write_card(path: Path, content: str) -> Path:
-    """Writes a card with its seal, unless the file there is one that someone wrote or edited."""
+def write_card(path: Path, make: Callable[[], str]) -> Path:
+    """Makes a card and writes it with its seal, unless the file there is one that someone wrote or edited."""
     if edited_card(path) is not None:
         logger.warning(f"{path} was not written by hf_nat or has been edited, so it stays as it is.")
         return path
+    content = sealed(make())
     with atomic_path(path) as temporary:
-        temporary.write_text(sealed(content), encoding="utf-8")
+        temporary.write_text(content, encoding="utf-8")
     return path
 
 
@@ -104,7 +106,7 @@ def read_required(folder: Path, name: str, remedy: str) -> dict[str, Any]:
 
 def read_optional(folder: Path, name: str) -> dict[str, Any] | None:
     """Reads a JSON file if it is there."""
-    return read_record(folder / name) if (folder / name).is_file() else None
+    return read_record(folder / name) if (folder / name).exists() else None
 
 
 def languages(holder: dict[str, Any]) -> list[str]:

@@ -230,6 +230,10 @@ def _named(
             check(folder)
 
     with local_or_hub(path, parameter):
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:  # Libraries written in Rust cannot open it.
+            raise ValueError(f"`{parameter}` must be Unicode text, got {str(path)!r}. Rename the folder.") from None
         if os.path.exists(path):
             if not os.path.isdir(path):
                 raise NotADirectoryError(f"`{parameter}` must be a folder or a Hub id, but `{path}` is a file.")

@@ -158,8 +158,10 @@ def read_table(
 
 
 def _json_rows(path: str, name: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Yields the objects of a jsonl file with their lines, from 1."""
+    """Yields the objects of a jsonl file with their lines, from 1; blank lines are no rows."""
     for number, line in enumerate(read_lines(path, name), start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:

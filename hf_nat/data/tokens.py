@@ -62,7 +62,7 @@ def corpus_tokens(dataset: Dataset | IterableDataset, lang: str, tokens: str) ->
 def tokenizer_checksum(tokens: str) -> str | None:
     """Returns the SHA-256 of the tokenizer in a local folder, None for other `tokens` of `tokenize`."""
     file = Path(tokens) / "tokenizer.json"
-    return sha256_file(file) if file.is_file() else None
+    return sha256_file(file) if file.exists() else None
 
 
 def _words(texts: Iterable[str], lang: str | None) -> Iterator[list[str]]:

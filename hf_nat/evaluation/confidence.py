@@ -36,7 +36,7 @@ def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any
         ValueError: if the file is damaged.
     """
     path = Path(model) / CONFIDENCE_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     record = read_record(path, {"scores": list, "confidences": list, "decoding": dict})
     if record["decoding"] != way_of_decoding(decoding, loaded):

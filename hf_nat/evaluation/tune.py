@@ -91,7 +91,7 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
         raise ValueError(f"`split` must hold a sentence that is not blank to tune on, got {args.split!r} without one.")
     path = results_path(folder, knob)
     report = (
-        read_results(path) if path.is_file() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
+        read_results(path) if path.exists() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
     )
     report |= {"split": args.split, "num_sentences": len(pairs)}
     generate_kwargs = decoding.generate_kwargs(model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from ..analysis import MEASURES_FILE, AnalyzeArguments, analyze, check_links, me
 from ..base.processes import process_state
 from ..base.reporting import Table
 from ..base.utils import read_record, sha256_file
-from ..cards import write_corpus_card
+from ..cards import check_corpus_card, write_corpus_card
 from ..data import tokenize, tokenizer_checksum
 from .fingerprints import corpus_fingerprint
 from .step import Step
@@ -65,8 +67,13 @@ class Analyze(Step):
             next(tokenize([], self.args.tokens, self.args.source_lang), None)
 
     def prepare(self) -> None:
-        """Raises if the tokenizer cannot be used, or a file of links does not fit its corpus."""
+        """Raises if the tokenizer cannot be used, links do not fit their corpus, or a distilled one has no card."""
         self.check_inputs()  # Better now than after the first corpora.
+        for folder in self.args.distilled_folders():
+            if not os.access(folder, os.W_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder / MEASURES_FILE))
+        for folder in self.card_folders():
+            check_corpus_card(folder)
         for name, file in self.args.links.items():
             if file is not None:
                 check_links(name, self.args.load(name), self.args, file)

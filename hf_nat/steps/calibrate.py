@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record
-from ..cards import write_model_card
+from ..cards import model_card, write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, CalibrateArguments, calibrate
 from .evaluate import decoding_inputs, decoding_settings
@@ -66,6 +66,10 @@ class Calibrate(Step):
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             **decoding_inputs(self.decoding),
         }
+
+    def prepare(self) -> None:
+        """Raises for records of the model that no card can be made of: now, not after the scores."""
+        model_card(self.folder)
 
     def is_whole(self) -> bool:
         """Tells whether the curve is there."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record, sha256_file
-from ..cards import write_model_card
+from ..cards import model_card, write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
 from ..metrics.external import external_identity, require_consent
@@ -61,7 +62,7 @@ class Evaluate(Step):
             "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
-            "confidence": sha256_file(confidence) if confidence.is_file() else None,
+            "confidence": sha256_file(confidence) if confidence.exists() else None,
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
             **(
                 {"modules": {Path(name).stem: external_identity(name) for name in self.args.modules}}
@@ -72,6 +73,11 @@ class Evaluate(Step):
             **decoding_inputs(self.decoding),
         }
 
+    def prepare(self) -> None:
+        """Raises for records of a local model that no card can be made of: now, not after the scores."""
+        for folder in self.card_folders():
+            model_card(folder)
+
     def is_whole(self) -> bool:
         """Tells whether scores and translations are there."""
         return all((self.folder / name).is_file() for name in ("metrics.json", "translations.txt"))
@@ -81,8 +87,10 @@ class Evaluate(Step):
         evaluate(self.args, self.decoding)
 
     def card_folders(self) -> list[Path]:
-        """The folder of the model, where that is a local one."""
-        return [model] if ((model := Path(self.args.model)) / "config.json").is_file() else []
+        """The folder of the model, where that is a local one that may be written: not so what many users share."""
+        model = Path(self.args.model)
+        is_own = (model / "config.json").is_file() and os.access(model, os.W_OK, effective_ids=True)
+        return [model] if is_own else []
 
     def write_card(self) -> None:
         """Writes the card of a local model."""

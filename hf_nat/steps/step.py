@@ -8,14 +8,15 @@ import os
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import FileLock, Timeout
 from transformers.utils import logging
 
-from ..base.files import naming, new_folder
+from ..base.files import atomic_path, new_folder
 from ..base.folders import remove_leftovers
 from ..base.processes import main_process_decides, process_state
 from ..base.utils import check_record, environment, read_record, write_json
@@ -128,9 +129,10 @@ class Step(ABC):
             `Path`: the folder.
 
         Raises:
-            ValueError: if the folder holds something else, naming the first field that differs, or another process
-                works in it.
+            ValueError: if the folder holds something else, naming the first field that differs, another process works
+                in it, or an argument is no Unicode text.
         """
+        _require_unicode(self)
         state = process_state()
         with state.main_process_first():
             # All processes read the inputs; the main one first, so that the others find them in the caches.
@@ -138,6 +140,9 @@ class Step(ABC):
         # Before the lock, so that not even its file comes into a folder of something else; and again, once no other
         # process can change it.
         main_process_decides(lambda: self._own_record(identity))
+        if main_process_decides(lambda: not self._may_write() and self._is_finished(identity)):
+            logger.info(f"{self.folder}: this {self.name} step is finished already.")
+            return self.folder
         with self._lock():
             if main_process_decides(lambda: self._is_finished(identity)):
                 logger.info(f"{self.folder}: this {self.name} step is finished already.")
@@ -165,6 +170,9 @@ class Step(ABC):
             state.wait_for_everyone()
         return self.folder
 
+    def _may_write(self) -> bool:
+        return not self.folder.is_dir() or os.access(self.folder, os.W_OK, effective_ids=True)
+
     def _is_finished(self, identity: Mapping[str, Any]) -> bool:
         """Compares the folder with this step; returns whether there is nothing to do."""
         record = self._own_record(identity)
@@ -186,14 +194,14 @@ class Step(ABC):
         return record
 
     def _record(self) -> dict[str, Any] | None:
-        if not self.record_path.is_file():
+        if not os.path.lexists(self.record_path):
             return None
         try:
             record = read_record(self.record_path, {"step": str, "settings": dict, "inputs": dict, "finished": bool})
             check_record(record.get("versions", {}), {}, "`versions`")
         except ValueError as error:
             raise ValueError(
-                f"`{self.record_path}` must be the JSON record of a step: {error}. {self.remedy}"
+                f"`{self.record_path}` must be the JSON record of a step: {str(error).rstrip('.')}. {self.remedy}"
             ) from error
         if record["step"] != self.name:
             raise ValueError(
@@ -268,6 +276,30 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+def _require_unicode(step: Step) -> None:
+    """Raises for an argument that a record could not hold at the end, such as the name of a file in Latin-1."""
+    for part in filter(is_dataclass, vars(step).values()):
+        for name, value in vars(part).items():
+            for text in _texts(value):
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise ValueError(
+                        f"`{name}` must be Unicode text, as the records of a step are, got {text!r}. Rename it."
+                    ) from None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields a text, or those in a list or mapping."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.items()])
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _texts(entry)
+
+
 def _require_folder(folder: Path) -> None:
     if os.path.lexists(folder) and not folder.is_dir():
         kind = "file" if folder.exists() else "link to nothing"
@@ -283,17 +315,20 @@ def _held(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         # The note may come a moment later than the lock.
-        who = (holder.read_text(encoding="utf-8") if holder.is_file() else "") or "another process"
+        who = (holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "") or "another process"
         raise ValueError(
             f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
         ) from None
     try:
-        with naming(holder):
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        # Whatever has its name gives way: a pipe would wait for a reader, a link lead out of the folder.
+        with atomic_path(holder) as temporary:
+            temporary.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        (folder / LOCK_FILE).unlink(missing_ok=True)
+        with suppress(OSError):
+            holder.unlink()
+        with suppress(OSError):
+            (folder / LOCK_FILE).unlink()
         lock.release()
 
 

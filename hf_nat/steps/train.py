@@ -15,8 +15,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, Seq2SeqTrainingArgum
 from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..base.config import resolve
-from ..base.processes import process_state
-from ..cards import write_model_card
+from ..base.processes import main_process_decides, process_state
+from ..cards import check_training_corpora, write_model_card
 from ..data.locations import is_here
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.model import model_class, model_config
@@ -170,6 +170,8 @@ class Train(Step):
                 "about new text. Give another `validation_split`, a `validation_corpus` or a `validation_share`."
             )
         _ = self.config  # A model that there is not says so here.
+        told = {"corpus": self.data.corpus, "config_name": self.data.config_name}
+        main_process_decides(lambda: check_training_corpora(told))
 
     def work(self) -> None:
         """Trains, from the last checkpoint of a killed run."""

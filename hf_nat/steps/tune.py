@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import read_json
-from ..cards import write_model_card
+from ..cards import model_card, write_model_card
 from ..decoding import DecodingArguments
 from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, default_knob, read_results, results_path, tune
 from .evaluate import decoding_inputs, decoding_settings
@@ -104,9 +104,13 @@ class Tune(Step):
             **decoding_inputs(self.decoding),
         }
 
+    def prepare(self) -> None:
+        """Raises for records of the model that no card can be made of: now, not after the scores."""
+        model_card(self.folder)
+
     def is_whole(self) -> bool:
         """Tells whether all values were measured, and the best one is the default of the model."""
-        if not self._results.is_file():
+        if not self._results.exists():
             return False
         report = self.report
         tried = {result["value"] for result in report["results"]}

@@ -8,6 +8,7 @@ import pytest
 
 import hf_nat.cli.toy
 import hf_nat_cli
+from hf_nat.base.files import open_output
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat_cli import COMMANDS, main
@@ -154,6 +155,47 @@ def test_output_that_nobody_reads_ends_quietly():
     ended = subprocess.run(command, cwd=root, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_translations_that_nobody_reads_end_quietly(monkeypatch, capsys):
+    def run(argv):
+        with open_output("-") as output:
+            output.write("a\n")
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(hf_nat.cli.toy, "run", run)
+    with open(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["toy"]) == 141
+    assert capsys.readouterr().err == ""
+
+
+def test_a_message_that_the_terminal_cannot_show_ends_no_work(monkeypatch):
+    monkeypatch.setattr(hf_nat.cli.toy, "run", lambda argv: print("rün"))
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["toy"]) == 0
+    assert stdout.buffer.getvalue() == b"r\\xfcn\n"
+
+
+@pytest.mark.parametrize(
+    ("closed", "command", "status", "message"),
+    [
+        ("0<&-", "--help", 0, b""),
+        ("1>&-", "--help", 2, b"hf-nat --help: [Errno 9] Bad file descriptor: 'standard output'\n"),
+        ("1>/dev/full", "--help", 2, b"hf-nat --help: [Errno 28] No space left on device: 'standard output'\n"),
+        ("2>&-", "--help", 0, b""),
+        ("2>&-", "nonsense", 2, b""),
+        ("0<&- 1>&- 2>&-", "nonsense", 2, b""),
+    ],
+)
+def test_closed_streams(closed, command, status, message):
+    program = f"import sys, hf_nat_cli; sys.exit(hf_nat_cli.main(['{command}']))"
+    words = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(words, cwd=Path(hf_nat_cli.__file__).parent, env=environment, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (status, message)
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))

@@ -254,6 +254,17 @@ def test_a_fault_in_a_pipe_is_named_by_the_pipe(tmp_path: Path) -> None:
         load_corpus(tmp_path / "pipe.jsonl", **LANGUAGES)
 
 
+def test_blank_lines_of_jsonl_are_no_rows(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text('\n{"en": "a", "de": "b"}\n  \n{"en": "c", "de": "d"}\n\n')
+    for streaming in (False, True):
+        rows = load_corpus(path, streaming=streaming, **LANGUAGES)
+        assert [row["translation"] for row in rows] == [{"en": "a", "de": "b"}, {"en": "c", "de": "d"}]
+    path.write_text("\n\n")
+    with pytest.raises(ValueError, match="at least one sentence"):
+        load_corpus(path, **LANGUAGES)
+
+
 @pytest.mark.parametrize(
     "name", ["data[1].{form}", "a,b.{form}", "x{{split}}.{form}", "x{{lang}}.{form}", "*.{form}", "a b'?.{form}"]
 )

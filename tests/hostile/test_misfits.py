@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -224,6 +225,29 @@ def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, plac
 def test_options_that_do_not_fit_the_model(options, message, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     assert message in fails(["translate", "translate.yaml", *options], place, capsys)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("evaluate", "output_dir"),
+        ("evaluate", "corpus"),
+        ("distill", "output_dir"),
+        ("distill", "license"),
+        ("analyze", "output_dir"),
+        ("filter", "corpus"),
+        ("mix", "corpora"),
+        ("train", "tokenizer"),
+        ("translate", "model"),
+        ("align", "tokens"),
+    ],
+)
+def test_a_name_that_no_record_can_hold_is_told_before_the_work(command, option, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    name = os.fsdecode(b"caf\xe9")
+    shutil.copytree(place / "teacher", place / name)
+    line = fails([command, f"{command}.yaml", f"--{option}", name], place, capsys)
+    assert f"`{option}` must be Unicode text" in line
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,17 @@ def _text(file: str, text: str | bytes) -> Change:
 
 def _pipe(file: str) -> Change:
     def change(place: Path) -> None:
+        (place / file).parent.mkdir(exist_ok=True)
         (place / file).unlink(missing_ok=True)
         os.mkfifo(place / file)
+
+    return change
+
+
+def _link(file: str) -> Change:
+    def change(place: Path) -> None:
+        (place / file).parent.mkdir(exist_ok=True)
+        (place / file).symlink_to("nothing")
 
     return change
 
@@ -63,6 +72,7 @@ def _twice(place: Path) -> None:
     pq.write_table(pa.table(columns, names=["en", "en", "de"]), place / "rows.parquet")
 
 
+_TRAIN_DISTILLED = ("train", "--corpus", "corpus/distilled")
 _EVALUATE_HUB = ("evaluate", "--corpus", "corpus/hub")
 _CASES: list[tuple[tuple[str, ...], Change, str]] = [
     (("filter",), _keys(_MANIFEST, counts={"train": 72}), "`counts` of"),
@@ -91,6 +101,18 @@ _CASES: list[tuple[tuple[str, ...], Change, str]] = [
     (("quickstart",), _deep("run"), "`output_dir` must be new or empty"),
     (("analyze", "--real_links", "links"), _text("links", "99999999999999999999-0\n" * 72), "`links` line 1 must"),
     (("train", "--seed", "9" * 5000), lambda place: None, "at most 4300 digits, got 5000"),
+    # What the card needs at the end is read before the work.
+    *(((command,), _text(f"{model}/run.json", '{"arguments": 5}'), "must be those that hf_nat writes")
+      for command, model in (("evaluate", "teacher"), ("tune", "student"), ("calibrate", "student"))),
+    (("evaluate",), _text("teacher/eval-a/metrics.json", "{}"), "must be those that hf_nat writes"),
+    *((command, _text(_MANIFEST, "[]"), _MANIFEST) for command in (_TRAIN_DISTILLED, ("analyze",))),
+    *((command, _text("corpus/distilled/metrics.json", "[]"), "corpus/distilled/metrics.json")
+      for command in (_TRAIN_DISTILLED, ("analyze",))),
+    (_TRAIN_DISTILLED, _text("corpus/distilled/measures.json", '{"settings": {}, "corpora": [{}, {}]}'), "distilled"),
+    *((("evaluate",), _pipe(name), f"`{name}` must be a plain file, got a folder, pipe or device") for name in
+      ("run/step.json", "teacher/README.md", "teacher/run.json", "teacher/confidence.json", "teacher/x.bin")),
+    (("evaluate",), _link("run/step.json"), "`run/step.json` must be a plain file, got a link to nothing"),
+    (("evaluate", "--model", "student", "--terms", "terms"), _pipe("terms"), "`terms` must be a plain file"),
 ]  # fmt: skip
 
 
@@ -106,6 +128,23 @@ def test_what_no_command_of_ours_writes_is_one_line(argv, change, message, sound
     finally:
         deep = [place / name / "d" for name in ("corpus/hub", "student", "run")]
         subprocess.run(["rm", "-rf", *deep], check=True)  # Python cannot remove them.
+
+
+def test_a_damaged_measurement_is_measured_again(sound, place):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "corpus/distilled/measures.json").write_text("{}")
+    assert main(["analyze", "analyze.yaml"]) == 0
+    assert "corpora" in json.loads((place / "corpus/distilled/measures.json").read_text())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_what_has_the_name_of_the_note_beside_a_lock_gives_way(kind, sound, place):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    (place / "run").mkdir()
+    (place / "mine").write_text("mine")
+    _pipe("run/.lock-holder")(place) if kind == "pipe" else (place / "run/.lock-holder").symlink_to("../mine")
+    assert main(["filter", "filter.yaml"]) == 0
+    assert not os.path.lexists(place / "run/.lock-holder") and (place / "mine").read_text() == "mine"
 
 
 def test_links_in_a_circle_are_walked_once(sound, place):
