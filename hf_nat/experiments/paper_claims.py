@@ -328,8 +328,8 @@ CLAIMS: tuple[Claim, ...] = (
         [_CAPACITY],
         _preferences,
         known="Both students do better on the corpus of the larger teacher, vanilla NAT even more so. Two things "
-        "speak for it there: students start from that teacher's blocks, and the rule that ends a training ended vanilla "
-        "NAT's on the simpler corpus after 12 epochs, on the other after 22. Neither was tested on its own.",
+        "speak for it there: students start from that teacher's blocks, and the rule that ends a training ended that "
+        "of vanilla NAT on the simpler corpus after 12 epochs, on the other after 22. Neither was tested alone.",
         converged_files=converged_files("distilled", "distilled_nano", REAL),
         converged_effects=preferences,
     ),
