@@ -46,10 +46,13 @@ def mix(corpora: dict[str, str], tmp_path: Path) -> Callable[..., list[dict[str,
 
     def run(output_dir: str, **changes: Any) -> list[dict[str, Any]]:
         args = MixArguments(
-            corpora=[f"{name}={place}" for name, place in corpora.items()],
             output_dir=str(tmp_path / output_dir),
             **LANGUAGES,
-            **{"validation_split": "", "test_split": "", "shard_size": 7} | changes,
+            **{
+                "corpora": [f"{name}={place}" for name, place in corpora.items()],
+                **{"validation_split": "", "test_split": "", "shard_size": 7},
+                **changes,
+            },
         )
         folder = Mix(args).run()
         return list(load_dataset(str(folder), split="train", cache_dir=str(tmp_path / output_dir / ".cache")))
@@ -152,3 +155,14 @@ def test_training_reads_lists_of_corpora_and_every_target(corpora: dict[str, str
 def test_arguments_that_break_a_rule(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MixArguments(**{"corpora": ["x", "y"], "output_dir": "z", **LANGUAGES, **changes})
+
+
+@pytest.mark.parametrize("split", ["validation_split", "test_split"])
+def test_split_that_repeats_the_training_rows_is_warned_of(
+    mix: Callable[..., list[dict[str, Any]]], corpora: dict[str, str], caplog: Any, split: str
+) -> None:
+    real = [f"real={corpora['real']}"]
+    mix("apart", corpora=real, **{split: "dev"})
+    assert "say nothing about new text" not in caplog.text
+    mix("copied", corpora=real, **{split: "train"})
+    assert f"Give `{split}: null`" in caplog.text and "say nothing about new text" in caplog.text
