@@ -96,8 +96,10 @@ def translate(
         `list[Translation]`: one per sentence.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
+        ValueError: if `sentences` is one text, `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the
+            model.
     """
+    _require_several("sentences", sentences)
     decoder = _Decoder(
         model=model,
         tokenizer=tokenizer,
@@ -145,8 +147,9 @@ def translate_candidates(
         generate_kwargs: as in `translate`.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1.
+        ValueError: if `sentences` is one text, or `max_batch_tokens` is below 1.
     """
+    _require_several("sentences", sentences)
     decoder = _Decoder(
         model=model,
         tokenizer=tokenizer,
@@ -197,8 +200,10 @@ def translate_stream(
         `Iterator[Translation]`: one per line.
 
     Raises:
-        ValueError: if `window` or `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
+        ValueError: if `lines` is one text, `window` or `max_batch_tokens` is below 1, or `draft` or `terms` do not fit
+            the model.
     """
+    _require_several("lines", lines)
     if window < 1:
         raise ValueError(f"`window` must be >= 1, got {window}.")
     total = len(lines) if isinstance(lines, Sized) else None
@@ -221,6 +226,12 @@ def translate_stream(
                 yield from splitter.translate(
                     chunk, lambda sentences: [output for (output,) in decoder.translate(sentences, bar)]
                 )
+
+
+def _require_several(name: str, sentences: Iterable[str]) -> None:
+    """Raises ValueError for one text, whose characters would be taken for sentences."""
+    if isinstance(sentences, str):
+        raise ValueError(f"`{name}` must be several texts, got the text {sentences!r:.60}. Write [text] for one.")
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import (
-    DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -79,10 +78,6 @@ def train(
         train_dataset=train_set,
         eval_dataset=validation_set,
         processing_class=tokenizer,
-        # With the model given, the collator also shifts the labels for an AT model.
-        data_collator=DataCollatorForSeq2Seq(
-            tokenizer, model=model, pad_to_multiple_of=training_args.pad_to_multiple_of
-        ),
         # A model whose config smooths the labels computes its loss itself.
         compute_loss_func=None
         if hasattr(model.config, "label_smoothing")

@@ -8,6 +8,7 @@ import torch
 from transformers import MarianMTModel
 
 from hf_nat.decoding import Translation, load_model, token_batches, translate, translate_stream
+from hf_nat.decoding.translate import translate_candidates
 from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 
 
@@ -154,6 +155,12 @@ def test_stream_keeps_the_order_and_reads_one_window_at_a_time(copy_teacher, tin
 def test_sizes_below_one_are_an_error(copy_teacher, tiny_tokenizer, name):
     with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
         next(translate_stream(copy_teacher, tiny_tokenizer, ["hello"], **{name: 0}))
+
+
+def test_one_text_is_no_list_of_sentences(copy_teacher, tiny_tokenizer):
+    for call in (translate, translate_candidates, lambda *args: next(translate_stream(*args))):
+        with pytest.raises(ValueError, match=r"must be several texts, got the text 'hello'\. Write \[text\] for one"):
+            call(copy_teacher, tiny_tokenizer, "hello")
 
 
 def test_token_batches_fill_the_budget_and_hold_every_index_once():

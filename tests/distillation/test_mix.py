@@ -11,7 +11,8 @@ import pytest
 from datasets import load_dataset
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.base.utils import read_json
+from hf_nat.base.utils import read_json, write_json
+from hf_nat.cards import model_card
 from hf_nat.distillation import DistillArguments, MixArguments
 from hf_nat.steps import Mix, distill
 from hf_nat.training.arguments import DataArguments
@@ -86,6 +87,28 @@ def test_rows_keep_their_columns_and_say_where_they_come_from(
     assert parts["best"]["strategy"] == "n-best" and parts["mono"]["source_alone"] and "teacher" not in parts["real"]
     card = (tmp_path / "mixed" / "README.md").read_text()
     assert "| best | " in card and "none, real targets" in card
+    assert "some targets are real, the others were written by an autoregressive teacher" in card
+    assert "| default | en-xx | train | teacher, and real of some corpora | 26 |" in card
+    assert "null in rows with the flag `source_alone`" in card
+
+
+def test_cards_of_a_mix_say_of_its_targets_what_is_so(
+    mix: Callable[..., list[dict[str, Any]]], corpora: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("best", "real"):
+        mix(f"{name} alone", corpora=[f"{name}={corpora[name]}"])
+    distilled, real = ((tmp_path / f"{name} alone/README.md").read_text() for name in ("best", "real"))
+    assert "| train | teacher | 11 |" in distilled and "some targets are real" not in distilled
+    assert "| train | real | 11 |" in real
+
+    mix("mixed")
+    arguments = {**LANGUAGES, "corpus": str(tmp_path / "mixed")}
+    write_json(tmp_path / "model/config.json", {"model_type": "ctc_nat"})
+    environment = {"device": "cpu", "versions": {}}
+    run = {"arguments": arguments, "num_parameters": 1, "environment": environment}
+    write_json(tmp_path / "model/run.json", run)
+    told = "11 of `best`, by the teacher, n-best; 4 of `mono`, by the teacher, greedy; 11 of `real`, real"
+    assert f"| Targets | {told} |" in model_card(tmp_path / "model")
 
 
 def test_weights_repeat_and_leave_out_rows_by_the_seed(mix: Callable[..., list[dict[str, Any]]]) -> None:
