@@ -87,9 +87,10 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
     The sets need a column `length`, the tokens of the longer of source and target (`hf_nat.encode_corpus` writes it),
     and `args.max_tokens` is the budget of a batch on one process. Without a `data_collator` labels are padded too.
     Losses are normalised by the target tokens of all processes and accumulation steps. Validation decodes as the
-    model's `generation_config` says. A model that returns `loss_components` gets each of them in the logs as `loss_<name>`,
-    one that returns `token_shares` each of those as `share_<name>` and, on validation, as `eval_share_<name>`, a
-    mixture the share of the training sentences of each expert as `expert_share_<k>` and `expert_entropy`.
+    model's `generation_config` says. A model that returns `loss_components` gets each of them in the logs as
+    `loss_<name>`, one that returns `token_shares` each of those as `share_<name>` and, on validation, as
+    `eval_share_<name>`, a mixture the share of the training sentences of each expert as `expert_share_<k>` and
+    `expert_entropy`.
 
     Args:
         validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
