@@ -142,7 +142,7 @@ def test_an_exported_model_translates_where_only_runtime_and_tokenizers_are(tmp_
     assert re.findall(r"```python\n(.*?)```", card, flags=re.S) == [block]
     # What the run of the model says is said of its graph.
     assert "\n# ctc_nat nano src-tgt\n" in card
-    assert "| Targets written by | toy/teacher |" in card and "--backend onnx --quantize int8" in card
+    assert "| Targets written by | runs/toy/teacher |" in card and "--backend onnx --quantize int8" in card
 
 
 @pytest.mark.slow
