@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
@@ -218,7 +219,10 @@ def test_an_evaluation_of_the_version_before_is_finished(teacher_folder, corpus,
         del record["inputs"][name]
     write_json(tmp_path / "x" / "metrics.json", metrics)
     write_json(tmp_path / "x" / "step.json", record)
-    capsys.readouterr()
+    told = capsys.readouterr().out
+    assert re.search(r"^empty +\d+\.\d\d %  \(references 0\.00 %\)$", told, re.M)
+    assert re.search(r"^length_ratio +\d\.\d\d  \(references 1\.00\)$", told, re.M)
+    assert told.endswith(f"{tmp_path / 'x'}: metrics.json, translations.txt\n")
     assert main(argv) == 0
     assert "sentences/s" in capsys.readouterr().out
     assert read_json(tmp_path / "x" / "metrics.json") == metrics

@@ -140,6 +140,9 @@ def test_an_exported_model_translates_where_only_runtime_and_tokenizers_are(tmp_
     assert found.stdout.strip() == str([translated])
     card = (tmp_path / "runs/toy/ctc_nat_onnx/README.md").read_text(encoding="utf-8")
     assert re.findall(r"```python\n(.*?)```", card, flags=re.S) == [block]
+    # What the run of the model says is said of its graph.
+    assert "\n# ctc_nat nano src-tgt\n" in card
+    assert "| Targets written by | runs/toy/teacher |" in card and "--backend onnx --quantize int8" in card
 
 
 @pytest.mark.slow

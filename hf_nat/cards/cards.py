@@ -258,15 +258,24 @@ def _training_rows(
 def _distillation_rows(corpus: CorpusConfig) -> dict[str, Any]:
     """Tells who wrote the targets, how, and what was measured of them."""
     manifest = corpus.manifest
-    rows = {
-        "Targets written by": place(manifest["teacher"]),
-        "Strategy of distillation": f"{manifest['strategy']}: {settings(manifest['decoding'])}",
-    }
+    if "mix" in manifest:
+        rows = {"Targets": "; ".join(map(_of_mix, manifest["mix"]))}
+    else:
+        rows = {
+            "Targets written by": place(manifest["teacher"]),
+            "Strategy of distillation": f"{manifest['strategy']}: {settings(manifest['decoding'])}",
+        }
     if corpus.measures:
         _, measured = corpus.measures["corpora"]
         rows["Complexity C(d) of the targets, nats"] = f"{measured['complexity']:.3f}"
         rows["Faithfulness F(d) of the targets, nats"] = f"{measured['faithfulness']:.3f}"
     return rows
+
+
+def _of_mix(part: Mapping[str, Any]) -> str:
+    """Tells how many targets one corpus of a mix gave, and who wrote them."""
+    by = f"by {place(part['teacher'])}, {part['strategy']}" if "teacher" in part else "real"
+    return f"{part['num_taken']:,} of `{part['name']}`, {by}"
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:

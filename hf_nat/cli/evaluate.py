@@ -25,8 +25,10 @@ def run(argv: Sequence[str]) -> None:
     # A record from before there were these rates has none.
     rates = metrics.get("error_rates", {"translations": {}})
     for name, rate in rates["translations"].items():
-        print(f"{name:<14} {rate:6.2f}  (references {rates['references'][name]:.2f})")
+        unit = "" if name == "length_ratio" else " %"
+        print(f"{name:<14} {rate:6.2f}{unit}  (references {rates['references'][name]:.2f}{unit})")
     rounds = "" if metrics["iterations_mean"] is None else f", {metrics['iterations_mean']:.2f} rounds"
     if "drafting" in metrics:
         rounds = f", {DraftCounts.phrase(metrics['drafting'])}"
     print(f"{metrics['num_sentences']} sentences, {metrics['sentences_per_second']:.1f} sentences/s{rounds}")
+    print(f"{step.folder}: metrics.json, translations.txt")

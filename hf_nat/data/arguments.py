@@ -21,7 +21,9 @@ class CorpusArguments:
     """
 
     corpus: str = field(
-        metadata={"help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT"}
+        metadata={
+            "help": "Hub id, folder, .parquet/.jsonl/.csv/.tsv file, text pattern with {split} and {lang}, or SRC,TGT"
+        }
     )
     source_lang: str = field(metadata={"help": "language key of the source in the `translation` feature"})
     target_lang: str = field(metadata={"help": "language key of the target"})

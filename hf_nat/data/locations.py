@@ -245,4 +245,7 @@ def _with_split(pattern: str, split: str) -> str:
 
 def unknown_split(split: str, corpus: str, splits: Sequence[str] | set[str]) -> ValueError:
     """Makes the error of a split that a corpus does not have."""
-    return ValueError(f"`split` must be one of {sorted(splits)} for `{corpus}`, got {split!r}.")
+    return ValueError(
+        f"`split` must be one of {sorted(splits)} for `{corpus}`, got {split!r}. Name the split to read by `split`, "
+        "or `train_split`, `validation_split` and `test_split`, of which the last two may be null."
+    )

@@ -65,6 +65,12 @@ def translate(
     return Translator(model, tokenizer, **settings)(sentences, progress=progress, shared=shared)
 
 
+def _require_several(name: str, sentences: Iterable[str]) -> None:
+    """Raises ValueError for one text, whose characters would be taken for sentences."""
+    if isinstance(sentences, str):
+        raise ValueError(f"`{name}` must be several texts, got the text {sentences!r:.60}. Write [text] for one.")
+
+
 @contextmanager
 def _naming_settings(model: PreTrainedModel) -> Iterator[None]:
     """Says of an error of `generate` where the settings are that it refuses: its own do not tell."""
@@ -108,7 +114,8 @@ class Translator:
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model.
+        ValueError: if `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model; when it is called,
+            if the sentences are one text.
     """
 
     def __init__(
@@ -185,8 +192,9 @@ class Translator:
             `Iterator[Translation]`: one per line.
 
         Raises:
-            ValueError: if `window` is below 1.
+            ValueError: if `lines` is one text, or `window` is below 1.
         """
+        _require_several("lines", lines)
         if window < 1:
             raise ValueError(f"`window` must be >= 1, got {window}.")
         total = len(lines) if isinstance(lines, Sized) else None
@@ -206,6 +214,7 @@ class Translator:
 
         A sentence has one output, or with `keep_all` all of them.
         """
+        _require_several("sentences", sentences)
         sources = encode_non_blank(self.model, self.tokenizer, sentences, self.source_prefix)
         lengths = [len(ids) for ids in sources.input_ids]
         num_forced = _num_forced_tokens(self.model, self.generate_kwargs)

@@ -36,7 +36,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
 
     corpus: str | None = option(  # type: ignore[assignment]
         None,
-        "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or give `source`",
+        "Hub id, folder, .parquet/.jsonl/.csv/.tsv file, text pattern with {split} and {lang}, or SRC,TGT; or give "
+        "`source`",
     )
     source: str | None = option(
         None,

@@ -19,9 +19,8 @@ from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
 
 
-# Strategies that choose among candidates, and those that keep several outputs.
+# Strategies that choose among candidates.
 CHOOSING = ("interpolation", "mbr", "rerank")
-SAMPLING = ("sampling", "top-k", "top-p")
 _FEW_CANDIDATES, _MANY_SAMPLES = 3, 16
 
 

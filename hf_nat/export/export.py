@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME, logging
 
 from ..base.utils import atomic_contents, environment, sha256_file, write_json
+from ..data.locations import local_folder
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
 from ..decoding.shortlist import ShortList, load_short_list
@@ -21,6 +23,8 @@ from .quantization import quantize_file
 
 
 logger = logging.get_logger(__name__)
+
+_OF_THE_RUN = ("run.json", "metrics.json")
 
 
 def export(args: ExportArguments) -> dict[str, Any]:
@@ -53,6 +57,7 @@ def export(args: ExportArguments) -> dict[str, Any]:
     }
     with atomic_contents(args.output_dir, [GRAPHS]) as folder:
         save_around(model, tokenizer, knobs, folder)
+        copy_run(args.model, folder)
         record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
         if not record["tokenizer_json"]:
             logger.warning(
@@ -170,3 +175,16 @@ def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str,
         setattr(model.generation_config, name, value)
     model.generation_config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def copy_run(model: str, folder: Path) -> None:
+    """Copies what a model's folder, or Hub id, says of its training, for the card of the graphs.
+
+    Args:
+        model (`str`): the model that is exported; one that `hf-nat train` did not make says nothing.
+        folder (`Path`): folder of the graphs.
+    """
+    source = local_folder(model, patterns=_OF_THE_RUN)
+    for name in _OF_THE_RUN:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)

@@ -85,8 +85,11 @@ def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> N
 
 
 def is_evaluate_module(folder: Path) -> bool:
-    """Tells the folder of an `evaluate` module by its one file, which has the folder's name."""
-    return (folder / f"{folder.name}.py").is_file()
+    """Tells the folder of an `evaluate` module by its file, which has the folder's name.
+
+    Of a model it is none: files of its code, never run here, may have that name too (`ctc/ctc.py`).
+    """
+    return (folder / f"{folder.name}.py").is_file() and not (folder / "config.json").is_file()
 
 
 def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:

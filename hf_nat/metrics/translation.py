@@ -166,7 +166,10 @@ METRICS = tuple(_METRICS)
 
 
 def check_sides(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Raises ValueError unless there are as many hypotheses as references and at least one."""
+    """Raises ValueError unless there are as many hypotheses as references, at least one, and neither is one text."""
+    for name, side in (("hypotheses", hypotheses), ("references", references)):
+        if isinstance(side, str):
+            raise ValueError(f"`{name}` must be several texts, got the text {side!r:.60}. Write [text] for one.")
     if len(hypotheses) != len(references):
         raise ValueError(
             f"`hypotheses` and `references` must have one length, got {len(hypotheses)} and {len(references)}."

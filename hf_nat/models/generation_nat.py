@@ -240,8 +240,18 @@ class NATGenerationMixin(NATSettingsMixin):
         return average_logits([getattr(member, head)(state, states, *args) for member, states in members])
 
     def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
-        """Returns scores `[B * K]` to choose a sentence's candidate by; `state` is the one before the first round."""
-        return output.sequences_scores
+        """Returns scores `[B * K]` to choose a sentence's candidate by; `state` is the one before the first round.
+
+        Terms have no score: where there are any, it is the mean over what stands beside them, and a candidate of terms
+        alone is the last choice.
+        """
+        if state.terms is None:
+            return output.sequences_scores
+        num_held = state.terms.gt(0).sum(dim=1)
+        num_free = output.sequences.ne(self.config.pad_token_id).sum(dim=1) - 1 - num_held
+        scores = output.token_scores.sum(dim=1) / num_free.clamp(min=1)
+        scores = scores.masked_fill(num_free.lt(1), float("-inf"))
+        return torch.where(num_held.gt(0), scores, output.sequences_scores)
 
     def _run(
         self, state: NATState, settings: SimpleNamespace, streamer: BaseStreamer | None = None

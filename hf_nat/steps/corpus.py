@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+
+from transformers.utils import logging
 
 from ..base.folders import require_outside
 from ..base.processes import main_process_decides
 from ..cards import write_corpus_card
+from ..data.corpora import same_rows_for_every_split
 from ..distillation.filter import is_sound
 from .step import Step
+
+
+logger = logging.get_logger(__name__)
 
 
 class CorpusStep(Step):
@@ -36,3 +43,18 @@ class CorpusStep(Step):
     def write_card(self) -> None:
         """Writes the card of the corpus."""
         write_corpus_card(self.folder)
+
+    def warn_of_copies(self, prints: Mapping[str, str]) -> None:
+        """Warns of splits that repeat the training rows: files whose names do not tell the split serve for each.
+
+        Args:
+            prints (`Mapping[str, str]`): fingerprint of the rows of each split, those of the first corpus.
+        """
+        same = same_rows_for_every_split(self.corpora[0])
+        copies = [split for split, own in prints.items() if split != "train" and (same or own == prints["train"])]
+        if copies:
+            logger.warning(
+                f"The rows of {' and '.join(copies)} in {self.folder} are the sources of its training rows: scores on "
+                f"them say nothing about new text. Give {' and '.join(f'`{split}_split: null`' for split in copies)}, "
+                "or a corpus with splits."
+            )

@@ -189,8 +189,13 @@ class Distill(CorpusStep):
         return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0], further)
 
     def prepare(self) -> None:
-        """Raises ValueError if a backend cannot decode its teacher, or a source is too long and that an error."""
+        """Raises ValueError if a backend cannot decode its teacher, or a source is too long and that an error.
+
+        Warns of a validation or test split that repeats the training rows.
+        """
         rewriter = self._rewriter  # A backend that cannot decode this teacher says so here.
+        # The rows of a stream are not known yet, its files are.
+        self.warn_of_copies(self._inputs.get("corpus_sha256") or {split: split for split in self.args.splits})
         if self.args.long_source == "error":
             rewriter.require_short_sources(self._splits["train"])
 

@@ -43,13 +43,22 @@ class Mix(CorpusStep):
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the rows of every corpus, and of the manifests of those that have one; the license."""
+        return {**self._inputs, "license": self.args.license}
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
         languages = (self.args.source_lang, self.args.target_lang)
         made = {name: fingerprint(manifest) for name, manifest in self.args.manifests().items()}
         corpora = {
             split: {name: corpus_fingerprint(rows, *languages, columns=CORPUS_COLUMNS) for name, rows in own.items()}
             for split, own in self._splits.items()
         }
-        return {"manifests": made, **corpora, "license": self.args.license}
+        return {"manifests": made, **corpora}
+
+    def prepare(self) -> None:
+        """Warns of a validation or test split that repeats training rows."""
+        first = next(iter(self.args.places))
+        self.warn_of_copies({split: own[first] for split, own in self._inputs.items() if split != "manifests"})
 
     def work(self) -> None:
         """Writes the mixture, on the main process."""

@@ -85,8 +85,9 @@ class DataArguments(CorpusArguments):
 
     corpus: str | list[str] = field(  # type: ignore[assignment]
         metadata={
-            "help": "Hub id, folder, .parquet/.jsonl file, text pattern with {split} and {lang}, or SRC,TGT; or a "
-            "list of corpora, CORPUS#CONFIGURATION for one of several, to train on all; the first is validated on"
+            "help": "Hub id, folder, .parquet/.jsonl/.csv/.tsv file, text pattern with {split} and {lang}, or SRC,TGT;"
+            " or a list of corpora, CORPUS#CONFIGURATION for one of several, to train on all; the first is validated "
+            "on"
         }
     )
     train_split: str = option("train", "split to train on")

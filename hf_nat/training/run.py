@@ -11,7 +11,6 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import (
-    DataCollatorForSeq2Seq,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
@@ -70,6 +69,7 @@ def train(
     # ZeRO-3 cuts the model into pieces later; a teacher to start from must be whole.
     unset_hf_deepspeed_config()
     model = build_model(model_args, tokenizer, label_smoothing=training_args.label_smoothing)
+    _leave_out_added_tokens(tokenizer, model)
     num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
     _require_positions(model, train_set)
@@ -79,10 +79,6 @@ def train(
         train_dataset=train_set,
         eval_dataset=validation_set,
         processing_class=tokenizer,
-        # With the model given, the collator also shifts the labels for an AT model.
-        data_collator=DataCollatorForSeq2Seq(
-            tokenizer, model=model, pad_to_multiple_of=training_args.pad_to_multiple_of
-        ),
         # A model whose config smooths the labels computes its loss itself.
         compute_loss_func=None
         if hasattr(model.config, "label_smoothing")
@@ -194,6 +190,17 @@ def _tokenizer(
             with atomic_contents(folder, ["tokenizer.json"]) as written:
                 tokenizer.save_pretrained(written)
     return load_tokenizer(folder)
+
+
+def _leave_out_added_tokens(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Unsets a mask and a BOS that `load_tokenizer` added and the model has no embedding for, as one of OPUS-MT.
+
+    The Trainer would write the id of BOS into the model's config, where it is none of the vocabulary.
+    """
+    embedding: Any = model.get_input_embeddings()
+    for name in ("mask_token", "bos_token"):
+        if getattr(tokenizer, f"{name}_id") >= embedding.weight.shape[0]:
+            setattr(tokenizer, name, None)
 
 
 def _data_sets(

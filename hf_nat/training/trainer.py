@@ -18,6 +18,8 @@ from datasets import Dataset
 from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 from transformers import (
+    DataCollatorForSeq2Seq,
+    DataCollatorWithPadding,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
@@ -82,12 +84,13 @@ class CrossEntropyLoss:
 class NATSeq2SeqTrainer(Seq2SeqTrainer):
     """Seq2SeqTrainer that batches by tokens, logs every part of the loss and measures BLEU on validation.
 
-    The training set needs a `length` column (`hf_nat.data.encoding.encode_corpus` writes it) and
-    `args.max_tokens` is the budget of a batch on one process. Losses are normalised by the target tokens of all
-    processes and accumulation steps. Validation decodes as the model's
-    `generation_config` says. A model that returns `loss_components` gets each of them in the logs as `loss_<name>`,
-    one that returns `token_shares` each of those as `share_<name>` and, on validation, as `eval_share_<name>`, a
-    mixture the share of the training sentences of each expert as `expert_share_<k>` and `expert_entropy`.
+    The sets need a column `length`, the tokens of the longer of source and target (`hf_nat.encode_corpus` writes it),
+    and `args.max_tokens` is the budget of a batch on one process. Without a `data_collator` labels are padded too.
+    Losses are normalised by the target tokens of all processes and accumulation steps. Validation decodes as the
+    model's `generation_config` says. A model that returns `loss_components` gets each of them in the logs as
+    `loss_<name>`, one that returns `token_shares` each of those as `share_<name>` and, on validation, as
+    `eval_share_<name>`, a mixture the share of the training sentences of each expert as `expert_share_<k>` and
+    `expert_entropy`.
 
     Args:
         validation_text (`ValidationText`, *optional*): adds `eval_bleu` (tokenised BLEU, 0-100) to each evaluation;
@@ -100,6 +103,11 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
 
     def __init__(self, *args: Any, validation_text: ValidationText | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if isinstance(self.data_collator, DataCollatorWithPadding):
+            # The parent's choice leaves labels unpadded. With the model they are also shifted, for an AT model.
+            self.data_collator = DataCollatorForSeq2Seq(
+                self.processing_class, model=self.model, pad_to_multiple_of=self.args.pad_to_multiple_of
+            )
         if parse_flag_from_env("ACCELERATE_USE_FSDP"):
             prepare_for_fsdp(cast(PreTrainedModel, self.model), self.accelerator)
         self.validation_text = validation_text
@@ -117,7 +125,8 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Returns the training batches: rows x longest row <= `args.max_tokens`, shared out over the processes."""
-        sampler = TokenBatchSampler(self.train_dataset["length"], self.args.max_tokens, seed=self.args.seed)
+        lengths = _lengths(self.train_dataset, "train_dataset")
+        sampler = TokenBatchSampler(lengths, self.args.max_tokens, seed=self.args.seed)
         self.add_callback(_EpochOfSampler(sampler))
         dataset = self._remove_unused_columns(self.train_dataset, description="Training")
         loader = DataLoader(
@@ -138,7 +147,7 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         if self.compute_metrics is not None:
             return super().get_eval_dataloader(eval_dataset)
         dataset = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
-        batches = token_batches(dataset["length"], self.args.max_tokens)
+        batches = token_batches(_lengths(dataset, "eval_dataset"), self.args.max_tokens)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         self._num_eval_batches = len(batches)
         own = [batches[(first + rank) % len(batches)] for first in range(0, len(batches), world)]
@@ -352,6 +361,18 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         scores = score_translations(hypotheses, text.references, target_lang=text.target_lang, metrics=("bleu",))
         self.bleu_signature = scores["bleu"].signature
         return scores["bleu"].score
+
+
+def _lengths(dataset: Dataset, name: str) -> Sequence[int]:
+    """The column by which batches are made; raises ValueError where there is none, or no columns to look at."""
+    columns = getattr(dataset, "column_names", None)
+    if "length" not in (columns or ()):
+        raise ValueError(
+            f"`{name}` must be a `datasets.Dataset` with a column `length`, the tokens of the longer of source and "
+            f"target, got {columns or type(dataset).__name__}. Make it with `encode_corpus`, or add "
+            '`max(len(row["input_ids"]), len(row["labels"]))` by `map`.'
+        )
+    return dataset["length"]
 
 
 class _EpochOfSampler(TrainerCallback):

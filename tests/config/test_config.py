@@ -463,6 +463,16 @@ def test_help_is_one_line_for_each_key_with_its_default(capsys):
     assert "--sizes INT ..." in lines[8] and lines[8].endswith("(default: 1)")
 
 
+def test_help_shows_a_sentence_whole(capsys):
+    @dataclass
+    class Long:
+        """Something to say."""
+
+        key: str = option("x", f"one of {', '.join(f'value{number}' for number in range(40))}. More of it.")
+
+    assert "value38, value39. (default: x)" in help_of((Long,), capsys)
+
+
 def test_help_lists_own_keys_and_groups_of_inherited_ones(capsys):
     shown = help_of((Child,), capsys)
     assert shown.index("A child of a class.") < shown.index("--required INT") < shown.index("Codes")

@@ -147,7 +147,8 @@ def test_a_folder_with_several_configs_needs_its_name(tmp_path):
 def test_unknown_split_names_the_splits_there_are(form, tmp_path):
     corpus = make_corpus(form, tmp_path)
     splits = "['train']" if form == "text" else "['test', 'train']"
-    with pytest.raises(ValueError, match=re.escape(f"`split` must be one of {splits}") + ".*got 'dev'"):
+    remedy = "Name the split to read by `split`, or `train_split`, `validation_split`"
+    with pytest.raises(ValueError, match=re.escape(f"`split` must be one of {splits}") + f".*got 'dev'. {remedy}"):
         load_corpus(corpus, "dev", **LANGUAGES)
 
 

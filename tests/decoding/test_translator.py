@@ -158,6 +158,13 @@ def test_sizes_below_one_are_an_error(copy_teacher, tiny_tokenizer):
         next(Translator(copy_teacher, tiny_tokenizer).stream(["hello"], window=0))
 
 
+def test_one_text_is_no_list_of_sentences(copy_teacher, tiny_tokenizer):
+    translator = Translator(copy_teacher, tiny_tokenizer)
+    for call in (translator, translator.candidates, lambda text: next(translator.stream(text))):
+        with pytest.raises(ValueError, match=r"must be several texts, got the text 'hello'\. Write \[text\] for one"):
+            call("hello")
+
+
 def test_token_batches_fill_the_budget_and_hold_every_index_once():
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, 30, (200,), generator=generator).tolist()

@@ -121,6 +121,18 @@ def test_max_samples_and_left_out_splits(copy_teacher, tiny_tokenizer, arguments
     assert [path.name for path in (folder / "data").iterdir()] == ["train-00000-of-00001.parquet"]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_splits_that_repeat_the_training_rows_are_warned_of(
+    copy_teacher, tiny_tokenizer, arguments, corpus, caplog, streaming
+):
+    distill(copy_teacher, tiny_tokenizer, arguments("apart", strategy="greedy", streaming=streaming))
+    assert "say nothing about new text" not in caplog.text
+    one_file = {"corpus": corpus.replace("{split}", "dev"), "max_samples": 2, "streaming": streaming}
+    distill(copy_teacher, tiny_tokenizer, arguments("copied", strategy="greedy", **one_file))
+    assert "Give `validation_split: null` and `test_split: null`" in caplog.text
+    assert "say nothing about new text" in caplog.text
+
+
 def test_an_interrupted_run_resumes_to_the_same_bytes(
     copy_teacher, tiny_tokenizer, arguments, monkeypatch, file_bytes
 ):

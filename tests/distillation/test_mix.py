@@ -11,7 +11,8 @@ import pytest
 from datasets import load_dataset
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
-from hf_nat.base.utils import read_json
+from hf_nat.base.utils import read_json, write_json
+from hf_nat.cards import model_card
 from hf_nat.distillation import DistillArguments, MixArguments
 from hf_nat.steps import Mix, distill
 from hf_nat.training.arguments import DataArguments
@@ -46,10 +47,13 @@ def mix(corpora: dict[str, str], tmp_path: Path) -> Callable[..., list[dict[str,
 
     def run(output_dir: str, **changes: Any) -> list[dict[str, Any]]:
         args = MixArguments(
-            corpora=[f"{name}={place}" for name, place in corpora.items()],
             output_dir=str(tmp_path / output_dir),
             **LANGUAGES,
-            **{"validation_split": "", "test_split": "", "shard_size": 7} | changes,
+            **{
+                "corpora": [f"{name}={place}" for name, place in corpora.items()],
+                **{"validation_split": "", "test_split": "", "shard_size": 7},
+                **changes,
+            },
         )
         folder = Mix(args).run()
         return list(load_dataset(str(folder), split="train", cache_dir=str(tmp_path / output_dir / ".cache")))
@@ -89,6 +93,28 @@ def test_rows_keep_their_columns_and_say_where_they_come_from(
     assert parts["best"]["strategy"] == "n-best" and parts["mono"]["source_alone"] and "teacher" not in parts["real"]
     card = (tmp_path / "mixed" / "README.md").read_text()
     assert "| best | " in card and "none, real targets" in card
+    assert "some targets are real, the others were written by an autoregressive teacher" in card
+    assert "| default | en-xx | train | teacher, and real of some corpora | 26 |" in card
+    assert "null in rows with the flag `source_alone`" in card
+
+
+def test_cards_of_a_mix_say_of_its_targets_what_is_so(
+    mix: Callable[..., list[dict[str, Any]]], corpora: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("best", "real"):
+        mix(f"{name} alone", corpora=[f"{name}={corpora[name]}"])
+    distilled, real = ((tmp_path / f"{name} alone/README.md").read_text() for name in ("best", "real"))
+    assert "| train | teacher | 11 |" in distilled and "some targets are real" not in distilled
+    assert "| train | real | 11 |" in real
+
+    mix("mixed")
+    arguments = {**LANGUAGES, "corpus": str(tmp_path / "mixed")}
+    write_json(tmp_path / "model/config.json", {"model_type": "ctc_nat"})
+    environment = {"device": "cpu", "versions": {}}
+    run = {"arguments": arguments, "num_parameters": 1, "environment": environment}
+    write_json(tmp_path / "model/run.json", run)
+    told = "11 of `best`, by the teacher, n-best; 4 of `mono`, by the teacher, greedy; 11 of `real`, real"
+    assert f"| Targets | {told} |" in model_card(tmp_path / "model")
 
 
 def test_weights_repeat_and_leave_out_rows_by_the_seed(mix: Callable[..., list[dict[str, Any]]]) -> None:
@@ -158,3 +184,14 @@ def test_training_reads_lists_of_corpora_and_every_target(corpora: dict[str, str
 def test_arguments_that_break_a_rule(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MixArguments(**{"corpora": ["x", "y"], "output_dir": "z", **LANGUAGES, **changes})
+
+
+@pytest.mark.parametrize("split", ["validation_split", "test_split"])
+def test_split_that_repeats_the_training_rows_is_warned_of(
+    mix: Callable[..., list[dict[str, Any]]], corpora: dict[str, str], caplog: Any, split: str
+) -> None:
+    real = [f"real={corpora['real']}"]
+    mix("apart", corpora=real, **{split: "dev"})
+    assert "say nothing about new text" not in caplog.text
+    mix("copied", corpora=real, **{split: "train"})
+    assert f"Give `{split}: null`" in caplog.text and "say nothing about new text" in caplog.text

@@ -75,6 +75,14 @@ def test_dry_run_lists_exactly_what_would_go_and_what_stays(model_folder: Path) 
     assert last.endswith("in 9 files: model repository owner/name")
 
 
+def test_a_model_is_one_whatever_its_folder_is_called(student_folders: list[Path], capsys) -> None:
+    """A file of its code may have the folder's name, as that of an `evaluate` module has; it is not run."""
+    folder = next(path for path in student_folders if path.name == "ctc_nat").rename(student_folders[0].parent / "ctc")
+    (folder / "ctc.py").write_text("raise SystemExit('run')\n", encoding="utf-8")
+    plan = push(PushArguments(folder=str(folder), repo_id="me/ctc", dry_run=True))
+    assert plan.repo_type == "model" and "ctc.py" in plan.files
+
+
 def test_dry_run_needs_no_token_and_sends_nothing(hub, corpus_folder: Path) -> None:
     before = sorted(corpus_folder.rglob("*"))
     assert push(PushArguments(str(corpus_folder), "owner/corpus", dry_run=True)).url is None

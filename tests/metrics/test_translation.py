@@ -127,6 +127,12 @@ def test_a_tokenizer_asked_for_takes_the_languages_place():
     assert "|tok:char|" in scores["sacrebleu"].signature
 
 
+@pytest.mark.parametrize(("sides", "name"), [(("ab", ["a", "b"]), "hypotheses"), ((["a", "b"], "ab"), "references")])
+def test_one_text_is_no_list_of_sentences(sides, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be several texts, got the text 'ab'"):
+        score_translations(*sides, target_lang="de")
+
+
 def test_no_sentence_is_an_error():
     with pytest.raises(ValueError, match="`hypotheses` must hold at least 1 sentence, got 0"):
         score_translations([], [], target_lang="de")

@@ -95,6 +95,25 @@ def test_candidates_and_ensembles_hold_terms(name):
 
 
 @pytest.mark.parametrize("name", HOLDERS)
+def test_candidates_are_compared_by_what_stands_beside_their_terms(name):
+    model = tiny_model(name)
+    (knob,) = model.candidate_knobs
+    options = {knob: 3, "num_return_sequences": 3, "max_iterations": 3, "return_dict_in_generate": True}
+    terms = [*TERMS[:3], [[9, 10, 11, 12, 13, 14, 15, 16]]]
+    output = model.generate(INPUT_IDS, terms=terms, **options)
+    alone = 0
+    for row, own in enumerate(terms):
+        held, means = sum(map(len, own)), []
+        for candidate in range(3 * row, 3 * row + 3):
+            (content,) = contents(output.sequences[candidate : candidate + 1])
+            free, total = len(content) - held, output.token_scores[candidate].sum().item()
+            means.append(total / max(len(content), 1) if not held else total / free if free else float("-inf"))
+            alone += bool(held) and not free
+        assert means == sorted(means, reverse=True)
+    assert alone or name != "cmlm", "a candidate of terms alone should be among them"
+
+
+@pytest.mark.parametrize("name", HOLDERS)
 def test_terms_longer_than_any_output_make_it_longer(name):
     model = tiny_model(name)
     long = [[5, 6, 7, 8, 9, 10, 11, 12], [13, 14, 15, 16, 17, 18, 19, 20, 21]]

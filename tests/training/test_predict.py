@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from transformers import DataCollatorForSeq2Seq
 
 from hf_nat import NATSeq2SeqTrainer, encode_corpus, load_corpus, load_model
 from hf_nat.training.arguments import NATSeq2SeqTrainingArguments
@@ -27,12 +26,7 @@ def trainer(request, tiny_run, toy_corpus, tmp_path):
             **{name: keys.pop(name) for name in names if name in keys},
         )
         return NATSeq2SeqTrainer(
-            model=model,
-            args=args,
-            eval_dataset=encoded,
-            processing_class=tokenizer,
-            data_collator=DataCollatorForSeq2Seq(tokenizer, model=model),
-            **keys,
+            model=model, args=args, processing_class=tokenizer, **{"eval_dataset": encoded, **keys}
         )
 
     return build, model, tokenizer, encoded
@@ -70,3 +64,12 @@ def test_compute_metrics_sees_every_row_at_each_evaluation(trainer):
     metrics = build(compute_metrics=compute_metrics).evaluate()
     assert metrics["eval_rows"] == len(encoded) == len(seen[0])
     assert "eval_loss" in metrics
+
+
+def test_a_set_without_lengths_is_told_what_it_lacks(trainer):
+    build, _, _, encoded = trainer
+    own = encoded.remove_columns("length")
+    with pytest.raises(ValueError, match=r"^`train_dataset` must be a .* column `length`.* with `encode_corpus`"):
+        build(train_dataset=own).get_train_dataloader()
+    with pytest.raises(ValueError, match="^`eval_dataset` must be a .* column `length`"):
+        build(eval_dataset=own).evaluate()

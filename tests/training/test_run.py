@@ -6,12 +6,18 @@ import pytest
 import torch
 from killing import dies_before_change
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_nat.base.folders import remove_leftovers
 from hf_nat.base.utils import read_json, write_json
+from hf_nat.data.corpora import load_corpus
 from hf_nat.data.toy import generate_toy_corpus
 from hf_nat.decoding import load_model, translate
+from hf_nat.models import marian_config, new_teacher
 from hf_nat.steps import Train
 from hf_nat.training.averaging import average_checkpoints, list_checkpoints
 from hf_nat.training.run import _tokenizer
@@ -330,6 +336,29 @@ def test_a_run_goes_on_from_a_checkpoint_with_another_loss(tiny_run, tmp_path):
     for other, message in (({"dropuot": 0.1}, "must hold fields of .*got 'dropuot'"), ({"d_model": 32}, "first")):
         with pytest.raises(ValueError, match=message):
             tiny_run(**start, model_config=other, max_steps=1, output_dir=str(tmp_path / "third"))
+
+
+def test_going_on_with_a_model_without_bos_gives_it_no_id_beyond_its_vocabulary(tiny_run, toy_corpus, tmp_path):
+    """As those of OPUS-MT are, whose tokenizers have neither BOS nor mask."""
+    words = {word for pair in load_corpus(toy_corpus, source_lang="src", target_lang="tgt")["translation"][:]
+             for text in pair.values() for word in text.split()}  # fmt: skip
+    vocabulary = {token: number for number, token in enumerate(["</s>", "<unk>", *sorted(words), "<pad>"])}
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    backend.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    own = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
+    )
+    special = {"pad_token_id": own.pad_token_id, "eos_token_id": 0, "bos_token_id": None}
+    config = marian_config("nano", vocab_size=len(own), max_position_embeddings=64, **special)
+    for saved in (new_teacher(config), own):
+        saved.save_pretrained(tmp_path / "opus")
+    tiny_run(init_from=str(tmp_path / "opus"), model_config=None, max_steps=1)
+    for folder in (tmp_path / "run", tmp_path / "run/checkpoint-1"):
+        assert read_json(folder / "config.json")["bos_token_id"] is None
+        model, tokenizer = load_model(folder)
+        assert model.config.vocab_size == len(own) < len(tokenizer)
+        assert len(translate(model, tokenizer, [next(iter(words))])) == 1
 
 
 def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tiny_run, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -106,9 +105,9 @@ def help_text(keys: Mapping[str, Key], prog: str) -> str:
 
 def _help_line(key: Key) -> str:
     name = f"  {', '.join(key.spellings)} {_metavar(key)}"
-    # transformers explains some of its keys in paragraphs.
+    # The first sentence, whole: transformers explains some of its keys in paragraphs.
     text = re.split(r"(?<=\.)\s", " ".join(str(key.field.metadata.get("help", "")).split()))[0]
-    return f"{name:<44} {textwrap.shorten(text, 140, placeholder=' ...')}{_default(key.default)}"
+    return f"{name:<44} {text}{_default(key.default)}"
 
 
 def _metavar(key: Key) -> str:
