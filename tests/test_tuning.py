@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,7 +96,7 @@ def scores(monkeypatch: pytest.MonkeyPatch) -> dict[float, float]:
         score = {"score": scores.pop(generate_kwargs[args.knob or "eos_penalty"]), "signature": "a signature"}
         return [""] * len(pairs), {"scores": {metric: score}, "seconds": 1.0, "iterations_mean": 2.0}
 
-    monkeypatch.setattr(sys.modules["hf_nat.evaluation.tune"], "measure", measure)
+    monkeypatch.setattr("hf_nat.evaluation.tune.measure", measure)
     return scores
 
 

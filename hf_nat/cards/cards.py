@@ -130,7 +130,7 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     )
 
 
-def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
+def write_corpus_card(folder: str | Path) -> Path:
     """Writes the README.md of a distilled corpus from its `manifest.json`, so that `load_dataset` finds all splits.
 
     A folder with several corpora as configurations, each with its manifest, gets one card for all. The measures come
@@ -138,9 +138,8 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
     someone wrote or edited is kept.
 
     Args:
-        folder (`str | Path`): a corpus folder in Hub layout with a `manifest.json`.
-        repo_id (`str`, *optional*): Hub id that the example loads; without it the example, run beside the folder,
-            loads the folder.
+        folder (`str | Path`): a corpus folder in Hub layout with a `manifest.json`; the example of the card, which is
+            run beside it, loads it.
 
     Returns:
         Path of the README.md.
@@ -149,7 +148,7 @@ def write_corpus_card(folder: str | Path, repo_id: str | None = None) -> Path:
         ValueError: if the folder has no `manifest.json`, which is written when a distillation is complete.
     """
     folder = Path(folder)
-    example = repo_id or f"./{folder.resolve().name}"
+    example = f"./{folder.resolve().name}"
 
     def card() -> str:
         configs = read_configs(folder) or {DEFAULT_CONFIG: read_config(folder, DEFAULT_CONFIG)}

@@ -17,6 +17,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from ..analysis import read_measures
 from ..distillation.manifest import check_manifest
+from ..distillation.shards import split_of
 from .rendering import is_hub_id, is_unedited, languages, read_card, read_optional, read_required, render, sealed
 
 
@@ -82,8 +83,8 @@ class CorpusConfig:
         sizes: Counter[str] = Counter()
         for shard in self.shards:
             file = pq.read_metadata(shard)
-            split = re.sub(r"-\d+-of-\d+$", "", shard.stem)
-            sizes[split] += sum(file.row_group(index).total_byte_size for index in range(file.num_row_groups))
+            groups = (file.row_group(index) for index in range(file.num_row_groups))
+            sizes[split_of(shard.name)] += sum(group.total_byte_size for group in groups)
         splits = SplitDict({split: SplitInfo(split, sizes[split], rows) for split, rows in self.splits.items()})
         features = Features.from_arrow_schema(pq.read_schema(self.shards[0]))
         metadata = DatasetCardData()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Sequence
 
 from ..base.config import load_config
@@ -13,12 +12,11 @@ from ..experiments.registry import EXPERIMENTS
 
 def run(argv: Sequence[str]) -> None:
     """Runs one study of the paper and prints its report."""
-    summaries = {name: (inspect.getdoc(study.run) or "").split("\n")[0] for name, study in EXPERIMENTS.items()}
     parser = argparse.ArgumentParser(
         prog="hf-nat experiment",
         usage="hf-nat experiment NAME [CONFIG.yaml ...] [--key value ...]",
         description="`hf-nat experiment NAME --help` lists the keys of a study.",
-        epilog="\n".join(f"  {name:<15} {summary}" for name, summary in summaries.items()),
+        epilog="\n".join(f"  {name:<15} {study.summary}" for name, study in EXPERIMENTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help="one of those below")

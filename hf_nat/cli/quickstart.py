@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..base.config import load_config
+from ..base.config import load_config, option
 from ..experiments.quickstart import quickstart
 
 
@@ -14,8 +14,8 @@ from ..experiments.quickstart import quickstart
 class QuickstartArguments:
     """Where the runs of the quickstart are described, and where they go."""
 
-    config_dir: str = field(default="configs/toy", metadata={"help": "folder of the YAML files"})
-    output_dir: str = field(default="runs/quickstart", metadata={"help": "folder of everything that is made"})
+    config_dir: str = option("configs/toy", "folder of the YAML files")
+    output_dir: str = option("runs/quickstart", "folder of everything that is made")
 
 
 def run(argv: Sequence[str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ..base.config import load_config
+from ..base.config import load_config, option
 from ..data.toy import DEFAULT_SIZES, ToyTask, generate_toy_corpus
 
 
@@ -13,12 +13,12 @@ from ..data.toy import DEFAULT_SIZES, ToyTask, generate_toy_corpus
 class ToyArguments:
     """Where the toy corpus goes, and how large it is."""
 
-    output_dir: str = field(default="runs/toy/corpus", metadata={"help": "folder to write, in Hub layout"})
-    train: int = field(default=DEFAULT_SIZES["train"], metadata={"help": "training pairs"})
-    validation: int = field(default=DEFAULT_SIZES["validation"], metadata={"help": "validation pairs"})
-    test: int = field(default=DEFAULT_SIZES["test"], metadata={"help": "test pairs"})
-    multi_target: bool = field(default=False, metadata={"help": "give every target language, not one at random"})
-    seed: int = field(default=1, metadata={"help": "seed of the sentences and their modes"})
+    output_dir: str = option("runs/toy/corpus", "folder to write, in Hub layout")
+    train: int = option(DEFAULT_SIZES["train"], "training pairs")
+    validation: int = option(DEFAULT_SIZES["validation"], "validation pairs")
+    test: int = option(DEFAULT_SIZES["test"], "test pairs")
+    multi_target: bool = option(False, "give every target language, not one at random")
+    seed: int = option(1, "seed of the sentences and their modes")
 
 
 def run(argv: Sequence[str]) -> None:

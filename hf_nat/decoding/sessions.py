@@ -86,11 +86,11 @@ class _OnnxSession(_Session):
     """ONNX Runtime, which computes all outputs of a file in any case."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        import onnx
+        import onnx.utils
         import onnxruntime
 
         super().__init__(path, threads)
-        self._runtime, self._load = onnxruntime, onnx.load
+        self._runtime, self._load, self._extractor = onnxruntime, onnx.load, onnx.utils.Extractor
         graph = onnx.load(path, load_external_data=False).graph
         constants = {value.name for value in graph.initializer}
         self._inputs = [value.name for value in graph.input if value.name not in constants]
@@ -99,12 +99,9 @@ class _OnnxSession(_Session):
     def _compile(self, outputs: tuple[str, ...]) -> Any:
         file: Any = self.path
         if outputs != self.outputs:
-            model = self._load(self.path)
-            by_name = {value.name: value for value in model.graph.output}
-            kept = [by_name[name] for name in outputs]
-            del model.graph.output[:]
-            model.graph.output.extend(kept)
-            file = model.SerializeToString()
+            # Nodes that no output needs go with it: ONNX Runtime would execute them.
+            extractor = self._extractor(self._load(self.path))
+            file = extractor.extract_model(self._inputs, list(outputs)).SerializeToString()
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # errors

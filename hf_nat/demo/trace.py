@@ -163,7 +163,6 @@ def trace_teacher(
     sentence: str,
     *,
     source_prefix: str | None = None,
-    **generate_kwargs: Any,
 ) -> Trace:
     """Translates a sentence greedily with an autoregressive model.
 
@@ -172,7 +171,6 @@ def trace_teacher(
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
         sentence (`str`): source sentence.
         source_prefix (`str`, *optional*): text put before it.
-        generate_kwargs: passed on to `generate`.
 
     Returns:
         [`Trace`]: a step for every token but EOS; empty for a blank sentence.
@@ -181,9 +179,8 @@ def trace_teacher(
     if not encoded.rows:
         return _BLANK
     # No `max_length`: that of the checkpoint would only bring a warning.
-    options = {"num_beams": 1, "do_sample": False, "max_length": None} | generate_kwargs
-    options["max_new_tokens"] = max_new_tokens(model, generate_kwargs)
-    sequences, clock, seconds = _timed(model, encoded, **options)
+    options = {"num_beams": 1, "do_sample": False, "max_length": None}
+    sequences, clock, seconds = _timed(model, encoded, **options, max_new_tokens=max_new_tokens(model, {}))
     # The first that it hands out are the tokens given to the decoder.
     times = [(put, token) for put, value in clock.puts[1:] for token in value.flatten().tolist()]
     shown = [(put, token) for put, token in times if token not in tokenizer.all_special_ids]

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..base.utils import atomic_contents, progress_bar, read_record, sha256_file, write_json
+from ..base.utils import atomic_contents, progress_bar, sha256_file, write_json
 from .checksums import recorded_checksums
 from .duplicates import ranks, text_keys
 from .filter_arguments import FilterArguments
-from .filter_columns import MeasuredCorpus, split_of, typed, with_column
+from .filter_columns import MeasuredCorpus, typed, with_column
 from .filter_report import DROPPED_FILE, REPORT_FILE, FilterReport
 from .filter_rules import RANK_COLUMNS, RULES, any_of, rejected, values_of, worst_cut
-from .manifest import check_manifest, shard_entries
-from .shards import EXTRA_COLUMNS, Shard, without_datasets_bars
+from .manifest import read_manifest, shard_entries
+from .shards import EXTRA_COLUMNS, Shard, split_of, without_datasets_bars
 
 
 def filter_corpus(args: FilterArguments) -> None:
@@ -54,34 +54,6 @@ def filter_corpus(args: FilterArguments) -> None:
     with atomic_contents(args.output_dir, order) as folder, without_datasets_bars():
         _write(args, corpus, manifest, cuts, found, folder)
     corpus.remove()
-
-
-def read_manifest(corpus: Path) -> dict[str, Any]:
-    """Reads the manifest of a distilled corpus.
-
-    Raises:
-        ValueError: if there is none, or it is damaged.
-    """
-    path = corpus / "manifest.json"
-    if not path.is_file():
-        raise ValueError(
-            f"`corpus` must be a folder with a manifest.json, got {str(corpus)!r} without one. Run `hf-nat distill` "
-            "to its end."
-        )
-    manifest = read_record(path, {"shards": dict})
-    check_manifest(manifest, path)
-    return manifest
-
-
-def is_sound(folder: Path) -> bool:
-    """Tells whether every shard of a corpus folder has the checksum that its manifest records."""
-    try:
-        shards = read_manifest(folder)["shards"]
-    except ValueError:
-        return False
-    return all(
-        (folder / name).is_file() and sha256_file(folder / name) == checksum for name, checksum in shards.items()
-    )
 
 
 def _rank_rows(args: FilterArguments, corpus: MeasuredCorpus, cuts: Mapping[str, float]) -> dict[str, np.ndarray]:

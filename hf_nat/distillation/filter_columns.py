@@ -22,7 +22,7 @@ from .filter_arguments import FilterArguments
 from .filter_rules import RANK_COLUMNS, TOKEN_COLUMNS, values_of
 from .manifest import teacher_identity
 from .pair_measures import copy_rates, find_numbers, find_urls, length_ratios, num_differences
-from .shards import EXTRA_COLUMNS, require_column_types
+from .shards import EXTRA_COLUMNS, require_column_types, split_of
 
 
 # Beside `data`, hidden, and there only while a run goes on.
@@ -167,11 +167,6 @@ class MeasuredCorpus:
             rows = self.read(name, ["translation", "real_target"], measured=False)
             for pair, real in zip(rows["translation"].to_pylist(), rows["real_target"].to_pylist(), strict=True):
                 yield pair[lang] if number == 0 or real is None else real
-
-
-def split_of(name: str) -> str:
-    """Returns the split of a shard by its name."""
-    return Path(name).name.rsplit("-", 3)[0]
 
 
 def typed(column: str, values: np.ndarray | None, num_rows: int = 0) -> pa.Array:

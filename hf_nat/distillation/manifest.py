@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.utils import check_record, write_json
+from ..base.utils import check_record, read_record, sha256_file, write_json
 from ..data.pretrained import hub_commit
 from .arguments import DistillArguments
 from .flags import FLAGS
-from .shards import Shard
+from .shards import Shard, split_of
 
 
 _NO_DECODING_SETTINGS = ("transformers_version", "_from_model_config")
@@ -62,8 +62,36 @@ def check_manifest(manifest: Any, path: str | Path) -> None:
     for name in shards:
         if not re.fullmatch(r"data/[^/]+\.parquet", name):
             raise ValueError(f"`shards` of `{path}` must be files as data/NAME.parquet, got {name!r}.")
-        if Path(name).name.rsplit("-", 3)[0] not in counts:
+        if split_of(name) not in counts:
             raise ValueError(f"`counts` of `{path}` must have every split of its `shards`, got none for {name!r}.")
+
+
+def read_manifest(corpus: Path) -> dict[str, Any]:
+    """Reads the manifest of a distilled corpus.
+
+    Raises:
+        ValueError: if there is none, or it is damaged.
+    """
+    path = corpus / "manifest.json"
+    if not path.is_file():
+        raise ValueError(
+            f"`corpus` must be a folder with a manifest.json, got {str(corpus)!r} without one. Run `hf-nat distill` "
+            "to its end."
+        )
+    manifest = read_record(path, {"shards": dict})
+    check_manifest(manifest, path)
+    return manifest
+
+
+def is_sound(folder: Path) -> bool:
+    """Tells whether every shard of a corpus folder has the checksum that its manifest records."""
+    try:
+        shards = read_manifest(folder)["shards"]
+    except ValueError:
+        return False
+    return all(
+        (folder / name).is_file() and sha256_file(folder / name) == checksum for name, checksum in shards.items()
+    )
 
 
 def write_manifest(

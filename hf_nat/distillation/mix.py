@@ -18,9 +18,15 @@ from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora
 from ..decoding import require_between
 from .checksums import recorded_checksums
-from .filter import read_manifest
-from .manifest import shard_entries
-from .shards import EXTRA_COLUMNS, Shard, corpus_features, require_column_types, without_datasets_bars
+from .manifest import read_manifest, shard_entries
+from .shards import (
+    EXTRA_COLUMNS,
+    corpus_features,
+    empty_values,
+    plan_shards,
+    require_column_types,
+    without_datasets_bars,
+)
 
 
 # What a mix records of the manifest of one of its corpora.
@@ -147,7 +153,7 @@ def mix_corpora(args: MixArguments, splits: Mapping[str, Mapping[str, Dataset]])
                 rows = _together(args, corpora, columns)
                 if split == "train":
                     rows = rows.select(_order(args, corpora, chosen))
-                for shard in _cut(folder, split, len(rows), args.shard_size):
+                for shard in plan_shards(folder, {split: len(rows)}, args.shard_size):
                     shard.write(rows.select(range(shard.start, shard.stop)))
                     bar.update(shard.stop - shard.start)
                     shards.append(shard)
@@ -208,27 +214,9 @@ def _same_columns(
 ) -> dict[str, list[Any]]:
     """Fills in the columns that a corpus does not have."""
     size = len(indices)
-    absent: dict[str, list[Any]] = {column: [None] * size for column in columns}
-    absent |= {
-        column: [[] for _ in indices]
-        for column in ("flags", "targets", "target_scores", "source_noise")
-        if column in columns
-    }
+    absent = {column: empty_values(column, size) for column in columns}
     absent |= {"id": indices, "real_target": [pair[target_lang] for pair in batch["translation"]]}
     return {**absent, **batch, "corpus": [name] * size}
-
-
-def _cut(folder: Path, split: str, num_rows: int, shard_size: int) -> list[Shard]:
-    number = -(-num_rows // shard_size)
-    return [
-        Shard(
-            split,
-            index * shard_size,
-            min((index + 1) * shard_size, num_rows),
-            folder / "data" / f"{split}-{index:05d}-of-{number:05d}.parquet",
-        )
-        for index in range(number)
-    ]
 
 
 def _manifest(

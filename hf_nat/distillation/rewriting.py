@@ -16,7 +16,7 @@ from .arguments import DistillArguments
 from .backends import Backend
 from .flags import row_flags
 from .judges import Judge
-from .shards import corpus_features
+from .shards import corpus_features, empty_values
 
 
 Pairs = Sequence[dict[str, str]]
@@ -230,14 +230,13 @@ class RealRows:
     def __call__(self, translations: Pairs, indices: Sequence[int], start: int) -> dict[str, list[Any]]:
         """Returns the columns; see `Rewriter`."""
         number = len(translations)
-        empty: dict[str, Any] = {"targets": [], "target_scores": [], "source_noise": []}
         return {
             "id": [start + index for index in indices],
             "translation": list(translations),
             "real_target": [pair[self.target_lang] for pair in translations],
             "teacher_score": [None] * number,
             "flags": [[] for _ in translations],
-            **{name: [empty.get(name)] * number for name in self.extra},
+            **{name: empty_values(name, number) for name in self.extra},
         }
 
 

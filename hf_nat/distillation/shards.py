@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -155,6 +157,16 @@ _OWN_COLUMNS = {
 }
 # All of a row beside its pair.
 CORPUS_COLUMNS = tuple(_OWN_COLUMNS)
+
+
+def empty_values(column: str, number: int) -> list[Any]:
+    """Returns what so many rows hold in a column that says nothing of them: empty lists, or nulls."""
+    return [[] if isinstance(_OWN_COLUMNS.get(column), List) else None for _ in range(number)]
+
+
+def split_of(name: str) -> str:
+    """Returns the split of a shard by its name."""
+    return re.sub(r"-\d+-of-\d+$", "", Path(name).stem)
 
 
 def corpus_features(source_lang: str, target_lang: str, extra: Sequence[str] = ()) -> Features:

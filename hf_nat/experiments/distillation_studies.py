@@ -5,9 +5,6 @@ Source: Zhou, Gu & Neubig 2020; all numbers are of WMT14 en-de, newstest2014.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from .matrix import Matrix, MatrixArguments
 from .matrix_report import Study
 
 
@@ -60,23 +57,3 @@ INTERPOLATION = Study(
         "interpolation": {"C(d)": 1.908, "F(d)": 2.916, "BLEU": 27.32},
     },
 )
-
-
-def capacity(args: MatrixArguments) -> Path:
-    """Students of rising capacity on the corpora of teachers of rising size (Table 2, Figures 3, 4, 7, 8)."""
-    return Matrix(args, CAPACITY).run()
-
-
-def decoding(args: MatrixArguments) -> Path:
-    """The corpora of one teacher by beam search, greedy search and sampling (Table 3)."""
-    return Matrix(args, DECODING).run()
-
-
-def experts(args: MatrixArguments) -> Path:
-    """The corpora of mixtures of more and more experts (Figure 6)."""
-    return Matrix(args, EXPERTS).run()
-
-
-def interpolation(args: MatrixArguments) -> Path:
-    """Beam search against the candidate nearest to the real target (Table 4)."""
-    return Matrix(args, INTERPOLATION).run()

@@ -100,11 +100,7 @@ def _born_again(key: str, sign: int) -> Callable[[Row], dict[str, Effect]]:
         """Compares the measure of each iteration with that of the one before, so that the claim is above 0."""
         rows = [row["measures"] for row in study["iterations"]]
         pairs = pairwise(rows) if sign > 0 else ((after, before) for before, after in pairwise(rows))
-        differences = study.get("differences", ())
-        return {
-            f"iteration {i}": between(more, less, key, differences=differences)
-            for i, (less, more) in enumerate(pairs, start=1)
-        }
+        return {f"iteration {i}": between(more, less, key) for i, (less, more) in enumerate(pairs, start=1)}
 
     return effects
 

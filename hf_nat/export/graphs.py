@@ -118,7 +118,7 @@ class DecodingGraph(Graph):
         if self.is_searched:
             # The round has computed the same, which the optimizer sees.
             state = dataclasses.replace(state, vocabulary=self.vocabulary)
-            is_frame = content_mask(state.tokens.ne(model.config.pad_token_id))
+            is_frame = content_mask(model._sentences(state).tokens.ne(model.config.pad_token_id))
             return output.sequences, output.token_scores, model.frame_logits(state, is_frame)[0]
         if self.num_candidates == 1:
             return output.sequences, output.token_scores

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record
-from ..cards import model_card, write_model_card
+from ..cards import model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, CalibrateArguments, calibrate
 from .evaluate import decoding_inputs, decoding_settings
 from .fingerprints import corpus_fingerprint, model_fingerprint
-from .step import Step
+from .model import ModelStep
 
 
 @dataclass(frozen=True)
-class Calibrate(Step):
+class Calibrate(ModelStep):
     """Writes the curve from score to quality into a checkpoint; see `hf_nat.evaluation.calibrate`.
 
     Args:
@@ -78,14 +78,6 @@ class Calibrate(Step):
     def work(self) -> None:
         """Writes the curve into the model's folder."""
         calibrate(self.args, self.decoding)
-
-    def card_folders(self) -> list[Path]:
-        """The folder itself."""
-        return [self.folder]
-
-    def write_card(self) -> None:
-        """Writes the card of the model."""
-        write_model_card(self.folder)
 
     @property
     def report(self) -> dict[str, Any]:

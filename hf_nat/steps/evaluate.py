@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record, sha256_file
-from ..cards import model_card, write_model_card
+from ..cards import model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
 from ..metrics.external import external_identity, require_consent
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
-from .step import Step
+from .model import ModelStep
 
 
 @dataclass(frozen=True)
-class Evaluate(Step):
+class Evaluate(ModelStep):
     """Translates a split and scores it; see `hf_nat.evaluation.evaluate`.
 
     Args:
@@ -91,11 +91,6 @@ class Evaluate(Step):
         model = Path(self.args.model)
         is_own = (model / "config.json").is_file() and os.access(model, os.W_OK, effective_ids=True)
         return [model] if is_own else []
-
-    def write_card(self) -> None:
-        """Writes the card of a local model."""
-        for folder in self.card_folders():
-            write_model_card(folder)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..base.processes import process_state
 from ..base.utils import read_json, read_record, sha256_file
-from ..cards import write_model_card
 from ..decoding.exported import GRAPHS, RECORD
 from ..export import ExportArguments, export
 from .fingerprints import corpus_fingerprint, model_fingerprint
-from .step import Step
+from .model import ModelStep
 
 
 @dataclass(frozen=True)
-class Export(Step):
+class Export(ModelStep):
     """Exports a model; see `hf_nat.export.export`.
 
     Args:
@@ -59,14 +57,6 @@ class Export(Step):
         """Traces, quantises and compares the graphs, on the main process."""
         if process_state().is_main_process:
             export(self.args)
-
-    def card_folders(self) -> list[Path]:
-        """The folder itself."""
-        return [self.folder]
-
-    def write_card(self) -> None:
-        """Writes the card of the exported model."""
-        write_model_card(self.folder)
 
     @property
     def record(self) -> dict[str, Any]:

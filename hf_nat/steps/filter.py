@@ -9,8 +9,8 @@ from typing import Any
 from ..base.processes import process_state
 from ..base.utils import sha256_file
 from ..distillation import FilterArguments, filter_corpus
-from ..distillation.filter import read_manifest
 from ..distillation.filter_report import DROPPED_FILE, REPORT_FILE
+from ..distillation.manifest import read_manifest
 from .corpus import CorpusStep
 from .fingerprints import model_fingerprint
 

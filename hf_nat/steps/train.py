@@ -16,14 +16,14 @@ from transformers.utils import SAFE_WEIGHTS_NAME, logging
 
 from ..base.config import resolve
 from ..base.processes import main_process_decides, process_state
-from ..cards import check_training_corpora, write_model_card
+from ..cards import check_training_corpora
 from ..data.locations import is_here
 from ..training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from ..training.model import model_class, model_config
 from ..training.run import require_validation, train
 from ..training.summary import training_summary
 from .fingerprints import corpus_fingerprint, optional_model, tokenizer_fingerprint
-from .step import Step
+from .model import ModelStep
 
 
 logger = logging.get_logger(__name__)
@@ -62,7 +62,7 @@ _TRACKED = "runs"  # Folder of TensorBoard.
 
 
 @dataclass(frozen=True)
-class Train(Step):
+class Train(ModelStep):
     """Trains a model; see `hf_nat.training.run.train`.
 
     Args:
@@ -190,11 +190,3 @@ class Train(Step):
     def model_class(self) -> type[PreTrainedModel]:
         """The class of the model."""
         return model_class(self.model)
-
-    def card_folders(self) -> list[Path]:
-        """The folder itself."""
-        return [self.folder]
-
-    def write_card(self) -> None:
-        """Writes the card of the model."""
-        write_model_card(self.folder)

@@ -12,16 +12,16 @@ from transformers import PreTrainedModel
 from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import read_json
-from ..cards import model_card, write_model_card
+from ..cards import model_card
 from ..decoding import DecodingArguments
 from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, default_knob, read_results, results_path, tune
 from .evaluate import decoding_inputs, decoding_settings
 from .fingerprints import corpus_fingerprint, model_fingerprint
-from .step import Step
+from .model import ModelStep
 
 
 @dataclass(frozen=True)
-class Tune(Step):
+class Tune(ModelStep):
     """Sets the best value of a knob in a checkpoint; see `hf_nat.evaluation.tune.tune`.
 
     The values that are tried do not count: later ones join those that were measured.
@@ -121,14 +121,6 @@ class Tune(Step):
     def work(self) -> None:
         """Measures the values that are left, and sets the best one."""
         tune(self.args, self.decoding)
-
-    def card_folders(self) -> list[Path]:
-        """The folder itself."""
-        return [self.folder]
-
-    def write_card(self) -> None:
-        """Writes the card of the model."""
-        write_model_card(self.folder)
 
     @property
     def report(self) -> dict[str, Any]:
