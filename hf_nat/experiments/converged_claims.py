@@ -1,12 +1,14 @@
 """Claims about students that have converged, from as many of their runs as there are.
 
 A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. The
-targets are `real`, `distilled` and `distilled_nano`, which is from a weaker teacher, of size nano.
+targets are `real`, `distilled` (by beam search), `distilled_nano`, from a weaker teacher, of size nano, and by other
+strategies of the teacher `sampling`, `top-k` and `greedy`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import mean
 
 from .effects import Effect, Row, over_seeds
@@ -23,6 +25,8 @@ _STUDENTS = (
     "cmlm",
     "levenshtein_transformer",
 )
+# How a teacher decodes, from the strategy that the paper finds worst for a vanilla NAT to the best.
+STRATEGIES = ("sampling", "top-k", "greedy", "distilled")
 _SEEDS = {1: "", 2: "_seed2", 3: "_seed3"}  # what the name of a run ends with
 
 
@@ -50,6 +54,15 @@ def distillation_helps(runs: Mapping[str, Row]) -> dict[str, Effect]:
     if len(pairs) < 2:
         return {}
     return {name: over_seeds(distilled, real) for name, (distilled, real) in pairs.items()}
+
+
+def strategies(runs: Mapping[str, Row]) -> dict[str, Effect]:
+    """What a vanilla NAT gains from each strategy of the teacher to the next; nothing before all were tried."""
+    scores = _bleu(runs, *STRATEGIES).get("vanilla_nat")
+    if scores is None:
+        return {}
+    steps = zip(pairwise(STRATEGIES), pairwise(scores), strict=True)
+    return {f"{better} over {worse}": over_seeds(more, less) for (worse, better), (less, more) in steps}
 
 
 def _weakest_and_strongest(pairs: Mapping[str, list[dict[int, Row]]], by: int) -> tuple[str, str] | None:

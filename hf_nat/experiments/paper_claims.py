@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .converged_claims import converged_files, distillation_helps, preferences, weak_gain_more
+from .converged_claims import (
+    STRATEGIES,
+    converged_files,
+    distillation_helps,
+    preferences,
+    strategies,
+    weak_gain_more,
+)
 from .effects import Effect, Row, between, over_seeds
 from .matrix_report import REAL, names
 
@@ -295,6 +302,8 @@ CLAIMS: tuple[Claim, ...] = (
         ["multi30k/results/decoding/decoding.json"],
         _strategies_bleu,
         known="The order is the paper's by every metric; samples of this teacher are worse than the real targets.",
+        converged_files=converged_files(*STRATEGIES),
+        converged_effects=strategies,
     ),
     Claim(
         "Every student does better on distilled targets",

@@ -185,6 +185,13 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     add("cmlm_distilled_nano", 3)
     assert set(judged(14)["effects"]) == {"cmlm over vanilla_nat"} and judged(14)["verdict"] == "confirmed"
 
+    add("vanilla_nat_greedy", 4)
+    add("vanilla_nat_top-k", 3)
+    assert not judged(11)["effects"]  # not before all strategies were tried
+    add("vanilla_nat_sampling", 2)
+    steps = {"top-k over sampling", "greedy over top-k", "distilled over greedy"}
+    assert {name: row["value"] > 0 for name, row in judged(11)["effects"].items()} == dict.fromkeys(steps, True)
+
     add("cmlm_real_seed2", 2)  # without its distilled pair it does not count
     assert judged(12)["effects"]["cmlm"]["basis"] == "1 seed"
     add("cmlm_distilled_seed2", 9)
