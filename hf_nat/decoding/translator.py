@@ -244,12 +244,11 @@ class Translator:
 
     def _nat_batch(self, inputs: dict[str, Tensor], sentences: Sequence[str]) -> list[list[Translation]]:
         """Translates one batch with a NAT model; the sentences say which terms they need."""
-        own: dict[str, Any] = {}
-        if self.terms is not None:
-            own["terms"] = [term_tokens(self.tokenizer, self.terms(sentence)) for sentence in sentences]
         model: Any = self.model
-        own |= {"return_dict_in_generate": True, "output_scores": self.with_scores}
-        output = model.generate(**inputs, **own, **self.generate_kwargs)
+        settings = self.generate_kwargs | {"return_dict_in_generate": True, "output_scores": self.with_scores}
+        if self.terms is not None:
+            settings["terms"] = [term_tokens(self.tokenizer, self.terms(sentence)) for sentence in sentences]
+        output = model.generate(**inputs, **settings)
         scores = output.sequences_scores.tolist() if self.with_scores else None
         iterations = output.iterations.tolist()
         translations = to_translations(self.tokenizer, output.sequences.tolist(), scores, iterations=iterations)
