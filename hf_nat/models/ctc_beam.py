@@ -126,7 +126,7 @@ def _frames(
     if vocabulary is not None:
         best, known = vocabulary[best], vocabulary[known]
     column, score = dict(zip(known.tolist(), columns, strict=True)), scores.numpy().item
-    at_blank = log_probs[:, blank if vocabulary is None else vocabulary.tolist().index(blank)]
+    at_blank = log_probs[:, blank if vocabulary is None else vocabulary.eq(blank).int().argmax()]
     lists = enumerate(zip(at_blank.tolist(), best.tolist(), best_scores.tolist(), strict=True))
     for num_frames in is_frame.sum(dim=1).tolist():
         frames = []
