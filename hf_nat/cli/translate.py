@@ -92,7 +92,7 @@ def run(argv: Sequence[str]) -> None:
             calibration = require_calibration(args.model, decoding, model)
             confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
         settings = decoding.generate_kwargs(model)
-        settings |= args.short_list_kwargs(model, tokenizer, **settings)
+        settings |= args.short_list_kwargs(model, tokenizer)
         translator = Translator(model, tokenizer, with_scores=calibration is not None, **settings)
         translations = translator.stream(
             read_lines(args.input), window=window, progress=not is_dialogue, splitter=splitter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from ..base.utils import check_record, read_record, sha256_file
 from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
 from ..models.generation_output import choose_candidates, gather_rows, trim
-from .sessions import open_session
+from .sessions import Session, open_session
 from .shortlist import content_vocabulary
 
 
@@ -101,7 +102,7 @@ class _ExportedGraph(_Exported):
 
     @cached_property
     def vocabulary(self) -> torch.Tensor:
-        """The tokens `(V',)` that the graph scores."""
+        """The tokens `(V',)` that a graph without a short list scores."""
         return content_vocabulary(self)
 
     def frame_logits(self: Any, state: NATState, is_frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,14 +112,13 @@ class _ExportedGraph(_Exported):
             ValueError: if the graph does not compute them.
         """
         session = self.sessions["model"]
-        if "frame_logits" not in session.outputs:
-            raise ValueError(
-                f"`ctc_beam_size` must be 1 for `{session.path}`, whose words are those of a short list. Export the "
-                "model without `--shortlist`."
-            )
+        _require_outputs(session, ("frame_logits",))
+        # A graph with a short list says which tokens it scores.
+        listed = tuple(name for name in session.outputs if name == "vocabulary")
         source = {"input_ids": state.input_ids, "attention_mask": state.attention_mask.long()}
-        (logits,) = session(("frame_logits",), **source)
-        return logits[:, : len(self.vocabulary)], self.vocabulary
+        logits, *vocabularies = session(("frame_logits", *listed), **source)
+        vocabulary = vocabularies[0] if listed else self.vocabulary
+        return logits[:, : len(vocabulary)], vocabulary
 
     def _generate(
         self: Any,
@@ -268,14 +268,19 @@ def load_exported(
         for name, file in files.items()
     }
     for name, session in sessions.items():
-        if missing := [output for output in _OUTPUTS[name] if output not in session.outputs]:
-            raise ValueError(f"`{files[name]}` must compute {missing}, got {list(session.outputs)}. {_REMEDY}")
+        _require_outputs(session, _OUTPUTS[name])
     with torch.device("meta"):
         kind = _ExportedGraph if list(files) == ["model"] else _ExportedRounds
         model: Any = type(model_class.__name__, (kind, model_class), {})(config)
     model.generation_config = generation_config
     model.record, model.sessions = record, sessions
     return model.eval()
+
+
+def _require_outputs(session: Session, outputs: Sequence[str]) -> None:
+    """Raises ValueError unless a graph computes some outputs."""
+    if missing := [output for output in outputs if output not in session.outputs]:
+        raise ValueError(f"`{session.path}` must compute {missing}, got {list(session.outputs)}. {_REMEDY}")
 
 
 def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:

@@ -61,33 +61,24 @@ class ShortListArguments:
         """How long the lists are; empty without any."""
         return {} if self.shortlist is None else {"best": self.shortlist_best, "frequent": self.shortlist_frequent}
 
-    def short_list_kwargs(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, **knobs: Any
-    ) -> dict[str, Any]:
+    def short_list_kwargs(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """Returns the argument `short_list` of `translate`, with the list of the corpus; empty without one.
 
         Args:
             model (`PreTrainedModel`): what decodes.
             tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
-            **knobs: the other arguments of `translate`.
 
         Raises:
-            ValueError: if the model takes no short list, or not with these knobs, or the corpus has no target.
+            ValueError: if the model takes no short list, or the corpus has no target.
         """
         if self.shortlist is None:
             return {}
         if not isinstance(model, NATPreTrainedModel):
             raise ValueError(f"`shortlist` must be left out for an autoregressive model, got {self.shortlist!r}.")
-        architecture: Any = model
         if hasattr(model, "sessions"):
             raise ValueError(
                 f"`shortlist` must be left out for an exported model, got {self.shortlist!r}. Its graph has the one "
                 "that it was exported with: `hf-nat export --shortlist`."
-            )
-        own = {name: value for name, value in knobs.items() if name in architecture.generation_defaults}
-        if architecture._searches(architecture._resolve_settings(None, own)):
-            raise ValueError(
-                f"`shortlist` must be left out with a beam search, got {self.shortlist!r}. Decode greedily."
             )
         return {"short_list": load_short_list(self, model, tokenizer)}
 

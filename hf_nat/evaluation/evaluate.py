@@ -171,7 +171,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     modules = args.load_modules(decoding.trust_remote_code)
     model, tokenizer = decoding.load_model(args.model)
     generate_kwargs = decoding.generate_kwargs(model)
-    generate_kwargs |= args.short_list_kwargs(model, tokenizer, **generate_kwargs)
+    generate_kwargs |= args.short_list_kwargs(model, tokenizer)
     training_rows = args.load_training_rows()
     pairs = load_pairs(args)
     # A curve is of scores over the whole vocabulary.

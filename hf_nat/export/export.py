@@ -135,16 +135,13 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
     settings = vars(architecture._resolve_settings(None, args.knobs))
     # Their steps depend on what they find, or on numbers that are drawn for a sentence.
     unsupported: dict[str, tuple[Any, ...]] = {"graph_decoding": ("greedy", "lookahead"), "num_samples": (1,)}
-    if args.shortlist is not None:
-        unsupported["ctc_beam_size"] = (1,)
     if "graph_decoding" in settings:  # there others than the first are searched for
         unsupported["num_candidates"] = (1,)
     for name, allowed in unsupported.items():
         if name in settings and settings[name] not in allowed:
             raise ValueError(
-                f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph"
-                f"{' with `shortlist`' if name == 'ctc_beam_size' else ''}, got {settings[name]!r}. Change it in the "
-                "model's generation_config.json, or use `backend: torch`."
+                f"`{name}` must be {' or '.join(map(repr, allowed))} for a graph, got {settings[name]!r}. Change it "
+                "in the model's generation_config.json, or use `backend: torch`."
             )
 
 

@@ -67,11 +67,13 @@ class Graph(nn.Module):
         state = self.model.init_state(input_ids, attention_mask, (self.model,), (states,), self.settings)
         return state if self.short_list is None else dataclasses.replace(state, vocabulary=self.short_list(input_ids))
 
+    def with_vocabulary(self, state: NATState) -> NATState:
+        """Returns the state with the tokens that may be chosen, if it has none: others are not even scored."""
+        return dataclasses.replace(state, vocabulary=self.vocabulary) if state.vocabulary is None else state
+
     def refine(self, state: NATState) -> NATState:
-        """Executes a round, in which tokens that cannot be chosen are not even scored."""
-        if state.vocabulary is None:
-            state = dataclasses.replace(state, vocabulary=self.vocabulary)
-        return self.model.refine(state)
+        """Executes a round."""
+        return self.model.refine(self.with_vocabulary(state))
 
 
 class DecodingGraph(Graph):
@@ -82,14 +84,14 @@ class DecodingGraph(Graph):
         """Names of what `forward` returns."""
         chosen = ("sequences", "token_scores")
         if self.is_searched:
-            return (*chosen, "frame_logits")
+            return (*chosen, "frame_logits") if self.short_list is None else (*chosen, "frame_logits", "vocabulary")
         return chosen if self.num_candidates == 1 else (*chosen, "candidates", "candidate_scores")
 
     @property
     def is_searched(self) -> bool:
-        """Whether a beam search may read the frames of all words."""
+        """Whether a beam search may read the frames."""
         model: Any = self.model
-        return bool(model.search_knobs) and self.short_list is None
+        return bool(model.search_knobs)
 
     @property
     def num_candidates(self) -> int:
@@ -107,7 +109,8 @@ class DecodingGraph(Graph):
         Returns:
             `tuple`: `sequences` `(B, T)`, content, EOS, padding; `token_scores` `(B, T)`, log-probabilities in nats.
             With several candidates also those of all, `(B * K, T)`, side by side. With a search `frame_logits`
-            `(N, V)` of all frames, a column for each token of the vocabulary and any behind.
+            `(N, V)` of all frames, a column for each token of the vocabulary and any behind; with a short list also
+            this `vocabulary` `(V',)`.
         """
         model: Any = self.model
         state = self.init_state(input_ids, attention_mask)
@@ -117,9 +120,10 @@ class DecodingGraph(Graph):
         output = gather_rows(done, None, True, model.config.pad_token_id)
         if self.is_searched:
             # The round has computed the same, which the optimizer sees.
-            state = dataclasses.replace(state, vocabulary=self.vocabulary)
+            state = self.with_vocabulary(state)
             is_frame = content_mask(model._sentences(state).tokens.ne(model.config.pad_token_id))
-            return output.sequences, output.token_scores, model.frame_logits(state, is_frame)[0]
+            searched = model.frame_logits(state, is_frame)
+            return output.sequences, output.token_scores, *(searched if self.short_list else searched[:1])
         if self.num_candidates == 1:
             return output.sequences, output.token_scores
         scores = model._candidate_scores(state, output).view(input_ids.shape[0], self.num_candidates)

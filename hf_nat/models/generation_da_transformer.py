@@ -196,7 +196,8 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         is_vertex, hidden_states, links = self._vertices(state)
         special = self._special_token_ids()
         # More words of a vertex than hypotheses are kept would be of no use to the best of them.
-        num_words = min(settings.graph_beam_size, config.vocab_size - len(set(special)))
+        choices = config.vocab_size - len(set(special)) if state.vocabulary is None else len(state.vocabulary)
+        num_words = min(settings.graph_beam_size, choices)
         tokens, log_probs = best_tokens(state, hidden_states, special, num_tokens=num_words)
         shape = (*is_vertex.shape, num_words)
         words = GraphWords(

@@ -163,8 +163,6 @@ class NATGenerationMixin(NATSettingsMixin):
         settings.terms, settings.short_list = terms, short_list
         if short_list is not None and not callable(short_list):
             raise ValueError(f"`short_list` must be a function of the sources, got a {type(short_list).__name__}.")
-        if short_list is not None and self._searches(settings):
-            raise ValueError("`short_list` must be left out with a beam search, got one. Decode greedily.")
         # Sharded parameters that are gathered in inference mode could not be trained any more.
         is_distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         with torch.no_grad() if is_distributed else torch.inference_mode():

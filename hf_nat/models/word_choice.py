@@ -145,8 +145,7 @@ def project(head: nn.Linear, hidden_states: torch.Tensor, vocabulary: torch.Tens
     """
     if vocabulary is None:
         return head(hidden_states)
-    bias = None if head.bias is None else head.bias[vocabulary]
-    return nn.functional.linear(hidden_states, head.weight[vocabulary], bias)
+    return nn.functional.linear(hidden_states, *_choose_rows(head, vocabulary))
 
 
 def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
@@ -167,11 +166,20 @@ def average_logits(logits: list[torch.Tensor]) -> torch.Tensor:
 
 def _heads(state: NATState) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     """Returns weight and bias of each member's output layer, those of the vocabulary alone where there is one."""
-    heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
-    if state.vocabulary is not None:
-        chosen = state.vocabulary
-        heads = [(weight[chosen], None if bias is None else bias[chosen]) for weight, bias in heads]
+    if state.vocabulary is None:
+        heads = [(member.lm_head.weight, member.lm_head.bias) for member in state.members]
+    else:
+        heads = [_choose_rows(member.lm_head, state.vocabulary) for member in state.members]
     return [_whole_blocks(*head) for head in heads] if torch.compiler.is_exporting() else heads
+
+
+def _choose_rows(head: nn.Linear, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Returns weight and bias of some classes.
+
+    ONNX Runtime keeps the operator that this becomes in 8 bits. For an index it would make floats of the whole weight,
+    at every call.
+    """
+    return head.weight.index_select(0, classes), None if head.bias is None else head.bias.index_select(0, classes)
 
 
 def _project_all(

@@ -131,8 +131,6 @@ def test_another_short_list_is_another_evaluation(place: Path, capsys: pytest.Ca
         (["--model", "ctc", *LISTED[:2]], "`shortlist` must come with `source_lang` and `target_lang`"),
         (["--model", "ctc", "--shortlist_best", "3"], "`shortlist_best` must be left out without `shortlist`"),
         (["--model", "ctc", *LISTED, "--shortlist_best", "0"], "`shortlist_best` must be >= 1, got 0"),
-        (["--model", "ctc", *LISTED, "--ctc_beam_size", "4"], "`shortlist` must be left out with a beam search"),
-        (["--model", "dag", *LISTED, "--graph_decoding", "beam"], "`shortlist` must be left out with a beam search"),
         (["--model", "ctc", *LISTED, "--confidence_output", "c.txt"], "`confidence_output` must be left out with"),
         (["--model", "ctc", "--shortlist", "none/{split}.{lang}", *LISTED[2:]], "none/train.en"),
     ],
@@ -146,8 +144,23 @@ def test_a_short_list_that_does_not_fit_is_refused(
     assert message in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
 
 
-def test_viterbi_takes_a_short_list(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert translated(monkeypatch, *LISTED, "--graph_decoding", "viterbi", model="dag")
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("dag", ("--graph_decoding", "viterbi")),
+        ("dag", ("--graph_decoding", "beam", "--graph_beam_size", "30")),
+        ("ctc", ("--ctc_beam_size", "30")),
+    ],
+)
+def test_searches_choose_from_a_short_list(
+    place: Path, monkeypatch: pytest.MonkeyPatch, model: str, options: tuple[str, ...]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(place / model)
+    listed = translated(monkeypatch, *LISTED, *SIZES, *options, model=model)
+    assert listed != translated(monkeypatch, *options, model=model)
+    for (source, _), output in zip(PAIRS, listed, strict=True):
+        written = set(tokenizer(output, add_special_tokens=False)["input_ids"])
+        assert len(written) <= len(tokenizer(source)["input_ids"]) + 1
 
 
 def test_models_without_a_choice_of_tokens_are_refused() -> None:

@@ -255,18 +255,28 @@ def test_a_graph_chooses_from_the_short_list_of_its_batch(
     exported, _ = load_model(tmp_path / "exported", backend="onnx")
     short_list = load_short_list(args, model, tokenizer)
     assert short_list is not None
-    if model_type == "ctc_nat":
-        with pytest.raises(ValueError, match="`ctc_beam_size` must be 1 for `.*/model.onnx`, .* a short list"):
-            translate(exported, tokenizer, SENTENCES, ctc_beam_size=2)
-        with pytest.raises(ValueError, match="`ctc_beam_size` must be 1 for a graph with `shortlist`, got 2"):
-            checkpoint(tmp_path / "model", model_type, {"ctc_beam_size": 2})
-            export(args)
-    for sentences in (SENTENCES[:1], SENTENCES[1:2], SENTENCES[3:]):
-        batch = tokenizer(sentences, return_tensors="pt", padding=True)
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        expected = model.generate(**inputs, short_list=short_list)  # type: ignore[operator]
-        assert torch.equal(exported.generate(**inputs), expected)  # type: ignore[operator]
-        assert not torch.equal(model.generate(**inputs), expected)  # type: ignore[operator]
+    searches: tuple[dict[str, Any], ...] = ({}, {"ctc_beam_size": 4, "ctc_length_bonus": 3.0})
+    for knobs in searches if model_type == "ctc_nat" else searches[:1]:
+        for sentences in (SENTENCES[:1], SENTENCES[1:2], SENTENCES[3:]):
+            batch = tokenizer(sentences, return_tensors="pt", padding=True)
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")} | knobs
+            expected = model.generate(**inputs, short_list=short_list)  # type: ignore[operator]
+            assert torch.equal(exported.generate(**inputs), expected)  # type: ignore[operator]
+            assert not torch.equal(model.generate(**inputs), expected)  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_only_the_words_of_a_short_list_leave_their_8_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx = pytest.importorskip("onnx")
+    rows = Dataset.from_dict({"translation": [{"en": "a", "de": "b"}]}, features=pair_features("en", "de"))
+    monkeypatch.setattr(ExportArguments, "load_shortlist", lambda self: rows)
+    model_folder = checkpoint(tmp_path / "model", "ctc_nat")
+    languages = {"shortlist": "corpus", "source_lang": "en", "target_lang": "de"}
+    folder = tmp_path / "exported"
+    export(ExportArguments(model=str(model_folder), output_dir=str(folder), quantize="int8", **languages))
+    graph = onnx.load(folder / "onnx/model_int8.onnx").graph
+    weights = {value.name for value in graph.initializer if len(value.dims) > 1}
+    assert not [node.name for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in weights]
 
 
 @pytest.mark.slow
