@@ -16,7 +16,7 @@ export_graph() { # NAME MODEL [OPTIONS]
     --sentences data/multi30k/val.en.gz --references data/multi30k/val.de.gz --target_lang de "${@:3}"
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
-  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled)
+  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [da]=da_transformer_distilled)
 for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}"; done
 for name in ctc_3-3 ctc_5-1; do
   export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
@@ -30,16 +30,19 @@ systems=(
   "teacher_ct2_int8_greedy_shortlist=$teacher,compute_type=int8,$list"
   "teacher_ct2_float32_greedy=$teacher,compute_type=float32"
   "teacher_ct2_int8_beam5=$teacher,compute_type=int8,num_beams=5"
+  "teacher_ct2_int8_beam5_shortlist=$teacher,compute_type=int8,num_beams=5,$list"
   "teacher_transformers_greedy=$converged/teacher:num_beams=1"
   "at_3-1_ct2_int8_greedy=$at,compute_type=int8"
   "at_3-1_ct2_int8_greedy_shortlist=$at,compute_type=int8,$list"
   "at_3-1_ct2_int8_beam5=$at,compute_type=int8,num_beams=5"
+  "at_3-1_ct2_int8_beam5_shortlist=$at,compute_type=int8,num_beams=5,$list"
   "ctc_3-3_torch=$converged/${model[ctc_3-3]}"
   "ctc_3-3_torch_beam5=$converged/${model[ctc_3-3]}:ctc_beam_size=5,ctc_length_bonus=0.5"
   "ctc_3-3_torch_beam10_lm=$converged/${model[ctc_3-3]}:$beam10"
 )
 for name in ctc_3-3 ctc_5-1; do
   systems+=("${name}_onnx_int8_beam5_lm=$folder/$name:backend=onnx,quantize=int8,$beam5"
+    "${name}_onnx_int8_beam5_lm_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8,$beam5"
     "${name}_onnx_int8_beam10_lm=$folder/$name:backend=onnx,quantize=int8,$beam10")
   systems+=("${name}_onnx_float32=$folder/$name:backend=onnx" "${name}_openvino=$folder/$name:backend=openvino"
     "${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"
@@ -47,7 +50,8 @@ for name in ctc_3-3 ctc_5-1; do
 done
 systems+=(
   "glat_torch=$converged/${model[glat]}" "glat_onnx_int8=$folder/glat:backend=onnx,quantize=int8"
-  "glat_openvino=$folder/glat:backend=openvino" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
+  "glat_openvino=$folder/glat:backend=openvino" "da_transformer_torch=$converged/${model[da]}"
+  "da_transformer_onnx_int8=$folder/da:backend=onnx,quantize=int8" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
   "cmlm_onnx_int8_4=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=4"
   "cmlm_onnx_int8_10=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=10"
 )

@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Whether training, aligner and measures stand data of WMT14's size, on synthetic data of its shapes.
+"""Whether training, aligner and measures stand data of WMT14's and Europarl's size, on synthetic data of its shapes.
 
     python scripts/scale_check.py models --output configs/wmt14/results/scale_models_cpu.json
     python scripts/scale_check.py corpus --corpus "data/multi30k/{split}.{lang}.gz" --source_lang en \
         --target_lang de --output configs/wmt14/results/scale_corpus_cpu.json
+    python scripts/scale_check.py languages --corpus "data/multi30k/{split}.{lang}.gz" --source_lang en \
+        --target_langs de fr cs --output configs/europarl/results/scale_languages_cpu.json
 
 `models` builds the model of each YAML file of configs/wmt14 (37,000 joint subwords) and trains it on random tokens in
 sentences as long as those of news: one batch of 2,000 tokens forward and backward and one optimizer step, in single
@@ -18,12 +20,17 @@ intervals, words lying between blanks. The real corpus repeats the sentences of 
 but the first, which lets the vocabulary grow; the distilled one has no noise in its targets. Memory is the most that
 the process had resident, its libraries included. Its file holds each part once it is done.
 
+`languages` does with 1.9 million sources in three target languages what `hf-nat experiment multimodality` does that
+needs no model: the corpora, the joint subwords, the batches of the teacher, the posterior of the languages, and
+measures of the random selection and of all languages, in words. The text is made as for `corpus`.
+
 The tables are of CPU seconds, which other work on the machine does not lengthen.
 """
 
 from __future__ import annotations
 
 import argparse
+import operator
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -45,10 +52,13 @@ from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.config import load_config
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, read_json, write_json
-from hf_nat.data import load_corpus
-from hf_nat.metrics import faithfulness, fuzzy_reordering, training_bleu
+from hf_nat.data import concatenate_targets, corpus_tokens, encode_corpus, load_corpus, select_targets
+from hf_nat.data.multi_target import MULTI_TARGET_LANG
+from hf_nat.data.tokenizer import corpus_texts, train_tokenizer
+from hf_nat.metrics import LanguagePosterior, faithfulness, fuzzy_reordering, training_bleu
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat.training.model import build_model
+from hf_nat.training.sampler import TokenBatchSampler
 
 
 ROOT = Path(__file__).parents[1]
@@ -220,6 +230,58 @@ def check_corpus(args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def check_languages(args: argparse.Namespace) -> dict[str, Any]:
+    """Makes, encodes and measures a corpus of three target languages; the file holds each part once it is done.
+
+    Returns:
+        `dict[str, Any]`: as `check_corpus`, of the random selection and of all languages.
+    """
+    corpora: dict[str, dict[str, Any]] = {"random selection": {}, "all languages": {}}
+    result = {"num_pairs": args.num_pairs, "environment": environment(), "corpora": corpora}
+    pair = {"source_lang": args.source_lang, "target_lang": MULTI_TARGET_LANG}
+    measuring = MeasureArguments(**pair, tokens="space", num_bootstrap=0)
+    with tempfile.TemporaryDirectory(prefix="hf_nat-") as name:
+        folder = Path(name)
+        corpus = write_languages(args, folder)
+        for label, make in (("random selection", select_targets), ("all languages", concatenate_targets)):
+            measure = partial(_measure_part, corpora[label], args.output, result)
+            file = folder / f"{label}.parquet"
+            measure(
+                "make", lambda make=make, file=file: make(corpus, args.source_lang, args.target_langs).to_parquet(file)
+            )
+            rows = load_corpus(file, **pair)
+            describe = operator.attrgetter("complexity.value")
+            texts = folder / label
+            measure("align and count links", partial(AlignedCorpus, label, rows, texts, measuring), describe)
+        tokenizer = measure(
+            "learn subwords", partial(train_tokenizer, corpus_texts(rows, **pair), args.vocab_size), len
+        )
+        limits = {"max_source_length": 250, "max_target_length": 250}
+        encoded = measure("encode", lambda: encode_corpus(rows, tokenizer, **pair, **limits)[0], len)
+        measure("make batches", lambda: len(TokenBatchSampler(encoded["length"][:], args.max_tokens)))
+        tokenizer.save_pretrained(folder / "tokenizer")
+        size = len(rows) // len(args.target_langs)
+        parts = {
+            lang: corpus_tokens(
+                rows.select(range(i * size, (i + 1) * size)), MULTI_TARGET_LANG, str(folder / "tokenizer")
+            )
+            for i, lang in enumerate(args.target_langs)
+        }
+        measure("posterior of the languages", partial(LanguagePosterior.from_corpora, parts), lambda found: None)
+    return result
+
+
+def write_languages(args: argparse.Namespace, folder: Path) -> str:
+    """Writes the words of a source in several target languages to files, made larger; returns the files' pattern."""
+    for lang in (args.source_lang, *args.target_langs):
+        other = args.target_langs[0] if lang == args.source_lang else args.source_lang
+        rows = load_corpus(args.corpus, args.split, source_lang=lang, target_lang=other)
+        lines = (" ".join(words) for words in corpus_tokens(rows, lang, "moses"))
+        (folder / lang).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        replicate(folder / lang, folder / f"train.{lang}", args.num_pairs, args.noise)
+    return str(folder / "{split}.{lang}")
+
+
 def _measure_part(
     parts: dict[str, Any],
     output: str,
@@ -244,12 +306,17 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="check", required=True)
     corpus = commands.add_parser("corpus", help="align and measure")
-    corpus.add_argument("--corpus", required=True, help="anything that hf_nat.data.corpora.load_corpus reads")
-    corpus.add_argument("--split", default="train")
-    corpus.add_argument("--source_lang", required=True, help="language key of the source")
     corpus.add_argument("--target_lang", required=True, help="language key of the target")
-    corpus.add_argument("--num_pairs", type=int, default=4_500_000)
-    corpus.add_argument("--noise", type=float, default=0.1, help="share of the words of a copy that get a digit")
+    languages = commands.add_parser("languages", help="a corpus of several target languages")
+    languages.add_argument("--target_langs", nargs="+", required=True, help="language keys of the targets")
+    languages.add_argument("--vocab_size", type=int, default=37_000, help="joint subwords that are learned")
+    languages.add_argument("--max_tokens", type=int, default=8000, help="budget of a batch: rows x longest row")
+    for command, num_pairs in ((corpus, 4_500_000), (languages, 1_900_000)):
+        command.add_argument("--corpus", required=True, help="anything that hf_nat.data.corpora.load_corpus reads")
+        command.add_argument("--split", default="train")
+        command.add_argument("--source_lang", required=True, help="language key of the source")
+        command.add_argument("--num_pairs", type=int, default=num_pairs)
+        command.add_argument("--noise", type=float, default=0.1, help="share of the words of a copy that get a digit")
     models = commands.add_parser("models", help="train each model of configs/wmt14 for one batch")
     models.add_argument("--configs", default=str(CONFIGS), help="folder of YAML files")
     models.add_argument("--vocab_size", type=int, default=37_000)
@@ -277,7 +344,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measures, writes the JSON file and prints the table."""
     keep_freed_memory()
     args = parse_arguments(argv)
-    print(models_table(check_models(args)) if args.check == "models" else corpus_table(check_corpus(args)))
+    if args.check == "models":
+        print(models_table(check_models(args)))
+    else:
+        print(corpus_table((check_corpus if args.check == "corpus" else check_languages)(args)))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def concatenate_targets(
             features=features,
             fn_kwargs={"source_lang": source_lang, "lang": lang},
         )
-        if parts and _sources(part, source_lang) != _sources(parts[0], source_lang):
+        if parts and not _have_same_sources(part, parts[0], source_lang):
             raise ValueError(
                 f"Corpora must have the same sources, but those of {lang!r} and {target_langs[0]!r} differ."
             )
@@ -99,5 +99,10 @@ def _as_multi(batch: dict[str, list], source_lang: str, lang: str) -> dict[str, 
     return {"translation": pairs, "language": [lang] * len(pairs)}
 
 
-def _sources(rows: Dataset, source_lang: str) -> list[str]:
-    return [pair[source_lang] for pair in rows["translation"]]
+def _have_same_sources(one: Dataset, other: Dataset, source_lang: str) -> bool:
+    """Compares the sources of two corpora, a batch at a time."""
+    if len(one) != len(other):
+        return False
+    pairs = zip(*(rows.with_format("arrow").iter(batch_size=10_000) for rows in (one, other)), strict=True)
+    sides = ([table["translation"].combine_chunks().field(source_lang) for table in pair] for pair in pairs)
+    return all(ours.equals(theirs) for ours, theirs in sides)

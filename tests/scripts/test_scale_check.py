@@ -114,16 +114,37 @@ def test_flowseq_is_in_its_second_phase(script: ModuleType, small: list[str]) ->
     assert longest <= 80 and len(batches) == 64_000 // 250
 
 
-def test_the_corpora_are_aligned_and_measured(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Thirty sentences in four languages."""
     draw = random.Random(0)
     sources = [draw.choices([f"word{i}" for i in range(12)], k=4) for _ in range(30)]
-    for lang, prefix in (("en", "word"), ("de", "wort")):
+    for lang, prefix in (("en", "word"), ("de", "wort"), ("fr", "mot"), ("cs", "slovo")):
         with gzip.open(tmp_path / f"train.{lang}.gz", "wt", encoding="utf-8") as file:
             file.writelines(" ".join(source).replace("word", prefix) + "\n" for source in sources)
-    corpus = ["--corpus", str(tmp_path / "{split}.{lang}.gz"), "--source_lang", "en", "--target_lang", "de"]
-    output = tmp_path / "corpus.json"
+    return tmp_path
+
+
+def test_three_languages_are_made_encoded_and_measured(
+    script: ModuleType, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = ["--corpus", str(texts / "{split}.{lang}.gz"), "--source_lang", "en", "--target_langs", "de", "fr", "cs"]
+    sizes = ["--num_pairs", "100", "--vocab_size", "300", "--max_tokens", "60", "--output", str(texts / "scale.json")]
+    script.main(["languages", *corpus, *sizes])
+    corpora = read_json(texts / "scale.json")["corpora"]
+    everything = corpora["all languages"]
+    # No more than 60 tokens in a batch, five in a sentence with its end.
+    assert everything["encode"]["result"] == 300 and 25 <= everything["make batches"]["result"] < 300
+    selected, joined = (corpora[name]["align and count links"]["result"] for name in corpora)
+    assert selected > 0.5 and joined > 0.5  # three modes of each word
+    assert "posterior of the languages" in capsys.readouterr().out
+
+
+def test_the_corpora_are_aligned_and_measured(
+    script: ModuleType, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = ["--corpus", str(texts / "{split}.{lang}.gz"), "--source_lang", "en", "--target_lang", "de"]
+    output = texts / "corpus.json"
     script.main(["corpus", *corpus, "--num_pairs", "200", "--noise", "0.3", "--output", str(output)])
     real, distilled = (read_json(output)["corpora"][name] for name in ("real", "distilled"))
     for parts in (real, distilled):
