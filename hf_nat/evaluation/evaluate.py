@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.reporting import plot_reliability
 from ..base.utils import atomic_path, environment, write_json
@@ -51,8 +52,7 @@ class SplitArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_samples is not None and self.max_samples < 1:
-            raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
+        require_number("max_samples", self.max_samples, least=1)
 
     def load_rows(self) -> Dataset:
         """Loads the rows that are translated."""

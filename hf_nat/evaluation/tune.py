@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from transformers.utils import logging
 
 from ..base.config import option
 from ..base.files import naming
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import check_record, environment, read_json, read_record, write_json
 from ..data.encoding import is_blank
@@ -176,8 +176,7 @@ def chosen_values(
         raise ValueError(f"`values` must be given for `{knob}`, got none.")
     values = values or _DEFAULT_VALUES[knob](model.config)
     for value in values:
-        if not isfinite(value):
-            raise ValueError(f"`values` of `{knob}` must be finite numbers, got {value}.")
+        require_number("values", value)
     if type(_knobs(model)[knob]) is int:
         for value in values:
             if value != int(value):

@@ -541,10 +541,10 @@ def test_values_of_training_arrive_as_written(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        ({"learning_rate": 0.0}, "`learning_rate` must be a number > 0, got 0.0"),
-        ({"learning_rate": -1e-3}, "`learning_rate` must be a number > 0"),
-        ({"learning_rate": math.inf}, "`learning_rate` must be a number > 0, got inf"),
-        ({"learning_rate": math.nan}, "`learning_rate` must be a number > 0, got nan"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be > 0, got 0.0"),
+        ({"learning_rate": -1e-3}, "`learning_rate` must be > 0"),
+        ({"learning_rate": math.inf}, "`learning_rate` must be a finite number > 0, got inf"),
+        ({"learning_rate": math.nan}, "`learning_rate` must be a finite number > 0, got nan"),
         ({"max_tokens": 0}, "`max_tokens` must be >= 1, got 0"),
         ({"gradient_accumulation_steps": 0}, "`gradient_accumulation_steps` must be >= 1, got 0"),
         ({"num_train_epochs": 0.0}, "`num_train_epochs` must be > 0 where `max_steps` is not, got 0.0 and -1"),
