@@ -15,8 +15,8 @@ from transformers.utils import logging
 
 from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
 from ..base.config import option
+from ..base.files import atomic_path
 from ..base.numbers import require_number
-from ..base.utils import atomic_path
 from ..data import corpus_tokens, tokenize
 from ..data.corpora import read_lines
 from ..metrics import (

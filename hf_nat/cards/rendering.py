@@ -14,8 +14,9 @@ from typing import Any, TypeGuard
 import jinja2
 from transformers.utils import logging
 
+from ..base.files import atomic_path
 from ..base.languages import find_language
-from ..base.utils import atomic_path, read_record, require_plain_file
+from ..base.utils import read_record, require_plain_file
 
 
 logger = logging.get_logger(__name__)

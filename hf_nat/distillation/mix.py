@@ -12,8 +12,9 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from ..base.config import option
+from ..base.folders import atomic_contents
 from ..base.numbers import require_number
-from ..base.utils import atomic_contents, progress_bar, write_json
+from ..base.utils import progress_bar, write_json
 from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora
 from .checksums import recorded_checksums

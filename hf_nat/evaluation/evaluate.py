@@ -13,10 +13,11 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option, refuse_changed
+from ..base.files import atomic_path
 from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.reporting import plot_reliability
-from ..base.utils import atomic_path, environment, write_json
+from ..base.utils import environment, write_json
 from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
