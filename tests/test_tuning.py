@@ -134,6 +134,14 @@ def test_default_values_are_those_of_the_eos_penalty(run, scores):
     assert [result["value"] for result in run()["results"]] == [0, 0.5, 1, 1.5, 2, 3]
 
 
+def test_step_loads_its_model_once(run_step, scores, monkeypatch):
+    scores |= {0: 7.0, 1: 8.0}
+    loads, load_model = [], DecodingArguments.load_model
+    monkeypatch.setattr(DecodingArguments, "load_model", lambda *args: loads.append(args) or load_model(*args))
+    assert run_step(values=(0, 1))["best"] == 1
+    assert len(loads) == 1
+
+
 @pytest.mark.parametrize(("metric", "best"), [("bleu", 1), ("ter", 2)])
 def test_of_equally_good_values_the_smallest_wins(run, scores, folder, metric, best):
     scores |= {0: 5.0, 1: 9.0, 2: 4.0, 3: 9.0, 4: 4.0}

@@ -7,14 +7,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import read_json
 from ..cards import model_card
 from ..decoding import DecodingArguments
-from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, default_knob, read_results, results_path, tune
+from ..evaluation.tune import (
+    TuneArguments,
+    chosen_knob,
+    chosen_values,
+    default_knob,
+    load_tunable,
+    read_results,
+    results_path,
+    tune,
+)
 from .evaluate import decoding_inputs, decoding_settings
 from .fingerprints import corpus_fingerprint, model_fingerprint
 from .model import ModelStep
@@ -51,15 +60,13 @@ class Tune(ModelStep):
         return self.folder / f".tune-{self.knob}.json"
 
     @cached_property
-    def _model(self) -> PreTrainedModel:
-        if not self.folder.is_dir():
-            raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {self.args.model!r}.")
-        return self.decoding.load_model(self.folder)[0]
+    def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        return load_tunable(self.args, self.decoding)
 
     @cached_property
     def knob(self) -> str:
         """The knob that is tuned."""
-        return chosen_knob(self.args, self._model)
+        return chosen_knob(self.args, self._loaded[0])
 
     @property
     def _results(self) -> Path:
@@ -81,7 +88,7 @@ class Tune(ModelStep):
         is_new = process_state().is_main_process and not file.is_file()
         if is_new:
             with naming(file):
-                cast(Any, self._model).generation_config.save_pretrained(self.folder)
+                cast(Any, self._loaded[0]).generation_config.save_pretrained(self.folder)
         process_state().wait_for_everyone()
         try:
             return super().run()
@@ -115,12 +122,12 @@ class Tune(ModelStep):
         report = self.report
         tried = {result["value"] for result in report["results"]}
         settings = read_json(self.folder / "generation_config.json")
-        values = chosen_values(self.knob, self.args.values, self._model, self.decoding)
+        values = chosen_values(self.knob, self.args.values, self._loaded[0], self.decoding)
         return tried >= set(values) and settings.get(self.knob) == report["best"]
 
     def work(self) -> None:
         """Measures the values that are left, and sets the best one."""
-        tune(self.args, self.decoding)
+        tune(self.args, self.decoding, self._loaded)
 
     @property
     def report(self) -> dict[str, Any]:
