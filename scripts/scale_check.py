@@ -42,12 +42,12 @@ from transformers import PreTrainedTokenizerFast
 
 from hf_nat.analysis.measures import AlignedCorpus, MeasureArguments
 from hf_nat.base.allocator import keep_freed_memory
-from hf_nat.base.config import load_config
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, read_json, write_json
 from hf_nat.data import load_corpus
 from hf_nat.metrics import faithfulness, fuzzy_reordering, training_bleu
-from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from hf_nat.steps import Train
+from hf_nat.training.arguments import ModelArguments
 from hf_nat.training.model import build_model
 
 
@@ -104,14 +104,13 @@ def check_models(args: argparse.Namespace) -> dict[str, Any]:
 
 def _trainee(path: Path, args: argparse.Namespace) -> tuple[Trainee, list[dict[str, torch.Tensor]]]:
     """Builds the model of a YAML file, in training, and the batches of a whole update."""
-    options = ["--bf16=false", "--use_cpu=true"]
-    keys = load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), *options])
-    model_args, data_args, training_args = keys
+    step = Train.from_config(path, bf16=False, use_cpu=True)
+    model_args, data_args = step.model, step.data
     if model_args.init_from:
         model_args = _from_scratch(model_args, path.parent)
     torch.manual_seed(1)
     model: Any = build_model(
-        model_args, joint_vocabulary(args.vocab_size), label_smoothing=training_args.label_smoothing
+        model_args, joint_vocabulary(args.vocab_size), label_smoothing=step.training.label_smoothing
     )
     if model_args.model_type == "flowseq":
         model.num_batches.fill_(model.config.init_steps)
