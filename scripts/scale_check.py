@@ -36,9 +36,7 @@ import torch
 import yaml
 from benchmark_alignment import SIDES, replicate, write_text
 from benchmark_training import Trainee, make_batches, num_targets, peak_growth, synthetic_lengths
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from random_checkpoints import word_tokenizer
 
 from hf_nat.analysis.measures import AlignedCorpus, MeasureArguments
 from hf_nat.base.allocator import keep_freed_memory
@@ -54,14 +52,6 @@ from hf_nat.training.model import build_model
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "wmt14"
 WHOLE_UPDATE = 64_000  # tokens
-SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-
-
-def joint_vocabulary(size: int) -> PreTrainedTokenizerFast:
-    """Returns a tokenizer of so many tokens, the special ones first: models ask for no more of a joint BPE."""
-    words = [*SPECIAL.values(), *(f"word{number}" for number in range(size - len(SPECIAL)))]
-    tokens = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token=SPECIAL["unk_token"]))
-    return PreTrainedTokenizerFast(tokenizer_object=tokens, **SPECIAL)
 
 
 def training_runs(configs: Path) -> dict[str, list[Path]]:
@@ -110,7 +100,7 @@ def _trainee(path: Path, args: argparse.Namespace) -> tuple[Trainee, list[dict[s
         model_args = _from_scratch(model_args, path.parent)
     torch.manual_seed(1)
     model: Any = build_model(
-        model_args, joint_vocabulary(args.vocab_size), label_smoothing=step.training.label_smoothing
+        model_args, word_tokenizer(args.vocab_size), label_smoothing=step.training.label_smoothing
     )
     if model_args.model_type == "flowseq":
         model.num_batches.fill_(model.config.init_steps)
