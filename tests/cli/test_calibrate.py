@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
+from nat_model_tester import save, tiny_student
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
@@ -19,22 +19,8 @@ TEXTS = ["ab ba", "abba baab", "", "ba", "ab ab ba", "baab"]
 
 @pytest.fixture
 def options(tmp_path):
-    torch.manual_seed(0)
     tokenizer = train_tokenizer(TEXTS, vocab_size=12)
-    config = VanillaNATConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=32,
-    )
-    folder = tmp_path / "model"
-    VanillaNATForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = save(tmp_path / "model", tiny_student("vanilla_nat", tokenizer), tokenizer)
     for split in ("validation", "test"):
         rows = [{"translation": {"src": text, "tgt": text[::-1]}} for text in TEXTS]
         (tmp_path / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))

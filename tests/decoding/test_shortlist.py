@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, MarianConfig, MarianMTModel
+from nat_model_tester import save, tiny_model, tiny_student, tiny_teacher
+from transformers import AutoTokenizer
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.several import pair_features
@@ -18,8 +19,6 @@ from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import encode_sources
 from hf_nat.decoding.shortlist import ShortList, build_short_list, load_short_list
 from hf_nat.export import ExportArguments
-from hf_nat.models import CTCNATConfig, CTCNATForConditionalGeneration, DATransformerConfig
-from hf_nat.models import DATransformerForConditionalGeneration as DATransformer
 from hf_nat.steps.export import Export
 from hf_nat_cli import main
 
@@ -84,13 +83,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for lang, side in zip(("en", "de"), zip(*PAIRS, strict=True), strict=True):
             (tmp_path / f"{split}.{lang}").write_text("".join(f"{line}\n" for line in side), encoding="utf-8")
     tokenizer = train_tokenizer([text for pair in PAIRS for text in pair] * 2, vocab_size=60)
-    layers = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    small = {"vocab_size": len(tokenizer), "d_model": 16, "init_std": 0.3, "max_position_embeddings": 32, **layers}
-    models = {"ctc": (CTCNATConfig, CTCNATForConditionalGeneration), "dag": (DATransformerConfig, DATransformer)}
-    for name, (config_class, model_class) in models.items():
-        torch.manual_seed(0)
-        model_class(config_class(**small)).save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
+    for name, model_type in (("ctc", "ctc_nat"), ("dag", "da_transformer")):
+        save(tmp_path / name, tiny_student(model_type, tokenizer), tokenizer)
     return tmp_path
 
 
@@ -152,11 +146,9 @@ def test_viterbi_takes_a_short_list(place: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_models_without_a_choice_of_tokens_are_refused() -> None:
     args = ExportArguments(model="m", output_dir="o", shortlist="c", source_lang="a", target_lang="b")
-    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    config = MarianConfig(vocab_size=9, d_model=4, pad_token_id=0, eos_token_id=2, decoder_start_token_id=0, **sides)
     with pytest.raises(ValueError, match="`shortlist` must be left out for an autoregressive model, got 'c'"):
-        args.short_list_kwargs(MarianMTModel(config), None)
-    exported = CTCNATForConditionalGeneration(CTCNATConfig(vocab_size=9, d_model=4, **sides))
+        args.short_list_kwargs(tiny_teacher(), None)
+    exported = tiny_model("ctc_nat")
     exported.sessions = {}
     with pytest.raises(ValueError, match="`shortlist` must be left out for an exported model, .*hf-nat export"):
         args.short_list_kwargs(exported, None)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import MarianConfig, MarianMTModel, MarianTokenizer
+from nat_model_tester import save, tiny_student, tiny_teacher
+from transformers import MarianMTModel, MarianTokenizer
 
 
 pytest.importorskip("onnxscript")
@@ -31,22 +32,11 @@ from hf_nat.decoding import DecodingArguments, load_model, translate
 from hf_nat.decoding.shortlist import load_short_list
 from hf_nat.demo.browser import exported_files
 from hf_nat.export.export import export
-from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
 
 
 SENTENCES = ["a dog runs", "two men walk over the street", "", "the cat sleeps", "a woman reads a red book"]
-_SIDES = ("encoder", "decoder")
-TINY: dict[str, Any] = {
-    "d_model": 16,
-    **{f"{side}_layers": 1 for side in _SIDES},
-    **{f"{side}_attention_heads": 2 for side in _SIDES},
-    **{f"{side}_ffn_dim": 32 for side in _SIDES},
-    "max_position_embeddings": 32,
-    "init_std": 0.3,
-    "dropout": 0.0,
-}
 # A step of a flow has a dozen Transformer layers, whose trace takes long.
 SMALLEST: dict[str, dict[str, Any]] = {"flowseq": {"flow_steps": [1]}}
 
@@ -54,23 +44,15 @@ SMALLEST: dict[str, dict[str, Any]] = {"flowseq": {"flow_steps": [1]}}
 def checkpoint(folder: Path, model_type: str, knobs: dict[str, Any] | None = None, **fields: Any) -> Path:
     """A tiny model whose weights are large enough for varied outputs, with its own defaults of some knobs."""
     tokenizer = train_tokenizer(SENTENCES * 2, vocab_size=60)
-    config_class, model_class = ARCHITECTURES[model_type]
-    torch.manual_seed(0)
-    model = model_class(config_class(vocab_size=len(tokenizer), **TINY, **SMALLEST.get(model_type, {}) | fields))
+    model = tiny_student(model_type, tokenizer, **SMALLEST.get(model_type, {}) | fields)
     for name, value in (knobs or {}).items():
         setattr(model.generation_config, name, value)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save(folder, model, tokenizer)
 
 
 def marian(student: Any) -> MarianMTModel:
     """A tiny AT model of a student's vocabulary."""
-    config = student.config
-    ids = {name: getattr(config, name) for name in ("pad_token_id", "eos_token_id")}
-    torch.manual_seed(1)
-    start = {"decoder_start_token_id": config.pad_token_id, "forced_eos_token_id": None}
-    return MarianMTModel(MarianConfig(vocab_size=config.vocab_size, **TINY, **ids, **start)).eval()
+    return tiny_teacher(vocab_size=student.config.vocab_size)
 
 
 def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> Export:
