@@ -49,8 +49,6 @@ class TranslateArguments(ShortListArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shortlist is not None and self.confidence_output is not None:
-            raise ValueError("`confidence_output` must be left out with `shortlist`, which changes the scores.")
         require_number("window", self.window, least=1, most=sys.maxsize)
         if self.split_sentences and not (self.source_lang and self.target_lang):
             raise ValueError(
@@ -90,7 +88,7 @@ def run(argv: Sequence[str]) -> None:
         model, tokenizer = decoding.load_model(args.model)
         confidences, calibration = None, None
         if args.confidence_output is not None:
-            calibration = require_calibration(args.model, decoding, model)
+            calibration = require_calibration(args.model, decoding, model, args)
             confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
         settings = decoding.generate_kwargs(model)
         settings |= args.short_list_kwargs(model, tokenizer, **settings)

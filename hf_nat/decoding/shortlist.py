@@ -57,6 +57,12 @@ class ShortListArguments:
         return load_corpus(self.shortlist, "train", source_lang=str(source_lang), target_lang=str(target_lang))
 
     @property
+    def shortlist_options(self) -> dict[str, Any]:
+        """The options of the short list as a run records them; empty without one."""
+        sizes = {f"shortlist_{name}": size for name, size in self.shortlist_sizes.items()}
+        return {"shortlist": self.shortlist, **sizes} if sizes else {}
+
+    @property
     def shortlist_sizes(self) -> dict[str, int]:
         """How long the lists are; empty without any."""
         return {} if self.shortlist is None else {"best": self.shortlist_best, "frequent": self.shortlist_frequent}
@@ -74,8 +80,13 @@ class ShortListArguments:
         Raises:
             ValueError: if the model takes no short list, or not with these knobs, or the corpus has no target.
         """
+        self.require_choice(model, **knobs)
+        return {} if self.shortlist is None else {"short_list": load_short_list(self, model, tokenizer)}
+
+    def require_choice(self, model: PreTrainedModel, **knobs: Any) -> None:
+        """Raises ValueError where there is a short list, and a model or its knobs leave no choice of tokens to it."""
         if self.shortlist is None:
-            return {}
+            return
         if not isinstance(model, NATPreTrainedModel):
             raise ValueError(f"`shortlist` must be left out for an autoregressive model, got {self.shortlist!r}.")
         architecture: Any = model
@@ -89,7 +100,6 @@ class ShortListArguments:
             raise ValueError(
                 f"`shortlist` must be left out with a beam search, got {self.shortlist!r}. Decode greedily."
             )
-        return {"short_list": load_short_list(self, model, tokenizer)}
 
 
 class ShortList(nn.Module):

@@ -109,6 +109,9 @@ def tune(
     )
     report |= {"split": args.split, "num_sentences": len(pairs)}
     generate_kwargs = decoding.generate_kwargs(model)
+    for value in values:  # One that searches is an error now, not after the others.
+        args.require_choice(model, **{**generate_kwargs, knob: value})
+    generate_kwargs |= args.short_list_kwargs(model, tokenizer)
     for value in values:
         if value in [result["value"] for result in report["results"]]:
             continue

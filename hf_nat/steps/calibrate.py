@@ -10,8 +10,7 @@ from ..base.utils import read_record
 from ..cards import model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, CalibrateArguments, calibrate
-from .evaluate import decoding_inputs, decoding_settings
-from .fingerprints import corpus_fingerprint, model_fingerprint
+from .evaluate import split_inputs, split_settings
 from .model import ModelStep
 
 
@@ -49,7 +48,7 @@ class Calibrate(ModelStep):
 
     def settings(self) -> dict[str, Any]:
         """Languages and options of decoding."""
-        return {**self.args.languages, **decoding_settings(self.decoding)}
+        return split_settings(self.args, self.decoding)
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of model, corpus and what takes part in decoding.
@@ -61,11 +60,7 @@ class Calibrate(ModelStep):
             raise ValueError(
                 f"`model` must be a local folder, which the curve is written to, got {self.args.model!r}."
             )
-        return {
-            "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
-            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
-            **decoding_inputs(self.decoding),
-        }
+        return split_inputs(self.args, self.decoding)
 
     def prepare(self) -> None:
         """Raises for records of the model that no card can be made of: now, not after the scores."""

@@ -11,6 +11,7 @@ from ..base.utils import read_record, sha256_file
 from ..cards import model_card
 from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
+from ..evaluation.evaluate import SplitArguments
 from ..metrics.external import external_identity, require_consent
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
 from .model import ModelStep
@@ -44,23 +45,19 @@ class Evaluate(ModelStep):
         """Languages, metrics, bootstrap samples and options of decoding."""
         args = self.args
         return {
-            **args.languages,
             **{name: getattr(args, name) for name in ("metrics", "num_bootstrap")},
             # Named where there is one: older records have no such keys.
             **({"modules": [Path(module).stem for module in args.modules]} if args.modules else {}),
             **({"module_options": args.module_options} if args.module_options else {}),
-            **({"shortlist": args.shortlist_sizes} if args.shortlist else {}),
-            **decoding_settings(self.decoding),
+            **split_settings(args, self.decoding),
         }
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of model, corpora, calibration, BEER model and what takes part in decoding."""
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
-        rows, listed = self.args.load_training_rows(), self.args.load_shortlist()
+        rows = self.args.load_training_rows()
         confidence = Path(self.args.model) / CONFIDENCE_FILE
         return {
-            "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
-            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
             "confidence": sha256_file(confidence) if confidence.exists() else None,
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
@@ -69,8 +66,7 @@ class Evaluate(ModelStep):
                 if self.args.modules
                 else {}
             ),
-            **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **self.args.languages)}),
-            **decoding_inputs(self.decoding),
+            **split_inputs(self.args, self.decoding),
         }
 
     def prepare(self) -> None:
@@ -97,6 +93,32 @@ class Evaluate(ModelStep):
         """What `metrics.json` of the finished step holds."""
         kinds = {"scores": dict, "without_score": dict, "num_sentences": int, "sentences_per_second": (int, float)}
         return read_record(self.folder / "metrics.json", {**kinds, "iterations_mean": (int, float, type(None))})
+
+
+def split_settings(args: SplitArguments, decoding: DecodingArguments) -> dict[str, Any]:
+    """Returns languages, short list and options of decoding of what translates a split."""
+    return {
+        **args.languages,
+        **({"shortlist": args.shortlist_sizes} if args.shortlist else {}),
+        **decoding_settings(decoding),
+    }
+
+
+def split_inputs(args: SplitArguments, decoding: DecodingArguments, *, but_for: str | None = None) -> dict[str, Any]:
+    """Returns the fingerprints of all that takes part in translating a split.
+
+    Args:
+        args (`SplitArguments`): model, corpus and short list.
+        decoding (`DecodingArguments`): the further models.
+        but_for (`str`, *optional*): the key of the model's `generation_config.json` that does not count.
+    """
+    listed, trust = args.load_shortlist(), decoding.trust_remote_code
+    return {
+        "model": model_fingerprint(args.model, but_for=but_for, trust_remote_code=trust),
+        "corpus": corpus_fingerprint(args.load_rows(), **args.languages),
+        **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **args.languages)}),
+        **decoding_inputs(decoding),
+    }
 
 
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:

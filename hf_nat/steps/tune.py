@@ -24,8 +24,7 @@ from ..evaluation.tune import (
     results_path,
     tune,
 )
-from .evaluate import decoding_inputs, decoding_settings
-from .fingerprints import corpus_fingerprint, model_fingerprint
+from .evaluate import split_inputs, split_settings
 from .model import ModelStep
 
 
@@ -99,17 +98,11 @@ class Tune(ModelStep):
 
     def settings(self) -> dict[str, Any]:
         """Metric, languages and options of decoding."""
-        return {"metric": self.args.metric, **self.args.languages, **decoding_settings(self.decoding)}
+        return {"metric": self.args.metric, **split_settings(self.args, self.decoding)}
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the model but for the knob, of the corpus and of what takes part in decoding."""
-        return {
-            "model": model_fingerprint(
-                self.args.model, but_for=self.knob, trust_remote_code=self.decoding.trust_remote_code
-            ),
-            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
-            **decoding_inputs(self.decoding),
-        }
+        return split_inputs(self.args, self.decoding, but_for=self.knob)
 
     def prepare(self) -> None:
         """Raises for records of the model that no card can be made of: now, not after the scores."""

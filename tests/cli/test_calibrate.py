@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from nat_model_tester import save, tiny_student
+from nat_model_tester import save, tiny_model, tiny_student
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments
+from hf_nat.decoding.shortlist import ShortListArguments
 from hf_nat.evaluation.confidence import way_of_decoding
 from hf_nat.metrics.calibration import Calibration
-from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 from hf_nat_cli import main
 
 
@@ -97,9 +97,9 @@ def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsy
 
 @pytest.mark.parametrize("change", [{"backend": "onnx", "quantize": "int8"}, {"source_prefix": "x"}])
 def test_what_decodes_and_what_it_is_told_are_ways_of_decoding(change):
-    model = VanillaNATForConditionalGeneration(VanillaNATConfig(vocab_size=8, d_model=16))
-    assert way_of_decoding(DecodingArguments(**change), model) == change
-    assert way_of_decoding(DecodingArguments(threads=1), model) == {}
+    model = tiny_model("vanilla_nat")
+    assert way_of_decoding(DecodingArguments(**change), model, ShortListArguments()) == change
+    assert way_of_decoding(DecodingArguments(threads=1), model, ShortListArguments()) == {}
 
 
 def test_a_curve_is_fitted_to_the_sentences_that_were_translated(options, tmp_path):

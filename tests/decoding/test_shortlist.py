@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,6 +114,51 @@ def test_commands_choose_from_the_short_list_of_a_corpus(place: Path, monkeypatc
     assert (record["shortlist_best"], record["shortlist_frequent"]) == (1, 1)
 
 
+def served(monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
+    """What `hf-nat serve` makes of the sources."""
+    pytest.importorskip("fastapi")
+    served: list[Callable] = []
+    monkeypatch.setattr("hf_nat.serving.app.build_app", lambda translate, *args, **kwargs: served.append(translate))
+    monkeypatch.setattr("hf_nat.serving.server.Server", lambda *args: SimpleNamespace(run=lambda sockets: None))
+    assert main(["serve", "--model", "ctc", "--port", "0", "--max_batch_tokens", "1", *options]) == 0
+    return [translation.text for translation in served[0]([source for source, _ in PAIRS])]
+
+
+def test_a_server_chooses_from_a_short_list(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert served(monkeypatch) == translated(monkeypatch)
+    assert served(monkeypatch, *LISTED, *SIZES) == translated(monkeypatch, *LISTED, *SIZES)
+
+
+def test_a_knob_is_tuned_with_a_short_list(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = ["--corpus", "{split}.{lang}", *LISTED[2:], "--split", "test", "--max_batch_tokens", "1"]
+    graph = ["--model", "dag", *split, "--graph_decoding", "viterbi"]
+    knob = ["--knob", "viterbi_length_penalty", "--values", "1", "--metric", "chrf"]
+    assert main(["tune", *graph, *LISTED[:2], *SIZES, *knob]) == 0
+    assert main(["evaluate", *graph, *LISTED[:2], *SIZES, "--metrics", "chrf"]) == 0
+    (result,) = read_json(place / "dag/tune-viterbi_length_penalty.json")["results"]
+    assert result["score"] == read_json(place / "dag/eval-test/metrics.json")["scores"]["chrf"]["score"]
+    assert main(["tune", *graph, *knob]) == 2
+    assert "shortlist" in capsys.readouterr().err
+    assert main(["tune", "--model", "ctc", *split, *LISTED[:2], "--knob", "ctc_beam_size", "--values", "1", "4"]) == 2
+    assert "`shortlist` must be left out with a beam search" in capsys.readouterr().err
+    assert not list(place.glob("ctc/tune-*"))
+
+
+def test_confidence_with_a_short_list_has_a_curve_of_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "in.txt").write_text("a dog\n")
+    split = ["--model", "ctc", "--corpus", "{split}.{lang}", *LISTED[2:], "--split", "test"]
+    translate = ["translate", "--model", "ctc", "--input", "in.txt", "--confidence_output", "c.txt"]
+    assert main(["calibrate", *split, *LISTED[:2], *SIZES]) == 0
+    assert main([*translate, *LISTED, *SIZES]) == 0
+    assert 0 <= float(Path("c.txt").read_text()) <= 1
+    capsys.readouterr()
+    for other in ([], LISTED):
+        assert main([*translate, *other]) == 2
+        assert "the same options of decoding" in capsys.readouterr().err
+    assert main(["evaluate", *split, *LISTED[:2], *SIZES]) == 0
+    assert read_json(place / "ctc/eval-test/metrics.json")["reliability"] is not None
+
+
 def test_another_short_list_is_another_evaluation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--model", "ctc", "--corpus", "{split}.{lang}", *LISTED[2:], "--output_dir", "scores"]
     assert main(command) == 0
@@ -127,7 +174,6 @@ def test_another_short_list_is_another_evaluation(place: Path, capsys: pytest.Ca
         (["--model", "ctc", *LISTED, "--shortlist_best", "0"], "`shortlist_best` must be >= 1, got 0"),
         (["--model", "ctc", *LISTED, "--ctc_beam_size", "4"], "`shortlist` must be left out with a beam search"),
         (["--model", "dag", *LISTED, "--graph_decoding", "beam"], "`shortlist` must be left out with a beam search"),
-        (["--model", "ctc", *LISTED, "--confidence_output", "c.txt"], "`confidence_output` must be left out with"),
         (["--model", "ctc", "--shortlist", "none/{split}.{lang}", *LISTED[2:]], "none/train.en"),
     ],
 )
