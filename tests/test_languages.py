@@ -27,6 +27,7 @@ CHINESE = "他买了一部iPhone 15手机。"
         ("da", "da dk dan_Latn"),
         ("el", "el gr ell_Grek"),
         ("cs", "cs cz ces_Latn"),
+        ("he", "he iw heb_Hebr"),
         ("yue", "yue yue_Hant"),
         ("src", "src SRC"),
     ],

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record, sha256_file
-from ..cards import model_card
-from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
-from ..evaluation.evaluate import SplitArguments
 from ..metrics.external import external_identity, require_consent
-from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
-from .model import ModelStep
+from .fingerprints import corpus_fingerprint
+from .split import SplitStep
 
 
 @dataclass(frozen=True)
-class Evaluate(ModelStep):
+class Evaluate(SplitStep):
     """Translates a split and scores it; see `hf_nat.evaluation.evaluate`.
 
     Args:
@@ -29,7 +26,6 @@ class Evaluate(ModelStep):
     name = "evaluate"
     renewing = ("confidence",)  # `hf-nat calibrate` may come after a first evaluation.
     args: EvaluateArguments
-    decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     def __post_init__(self) -> None:
         _ = self.folder  # Without one, that is an error before the model is fetched.
@@ -49,7 +45,7 @@ class Evaluate(ModelStep):
             # Named where there is one: older records have no such keys.
             **({"modules": [Path(module).stem for module in args.modules]} if args.modules else {}),
             **({"module_options": args.module_options} if args.module_options else {}),
-            **split_settings(args, self.decoding),
+            **super().settings(),
         }
 
     def inputs(self) -> dict[str, Any]:
@@ -66,13 +62,8 @@ class Evaluate(ModelStep):
                 if self.args.modules
                 else {}
             ),
-            **split_inputs(self.args, self.decoding),
+            **super().inputs(),
         }
-
-    def prepare(self) -> None:
-        """Raises for records of a local model that no card can be made of: now, not after the scores."""
-        for folder in self.card_folders():
-            model_card(folder)
 
     def is_whole(self) -> bool:
         """Tells whether scores and translations are there."""
@@ -93,55 +84,3 @@ class Evaluate(ModelStep):
         """What `metrics.json` of the finished step holds."""
         kinds = {"scores": dict, "without_score": dict, "num_sentences": int, "sentences_per_second": (int, float)}
         return read_record(self.folder / "metrics.json", {**kinds, "iterations_mean": (int, float, type(None))})
-
-
-def split_settings(args: SplitArguments, decoding: DecodingArguments) -> dict[str, Any]:
-    """Returns languages, short list and options of decoding of what translates a split."""
-    return {
-        **args.languages,
-        **({"shortlist": args.shortlist_sizes} if args.shortlist else {}),
-        **decoding_settings(decoding),
-    }
-
-
-def split_inputs(args: SplitArguments, decoding: DecodingArguments, *, but_for: str | None = None) -> dict[str, Any]:
-    """Returns the fingerprints of all that takes part in translating a split.
-
-    Args:
-        args (`SplitArguments`): model, corpus and short list.
-        decoding (`DecodingArguments`): the further models.
-        but_for (`str`, *optional*): the key of the model's `generation_config.json` that does not count.
-    """
-    listed, trust = args.load_shortlist(), decoding.trust_remote_code
-    return {
-        "model": model_fingerprint(args.model, but_for=but_for, trust_remote_code=trust),
-        "corpus": corpus_fingerprint(args.load_rows(), **args.languages),
-        **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **args.languages)}),
-        **decoding_inputs(decoding),
-    }
-
-
-def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
-    """Returns the options of decoding that are set, without the models among them."""
-    given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ["reranker", "ensemble", "draft", "language_model", "terms", "trust_remote_code", "threads"]
-    if decoding.backend == "torch":
-        others.append("backend")  # as in the records from before there were others
-    return {"decoding": {name: value for name, value in given.items() if name not in others}}
-
-
-def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
-    """Returns the fingerprints of the further models that take part in decoding."""
-    trust, language_model = decoding.trust_remote_code, decoding.language_model
-    draft = optional_model(decoding.draft, parameter="draft", trust_remote_code=trust)
-    # Named where there is one: older records have no such keys.
-    return {
-        **({} if draft is None else {"draft": draft}),
-        **({} if language_model is None else {"language_model": sha256_file(language_model)}),
-        **({} if decoding.terms is None else {"terms": sha256_file(decoding.terms)}),
-        "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
-        "ensemble": [
-            model_fingerprint(member, parameter="ensemble", trust_remote_code=trust)
-            for member in decoding.ensemble or ()
-        ],
-    }

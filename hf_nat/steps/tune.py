@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +12,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import read_json
-from ..cards import model_card
-from ..decoding import DecodingArguments
 from ..evaluation.tune import (
     TuneArguments,
     chosen_knob,
@@ -24,12 +22,11 @@ from ..evaluation.tune import (
     results_path,
     tune,
 )
-from .evaluate import split_inputs, split_settings
-from .model import ModelStep
+from .split import SplitStep
 
 
 @dataclass(frozen=True)
-class Tune(ModelStep):
+class Tune(SplitStep):
     """Sets the best value of a knob in a checkpoint; see `hf_nat.evaluation.tune.tune`.
 
     The values that are tried do not count: later ones join those that were measured.
@@ -41,7 +38,6 @@ class Tune(ModelStep):
 
     name = "tune"
     args: TuneArguments
-    decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     @staticmethod
     def has_default_knob(model_class: type[PreTrainedModel]) -> bool:
@@ -98,15 +94,12 @@ class Tune(ModelStep):
 
     def settings(self) -> dict[str, Any]:
         """Metric, languages and options of decoding."""
-        return {"metric": self.args.metric, **split_settings(self.args, self.decoding)}
+        return {"metric": self.args.metric, **super().settings()}
 
-    def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the model but for the knob, of the corpus and of what takes part in decoding."""
-        return split_inputs(self.args, self.decoding, but_for=self.knob)
-
-    def prepare(self) -> None:
-        """Raises for records of the model that no card can be made of: now, not after the scores."""
-        model_card(self.folder)
+    @property
+    def free_key(self) -> str:
+        """The knob."""
+        return self.knob
 
     def is_whole(self) -> bool:
         """Tells whether all values were measured, and the best one is the default of the model."""

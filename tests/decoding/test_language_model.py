@@ -11,7 +11,7 @@ from nat_model_tester import save, tiny_student
 from transformers import PreTrainedTokenizerFast
 
 from hf_nat.decoding import DecodingArguments, NGramLanguageModel, language_model, load_model, translate
-from hf_nat.steps.evaluate import decoding_inputs, decoding_settings
+from hf_nat.steps.split import decoding_inputs, decoding_settings
 
 
 UNKNOWN = "<unk>"
