@@ -36,7 +36,7 @@ from benchmark_training import (
     require_lengths,
 )
 from datasets import Dataset
-from scale_check import joint_vocabulary
+from random_checkpoints import word_tokenizer
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from hf_nat.base.allocator import keep_freed_memory
@@ -113,7 +113,7 @@ def random_pairs(lengths: Sequence[tuple[int, int]], vocab_size: int) -> Dataset
 
 def new_trainer(system: str, name: str, model: Any, rows: Dataset, args: argparse.Namespace, **places: Any) -> Watched:
     """Builds the trainer of a turn."""
-    tokenizer = joint_vocabulary(args.vocab_size)
+    tokenizer = word_tokenizer(args.vocab_size)
     parts = {
         "model": model,
         "train_dataset": rows,

@@ -14,12 +14,11 @@ from tempfile import TemporaryDirectory
 
 from transformers import PreTrainedModel
 
-from hf_nat.base.config import load_config
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import write_corpus_card, write_model_card
 from hf_nat.data.pretrained import load_pretrained_model
 from hf_nat.models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher
-from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from hf_nat.steps import Train
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,9 +60,8 @@ def _corpus(folder: Path, real: dict[str, object], measured: dict[str, object]) 
 
 def _model(config: str, *evaluations: Path) -> Path:
     """Makes the folder of a model with new weights, the settings of its YAML file and its evaluations."""
-    types = (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments)
-    model_args, data_args, training_args = load_config(types, [str(MULTI30K / f"{config}.yaml"), "--use_cpu=true"])
-    folder = Path(training_args.output_dir)
+    step = Train.from_config(MULTI30K / f"{config}.yaml", use_cpu=True)
+    model_args, data_args, folder = step.model, step.data, step.folder
     if model_args.init_from_teacher:
         _, model_class = ARCHITECTURES[model_args.model_type]
         teacher = load_pretrained_model(model_args.init_from_teacher)
@@ -74,7 +72,7 @@ def _model(config: str, *evaluations: Path) -> Path:
         model = new_teacher(TEACHER_CONFIGS[model_args.model_type](model_args.size, **fields))
     model.save_pretrained(folder)
     run = {
-        "arguments": asdict(model_args) | asdict(data_args) | training_args.to_sanitized_dict(),
+        "arguments": asdict(model_args) | asdict(data_args) | step.training.to_sanitized_dict(),
         "num_parameters": model.num_parameters(),
         "environment": {"device": None, "versions": {}},
     }

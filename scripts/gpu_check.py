@@ -35,19 +35,10 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_nat.base.allocator import keep_freed_memory
-from hf_nat.base.config import resolve
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, read_json, write_json
-from hf_nat.steps import (
-    DataArguments,
-    DecodingArguments,
-    Distill,
-    DistillArguments,
-    Evaluate,
-    EvaluateArguments,
-    ModelArguments,
-    NATSeq2SeqTrainingArguments,
-)
+from hf_nat.experiments.plans import resolve_distillation
+from hf_nat.steps import DecodingArguments, Distill, Evaluate, EvaluateArguments, Train
 from hf_nat.training.run import train
 
 
@@ -201,12 +192,8 @@ class Check:
         if self.is_nano:
             size = NANO if "init_from_teacher" in places else NANO | {"size": "nano", "vocab_size": 120}
         machine = {"bf16": self.on_gpu, "use_cpu": not self.on_gpu, "output_dir": str(self.work / config)}
-        keys = resolve(
-            (ModelArguments, DataArguments, NATSeq2SeqTrainingArguments),
-            CONFIGS / f"{config}.yaml",
-            overrides=TRAIN_ALONE | size | machine | places,
-        )
-        metrics = train(*keys, callbacks=[StopAt(until)])
+        step = Train.from_config(CONFIGS / f"{config}.yaml", **TRAIN_ALONE | size | machine | places)
+        metrics = train(step.model, step.data, step.training, callbacks=[StopAt(until)])
         kept = ("num_parameters", "num_updates", "epochs", "eval_loss", "eval_bleu")
         return {name: metrics.get(name) for name in kept} | {
             name: value for name, value in metrics.items() if "per_second" in name
@@ -214,19 +201,16 @@ class Check:
 
     def distill(self, num_beams: int) -> dict[str, Any]:
         """Lets the teacher translate the training split."""
-        overrides = {"teacher": str(self.work / "teacher_base"), "output_dir": str(self.work / "distilled_base")}
-        (args,) = resolve(
-            (DistillArguments,),
+        args = resolve_distillation(
             CONFIGS / "distill_base.yaml",
-            overrides={
-                **self.corpus,
-                **overrides,
-                "backend": "torch",
-                "strategy": "beam" if num_beams > 1 else "greedy",
-                "num_beams": num_beams,
-                "max_new_tokens": LONGEST[self.args.size],
-                "max_samples": 12 if self.is_nano else None,
-            },
+            **self.corpus,
+            teacher=str(self.work / "teacher_base"),
+            output_dir=str(self.work / "distilled_base"),
+            backend="torch",
+            strategy="beam" if num_beams > 1 else "greedy",
+            num_beams=num_beams,
+            max_new_tokens=LONGEST[self.args.size],
+            max_samples=12 if self.is_nano else None,
         )
         made = read_json(Distill(args).run() / "metrics.json")
         rows = {"rows": made["num_sentences"], "rows_per_second": made["sentences_per_second"]}

@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from hf_nat.base.utils import atomic_path
+from hf_nat.base.files import atomic_path
 from hf_nat.data.tokenizer import SPECIAL_TOKENS
 from hf_nat.models import ARCHITECTURES, marian_config, new_teacher, size_config
 

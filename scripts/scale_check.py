@@ -43,20 +43,18 @@ import torch
 import yaml
 from benchmark_alignment import SIDES, replicate, write_text
 from benchmark_training import Trainee, make_batches, num_targets, peak_growth, synthetic_lengths
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
+from random_checkpoints import word_tokenizer
 
 from hf_nat.analysis.measures import AlignedCorpus, MeasureArguments
 from hf_nat.base.allocator import keep_freed_memory
-from hf_nat.base.config import load_config
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, read_json, write_json
 from hf_nat.data import concatenate_targets, corpus_tokens, encode_corpus, load_corpus, select_targets
 from hf_nat.data.multi_target import MULTI_TARGET_LANG
 from hf_nat.data.tokenizer import corpus_texts, train_tokenizer
 from hf_nat.metrics import LanguagePosterior, faithfulness, fuzzy_reordering, training_bleu
-from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
+from hf_nat.steps import Train
+from hf_nat.training.arguments import ModelArguments
 from hf_nat.training.model import build_model
 from hf_nat.training.sampler import TokenBatchSampler
 
@@ -64,14 +62,6 @@ from hf_nat.training.sampler import TokenBatchSampler
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "wmt14"
 WHOLE_UPDATE = 64_000  # tokens
-SPECIAL = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "mask_token": "<mask>"}
-
-
-def joint_vocabulary(size: int) -> PreTrainedTokenizerFast:
-    """Returns a tokenizer of so many tokens, the special ones first: models ask for no more of a joint BPE."""
-    words = [*SPECIAL.values(), *(f"word{number}" for number in range(size - len(SPECIAL)))]
-    tokens = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token=SPECIAL["unk_token"]))
-    return PreTrainedTokenizerFast(tokenizer_object=tokens, **SPECIAL)
 
 
 def training_runs(configs: Path) -> dict[str, list[Path]]:
@@ -114,14 +104,13 @@ def check_models(args: argparse.Namespace) -> dict[str, Any]:
 
 def _trainee(path: Path, args: argparse.Namespace) -> tuple[Trainee, list[dict[str, torch.Tensor]]]:
     """Builds the model of a YAML file, in training, and the batches of a whole update."""
-    options = ["--bf16=false", "--use_cpu=true"]
-    keys = load_config((ModelArguments, DataArguments, NATSeq2SeqTrainingArguments), [str(path), *options])
-    model_args, data_args, training_args = keys
+    step = Train.from_config(path, bf16=False, use_cpu=True)
+    model_args, data_args = step.model, step.data
     if model_args.init_from:
         model_args = _from_scratch(model_args, path.parent)
     torch.manual_seed(1)
     model: Any = build_model(
-        model_args, joint_vocabulary(args.vocab_size), label_smoothing=training_args.label_smoothing
+        model_args, word_tokenizer(args.vocab_size), label_smoothing=step.training.label_smoothing
     )
     if model_args.model_type == "flowseq":
         model.num_batches.fill_(model.config.init_steps)

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-import torch
+from nat_model_tester import save, tiny_student
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.config import load_config
@@ -18,7 +18,6 @@ from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.evaluation.errors import translation_errors
 from hf_nat.metrics.external import load_external_metric
 from hf_nat.metrics.translation import score_translations
-from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat.steps import Evaluate
 from hf_nat_cli import main
 
@@ -41,23 +40,7 @@ def teacher_folder(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokeni
 
 @pytest.fixture
 def student_folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
-    torch.manual_seed(0)
-    config = CMLMConfig(
-        vocab_size=len(tiny_tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        max_position_embeddings=64,
-        **{f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")},
-    )
-    folder = tmp_path / "student"
-    CMLMForConditionalGeneration(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return str(folder)
+    return str(save(tmp_path / "student", tiny_student("cmlm", tiny_tokenizer), tiny_tokenizer))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from nat_model_tester import save, tiny_student
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.config import load_config
@@ -17,12 +18,6 @@ from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
 from hf_nat.evaluation.tune import TuneArguments, chosen_values, default_knob, tune
 from hf_nat.models import (
-    CMLMConfig,
-    CMLMForConditionalGeneration,
-    DATransformerConfig,
-    DATransformerForConditionalGeneration,
-    InsertionTransformerConfig,
-    InsertionTransformerForConditionalGeneration,
     MoEMarianConfig,
     MoEMarianMTModel,
 )
@@ -39,25 +34,10 @@ def corpus(tmp_path: Path, sentences: list[str]) -> str:
 @pytest.fixture
 def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
     """A model that would rather insert nothing."""
-    torch.manual_seed(0)
-    config = InsertionTransformerConfig(
-        vocab_size=len(tiny_tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        max_position_embeddings=64,
-        **{f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")},
-    )
-    model = InsertionTransformerForConditionalGeneration(config)
+    model = tiny_student("insertion_transformer", tiny_tokenizer, max_position_embeddings=64)
     with torch.no_grad():
-        model.slot_projection.bias.copy_(30 * model.lm_head.weight[config.eos_token_id])
-    model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+        model.slot_projection.bias.copy_(30 * model.lm_head.weight[tiny_tokenizer.eos_token_id])
+    return save(tmp_path / "model", model, tiny_tokenizer)
 
 
 @pytest.fixture
@@ -132,6 +112,14 @@ def test_scores_are_those_of_evaluate_and_the_best_value_is_set(run, folder, cor
 def test_default_values_are_those_of_the_eos_penalty(run, scores):
     scores |= dict.fromkeys((0, 0.5, 1, 1.5, 2, 3), 7.0)
     assert [result["value"] for result in run()["results"]] == [0, 0.5, 1, 1.5, 2, 3]
+
+
+def test_step_loads_its_model_once(run_step, scores, monkeypatch):
+    scores |= {0: 7.0, 1: 8.0}
+    loads, load_model = [], DecodingArguments.load_model
+    monkeypatch.setattr(DecodingArguments, "load_model", lambda *args: loads.append(args) or load_model(*args))
+    assert run_step(values=(0, 1))["best"] == 1
+    assert len(loads) == 1
 
 
 @pytest.mark.parametrize(("metric", "best"), [("bleu", 1), ("ter", 2)])
@@ -235,10 +223,7 @@ def test_a_model_without_knobs_is_an_error(run, copy_teacher: MarianMTModel, tin
 
 
 def test_a_model_without_a_knob_that_is_tuned_by_default_is_an_error(run, tiny_tokenizer, tmp_path):
-    fields = {f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "eos", "mask")}
-    config = CMLMConfig(vocab_size=len(tiny_tokenizer), d_model=8, encoder_layers=1, decoder_layers=1, **fields)
-    CMLMForConditionalGeneration(config).save_pretrained(tmp_path / "cmlm")
-    tiny_tokenizer.save_pretrained(tmp_path / "cmlm")
+    save(tmp_path / "cmlm", tiny_student("cmlm", tiny_tokenizer), tiny_tokenizer)
     with pytest.raises(ValueError, match=r"`knob` must be out of \['length_beam', 'max_iterations'\] .* got None"):
         run(model=tmp_path / "cmlm")
 
@@ -345,14 +330,7 @@ def test_bad_expert_is_an_error_before_anything_is_translated(run, mixture, scor
 def test_length_penalty_of_a_graph_is_tuned(
     tiny_tokenizer: PreTrainedTokenizerFast, corpus: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    special = {
-        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
-    }
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
-    torch.manual_seed(0)
-    config = DATransformerConfig(vocab_size=len(tiny_tokenizer), **special, **sizes)
-    DATransformerForConditionalGeneration(config).save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    save(tmp_path / "model", tiny_student("da_transformer", tiny_tokenizer), tiny_tokenizer)
     arguments = TuneArguments(
         model=str(tmp_path / "model"),
         corpus=corpus,

@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from hf_nat.base.utils import atomic_path, environment, read_json, sha256_file, write_json
+from hf_nat.base.files import atomic_path
+from hf_nat.base.utils import environment, read_json, sha256_file, write_json
 
 
 def test_atomic_path_leaves_the_old_file_when_the_block_fails(tmp_path):

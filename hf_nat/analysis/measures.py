@@ -15,7 +15,8 @@ from transformers.utils import logging
 
 from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
 from ..base.config import option
-from ..base.utils import atomic_path
+from ..base.files import atomic_path
+from ..base.numbers import require_number
 from ..data import corpus_tokens, tokenize
 from ..data.corpora import read_lines
 from ..metrics import (
@@ -58,8 +59,7 @@ class MeasureArguments:
     def __post_init__(self) -> None:
         if self.alignment not in ALIGNMENTS:
             raise ValueError(f"`alignment` must be one of {ALIGNMENTS}, got {self.alignment!r}.")
-        if self.seed < 0:
-            raise ValueError(f"`seed` must be >= 0, got {self.seed}.")
+        require_number("seed", self.seed, least=0)
         require_bootstrap(self.num_bootstrap)
 
 

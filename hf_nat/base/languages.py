@@ -1,4 +1,4 @@
-"""Which tokens a language has: the one place that maps a language code, however it is spelled, to tokenizers."""
+"""The one place that maps a language code, however it is spelled, to that of ISO 639 and to tokenizers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
-# Other codes of the languages that a tokenizer or a metric has rules for: ISO 639-2, 639-3, and country codes that are
-# often taken for them.
+# Other codes of the languages that a tokenizer or a metric has rules for, and of a few more: ISO 639-2, 639-3, old
+# ones, and country codes that are often taken for them, unless another language has that code, as Northern Sami `se`.
 _OTHER_CODES = {
-    "as": "asm", "bn": "ben", "bo": "bod tib", "ca": "cat", "cs": "ces cze cz", "da": "dan", "de": "deu ger",
-    "dz": "dzo", "el": "ell gre", "en": "eng", "es": "spa", "et": "est ekk", "fi": "fin", "fr": "fra fre",
-    "ga": "gle", "gu": "guj", "hi": "hin", "hu": "hun", "is": "isl ice", "it": "ita", "ja": "jpn jp", "km": "khm",
-    "kn": "kan", "ko": "kor", "lo": "lao", "lt": "lit", "lv": "lav lvs", "ml": "mal", "mr": "mar", "my": "mya bur",
+    "as": "asm", "bn": "ben", "bo": "bod tib", "ca": "cat", "cs": "ces cze cz", "da": "dan dk", "de": "deu ger",
+    "dz": "dzo", "el": "ell gre gr", "en": "eng", "es": "spa", "et": "est ekk", "fi": "fin", "fr": "fra fre",
+    "ga": "gle", "gu": "guj", "he": "heb iw", "hi": "hin", "hu": "hun", "id": "ind in", "is": "isl ice", "it": "ita",
+    "ja": "jpn jp", "km": "khm", "kn": "kan", "ko": "kor", "lo": "lao", "lt": "lit", "lv": "lav lvs", "ml": "mal",
+    "mr": "mar", "my": "mya bur",
     "nl": "nld dut", "no": "nor nb nob nn nno", "or": "ori ory", "pa": "pan", "pl": "pol", "pt": "por",
     "ro": "ron rum mo mol", "ru": "rus", "sk": "slk slo", "sl": "slv", "sv": "swe", "ta": "tam", "te": "tel",
-    "th": "tha", "tr": "tur", "zh": "zho chi cmn cn",
+    "th": "tha", "tr": "tur", "uk": "ukr ua", "vi": "vie vn", "yi": "yid ji",
+    "zh": "zho chi cmn cn",
 }  # fmt: skip
 # ISO 639-1 and the codes that were part of it once: a first letter with its second ones.
 _LETTERS = (
@@ -129,6 +131,15 @@ def find_language(code: str) -> Language:
     return Language(_CODES.get(primary, primary), script)
 
 
+def iso_code(code: str) -> str | None:
+    """Returns the code of ISO 639 of a language, as `find_language` reads it.
+
+    None for any other key of a corpus (`xx`, `source`), as far as the form and the list of two letters tell.
+    """
+    primary = find_language(code).code
+    return primary if primary in _TWO_LETTERS or re.fullmatch("[a-z]{3}", primary) else None
+
+
 def require_language(parameter: str, code: str) -> None:
     """Raises ValueError unless a code is one of ISO 639, as far as its form and the list of two letters tell.
 
@@ -138,8 +149,7 @@ def require_language(parameter: str, code: str) -> None:
         parameter (`str`): name of the option, for the error.
         code (`str`): the code, as `find_language` reads it.
     """
-    primary = find_language(code).code
-    if primary not in _TWO_LETTERS and not re.fullmatch("[a-z]{3}", primary):
+    if iso_code(code) is None:
         raise ValueError(
             f"`{parameter}` must be a code of ISO 639, with or without script and region, such as de, deu_Latn or "
             f"zh-Hans, got {code!r}. Look it up at https://iso639-3.sil.org."

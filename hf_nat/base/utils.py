@@ -1,4 +1,4 @@
-"""Small things every part needs: JSON files, checksums, the environment of a run. Files are written by `files`."""
+"""Small things every part needs: JSON files, checksums, the environment of a run."""
 
 from __future__ import annotations
 
@@ -18,22 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .files import atomic_path
-from .folders import atomic_contents
 
-
-__all__ = [
-    "atomic_contents",
-    "atomic_path",
-    "check_record",
-    "environment",
-    "peak_memory_mb",
-    "progress_bar",
-    "read_json",
-    "read_record",
-    "require_plain_file",
-    "sha256_file",
-    "write_json",
-]
 
 _PACKAGES = (
     *("torch", "transformers", "accelerate", "datasets", "tokenizers", "sacrebleu", "sacremoses"),

@@ -102,8 +102,9 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     corpora = [*(name.partition("#")[0] for name in names), *(own.manifest["corpus"] for own in distilled.values())]
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
     metrics = {name for evaluation in evaluations for name in evaluation["scores"]}
+    known, unknown = languages(arguments)
     metadata = ModelCardData(
-        language=languages(arguments) or None,
+        language=known or None,
         library_name="transformers",
         pipeline_tag="translation",
         tags=["hf_nat", config["model_type"], *(["non-autoregressive-translation"] if non_autoregressive else [])],
@@ -117,6 +118,7 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         "model_card.md.jinja",
         metadata=metadata.to_yaml(),
         title=title,
+        unknown_languages=unknown,
         example=repo_id or f"./{folder.resolve().name}",
         repo_id=repo_id,
         config=config,

@@ -159,8 +159,9 @@ def corpus_card(configs: Mapping[str, CorpusConfig], example: str, dataset_info:
     licenses = _distinct(manifest["license"] for manifest in manifests if manifest["license"])
     sources = _distinct(manifest["corpus"] for manifest in manifests if is_hub_id(manifest["corpus"]))
     title = f"Distilled {pairs} corpus"
+    known, unknown = languages(*manifests)
     metadata = DatasetCardData(
-        language=_distinct(code for manifest in manifests for code in languages(manifest)) or None,
+        language=known or None,
         license=licenses[0] if len(licenses) == 1 else licenses or None,
         annotations_creators=["machine-generated"],
         multilinguality=["translation"],
@@ -176,6 +177,7 @@ def corpus_card(configs: Mapping[str, CorpusConfig], example: str, dataset_info:
         "corpus_card.md.jinja",
         metadata=metadata.to_yaml(),
         title=title,
+        unknown_languages=unknown,
         example=example,
         configs=list(configs.values()),
     )

@@ -14,8 +14,9 @@ from typing import Any, TypeGuard
 import jinja2
 from transformers.utils import logging
 
-from ..base.languages import find_language
-from ..base.utils import atomic_path, read_record, require_plain_file
+from ..base.files import atomic_path
+from ..base.languages import iso_code
+from ..base.utils import read_record, require_plain_file
 
 
 logger = logging.get_logger(__name__)
@@ -109,10 +110,12 @@ def read_optional(folder: Path, name: str) -> dict[str, Any] | None:
     return read_record(folder / name) if (folder / name).exists() else None
 
 
-def languages(holder: dict[str, Any]) -> list[str]:
-    """Returns the language codes of a run or manifest that the Hub accepts (`eng_Latn` as `en`)."""
-    codes = [find_language(holder[key]).code for key in ("source_lang", "target_lang") if key in holder]
-    return [code for code in codes if re.fullmatch("[a-z]{2,3}", code) and code not in _PLACEHOLDER_LANGUAGES]
+def languages(*holders: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Returns the codes of the languages of runs or manifests (`en` of `eng_Latn`), and the keys that have none."""
+    keys = dict.fromkeys(holder[key] for holder in holders for key in ("source_lang", "target_lang") if key in holder)
+    codes = {key: None if key in _PLACEHOLDER_LANGUAGES else iso_code(key) for key in keys}
+    known = dict.fromkeys(code for code in codes.values() if code is not None)
+    return list(known), [key for key, code in codes.items() if code is None]
 
 
 def is_hub_id(name: Any) -> TypeGuard[str]:

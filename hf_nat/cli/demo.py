@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..base.config import load_config, option, refuse_changed
+from ..base.numbers import require_number
 from ..data.locations import is_here
-from ..decoding import DecodingArguments, require_between
+from ..decoding import DecodingArguments
 from ..demo.app import build_demo, load_student, load_teacher
 from ..demo.browser import is_exported
 from ..hub.spaces import write_browser_space, write_demo_space
@@ -32,7 +33,7 @@ class DemoArguments:
     space_dir: str | None = option(None, "instead: write a Space into this new folder, for `hf-nat push`")
 
     def __post_init__(self) -> None:
-        require_between("port", self.port, 0, 65_535)
+        require_number("port", self.port, least=0, most=65_535)
         if self.space_dir is not None:
             refuse_changed(self, ("host", "port", "share"), "with `space_dir`", "A Space is served by the Hub.")
 

@@ -7,21 +7,34 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..base.config import load_config, option
+from ..base.config import load_config, option, refuse_changed
 from ..decoding import DecodingArguments, Translator
+from ..decoding.shortlist import ShortListArguments
 from ..serving import ServingArguments
 
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass
-class ServeArguments:
-    """Which model is served, and where."""
+@dataclass(frozen=True, kw_only=True)
+class ServeArguments(ShortListArguments):
+    """Which model is served, by which short list, and where.
+
+    Raises:
+        ValueError: if there is a language without a short list, or as [`ShortListArguments`].
+    """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
     host: str = option("127.0.0.1", "address that the server listens on; 0.0.0.0 for all of this machine")
     port: int = option(8000, "its port; 0 takes a free one")
+    source_lang: str | None = option(None, "`shortlist`: language key of its sources")
+    target_lang: str | None = option(None, "`shortlist`: language key of its targets")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shortlist is None:
+            remedy = "`model_source_lang` and `model_target_lang` tell a multilingual model its languages."
+            refuse_changed(self, ("source_lang", "target_lang"), "without `shortlist`", remedy)
 
 
 def run(argv: Sequence[str]) -> None:
@@ -40,6 +53,7 @@ def run(argv: Sequence[str]) -> None:
             logger.warning(f"{address} can be reached from other machines, and the server asks nobody who they are.")
         model, tokenizer = decoding.load_model(args.model)
         settings = decoding.generate_kwargs(model)
+        settings |= args.short_list_kwargs(model, tokenizer)
         translator = Translator(model, tokenizer, with_scores=serving.with_scores, **settings)
         translator(["a"])  # The first call of a model is slower than all others.
         app = build_app(translator, serving, model=args.model)

@@ -13,8 +13,9 @@ from transformers.utils import logging
 from ..base.config import load_config, option
 from ..base.files import open_output, refuse_one_output
 from ..base.languages import require_language
+from ..base.numbers import require_number
 from ..data.corpora import read_lines
-from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, Translator, require_between
+from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, Translator
 from ..decoding.shortlist import ShortListArguments
 from ..evaluation.confidence import confidence, require_calibration
 
@@ -48,9 +49,7 @@ class TranslateArguments(ShortListArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shortlist is not None and self.confidence_output is not None:
-            raise ValueError("`confidence_output` must be left out with `shortlist`, which changes the scores.")
-        require_between("window", self.window, 1, sys.maxsize)
+        require_number("window", self.window, least=1, most=sys.maxsize)
         if self.split_sentences and not (self.source_lang and self.target_lang):
             raise ValueError(
                 f"`split_sentences` must come with `source_lang` and `target_lang`, got {self.source_lang!r} and "
@@ -89,7 +88,7 @@ def run(argv: Sequence[str]) -> None:
         model, tokenizer = decoding.load_model(args.model)
         confidences, calibration = None, None
         if args.confidence_output is not None:
-            calibration = require_calibration(args.model, decoding, model)
+            calibration = require_calibration(args.model, decoding, model, args)
             confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
         settings = decoding.generate_kwargs(model)
         settings |= args.short_list_kwargs(model, tokenizer)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from ..base.numbers import require_number
 from .pretrained import load_pretrained_tokenizer
 
 
@@ -67,8 +68,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
     Source: Sennrich et al. 2016 (BPE), with the word marks of SentencePiece (Kudo & Richardson 2018).
     """
-    if vocab_size < 1:
-        raise ValueError(f"`vocab_size` must be >= 1, got {vocab_size}.")
+    require_number("vocab_size", vocab_size, least=1)
     backend = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS["unk_token"]))
     backend.normalizer = normalizers.Sequence(
         [

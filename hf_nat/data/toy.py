@@ -23,6 +23,7 @@ from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
 
 from ..base.folders import atomic_contents, check_output_folder
+from ..base.numbers import require_number
 from ..base.utils import read_record, write_json
 
 
@@ -98,8 +99,7 @@ class ToyTask:
                 "1 <= `min_length` <= `max_length` <= `num_words` must hold (a sentence has no word twice), got "
                 f"{self.min_length}, {self.max_length} and {self.num_words}."
             )
-        if self.zipf_exponent < 0:
-            raise ValueError(f"`zipf_exponent` must be >= 0, got {self.zipf_exponent}. Use 0 for uniform words.")
+        require_number("zipf_exponent", self.zipf_exponent, least=0, remedy="Use 0 for uniform words.")
         unknown = set(self.orders) - set(ORDERS)
         if unknown:
             raise ValueError(f"`orders` must be of {sorted(ORDERS)}, got {min(unknown)!r}.")
@@ -113,8 +113,7 @@ class ToyTask:
             if not probs or min(probs) <= 0 or not math.isclose(sum(probs), 1.0):
                 raise ValueError(f"`{name}` must be positive and sum to 1, got {probs}.")
         for name in ("cognate_rate", "fertile_rate", "synonym_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"`{name}` must be in [0, 1], got {getattr(self, name)}.")
+            require_number(name, getattr(self, name), least=0, most=1)
 
     @classmethod
     def from_json(cls, path: str | Path) -> ToyTask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .arguments import DecodingArguments, LoadingArguments, require_between
+from .arguments import DecodingArguments, LoadingArguments
 from .documents import SentenceSplitter
 from .drafting import Draft, DraftCounts
 from .language_model import NGramLanguageModel
@@ -35,7 +35,6 @@ __all__ = [
     "max_new_tokens",
     "max_source_length",
     "output_limits",
-    "require_between",
     "score_pairs",
     "set_languages",
     "term_pieces",

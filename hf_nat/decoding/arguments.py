@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..data.pretrained import remote_code
 from ..data.tokenizer import load_tokenizer
 from ..models import NATPreTrainedModel
@@ -152,19 +152,16 @@ class DecodingArguments(LoadingArguments):
             raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
         if self.quantize not in (None, *PRECISIONS):
             raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
-        limits = {"max_batch_tokens": None, "threads": _MAX_THREADS, "max_iterations": MAX_ITERATIONS}
+        limits: dict[str, int | None] = {"threads": _MAX_THREADS, "max_iterations": MAX_ITERATIONS}
         beams = ("num_beams", "length_beam", "num_candidates", "num_samples", "ctc_beam_size", "graph_beam_size")
         limits |= dict.fromkeys(beams, MAX_BEAMS)
-        limits |= dict.fromkeys(("draft_length", "draft_beta"))
+        limits |= dict.fromkeys(("max_batch_tokens", "draft_length", "draft_beta"))
         for name, limit in limits.items():
-            require_between(name, getattr(self, name), 1, limit)
-        require_between("draft_tau", self.draft_tau, 0)
+            require_number(name, getattr(self, name), least=1, most=limit)
+        require_number("draft_tau", self.draft_tau, least=0)
         penalties = ("length_penalty", "eos_penalty", "viterbi_length_penalty", "graph_beam_length_penalty")
-        others = ("latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight", "draft_tau")
-        for name in (*penalties, *others):
-            value = getattr(self, name)
-            if value is not None and not isfinite(value):
-                raise ValueError(f"`{name}` must be a finite number, got {value}.")
+        for name in (*penalties, "latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight"):
+            require_number(name, getattr(self, name))
         self._refuse_ignored()
 
     def _refuse_ignored(self) -> None:
@@ -269,11 +266,3 @@ class DecodingArguments(LoadingArguments):
             kwargs["draft"] = Draft(student, generate_kwargs=knobs, **settings)
             kwargs["draft"].require_teacher(model)
         return kwargs
-
-
-def require_between(name: str, value: float | None, least: float, most: float | None = None) -> None:
-    """Raises ValueError unless a number, where it is given, lies between two bounds, these included."""
-    if value is not None and value < least:
-        raise ValueError(f"`{name}` must be >= {least}, got {value}.")
-    if value is not None and most is not None and value > most:
-        raise ValueError(f"`{name}` must be <= {most}, got {value}.")

@@ -18,6 +18,7 @@ from transformers.generation import EosTokenCriteria, MaxLengthCriteria
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
+from ..base.numbers import require_number
 from ..models import NATPreTrainedModel
 from ..models.canvas import mask_canvas, prepend
 from ..models.word_choice import forbid
@@ -86,8 +87,7 @@ class Draft:
                 f"`draft` must be a NAT model, got a {type(self.model).__name__}. Use a student of the teacher."
             )
         for name, least in (("length", 1), ("beta", 1), ("tau", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"`{name}` of a draft must be >= {least}, got {getattr(self, name)}.")
+            require_number(name, getattr(self, name), least=least)
 
     def require_teacher(self, teacher: PreTrainedModel) -> None:
         """Raises ValueError unless a model is autoregressive and of the student's vocabulary."""

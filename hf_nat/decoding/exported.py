@@ -15,6 +15,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
+from ..base.numbers import require_number
 from ..base.utils import check_record, read_record, sha256_file
 from ..data.pretrained import load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
@@ -245,8 +246,7 @@ def load_exported(
             f"`{parameter}` must be an exported model for `backend: {backend}`, but `{folder}` has no "
             f"{GRAPHS}/{RECORD}. Run `hf-nat export --model {folder} --output_dir ...`."
         )
-    if threads is not None and threads < 1:
-        raise ValueError(f"`threads` must be >= 1, got {threads}.")
+    require_number("threads", threads, least=1)
     record = read_record(record_path, {"graphs": list, "knobs": dict, "model_type": str, "sha256": dict})
     model_class = _class_of(record, config, record_path)
     files = {name: folder / graph_file(name, quantize) for name in record["graphs"]}

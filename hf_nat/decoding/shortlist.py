@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..alignment import align
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..data.corpora import load_corpus
 from ..models import NATPreTrainedModel
 from .sources import encode_sources
@@ -39,8 +40,7 @@ class ShortListArguments:
         if self.shortlist is not None and None in self._languages:
             raise ValueError("`shortlist` must come with `source_lang` and `target_lang`, got it alone.")
         for name in ("shortlist_best", "shortlist_frequent"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+            require_number(name, getattr(self, name), least=1)
         if self.shortlist is None:
             refuse_changed(self, ("shortlist_best", "shortlist_frequent"), "without `shortlist`")
 
@@ -55,6 +55,12 @@ class ShortListArguments:
             return None
         source_lang, target_lang = self._languages
         return load_corpus(self.shortlist, "train", source_lang=str(source_lang), target_lang=str(target_lang))
+
+    @property
+    def shortlist_options(self) -> dict[str, Any]:
+        """The options of the short list as a run records them; empty without one."""
+        sizes = {f"shortlist_{name}": size for name, size in self.shortlist_sizes.items()}
+        return {"shortlist": self.shortlist, **sizes} if sizes else {}
 
     @property
     def shortlist_sizes(self) -> dict[str, int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import LogitsProcessorList, MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import progress_bar
 from ..models import NATPreTrainedModel
@@ -134,8 +135,7 @@ class Translator:
         terms: TermsOf | None = None,
         **generate_kwargs: Any,
     ) -> None:
-        if max_batch_tokens < 1:
-            raise ValueError(f"`max_batch_tokens` must be >= 1, got {max_batch_tokens}.")
+        require_number("max_batch_tokens", max_batch_tokens, least=1)
         if draft is not None:
             draft.require_teacher(model)
         if terms is not None:
@@ -195,8 +195,7 @@ class Translator:
             ValueError: if `lines` is one text, or `window` is below 1.
         """
         _require_several("lines", lines)
-        if window < 1:
-            raise ValueError(f"`window` must be >= 1, got {window}.")
+        require_number("window", window, least=1)
         total = len(lines) if isinstance(lines, Sized) else None
         remaining = iter(lines)
         with progress_bar(total, "Translating", disable=not progress) as bar:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jinja2
 
+from ..base.numbers import require_number
 from .trace import Trace
 
 
@@ -31,8 +32,7 @@ def render_traces(student: Trace, teacher: Trace | None = None, *, replay_second
     Raises:
         ValueError: if `replay_seconds` is negative.
     """
-    if replay_seconds < 0:
-        raise ValueError(f"`replay_seconds` must be >= 0, got {replay_seconds}.")
+    require_number("replay_seconds", replay_seconds, least=0)
     slowest = max(trace.seconds for trace in (student, teacher) if trace is not None)
     return (
         environment()

@@ -106,7 +106,6 @@ class _Clock(BaseStreamer):
 
     def end(self) -> None:
         """Does nothing: the end is no event."""
-        pass
 
     def read(self) -> float:
         """Returns the seconds since the start."""

@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
@@ -114,9 +115,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"{self.compute_type!r}."
             )
         for name in ("max_batch_tokens", "shard_size", "max_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+            require_number(name, getattr(self, name), least=1)
 
     def _check_corpus(self) -> None:
         if bool(self.corpus) == bool(self.source):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from ..base.utils import atomic_path, read_json
+from ..base.files import atomic_path
+from ..base.utils import read_json
 
 
 logger = logging.get_logger(__name__)

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..base.utils import atomic_contents, progress_bar, sha256_file, write_json
+from ..base.folders import atomic_contents
+from ..base.utils import progress_bar, sha256_file, write_json
 from .checksums import recorded_checksums
 from .duplicates import ranks, text_keys
 from .filter_arguments import FilterArguments

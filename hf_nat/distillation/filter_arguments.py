@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..data import tokenizer_checksum
 from .filter_rules import FILTER_COLUMNS, RULES, TOKEN_COLUMNS
 from .flags import FLAGS, HARMLESS
@@ -19,16 +19,15 @@ from .judges import load_backward_model
 # All that says that a target is no translation of its source.
 DEFAULT_DROP = tuple(flag for flag in FLAGS if flag not in HARMLESS)
 NO_FLAG = "none"
-# Least and most of a threshold, these included; a share of 0 or 1 would be no rule.
-_BOUNDS = {
-    "max_length_ratio": (1, float("inf")),
-    "max_copy_rate": (0, 1),
-    "max_number_differences": (0, float("inf")),
-    "max_url_differences": (0, float("inf")),
-    "min_language_posterior": (0, 1),
-    "max_per_source": (1, float("inf")),
-    "max_per_target": (1, float("inf")),
-    "max_batch_tokens": (1, float("inf")),
+_BOUNDS: dict[str, Any] = {
+    **{name: {"above": 0, "below": 1} for name, rule in RULES.items() if rule.kind == "worst"},  # 0 and 1: no rule
+    "max_length_ratio": {"least": 1},
+    "max_copy_rate": {"least": 0, "most": 1},
+    "max_number_differences": {"least": 0},
+    "max_url_differences": {"least": 0},
+    "min_language_posterior": {"least": 0, "most": 1},
+    "max_per_source": {"least": 1},
+    "max_per_target": {"least": 1},
 }
 
 
@@ -109,18 +108,10 @@ class FilterArguments:
                 f"A filter must have a rule, got none. Give `drop` or one of {', '.join(RULES)}, or `columns` to "
                 "measure only."
             )
-        for name, rule in RULES.items():
-            value = getattr(self, name)
-            if value is not None and rule.kind == "worst" and not 0 < value < 1:
-                raise ValueError(f"`{name}` must be a share of the rows between 0 and 1, got {value}.")
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                bounds = f">= {least}" if most == float("inf") else f"between {least} and {most}"
-                raise ValueError(f"`{name}` must be {bounds}, got {value}.")
         for name in RULES:
-            if (value := getattr(self, name)) is not None and not isfinite(value):
-                raise ValueError(f"`{name}` must be a finite number, got {value}. Leave it out for no rule.")
+            bounds = _BOUNDS.get(name, {})
+            require_number(name, getattr(self, name), **bounds, remedy="Leave it out for no rule.")
+        require_number("max_batch_tokens", self.max_batch_tokens, least=1)
         if self.backward_teacher and "backward_score" not in self.measured:
             raise ValueError(
                 "`backward_teacher` must come with a use, got none. Give `worst_backward_score`, `min_backward_score` "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value, concatenate_datasets
 
 from ..base.config import option
-from ..base.utils import atomic_contents, progress_bar, write_json
+from ..base.folders import atomic_contents
+from ..base.numbers import require_number
+from ..base.utils import progress_bar, write_json
 from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora
-from ..decoding import require_between
 from .checksums import recorded_checksums
 from .manifest import read_manifest, shard_entries
 from .shards import (
@@ -75,11 +75,11 @@ class MixArguments:
                 f"`weights` must be as many as `corpora`, got {len(self.all_weights)} and {len(self.corpora)}."
             )
         for weight in self.all_weights:
-            if not (isfinite(weight) and weight > 0):
-                raise ValueError(f"`weights` must be > 0 and finite, got {weight}. Leave such a corpus out.")
-            require_between("weights", weight, 0, _MOST_OFTEN)
-        require_between("shard_size", self.shard_size, 1)
-        require_between("seed", self.seed, 0)
+            require_number(
+                "weights", weight, above=0, most=_MOST_OFTEN, remedy="Leave a corpus out to take none of it."
+            )
+        require_number("shard_size", self.shard_size, least=1)
+        require_number("seed", self.seed, least=0)
 
     @property
     def places(self) -> dict[str, dict[str, Any]]:

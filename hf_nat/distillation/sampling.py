@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
+from ..base.numbers import require_number
+
 
 class RowSampler(LogitsProcessor):
     """Turns greedy search into sampling: leaves each row one token, drawn from its distribution.
@@ -43,12 +45,10 @@ class RowSampler(LogitsProcessor):
         temperature: float = 1.0,
         samples: Sequence[int] | None = None,
     ) -> None:
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` must be >= 1, got {top_k}. Use the strategy `sampling` for all tokens.")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"`top_p` must be > 0 and <= 1, got {top_p}. Use the strategy `sampling` for all tokens.")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"`temperature` must be > 0 and finite, got {temperature}. Use 1.0 for none.")
+        all_tokens = "Use the strategy `sampling` for all tokens."
+        require_number("top_k", top_k, least=1, remedy=all_tokens)
+        require_number("top_p", top_p, above=0, most=1, remedy=all_tokens)
+        require_number("temperature", temperature, above=0, remedy="Use 1.0 for none.")
         self._top_k, self._top_p, self._temperature = top_k, top_p, temperature
         samples = [0] * len(rows) if samples is None else samples
         # numpy takes a missing third number for 0.

@@ -24,7 +24,8 @@ from datasets import (
 )
 from transformers.utils import logging
 
-from ..base.utils import atomic_path, sha256_file
+from ..base.files import atomic_path
+from ..base.utils import sha256_file
 from .checksums import record_checksum
 
 

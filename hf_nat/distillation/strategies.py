@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +11,8 @@ from transformers import LogitsProcessorList
 
 from ..base.config import option, refuse_changed
 from ..base.languages import find_language
+from ..base.numbers import require_number
 from ..data.arguments import CorpusArguments
-from ..decoding import require_between
 from ..models.generation_settings import MAX_BEAMS
 from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
@@ -67,15 +66,12 @@ class StrategyArguments(CorpusArguments):
         super().__post_init__()
         if self.strategy not in STRATEGIES:
             raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
-        for name, limit in {"num_beams": MAX_BEAMS, "num_candidates": MAX_BEAMS}.items():
-            require_between(name, getattr(self, name), 1, limit)
-        for name, least in {"top_k": 1, "max_new_tokens": 1, "max_length_b": 1, "seed": 0}.items():
-            require_between(name, getattr(self, name), least)
-        if not isfinite(self.length_penalty):
-            raise ValueError(f"`length_penalty` must be a finite number, got {self.length_penalty}.")
-        if not 0 <= self.max_length_a < float("inf"):
-            raise ValueError(f"`max_length_a` must be >= 0 and finite, got {self.max_length_a}.")
-        RowSampler(0, [0], 1, top_p=self.top_p, temperature=self.temperature)
+        for name in ("num_beams", "num_candidates"):
+            require_number(name, getattr(self, name), least=1, most=MAX_BEAMS)
+        for name, least in {"max_new_tokens": 1, "max_length_a": 0, "max_length_b": 1, "seed": 0}.items():
+            require_number(name, getattr(self, name), least=least)
+        require_number("length_penalty", self.length_penalty)
+        RowSampler(0, [0], 1, self.top_k, self.top_p, self.temperature)
         has_candidates = self.chooses or self.strategy == "n-best"
         if has_candidates:
             self._check_candidates()

@@ -46,6 +46,7 @@ def calibrate(args: CalibrateArguments, decoding: DecodingArguments | None = Non
     pairs = load_pairs(args)
     scoring = {"metrics": [QUALITY]}
     kwargs = decoding.generate_kwargs(model)
+    kwargs |= args.short_list_kwargs(model, tokenizer)
     translations, measured = measure(model, tokenizer, pairs, args, scoring, with_scores=True, **kwargs)
     scores, qualities = scored_qualities(translations, [pair[args.target_lang] for pair in pairs], args.target_lang)
     calibration = Calibration.fit(scores, qualities)
@@ -57,7 +58,7 @@ def calibrate(args: CalibrateArguments, decoding: DecodingArguments | None = Non
         **args.place,
         "split": args.split,
         "num_sentences": len(pairs),
-        "decoding": way_of_decoding(decoding, model),
+        "decoding": way_of_decoding(decoding, model, args),
         **decoding.code_record(args.model),
         "environment": environment(),
     }

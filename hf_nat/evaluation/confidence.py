@@ -9,6 +9,7 @@ from typing import Any
 
 from ..base.utils import read_record
 from ..decoding import DecodingArguments, Translation
+from ..decoding.shortlist import ShortListArguments
 from ..metrics.calibration import Calibration, Reliability, reliability
 from ..metrics.translation import score_translations
 
@@ -18,19 +19,22 @@ CONFIDENCE_FILE = "confidence.json"
 QUALITY = "chrf"
 
 
-def way_of_decoding(decoding: DecodingArguments, model: Any) -> dict[str, Any]:
-    """Returns what the scores of a model depend on beside it: options, backend and precision, prefix, languages."""
+def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortListArguments) -> dict[str, Any]:
+    """Returns what scores depend on beside the model: options, short list, backend, precision, prefix, languages."""
     runtime = {name: value for name, value in decoding.runtime_options.items() if name != "threads"}
-    return {**decoding.options(model), **runtime, **decoding.input_options}
+    return {**decoding.options(model), **shortlist.shortlist_options, **runtime, **decoding.input_options}
 
 
-def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any) -> Calibration | None:
+def read_calibration(
+    model: str | Path, decoding: DecodingArguments, loaded: Any, shortlist: ShortListArguments
+) -> Calibration | None:
     """Reads the curve of a model's folder; None where it has none, or one of another way of decoding.
 
     Args:
         model (`str` or `Path`): the folder.
         decoding (`DecodingArguments`): how the model decodes now.
         loaded: the model.
+        shortlist ([`ShortListArguments`]): its short list.
 
     Raises:
         ValueError: if the file is damaged.
@@ -39,7 +43,7 @@ def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any
     if not path.exists():
         return None
     record = read_record(path, {"scores": list, "confidences": list, "decoding": dict})
-    if record["decoding"] != way_of_decoding(decoding, loaded):
+    if record["decoding"] != way_of_decoding(decoding, loaded, shortlist):
         return None
     columns = [record["scores"], record["confidences"]]
     is_curve = len(columns[0]) == len(columns[1]) > 0 and all(
@@ -56,13 +60,15 @@ def read_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any
     return Calibration(*map(tuple, columns))
 
 
-def require_calibration(model: str | Path, decoding: DecodingArguments, loaded: Any) -> Calibration:
+def require_calibration(
+    model: str | Path, decoding: DecodingArguments, loaded: Any, shortlist: ShortListArguments
+) -> Calibration:
     """Reads the curve of a model's folder, as `read_calibration`.
 
     Raises:
         ValueError: if it has none for this way of decoding, or the file is damaged.
     """
-    calibration = read_calibration(model, decoding, loaded)
+    calibration = read_calibration(model, decoding, loaded, shortlist)
     if calibration is None:
         raise ValueError(
             f"`model` must hold a {CONFIDENCE_FILE} that was made with the same options of decoding, got none in "

@@ -13,9 +13,11 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.config import option, refuse_changed
+from ..base.files import atomic_path
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.reporting import plot_reliability
-from ..base.utils import atomic_path, environment, write_json
+from ..base.utils import environment, write_json
 from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
@@ -38,11 +40,11 @@ IDENTIFYING_KEYS = ("model", "corpus", "config_name", "split", "source_lang", "t
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitArguments(CorpusArguments):
-    """Which model translates which split of which corpus.
+class SplitArguments(CorpusArguments, ShortListArguments):
+    """Which model translates which split of which corpus, by which short list.
 
     Raises:
-        ValueError: if a size is below 1.
+        ValueError: if a size is below 1, or as [`ShortListArguments`].
     """
 
     model: str = field(metadata={"help": "checkpoint folder or Hub id"})
@@ -51,8 +53,8 @@ class SplitArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.max_samples is not None and self.max_samples < 1:
-            raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
+        ShortListArguments.__post_init__(self)
+        require_number("max_samples", self.max_samples, least=1)
 
     def load_rows(self) -> Dataset:
         """Loads the rows that are translated."""
@@ -60,7 +62,7 @@ class SplitArguments(CorpusArguments):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateArguments(SplitArguments, ShortListArguments):
+class EvaluateArguments(SplitArguments):
     """Which model is scored on which split, by which metrics, and where the result goes."""
 
     metrics: list[str] = field(
@@ -85,7 +87,6 @@ class EvaluateArguments(SplitArguments, ShortListArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ShortListArguments.__post_init__(self)
         # What is wrong is an error now, not after an hour of translation.
         metric_recipes(self.metrics, self.scoring["options"] if "beer" in self.metrics else None)
         require_bootstrap(self.num_bootstrap)
@@ -174,8 +175,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     generate_kwargs |= args.short_list_kwargs(model, tokenizer)
     training_rows = args.load_training_rows()
     pairs = load_pairs(args)
-    # A curve is of scores over the whole vocabulary.
-    calibration = None if args.shortlist else read_calibration(args.model, decoding, model)
+    calibration = read_calibration(args.model, decoding, model, args)
     with_scores = calibration is not None
     translations, measurements = measure(
         model, tokenizer, pairs, args, args.scoring, with_scores=with_scores, **generate_kwargs
@@ -200,8 +200,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
             **decoding.options(model),
             **decoding.input_options,
             **decoding.runtime_options,
-            **({} if args.shortlist is None else {"shortlist": args.shortlist}),
-            **{f"shortlist_{name}": size for name, size in args.shortlist_sizes.items()},
+            **args.shortlist_options,
             "max_batch_tokens": decoding.max_batch_tokens,
         },
         **decoding.code_record(args.model),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..base.config import option
 from ..base.files import naming
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import check_record, environment, read_json, read_record, write_json
 from ..data.encoding import is_blank
@@ -58,7 +58,22 @@ class TuneArguments(SplitArguments):
             raise ValueError(f"`metric` must be out of {sorted(DEFAULT_METRICS)}, got {self.metric!r}.")
 
 
-def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict[str, Any]:
+def load_tunable(args: TuneArguments, decoding: DecodingArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads the model that is tuned, with its tokenizer.
+
+    Raises:
+        ValueError: if `model` is no folder.
+    """
+    if not Path(args.model).is_dir():
+        raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
+    return decoding.load_model(args.model)
+
+
+def tune(
+    args: TuneArguments,
+    decoding: DecodingArguments | None = None,
+    loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None,
+) -> dict[str, Any]:
     """Translates a split once for each value of a knob and sets the best one in `generation_config.json`.
 
     The processes of a launcher share the sentences out; the main one writes.
@@ -68,6 +83,7 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     Args:
         args (`TuneArguments`): model, corpus and knob.
         decoding (`DecodingArguments`, *optional*): how the model decodes otherwise; by default as its checkpoint says.
+        loaded (`tuple`, *optional*): the model and its tokenizer, where `load_tunable` has loaded them already.
 
     Returns:
         `dict[str, Any]`: the content of tune-KNOB.json: `results`, with value, score, its signature, seconds and mean
@@ -80,10 +96,8 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
             the decoding options.
     """
     folder = Path(args.model)
-    if not folder.is_dir():
-        raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {args.model!r}.")
     decoding = decoding or DecodingArguments()
-    model, tokenizer = decoding.load_model(folder)
+    model, tokenizer = loaded or load_tunable(args, decoding)
     knob = chosen_knob(args, model)
     values = chosen_values(knob, args.values, model, decoding)
     pairs = load_pairs(args)
@@ -95,6 +109,7 @@ def tune(args: TuneArguments, decoding: DecodingArguments | None = None) -> dict
     )
     report |= {"split": args.split, "num_sentences": len(pairs)}
     generate_kwargs = decoding.generate_kwargs(model)
+    generate_kwargs |= args.short_list_kwargs(model, tokenizer)
     for value in values:
         if value in [result["value"] for result in report["results"]]:
             continue
@@ -176,8 +191,7 @@ def chosen_values(
         raise ValueError(f"`values` must be given for `{knob}`, got none.")
     values = values or _DEFAULT_VALUES[knob](model.config)
     for value in values:
-        if not isfinite(value):
-            raise ValueError(f"`values` of `{knob}` must be finite numbers, got {value}.")
+        require_number("values", value)
     if type(_knobs(model)[knob]) is int:
         for value in values:
             if value != int(value):

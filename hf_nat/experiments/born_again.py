@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..analysis import AnalyzeArguments, measures_table
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, read_json, write_json
@@ -54,8 +55,7 @@ class BornAgainArguments:
     num_bootstrap: int = option(1000, "samples of the bootstrap that gives the measures' intervals; 0 for none")
 
     def __post_init__(self) -> None:
-        if self.iterations < 0:
-            raise ValueError(f"`iterations` must be >= 0, got {self.iterations}. Use 0 for a plain distillation.")
+        require_number("iterations", self.iterations, least=0, remedy="Use 0 for a plain distillation.")
         if self.student_config is None:
             refuse_changed(self, ("student_options",), "without `student_config`")
 

@@ -13,10 +13,9 @@ import torch
 from torch import Generator, Tensor
 
 from ..base.config import option
+from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import progress_bar, read_json, write_json
-from ..decoding import require_between
-from ..metrics.lexicon import check_at_least_one
 from .bilstm import BiLSTMTaggers, accuracies, train_taggers
 from .hidden_markov import HiddenMarkovModels, posteriors, random_hmms, sample, viterbi
 from .hmm_report import DATA_SETS, DECODERS, summarize, write_hmm_report
@@ -56,8 +55,9 @@ class HMMArguments:
     def __post_init__(self) -> None:
         if not self.a or len(self.a) != len(self.b) or min(*self.a, *self.b) <= 0:
             raise ValueError(f"`a` and `b` must be equally many positive numbers, got {self.a} and {self.b}.")
-        require_between("seed", self.seed, 0)
-        check_at_least_one(**{k: v for k, v in asdict(self).items() if isinstance(v, int) and k != "seed"})
+        for name, value in asdict(self).items():
+            if isinstance(value, int):
+                require_number(name, value, least=0 if name == "seed" else 1)
 
     def settings(self) -> dict[str, Any]:
         """Returns all that the scores of a model depend on."""

@@ -15,11 +15,13 @@ from transformers.utils import logging
 
 from ..analysis import AlignedCorpus, MeasureArguments, measure_corpus
 from ..base.config import option
+from ..base.files import atomic_path
+from ..base.numbers import require_number
 from ..base.processes import process_state
-from ..base.utils import atomic_path, environment, read_json, write_json
+from ..base.utils import environment, read_json, write_json
 from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize, tokenizer_checksum
 from ..data.multi_target import MULTI_TARGET_LANG
-from ..decoding import load_model, require_between, translate
+from ..decoding import load_model, translate
 from ..metrics import LanguagePosterior, concentration
 from ..metrics.translation import require_bootstrap
 from ..steps import Distill, DistillArguments, Step, Train
@@ -64,7 +66,7 @@ class MultimodalityArguments:
         if set(self.models) != {"teacher", "student"}:
             raise ValueError(f"`models` must be `teacher` and `student`, got {sorted(self.models)}.")
         require_bootstrap(self.num_bootstrap)
-        require_between("seed", self.seed, 0)
+        require_number("seed", self.seed, least=0)
         if self.words not in ("moses", "space"):
             raise ValueError(f"`words` must be 'moses' or 'space', got {self.words!r}.")
 

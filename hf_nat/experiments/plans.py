@@ -11,10 +11,6 @@ from ..base.utils import read_json
 from ..steps import DecodingArguments, DistillArguments, Evaluate, EvaluateArguments, Train, Tune, TuneArguments
 
 
-# By name, the keys of a teacher, corpus or student of a study.
-Entries = Mapping[str, Mapping[str, Any]]
-
-
 def check_entries(name: str, entries: Any, required: str) -> None:
     """Checks the entries of a study.
 

@@ -21,7 +21,6 @@ import torch
 from transformers.utils import logging
 
 from ..base.allocator import keep_freed_memory
-from ..base.config import resolve
 from ..base.folders import check_output_folder
 from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, write_json
@@ -33,7 +32,6 @@ from ..metrics.complexity import corpus_complexity
 from ..steps import (
     DecodingArguments,
     Distill,
-    DistillArguments,
     Evaluate,
     EvaluateArguments,
     Export,
@@ -41,7 +39,7 @@ from ..steps import (
     Train,
     check_steps,
 )
-from .plans import teacher_decoding
+from .plans import resolve_distillation, teacher_decoding
 
 
 logger = logging.get_logger(__name__)
@@ -132,7 +130,7 @@ def quickstart(config_dir: Path, output_dir: Path) -> Path:
     teacher, distilled = output_dir / "teacher", output_dir / "distilled"
     training = Train.from_config(config_dir / "teacher.yaml", corpus=str(real), output_dir=str(teacher))
     places = {"teacher": str(teacher), "corpus": str(real), "output_dir": str(distilled)}
-    (distillation,) = resolve((DistillArguments,), config_dir / "distill.yaml", overrides=places)
+    distillation = resolve_distillation(config_dir / "distill.yaml", **places)
     corpora = {"real": real, "distilled": distilled}
     students = {
         f"{architecture}_{targets}": {

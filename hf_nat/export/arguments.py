@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..decoding.exported import PRECISIONS
 from ..decoding.shortlist import ShortListArguments
 
@@ -45,8 +46,7 @@ class ExportArguments(ShortListArguments):
             raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
         if self.references is not None and (self.sentences is None or self.target_lang is None):
             raise ValueError("`references` must come with `sentences` and `target_lang`, got them alone.")
-        if self.max_samples < 1:
-            raise ValueError(f"`max_samples` must be >= 1, got {self.max_samples}.")
+        require_number("max_samples", self.max_samples, least=1)
 
     @property
     def knobs(self) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import GENERATION_CONFIG_NAME, logging
 
-from ..base.utils import atomic_contents, environment, sha256_file, write_json
+from ..base.folders import atomic_contents
+from ..base.utils import environment, sha256_file, write_json
 from ..data.locations import local_folder
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported

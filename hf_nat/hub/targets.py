@@ -12,7 +12,7 @@ from typing import Protocol
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.utils import filter_repo_objects
 
-from ..base.utils import atomic_path
+from ..base.files import atomic_path
 
 
 # What git refuses in the name of a branch or tag, see `git check-ref-format`.

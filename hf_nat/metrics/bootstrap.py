@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..base.numbers import require_number
+
 
 Array = np.ndarray[Any, Any]
 
@@ -58,8 +60,7 @@ class Bootstrap:
         Raises:
             ValueError: if `confidence` is out of range, or the statistic is undefined in every sample.
         """
-        if not 0 < confidence < 1:
-            raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence}. Use 0.95 for 95 %.")
+        require_number("confidence", confidence, above=0, below=1, remedy="Use 0.95 for 95 %.")
         values = self.samples[~np.isnan(self.samples)]
         if not len(values):
             raise ValueError(
@@ -100,8 +101,7 @@ def bootstrap(
 
 def bootstrap_samples(statistic: Callable[[Array], Any], num_rows: int, num_samples: int, seed: int) -> Array:
     """Returns the statistic, a number or an array, of each sample: float64 `[num_samples, ...]`; see `bootstrap`."""
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be >= 1, got {num_samples}.")
+    require_number("num_samples", num_samples, least=1)
     rng = np.random.default_rng(seed)
     draws = (np.bincount(rng.integers(num_rows, size=num_rows), minlength=num_rows) for _ in range(num_samples))
     return np.array([statistic(weights) for weights in draws], dtype=float)

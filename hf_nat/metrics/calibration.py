@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.numbers import require_number
 from .bootstrap import Array
 
 
@@ -92,8 +93,7 @@ def reliability(confidences: Sequence[float], qualities: Sequence[float], num_bi
 
     Source: Guo et al. 2017, section 2; the quality of a translation takes the place of being right.
     """
-    if num_bins < 1:
-        raise ValueError(f"`num_bins` must be >= 1, got {num_bins}.")
+    require_number("num_bins", num_bins, least=1)
     if len(confidences) != len(qualities) or not len(confidences):
         raise ValueError(
             f"`confidences` and `qualities` must have one length, at least 1, got {len(confidences)} and "

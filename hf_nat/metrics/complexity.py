@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..base.numbers import require_number
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
-from .lexicon import LexicalCounts, LogBase, check_at_least_one, nats_per_unit
+from .lexicon import LexicalCounts, LogBase, nats_per_unit
 
 
 _TINY = np.finfo(float).tiny
@@ -115,7 +116,7 @@ def _measure(
 ) -> tuple[Array, Array, float]:
     """Returns the indices of the source types that count, their entropies, and C: nan where no type counts."""
     unit = nats_per_unit(base)
-    check_at_least_one(min_count=min_count)
+    require_number("min_count", min_count, least=1)
     if weighting not in ("types", "tokens"):
         raise ValueError(f"`weighting` must be 'types' or 'tokens', got {weighting!r}.")
     num_links = counts.links_per_type()
@@ -285,7 +286,8 @@ def ambiguous_words(
 
     Source: Zhou, Gu & Neubig 2020, section 3.2 (arXiv:1911.02727); the table is not in the paper.
     """
-    check_at_least_one(k=k, num_targets=num_targets)
+    require_number("k", k, least=1)
+    require_number("num_targets", num_targets, least=1)
     first = complexity(before, base=base, min_count=min_count)
     later = {} if after is None else complexity(after, base=base).per_word
     words = [word for word in first.per_word if after is None or word in later]

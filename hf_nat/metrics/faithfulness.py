@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..base.numbers import require_number
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
-from .lexicon import LexicalCounts, LogBase, check_at_least_one, nats_per_unit
+from .lexicon import LexicalCounts, LogBase, nats_per_unit
 
 
 @dataclass(frozen=True)
@@ -172,8 +173,7 @@ def faithfulness_bootstrap(
 
 def _floor(eps: float, base: LogBase) -> float:
     """Returns the log of 1 / eps in the unit of the base."""
-    if not 0 < eps <= 1:
-        raise ValueError(f"`eps` must be a probability above 0, got {eps}. Use 1e-9 for the default floor.")
+    require_number("eps", eps, above=0, most=1, remedy="Use 1e-9 for the default floor.")
     return -math.log(eps) / nats_per_unit(base)
 
 
@@ -184,8 +184,7 @@ class _JoinedPairs:
     """
 
     def __init__(self, real: LexicalCounts, distilled: LexicalCounts, add_k: float) -> None:
-        if add_k < 0:
-            raise ValueError(f"`add_k` must be >= 0, got {add_k}. Use 0 for the floor `eps`.")
+        require_number("add_k", add_k, least=0, remedy="Use 0 for the floor `eps`.")
         self.add_k = add_k
         places = {word: place for place, word in enumerate(real.source_types)}
         numbers = {word: number for number, word in enumerate(real.target_types)}
@@ -207,7 +206,7 @@ class _JoinedPairs:
         The corpora are those the pairs were joined from, or resamples of them; the options are `faithfulness`'s.
         """
         unit = nats_per_unit(base)
-        check_at_least_one(min_count=min_count)
+        require_number("min_count", min_count, least=1)
         counts, distilled_counts = _pick(real.counts, self.real_pairs), _pick(distilled.counts, self.distilled_pairs)
         links, distilled_links = real.links_per_type(), _pick(distilled.links_per_type(), self.distilled_types)
         kept = (links > 0) & (real.occurrences >= min_count)

@@ -272,10 +272,3 @@ def nats_per_unit(base: LogBase) -> float:
     if base not in ("e", 2):
         raise ValueError(f"`base` must be 'e' (nats) or 2 (bits), got {base!r}.")
     return 1.0 if base == "e" else math.log(2)
-
-
-def check_at_least_one(**values: int) -> None:
-    """Raises a ValueError that names the first of the values that is below 1."""
-    for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be >= 1, got {value}.")

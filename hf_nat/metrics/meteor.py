@@ -14,6 +14,7 @@ from typing import Any
 from sacrebleu.metrics.base import Metric, Score, Signature
 
 from ..base.languages import find_language
+from ..base.numbers import require_number
 from .meteor_aligner import BEAM_SIZE, align_words, count_chunks
 from .wordnet import WordNet
 
@@ -222,8 +223,7 @@ def frequent_words(sentences: Iterable[str], threshold: float = 1e-3) -> frozens
 
     Source: Denkowski & Lavie 2014, section 3.
     """
-    if not 0 <= threshold < 1:
-        raise ValueError(f"`threshold` must lie in [0, 1), got {threshold}.")
+    require_number("threshold", threshold, least=0, below=1)
     counts = Counter(word for sentence in sentences for word in sentence.lower().split())
     if not counts:
         raise ValueError("`sentences` must hold at least 1 word, got 0.")

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..base.numbers import require_number
+
 
 # Worth of a match in the search, by stage (exact, stem, synonym); the score has weights of its own.
 SEARCH_WEIGHTS = (1.0, 0.5, 0.5)
@@ -84,8 +86,7 @@ def align_words(
     METEOR 1.5's scorer. Differs: the tool has a beam of 40 without merging, and its search holds the worth in an
     integer, in which a match worth 0.5 counts for nothing unless both words have no other match.
     """
-    if beam_size < 1:
-        raise ValueError(f"`beam_size` must be >= 1, got {beam_size}.")
+    require_number("beam_size", beam_size, least=1)
     if list(hypothesis) == list(reference):
         return [WordMatch(k, k, 0) for k in range(len(reference))]
     search = _Search(_options(hypothesis, reference, same))

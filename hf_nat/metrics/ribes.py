@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sacrebleu.metrics.base import Signature
 
+from ..base.numbers import require_number
 from .sentence_mean import SentenceMeanMetric
 
 
@@ -56,8 +57,7 @@ class RIBES(SentenceMeanMetric):
     def __init__(self, alpha: float = 0.25, beta: float = 0.10, lowercase: bool = True):
         super().__init__(lowercase)
         for name, value in (("alpha", alpha), ("beta", beta)):
-            if value < 0:
-                raise ValueError(f"`{name}` must be >= 0, got {value}. Use 0 to ignore that factor.")
+            require_number(name, value, least=0, remedy="Use 0 to ignore that factor.")
         self.alpha = alpha
         self.beta = beta
 

@@ -13,6 +13,7 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 
+from ..base.numbers import require_number
 from .bootstrap import Array, Bootstrap, bootstrap_samples
 from .sentence_statistics import score_of
 from .translation import DEFAULT_METRICS, MetricRecipe, PreparedTexts, check_sides, metric_recipes
@@ -87,10 +88,8 @@ def compare_systems(
         )
     if test not in _TESTS:
         raise ValueError(f"`test` must be out of {sorted(_TESTS)}, got {test!r}.")
-    if num_samples < 2:
-        raise ValueError(f"`num_samples` must be >= 2, got {num_samples}.")
-    if seed < 1:
-        raise ValueError(f"`seed` must be >= 1, got {seed}: sacrebleu takes 0 for no seed.")
+    require_number("num_samples", num_samples, least=2)
+    require_number("seed", seed, least=1, remedy="sacrebleu takes 0 for no seed.")
     for hypotheses in systems.values():
         check_sides(hypotheses, references)
     names = [baseline, *(name for name in systems if name != baseline)]

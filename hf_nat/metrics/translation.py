@@ -13,6 +13,7 @@ from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
 from ..base.languages import Language, find_language, warn_of_unspaced_text
+from ..base.numbers import require_number
 from .beer import BEER
 from .meteor import METEOR
 from .ribes import RIBES
@@ -249,8 +250,7 @@ def require_bootstrap(num_bootstrap: int) -> None:
     """Raises ValueError unless a number of samples is 0, for no interval, or makes one in a time that ends."""
     if num_bootstrap < 0 or num_bootstrap == 1:
         raise ValueError(f"`num_bootstrap` must be 0 or >= 2, got {num_bootstrap}. Use 0 for no interval.")
-    if num_bootstrap > _MOST_SAMPLES:
-        raise ValueError(f"`num_bootstrap` must be <= {_MOST_SAMPLES}, got {num_bootstrap}. Use 1000, for example.")
+    require_number("num_bootstrap", num_bootstrap, most=_MOST_SAMPLES, remedy="Use 1000, for example.")
 
 
 def _interval(metric: Metric, stats: Sequence[Sequence[float]], num_bootstrap: int, seed: int) -> tuple[float, float]:

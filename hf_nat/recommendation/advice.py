@@ -12,6 +12,7 @@ from transformers.utils import logging
 from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
 from ..base.config import option, refuse_changed
 from ..base.folders import check_output_folder
+from ..base.numbers import require_number
 from ..base.reporting import Table, plot_points, write_report
 from ..base.utils import check_record, environment, read_record, write_json
 from ..steps import Analyze, check_steps
@@ -55,8 +56,7 @@ class RecommendArguments:
     def __post_init__(self) -> None:
         named_corpora(self.candidates)
         for name, least in (("proxy_updates", 0), ("proxy_samples", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}.")
+            require_number(name, getattr(self, name), least=least)
         if not self.proxy_seeds or len(set(self.proxy_seeds)) < len(self.proxy_seeds):
             raise ValueError(f"`proxy_seeds` must be at least 1, and distinct, got {self.proxy_seeds}.")
         if not self.proxy_updates:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 
 from ..base.config import option
-from ..decoding import require_between
+from ..base.numbers import require_number
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class ServingArguments:
     with_scores: bool = option(True, "score the translations; one more forward pass of an AT model")
 
     def __post_init__(self) -> None:
-        if not (isfinite(self.batch_wait_ms) and self.batch_wait_ms >= 0):
-            raise ValueError(f"`batch_wait_ms` must be a finite number >= 0, got {self.batch_wait_ms}.")
+        require_number("batch_wait_ms", self.batch_wait_ms, least=0)
         for name in (
             "max_batch_sentences",
             "max_queue_sentences",
@@ -43,7 +41,7 @@ class ServingArguments:
             "max_connections",
             "max_stop_seconds",
         ):
-            require_between(name, getattr(self, name), 1)
+            require_number(name, getattr(self, name), least=1)
         if self.max_request_sentences > self.max_queue_sentences:
             raise ValueError(
                 f"`max_request_sentences` must be <= `max_queue_sentences` ({self.max_queue_sentences}), got "

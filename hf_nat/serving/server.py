@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from ..base.numbers import require_number
 from .arguments import ServingArguments
 from .protocol import http_protocol
 
@@ -28,8 +29,7 @@ def bind(host: str, port: int) -> socket.socket:
         OSError: if the address is in use, or not of this machine.
         ValueError: if `port` is none.
     """
-    if not 0 <= port <= 65535:
-        raise ValueError(f"`port` must be between 0 and 65535, got {port}. Use 0 for any free one.")
+    require_number("port", port, least=0, most=65_535, remedy="Use 0 for any free one.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)

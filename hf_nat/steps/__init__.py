@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..decoding import DecodingArguments
 from .analyze import Analyze, AnalyzeArguments
 from .calibrate import Calibrate, CalibrateArguments
 from .distill import Distill, DistillArguments, distill
-from .evaluate import DecodingArguments, Evaluate, EvaluateArguments
+from .evaluate import Evaluate, EvaluateArguments
 from .export import Export, ExportArguments
 from .filter import Filter, FilterArguments
 from .mix import Mix, MixArguments

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record
-from ..cards import model_card
-from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, CalibrateArguments, calibrate
-from .evaluate import decoding_inputs, decoding_settings
-from .fingerprints import corpus_fingerprint, model_fingerprint
-from .model import ModelStep
+from .split import SplitStep
 
 
 @dataclass(frozen=True)
-class Calibrate(ModelStep):
+class Calibrate(SplitStep):
     """Writes the curve from score to quality into a checkpoint; see `hf_nat.evaluation.calibrate`.
 
     Args:
@@ -26,7 +22,6 @@ class Calibrate(ModelStep):
 
     name = "calibrate"
     args: CalibrateArguments
-    decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     @property
     def folder(self) -> Path:
@@ -47,12 +42,8 @@ class Calibrate(ModelStep):
         """Returns the name of the curve, where there is one: other files of the model do not count."""
         return [CONFIDENCE_FILE] if (self.folder / CONFIDENCE_FILE).exists() else []
 
-    def settings(self) -> dict[str, Any]:
-        """Languages and options of decoding."""
-        return {**self.args.languages, **decoding_settings(self.decoding)}
-
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of model, corpus and what takes part in decoding.
+        """See [`SplitStep`].
 
         Raises:
             ValueError: if `model` is not a local folder.
@@ -61,15 +52,7 @@ class Calibrate(ModelStep):
             raise ValueError(
                 f"`model` must be a local folder, which the curve is written to, got {self.args.model!r}."
             )
-        return {
-            "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
-            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
-            **decoding_inputs(self.decoding),
-        }
-
-    def prepare(self) -> None:
-        """Raises for records of the model that no card can be made of: now, not after the scores."""
-        model_card(self.folder)
+        return super().inputs()
 
     def is_whole(self) -> bool:
         """Tells whether the curve is there."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..base.utils import read_record, sha256_file
-from ..cards import model_card
-from ..decoding import DecodingArguments
 from ..evaluation import CONFIDENCE_FILE, EvaluateArguments, evaluate
 from ..metrics.external import external_identity, require_consent
-from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
-from .model import ModelStep
+from .fingerprints import corpus_fingerprint
+from .split import SplitStep
 
 
 @dataclass(frozen=True)
-class Evaluate(ModelStep):
+class Evaluate(SplitStep):
     """Translates a split and scores it; see `hf_nat.evaluation.evaluate`.
 
     Args:
@@ -28,7 +26,6 @@ class Evaluate(ModelStep):
     name = "evaluate"
     renewing = ("confidence",)  # `hf-nat calibrate` may come after a first evaluation.
     args: EvaluateArguments
-    decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     def __post_init__(self) -> None:
         _ = self.folder  # Without one, that is an error before the model is fetched.
@@ -44,23 +41,19 @@ class Evaluate(ModelStep):
         """Languages, metrics, bootstrap samples and options of decoding."""
         args = self.args
         return {
-            **args.languages,
             **{name: getattr(args, name) for name in ("metrics", "num_bootstrap")},
             # Named where there is one: older records have no such keys.
             **({"modules": [Path(module).stem for module in args.modules]} if args.modules else {}),
             **({"module_options": args.module_options} if args.module_options else {}),
-            **({"shortlist": args.shortlist_sizes} if args.shortlist else {}),
-            **decoding_settings(self.decoding),
+            **super().settings(),
         }
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of model, corpora, calibration, BEER model and what takes part in decoding."""
         beer = Path(self.args.beer_model) if self.args.beer_model is not None else None
-        rows, listed = self.args.load_training_rows(), self.args.load_shortlist()
+        rows = self.args.load_training_rows()
         confidence = Path(self.args.model) / CONFIDENCE_FILE
         return {
-            "model": model_fingerprint(self.args.model, trust_remote_code=self.decoding.trust_remote_code),
-            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             "training_corpus": None if rows is None else corpus_fingerprint(rows, **self.args.languages),
             "confidence": sha256_file(confidence) if confidence.exists() else None,
             "beer_model": beer and {path.name: sha256_file(path) for path in sorted(beer.glob("*")) if path.is_file()},
@@ -69,14 +62,8 @@ class Evaluate(ModelStep):
                 if self.args.modules
                 else {}
             ),
-            **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **self.args.languages)}),
-            **decoding_inputs(self.decoding),
+            **super().inputs(),
         }
-
-    def prepare(self) -> None:
-        """Raises for records of a local model that no card can be made of: now, not after the scores."""
-        for folder in self.card_folders():
-            model_card(folder)
 
     def is_whole(self) -> bool:
         """Tells whether scores and translations are there."""
@@ -97,29 +84,3 @@ class Evaluate(ModelStep):
         """What `metrics.json` of the finished step holds."""
         kinds = {"scores": dict, "without_score": dict, "num_sentences": int, "sentences_per_second": (int, float)}
         return read_record(self.folder / "metrics.json", {**kinds, "iterations_mean": (int, float, type(None))})
-
-
-def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
-    """Returns the options of decoding that are set, without the models among them."""
-    given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ["reranker", "ensemble", "draft", "language_model", "terms", "trust_remote_code", "threads"]
-    if decoding.backend == "torch":
-        others.append("backend")  # as in the records from before there were others
-    return {"decoding": {name: value for name, value in given.items() if name not in others}}
-
-
-def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
-    """Returns the fingerprints of the further models that take part in decoding."""
-    trust, language_model = decoding.trust_remote_code, decoding.language_model
-    draft = optional_model(decoding.draft, parameter="draft", trust_remote_code=trust)
-    # Named where there is one: older records have no such keys.
-    return {
-        **({} if draft is None else {"draft": draft}),
-        **({} if language_model is None else {"language_model": sha256_file(language_model)}),
-        **({} if decoding.terms is None else {"terms": sha256_file(decoding.terms)}),
-        "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
-        "ensemble": [
-            model_fingerprint(member, parameter="ensemble", trust_remote_code=trust)
-            for member in decoding.ensemble or ()
-        ],
-    }

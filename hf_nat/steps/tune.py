@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.files import naming
 from ..base.processes import process_state
 from ..base.utils import read_json
-from ..cards import model_card
-from ..decoding import DecodingArguments
-from ..evaluation.tune import TuneArguments, chosen_knob, chosen_values, default_knob, read_results, results_path, tune
-from .evaluate import decoding_inputs, decoding_settings
-from .fingerprints import corpus_fingerprint, model_fingerprint
-from .model import ModelStep
+from ..evaluation.tune import (
+    TuneArguments,
+    chosen_knob,
+    chosen_values,
+    default_knob,
+    load_tunable,
+    read_results,
+    results_path,
+    tune,
+)
+from .split import SplitStep
 
 
 @dataclass(frozen=True)
-class Tune(ModelStep):
+class Tune(SplitStep):
     """Sets the best value of a knob in a checkpoint; see `hf_nat.evaluation.tune.tune`.
 
     The values that are tried do not count: later ones join those that were measured.
@@ -33,7 +38,6 @@ class Tune(ModelStep):
 
     name = "tune"
     args: TuneArguments
-    decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     @staticmethod
     def has_default_knob(model_class: type[PreTrainedModel]) -> bool:
@@ -51,15 +55,13 @@ class Tune(ModelStep):
         return self.folder / f".tune-{self.knob}.json"
 
     @cached_property
-    def _model(self) -> PreTrainedModel:
-        if not self.folder.is_dir():
-            raise ValueError(f"`model` must be a local folder, whose defaults can be set, got {self.args.model!r}.")
-        return self.decoding.load_model(self.folder)[0]
+    def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        return load_tunable(self.args, self.decoding)
 
     @cached_property
     def knob(self) -> str:
         """The knob that is tuned."""
-        return chosen_knob(self.args, self._model)
+        return chosen_knob(self.args, self._loaded[0])
 
     @property
     def _results(self) -> Path:
@@ -81,7 +83,7 @@ class Tune(ModelStep):
         is_new = process_state().is_main_process and not file.is_file()
         if is_new:
             with naming(file):
-                cast(Any, self._model).generation_config.save_pretrained(self.folder)
+                cast(Any, self._loaded[0]).generation_config.save_pretrained(self.folder)
         process_state().wait_for_everyone()
         try:
             return super().run()
@@ -92,21 +94,12 @@ class Tune(ModelStep):
 
     def settings(self) -> dict[str, Any]:
         """Metric, languages and options of decoding."""
-        return {"metric": self.args.metric, **self.args.languages, **decoding_settings(self.decoding)}
+        return {"metric": self.args.metric, **super().settings()}
 
-    def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the model but for the knob, of the corpus and of what takes part in decoding."""
-        return {
-            "model": model_fingerprint(
-                self.args.model, but_for=self.knob, trust_remote_code=self.decoding.trust_remote_code
-            ),
-            "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
-            **decoding_inputs(self.decoding),
-        }
-
-    def prepare(self) -> None:
-        """Raises for records of the model that no card can be made of: now, not after the scores."""
-        model_card(self.folder)
+    @property
+    def free_key(self) -> str:
+        """The knob."""
+        return self.knob
 
     def is_whole(self) -> bool:
         """Tells whether all values were measured, and the best one is the default of the model."""
@@ -115,12 +108,12 @@ class Tune(ModelStep):
         report = self.report
         tried = {result["value"] for result in report["results"]}
         settings = read_json(self.folder / "generation_config.json")
-        values = chosen_values(self.knob, self.args.values, self._model, self.decoding)
+        values = chosen_values(self.knob, self.args.values, self._loaded[0], self.decoding)
         return tried >= set(values) and settings.get(self.knob) == report["best"]
 
     def work(self) -> None:
         """Measures the values that are left, and sets the best one."""
-        tune(self.args, self.decoding)
+        tune(self.args, self.decoding, self._loaded)
 
     @property
     def report(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from math import inf, isfinite
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,6 +18,7 @@ from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
 from ..base.config import option, refuse_changed
+from ..base.numbers import require_number
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
 from ..data.locations import has_configurations
@@ -115,17 +116,14 @@ class DataArguments(CorpusArguments):
             )
         sizes = ("vocab_size", "max_source_length", "max_target_length", "num_targets")
         for name in (*sizes, "max_train_samples", "max_validation_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+            require_number(name, getattr(self, name), least=1)
+        require_number("validation_share", self.validation_share, above=0, below=1)
         if self.validation_share is None:
             if self.validation_corpus and not self.validation_split:
                 raise ValueError("`validation_corpus` must come with a `validation_split`, got none.")
             if not self.validation_split:
                 refuse_changed(self, ("max_validation_samples",), "without validation")
             return
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"`validation_share` must be between 0 and 1, got {self.validation_share}.")
         if self.validation_corpus:
             raise ValueError(
                 "Only one of `validation_share` and `validation_corpus` can be given, got "
@@ -363,16 +361,17 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         return wanted
 
     def _check_numbers(self) -> None:
-        if not 0 < self.learning_rate < inf:
-            raise ValueError(f"`learning_rate` must be a number > 0, got {self.learning_rate}. Use 5e-4, for example.")
-        if not 0 <= self.seed < 2**32:  # What numpy takes.
-            raise ValueError(f"`seed` must be >= 0 and below 2 ** 32, got {self.seed}.")
+        require_number("learning_rate", self.learning_rate, above=0, remedy="Use 5e-4, for example.")
+        require_number("seed", self.seed, least=0, below=2**32)  # What numpy takes.
         for name in ("max_tokens", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+            require_number(name, getattr(self, name), least=1)
+        require_number("max_grad_norm", self.max_grad_norm, least=0, remedy="Use 0 for no clipping.")
+        require_number("average_checkpoints", self.average_checkpoints, least=0, remedy="Use 0 for no averaging.")
+        patience = self.early_stopping_patience
+        require_number("early_stopping_patience", patience, least=1, remedy="Leave it out for no early stop.")
         for name in (key.name for key in fields(self) if key.name != "num_train_epochs"):
-            if isinstance(value := getattr(self, name), float) and not isfinite(value):
-                raise ValueError(f"`{name}` must be a finite number, got {value}.")
+            if isinstance(value := getattr(self, name), float):
+                require_number(name, value)
         # Not `<= 0`: a number of epochs that is none is neither.
         if self.max_steps <= 0 and not 0 < self.num_train_epochs < inf:
             raise ValueError(
@@ -381,12 +380,6 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             )
         if self.max_steps != -1 and self.max_steps < 1:
             raise ValueError(f"`max_steps` must be >= 1, or -1 for whole epochs, got {self.max_steps}.")
-        if self.max_grad_norm is not None and self.max_grad_norm < 0:
-            raise ValueError(f"`max_grad_norm` must be >= 0, got {self.max_grad_norm}. Use 0 for no clipping.")
-        if self.average_checkpoints < 0:
-            raise ValueError(
-                f"`average_checkpoints` must be >= 0, got {self.average_checkpoints}. Use 0 for no averaging."
-            )
         if self.average_checkpoints and self.save_strategy == "no":
             raise ValueError(
                 f"`average_checkpoints` must come with a `save_strategy`, got {self.average_checkpoints} and 'no'. "
@@ -404,10 +397,6 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             )
 
     def _check_early_stopping(self, patience: int) -> None:
-        if patience < 1:
-            raise ValueError(
-                f"`early_stopping_patience` must be >= 1, got {patience}. Leave it out for no early stop."
-            )
         if self.metric_for_best_model is None or self.eval_strategy == "no":
             raise ValueError(
                 "`early_stopping_patience` must come with `metric_for_best_model` and an `eval_strategy`, got "

@@ -19,7 +19,8 @@ from transformers import (
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging
 
-from ..base.utils import atomic_contents, environment, write_json
+from ..base.folders import atomic_contents
+from ..base.utils import environment, write_json
 from ..data.encoding import encode_corpus
 from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments

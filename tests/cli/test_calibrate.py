@@ -3,14 +3,14 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
+from nat_model_tester import save, tiny_model, tiny_student
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments
+from hf_nat.decoding.shortlist import ShortListArguments
 from hf_nat.evaluation.confidence import way_of_decoding
 from hf_nat.metrics.calibration import Calibration
-from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 from hf_nat_cli import main
 
 
@@ -19,22 +19,8 @@ TEXTS = ["ab ba", "abba baab", "", "ba", "ab ab ba", "baab"]
 
 @pytest.fixture
 def options(tmp_path):
-    torch.manual_seed(0)
     tokenizer = train_tokenizer(TEXTS, vocab_size=12)
-    config = VanillaNATConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=32,
-    )
-    folder = tmp_path / "model"
-    VanillaNATForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = save(tmp_path / "model", tiny_student("vanilla_nat", tokenizer), tokenizer)
     for split in ("validation", "test"):
         rows = [{"translation": {"src": text, "tgt": text[::-1]}} for text in TEXTS]
         (tmp_path / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
@@ -111,9 +97,9 @@ def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsy
 
 @pytest.mark.parametrize("change", [{"backend": "onnx", "quantize": "int8"}, {"source_prefix": "x"}])
 def test_what_decodes_and_what_it_is_told_are_ways_of_decoding(change):
-    model = VanillaNATForConditionalGeneration(VanillaNATConfig(vocab_size=8, d_model=16))
-    assert way_of_decoding(DecodingArguments(**change), model) == change
-    assert way_of_decoding(DecodingArguments(threads=1), model) == {}
+    model = tiny_model("vanilla_nat")
+    assert way_of_decoding(DecodingArguments(**change), model, ShortListArguments()) == change
+    assert way_of_decoding(DecodingArguments(threads=1), model, ShortListArguments()) == {}
 
 
 def test_a_curve_is_fitted_to_the_sentences_that_were_translated(options, tmp_path):

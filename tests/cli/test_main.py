@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from nat_model_tester import save, tiny_student
 
 import hf_nat.cli.toy
 import hf_nat_cli
 from hf_nat.base.files import open_output
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.models import CMLMConfig, CMLMForConditionalGeneration
 from hf_nat_cli import COMMANDS, main
 
 
@@ -18,19 +18,7 @@ from hf_nat_cli import COMMANDS, main
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     tokenizer = train_tokenizer(["ab ba", "abba baab"], vocab_size=12)
-    config = CMLMConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=32,
-    )
-    CMLMForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save(folder, tiny_student("cmlm", tokenizer), tokenizer)
     return folder
 
 

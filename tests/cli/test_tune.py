@@ -2,29 +2,16 @@ import json
 import re
 
 import pytest
+from nat_model_tester import save, tiny_student
 
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.models import InsertionTransformerConfig, InsertionTransformerForConditionalGeneration
 from hf_nat_cli import main
 
 
 @pytest.fixture
 def options(tmp_path):
     tokenizer = train_tokenizer(["ab ba", "abba baab"], vocab_size=12)
-    config = InsertionTransformerConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=32,
-    )
-    folder = tmp_path / "model"
-    InsertionTransformerForConditionalGeneration(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = save(tmp_path / "model", tiny_student("insertion_transformer", tokenizer), tokenizer)
     row = json.dumps({"translation": {"src": "ab ba", "tgt": "ba ab"}})
     (tmp_path / "validation.jsonl").write_text(f"{row}\n{row}\n")
     return [f"--model={folder}", f"--corpus={tmp_path}/{{split}}.jsonl", "--source_lang=src", "--target_lang=tgt"]

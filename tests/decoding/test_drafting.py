@@ -392,7 +392,7 @@ def test_a_draft_that_does_not_fit_is_an_error(tiny_tokenizer, copy_teacher):
         translate(new_student(), tiny_tokenizer, ["a"], draft=Draft(new_student()))
     for options in ({"length": 0}, {"beta": 0}, {"tau": -1.0}, {"tau": float("nan")}):
         ((name, value),) = options.items()
-        with pytest.raises(ValueError, match=f"`{name}` of a draft must be >= ., got {value}"):
+        with pytest.raises(ValueError, match=f"`{name}` must be .*>= ., got {value}"):
             Draft(new_student(), **options)
 
 

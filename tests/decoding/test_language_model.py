@@ -7,12 +7,11 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
+from nat_model_tester import save, tiny_student
 from transformers import PreTrainedTokenizerFast
 
 from hf_nat.decoding import DecodingArguments, NGramLanguageModel, language_model, load_model, translate
-from hf_nat.models import ARCHITECTURES, NATPreTrainedModel
-from hf_nat.steps.evaluate import decoding_inputs, decoding_settings
+from hf_nat.steps.split import decoding_inputs, decoding_settings
 
 
 UNKNOWN = "<unk>"
@@ -95,25 +94,13 @@ def test_missing_library_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenize
         NGramLanguageModel(path, tiny_tokenizer)
 
 
-def student(model_type: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> NATPreTrainedModel:
-    torch.manual_seed(0)
-    config_class, model_class = ARCHITECTURES[model_type]
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")}
-    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 64}
-    student = model_class(config_class(vocab_size=len(tokenizer), init_std=0.3, **special, **sides, **sizes))
-    student.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return student
-
-
 @pytest.mark.parametrize(
     ("model_type", "beam"),
     [("ctc_nat", {"ctc_beam_size": 8}), ("da_transformer", {"graph_decoding": "beam", "graph_beam_size": 8})],
 )
 def test_options_of_a_command_reach_the_beam(model_type, beam, tmp_path, ngrams, tiny_tokenizer, sentences) -> None:
     pytest.importorskip("kenlm")
-    student(model_type, tiny_tokenizer, tmp_path / "student")
+    save(tmp_path / "student", tiny_student(model_type, tiny_tokenizer, max_position_embeddings=64), tiny_tokenizer)
     path = str(write_arpa(tmp_path / "lm.arpa", ngrams))
     plain, fused = DecodingArguments(**beam), DecodingArguments(**beam, language_model=path, lm_weight=8.0)
     loaded, tokenizer = load_model(tmp_path / "student", device="cpu")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer, MarianConfig, MarianMTModel
+from nat_model_tester import save, tiny_model, tiny_student, tiny_teacher
+from transformers import AutoTokenizer
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.several import pair_features
@@ -18,8 +21,6 @@ from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import encode_sources
 from hf_nat.decoding.shortlist import ShortList, build_short_list, load_short_list
 from hf_nat.export import ExportArguments
-from hf_nat.models import CTCNATConfig, CTCNATForConditionalGeneration, DATransformerConfig
-from hf_nat.models import DATransformerForConditionalGeneration as DATransformer
 from hf_nat.steps.export import Export
 from hf_nat_cli import main
 
@@ -84,13 +85,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for lang, side in zip(("en", "de"), zip(*PAIRS, strict=True), strict=True):
             (tmp_path / f"{split}.{lang}").write_text("".join(f"{line}\n" for line in side), encoding="utf-8")
     tokenizer = train_tokenizer([text for pair in PAIRS for text in pair] * 2, vocab_size=60)
-    layers = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    small = {"vocab_size": len(tokenizer), "d_model": 16, "init_std": 0.3, "max_position_embeddings": 32, **layers}
-    models = {"ctc": (CTCNATConfig, CTCNATForConditionalGeneration), "dag": (DATransformerConfig, DATransformer)}
-    for name, (config_class, model_class) in models.items():
-        torch.manual_seed(0)
-        model_class(config_class(**small)).save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
+    for name, model_type in (("ctc", "ctc_nat"), ("dag", "da_transformer")):
+        save(tmp_path / name, tiny_student(model_type, tokenizer), tokenizer)
     return tmp_path
 
 
@@ -118,6 +114,50 @@ def test_commands_choose_from_the_short_list_of_a_corpus(place: Path, monkeypatc
     assert (record["shortlist_best"], record["shortlist_frequent"]) == (1, 1)
 
 
+def served(monkeypatch: pytest.MonkeyPatch, *options: str) -> list[str]:
+    """What `hf-nat serve` makes of the sources."""
+    pytest.importorskip("fastapi")
+    served: list[Callable] = []
+    monkeypatch.setattr("hf_nat.serving.app.build_app", lambda translate, *args, **kwargs: served.append(translate))
+    monkeypatch.setattr("hf_nat.serving.server.Server", lambda *args: SimpleNamespace(run=lambda sockets: None))
+    assert main(["serve", "--model", "ctc", "--port", "0", "--max_batch_tokens", "1", *options]) == 0
+    return [translation.text for translation in served[0]([source for source, _ in PAIRS])]
+
+
+def test_a_server_chooses_from_a_short_list(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert served(monkeypatch) == translated(monkeypatch)
+    assert served(monkeypatch, *LISTED, *SIZES) == translated(monkeypatch, *LISTED, *SIZES)
+
+
+def test_a_knob_is_tuned_with_a_short_list(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = ["--corpus", "{split}.{lang}", *LISTED[2:], "--split", "test", "--max_batch_tokens", "1"]
+    graph = ["--model", "dag", *split, "--graph_decoding", "viterbi"]
+    knob = ["--knob", "viterbi_length_penalty", "--values", "1", "--metric", "chrf"]
+    assert main(["tune", *graph, *LISTED[:2], *SIZES, *knob]) == 0
+    assert main(["evaluate", *graph, *LISTED[:2], *SIZES, "--metrics", "chrf"]) == 0
+    (result,) = read_json(place / "dag/tune-viterbi_length_penalty.json")["results"]
+    assert result["score"] == read_json(place / "dag/eval-test/metrics.json")["scores"]["chrf"]["score"]
+    assert main(["tune", *graph, *knob]) == 2
+    assert "shortlist" in capsys.readouterr().err
+    beam = ["--model", "ctc", *split, *LISTED[:2], *SIZES, "--knob", "ctc_beam_size", "--metric", "chrf"]
+    assert main(["tune", *beam, "--values", "1", "4"]) == 0
+
+
+def test_confidence_with_a_short_list_has_a_curve_of_its_own(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "in.txt").write_text("a dog\n")
+    split = ["--model", "ctc", "--corpus", "{split}.{lang}", *LISTED[2:], "--split", "test"]
+    translate = ["translate", "--model", "ctc", "--input", "in.txt", "--confidence_output", "c.txt"]
+    assert main(["calibrate", *split, *LISTED[:2], *SIZES]) == 0
+    assert main([*translate, *LISTED, *SIZES]) == 0
+    assert 0 <= float(Path("c.txt").read_text()) <= 1
+    capsys.readouterr()
+    for other in ([], LISTED):
+        assert main([*translate, *other]) == 2
+        assert "the same options of decoding" in capsys.readouterr().err
+    assert main(["evaluate", *split, *LISTED[:2], *SIZES]) == 0
+    assert read_json(place / "ctc/eval-test/metrics.json")["reliability"] is not None
+
+
 def test_another_short_list_is_another_evaluation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["evaluate", "--model", "ctc", "--corpus", "{split}.{lang}", *LISTED[2:], "--output_dir", "scores"]
     assert main(command) == 0
@@ -131,7 +171,6 @@ def test_another_short_list_is_another_evaluation(place: Path, capsys: pytest.Ca
         (["--model", "ctc", *LISTED[:2]], "`shortlist` must come with `source_lang` and `target_lang`"),
         (["--model", "ctc", "--shortlist_best", "3"], "`shortlist_best` must be left out without `shortlist`"),
         (["--model", "ctc", *LISTED, "--shortlist_best", "0"], "`shortlist_best` must be >= 1, got 0"),
-        (["--model", "ctc", *LISTED, "--confidence_output", "c.txt"], "`confidence_output` must be left out with"),
         (["--model", "ctc", "--shortlist", "none/{split}.{lang}", *LISTED[2:]], "none/train.en"),
     ],
 )
@@ -165,11 +204,9 @@ def test_searches_choose_from_a_short_list(
 
 def test_models_without_a_choice_of_tokens_are_refused() -> None:
     args = ExportArguments(model="m", output_dir="o", shortlist="c", source_lang="a", target_lang="b")
-    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    config = MarianConfig(vocab_size=9, d_model=4, pad_token_id=0, eos_token_id=2, decoder_start_token_id=0, **sides)
     with pytest.raises(ValueError, match="`shortlist` must be left out for an autoregressive model, got 'c'"):
-        args.short_list_kwargs(MarianMTModel(config), None)
-    exported = CTCNATForConditionalGeneration(CTCNATConfig(vocab_size=9, d_model=4, **sides))
+        args.short_list_kwargs(tiny_teacher(), None)
+    exported = tiny_model("ctc_nat")
     exported.sessions = {}
     with pytest.raises(ValueError, match="`shortlist` must be left out for an exported model, .*hf-nat export"):
         args.short_list_kwargs(exported, None)

@@ -5,15 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
+from nat_model_tester import tiny_student
 
 from hf_nat.decoding import TermList, Translator, term_tokens, translate
-from hf_nat.models import (
-    CMLMConfig,
-    CMLMForConditionalGeneration,
-    LevenshteinTransformerConfig,
-    LevenshteinTransformerForConditionalGeneration,
-)
 from hf_nat_cli import main
 
 
@@ -73,27 +67,9 @@ def test_tokens_of_terms_are_text(tiny_tokenizer):
             term_tokens(tiny_tokenizer, [term])
 
 
-MODELS = {
-    CMLMForConditionalGeneration: CMLMConfig,
-    LevenshteinTransformerForConditionalGeneration: LevenshteinTransformerConfig,
-}
-
-
-@pytest.fixture(params=list(MODELS), ids=["cmlm", "levt"])
+@pytest.fixture(params=["cmlm", "levenshtein_transformer"])
 def model(request, tiny_tokenizer):
-    torch.manual_seed(0)
-    sizes = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    config = MODELS[request.param](
-        vocab_size=len(tiny_tokenizer),
-        d_model=16,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        max_position_embeddings=64,
-        init_std=0.3,
-        **sizes,
-        **{f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")},
-    )
-    return request.param(config).eval()
+    return tiny_student(request.param, tiny_tokenizer, max_position_embeddings=64)
 
 
 def test_texts_hold_their_terms(model, tiny_tokenizer):

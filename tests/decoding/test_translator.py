@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nat_model_tester import tiny_student
 from transformers import MarianMTModel
 
 from hf_nat.decoding import Translation, Translator, load_model, token_batches, translate
-from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 
 
 UNSEEN = ["two dogs run", "the woman walks", "a red street", "hello hello", "the men in the park"]
@@ -195,23 +195,7 @@ def test_load_model_gives_a_saved_model_ready_to_translate(copy_teacher, tiny_to
 
 
 def test_nat_models_report_rounds_and_scores(tiny_tokenizer, sentences):
-    torch.manual_seed(0)
-    special = {
-        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
-    }
-    config = VanillaNATConfig(
-        vocab_size=len(tiny_tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        max_position_embeddings=64,
-        **special,
-    )
-    model = VanillaNATForConditionalGeneration(config).eval()
+    model = tiny_student("vanilla_nat", tiny_tokenizer, max_position_embeddings=64)
     sources = [*sentences, "", *UNSEEN]
     translations = translate(model, tiny_tokenizer, sources, with_scores=True)
     alone = translate(model, tiny_tokenizer, sources, max_batch_tokens=1)

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 from huggingface_hub import RepoCard
+from nat_model_tester import save, tiny_student
 
 from hf_nat.decoding import encode_non_blank, to_texts
 from hf_nat.demo.browser import CDN, NPM_PACKAGES, exported_files, write_page
@@ -268,17 +268,10 @@ def test_a_sentence_is_translated_in_a_browser(exported: Path, packages: Path, t
 def test_an_exported_model_translates_in_a_browser_as_here(packages: Path, tiny_tokenizer, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     from hf_nat.decoding import load_model, translate
-    from hf_nat.models import CTCNATConfig, CTCNATForConditionalGeneration
     from hf_nat.steps import Export, ExportArguments
 
-    names = ("pad", "bos", "eos", "mask")
-    special = {f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in names}
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": POSITIONS}
-    torch.manual_seed(0)
-    config = CTCNATConfig(vocab_size=len(tiny_tokenizer), **special, **sizes, **heads, init_std=0.3)
-    CTCNATForConditionalGeneration(config).save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    model = tiny_student("ctc_nat", tiny_tokenizer, max_position_embeddings=POSITIONS)
+    save(tmp_path / "model", model, tiny_tokenizer)
     folder = tmp_path / "exported"
     Export(ExportArguments(model=str(tmp_path / "model"), output_dir=str(folder), quantize="int8")).run()
     sentences = ["a dog runs", "two men walk", "a " * 9]

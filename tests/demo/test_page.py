@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nat_model_tester import save, tiny_student
 
 from hf_nat.demo.app import build_demo
 from hf_nat.demo.page import render_traces
 from hf_nat.demo.trace import Step, Token, Trace
-from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 
 
 ROOT = Path(__file__).parents[2]
@@ -86,16 +86,9 @@ def test_missing_gradio_is_named(monkeypatch) -> None:
 @pytest.fixture
 def folders(tmp_path: Path, copy_teacher, tiny_tokenizer) -> tuple[Path, Path]:
     """A student and its teacher."""
-    special = {
-        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
-    }
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
-    student = VanillaNATForConditionalGeneration(
-        VanillaNATConfig(vocab_size=len(tiny_tokenizer), **special, **sizes, encoder_attention_heads=2)
-    )
+    student = tiny_student("vanilla_nat", tiny_tokenizer, max_position_embeddings=64)
     for name, model in (("student", student), ("teacher", copy_teacher)):
-        model.save_pretrained(tmp_path / name)
-        tiny_tokenizer.save_pretrained(tmp_path / name)
+        save(tmp_path / name, model, tiny_tokenizer)
     return tmp_path / "student", tmp_path / "teacher"
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 import torch
+from nat_model_tester import tiny_student
 from transformers import PreTrainedTokenizerFast
 
 from hf_nat.decoding import translate
@@ -24,15 +25,7 @@ def student(request: pytest.FixtureRequest, tiny_tokenizer: PreTrainedTokenizerF
 
 
 def student_of(model_type: str, tiny_tokenizer: PreTrainedTokenizerFast, **fields: int) -> NATPreTrainedModel:
-    torch.manual_seed(3)
-    config_class, model_class = ARCHITECTURES[model_type]
-    special = {
-        f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")
-    }
-    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 32}
-    fields = {"vocab_size": len(tiny_tokenizer), "init_std": 1.0, **special, **sides, **sizes, **fields}
-    return model_class(config_class(**fields)).eval()
+    return tiny_student(model_type, tiny_tokenizer, **{"seed": 3, "init_std": 1.0, **fields})
 
 
 def written(trace: Trace, upto: int | None = None) -> list[str]:

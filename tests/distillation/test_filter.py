@@ -261,7 +261,7 @@ def test_memory_does_not_grow_with_the_corpus(distilled: Path, tmp_path: Path, r
         (["--drop", "none", "looping"], "or none alone, got 'none'"),
         (["--drop", "none"], "A filter must have a rule, got none"),
         (["--max_length_ratio=0.5"], "`max_length_ratio` must be >= 1, got 0.5"),
-        (["--max_length_ratio=nan"], "`max_length_ratio` must be >= 1, got nan"),
+        (["--max_length_ratio=nan"], "`max_length_ratio` must be a finite number >= 1, got nan"),
         (["--min_score=0"], "must keep at least 1 training row, got 0 of 103"),
     ],
 )

@@ -288,12 +288,15 @@ def test_command_prints_examples_and_how_to_measure(
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"max_copy_rate": 1.5}, "`max_copy_rate` must be between 0 and 1, got 1.5"),
+        ({"max_copy_rate": 1.5}, "`max_copy_rate` must be >= 0 and <= 1, got 1.5"),
         ({"max_number_differences": -1}, "`max_number_differences` must be >= 0, got -1"),
         ({"max_per_source": 0}, "`max_per_source` must be >= 1, got 0"),
-        ({"worst_score": 0}, "`worst_score` must be a share of the rows between 0 and 1, got 0"),
-        ({"worst_backward_score": 5.0}, "`worst_backward_score` must be a share of the rows between 0 and 1, got 5.0"),
-        ({"min_language_posterior": float("nan")}, "`min_language_posterior` must be between 0 and 1, got nan"),
+        ({"worst_score": 0}, "`worst_score` must be > 0 and < 1, got 0. Leave it out for no rule."),
+        ({"worst_backward_score": 5.0}, "`worst_backward_score` must be > 0 and < 1, got 5.0"),
+        (
+            {"min_language_posterior": float("nan")},
+            "`min_language_posterior` must be a finite number >= 0 and <= 1, got nan",
+        ),
         ({"columns": ["quality"]}, "`columns` must be out of"),
         ({"min_score": -1.0, "backward_teacher": "x"}, "`backward_teacher` must come with a use, got none"),
         ({"min_backward_score": -1.0}, "`backward_teacher` must be given for a corpus without the column"),

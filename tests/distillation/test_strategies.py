@@ -211,8 +211,11 @@ def test_candidates_are_given_best_first_and_the_chosen_one_is_scored(
         ({"strategy": "top-k", "top_k": 0}, "`top_k` must be >= 1, got 0"),
         ({"strategy": "top-p", "top_p": 0.0}, "`top_p` must be > 0 and <= 1, got 0.0"),
         ({"strategy": "top-p", "top_p": 1.1}, "`top_p` must be > 0 and <= 1, got 1.1"),
-        ({"strategy": "sampling", "temperature": 0.0}, "`temperature` must be > 0 and finite, got 0.0"),
-        ({"strategy": "sampling", "temperature": float("inf")}, "`temperature` must be > 0 and finite, got inf"),
+        ({"strategy": "sampling", "temperature": 0.0}, "`temperature` must be > 0, got 0.0. Use 1.0"),
+        (
+            {"strategy": "sampling", "temperature": float("inf")},
+            "`temperature` must be a finite number > 0, got inf. Use 1.0",
+        ),
         ({"strategy": "n-best", "num_candidates": 6}, "`num_candidates` must be <= `num_beams`, got 6 and 5"),
         ({"strategy": "rerank"}, "must have one judge, `backward_teacher` or `quality`, got none"),
         ({"strategy": "rerank", "quality": "a", "backward_teacher": "b"}, "got backward_teacher and quality"),

@@ -5,20 +5,15 @@ from __future__ import annotations
 import sys
 
 import pytest
+from nat_model_tester import save, tiny_student
 
 from hf_nat.experiments import quickstart
-from hf_nat.models import VanillaNATConfig, VanillaNATForConditionalGeneration
 
 
 def test_speeds_of_what_is_installed(tmp_path, copy_teacher, tiny_tokenizer, monkeypatch) -> None:
-    names = ("pad", "bos", "eos", "mask")
-    special = {f"{name}_token_id": getattr(tiny_tokenizer, f"{name}_token_id") for name in names}
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64}
-    config = VanillaNATConfig(vocab_size=len(tiny_tokenizer), **special, **sizes, encoder_attention_heads=2)
-    models = {"teacher": copy_teacher, "student": VanillaNATForConditionalGeneration(config)}
-    for name, model in models.items():
-        model.save_pretrained(tmp_path / name)
-        tiny_tokenizer.save_pretrained(tmp_path / name)
+    student = tiny_student("vanilla_nat", tiny_tokenizer, max_position_embeddings=64)
+    for name, model in (("teacher", copy_teacher), ("student", student)):
+        save(tmp_path / name, model, tiny_tokenizer)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.setattr(quickstart, "NUM_TIMED", 2)
     pytest.importorskip("ctranslate2")

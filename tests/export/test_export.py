@@ -9,68 +9,34 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from checkpoints import SENTENCES, checkpoint
 from datasets import Dataset
-from transformers import MarianConfig, MarianMTModel, MarianTokenizer
+from nat_model_tester import tiny_teacher
+from transformers import MarianMTModel, MarianTokenizer
 
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import model_card
 from hf_nat.data.several import pair_features
-from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, load_model, translate
 from hf_nat.decoding.shortlist import load_short_list
 from hf_nat.demo.browser import exported_files
 from hf_nat.export.export import export
-from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
 
 
-SENTENCES = ["a dog runs", "two men walk over the street", "", "the cat sleeps", "a woman reads a red book"]
-_SIDES = ("encoder", "decoder")
-TINY: dict[str, Any] = {
-    "d_model": 16,
-    **{f"{side}_layers": 1 for side in _SIDES},
-    **{f"{side}_attention_heads": 2 for side in _SIDES},
-    **{f"{side}_ffn_dim": 32 for side in _SIDES},
-    "max_position_embeddings": 32,
-    "init_std": 0.3,
-    "dropout": 0.0,
-}
-# A step of a flow has a dozen Transformer layers, whose trace takes long.
-SMALLEST: dict[str, dict[str, Any]] = {"flowseq": {"flow_steps": [1]}}
-
-
-def checkpoint(folder: Path, model_type: str, knobs: dict[str, Any] | None = None, **fields: Any) -> Path:
-    """A tiny model whose weights are large enough for varied outputs, with its own defaults of some knobs."""
-    tokenizer = train_tokenizer(SENTENCES * 2, vocab_size=60)
-    config_class, model_class = ARCHITECTURES[model_type]
-    torch.manual_seed(0)
-    model = model_class(config_class(vocab_size=len(tokenizer), **TINY, **SMALLEST.get(model_type, {}) | fields))
-    for name, value in (knobs or {}).items():
-        setattr(model.generation_config, name, value)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def marian(student: Any) -> MarianMTModel:
     """A tiny AT model of a student's vocabulary."""
-    config = student.config
-    ids = {name: getattr(config, name) for name in ("pad_token_id", "eos_token_id")}
-    torch.manual_seed(1)
-    start = {"decoder_start_token_id": config.pad_token_id, "forced_eos_token_id": None}
-    return MarianMTModel(MarianConfig(vocab_size=config.vocab_size, **TINY, **ids, **start)).eval()
+    return tiny_teacher(vocab_size=student.config.vocab_size)
 
 
 def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> Export:
@@ -358,139 +324,6 @@ def test_what_a_newcomer_mixes_up_is_told(
         assert message in captured.err and len(captured.err.splitlines()) == 1 and captured.out == ""
 
 
-def exported_model(place: Path, model_type: str) -> Path:
-    """Exports a small model."""
-    step = Export(ExportArguments(model=str(checkpoint(place / "model", model_type)), output_dir=str(place / "graph")))
-    step.run()
-    return step.folder
-
-
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An exported CTC model."""
-    return exported_model(tmp_path_factory.mktemp("exported"), "ctc_nat")
-
-
-@pytest.fixture(scope="module")
-def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An exported CMLM: an encoder and a step."""
-    return exported_model(tmp_path_factory.mktemp("rounds"), "cmlm")
-
-
-def swap(folder: Path) -> None:
-    """Exchanges the two graphs of a folder."""
-    encoder, step = (folder / f"onnx/{name}_model.onnx" for name in ("encoder", "step"))
-    before = encoder.read_bytes()
-    encoder.write_bytes(step.read_bytes())
-    step.write_bytes(before)
-
-
-def swap_with_sums(folder: Path) -> None:
-    """Exchanges the two graphs, and their sums in the record."""
-    swap(folder)
-    record = read_json(folder / "onnx/export.json")
-    encoder, step = (f"onnx/{name}_model.onnx" for name in ("encoder", "step"))
-    sums = record["sha256"]
-    sums[encoder], sums[step] = sums[step], sums[encoder]
-    write_json(folder / "onnx/export.json", record)
-
-
-def other_weights(folder: Path) -> None:
-    """Puts the step of another model there: the same graph of other weights."""
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load(folder / "onnx/step_model.onnx")
-    weight = max(model.graph.initializer, key=lambda value: len(value.raw_data))
-    weight.raw_data = weight.raw_data[4:] + weight.raw_data[:4]
-    onnx.save(model, folder / "onnx/step_model.onnx")
-
-
-def cut(name: str) -> Callable[[Path], None]:
-    """Keeps the first half of a graph."""
-
-    def damage(folder: Path) -> None:
-        file = folder / f"onnx/{name}_model.onnx"
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-    return damage
-
-
-def with_record(**changes: Any) -> Callable[[Path], None]:
-    """Changes the record."""
-    return lambda folder: write_json(folder / "onnx/export.json", read_json(folder / "onnx/export.json") | changes)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (cut("encoder"), "encoder_model.onnx` must be the graph that was exported"),
-        (cut("step"), "step_model.onnx` must be the graph that was exported"),
-        (swap, "encoder_model.onnx` must be the graph that was exported"),
-        (swap_with_sums, r"encoder_model.onnx` must compute \['encoder_hidden_states'"),
-        (other_weights, "step_model.onnx` must be the graph that was exported"),
-        (lambda folder: (folder / "onnx/step_model.onnx").unlink(), "There is no graph `.*step_model.onnx`"),
-        (
-            with_record(graphs=["step_model", "encoder_model"]),
-            r"`graphs` of .* must be \['encoder_model', 'step_model'\]",
-        ),
-        (with_record(graphs=["model"]), r"`graphs` of .* must be \['encoder_model', 'step_model'\], got \['model'\]"),
-        (with_record(graphs=["encoder_model"]), "`graphs` of .* must be"),
-        (with_record(sha256={}), "encoder_model.onnx` must be the graph that was exported"),
-        (with_record(sha256=[]), "must hold `sha256` as dict"),
-        (with_record(knobs={"rounds": 4}), "`knobs` of .* must be out of .*, got 'rounds'"),
-    ],
-)
-def test_damage_of_a_model_that_refines_is_told(
-    damage: Callable[[Path], None],
-    message: str,
-    rounds: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = Path(shutil.copytree(rounds, tmp_path / "graphs"))
-    damage(folder)
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        load_model(folder, backend="onnx")
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a dog runs\n")))
-    assert main(["translate", "--model", str(folder), "--backend", "onnx"]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and len(captured.err.splitlines()) == 1 and re.search(message, captured.err)
-
-
-@pytest.mark.parametrize(
-    ("file", "changes", "message"),
-    [
-        ("onnx/export.json", {"graphs": []}, r"`graphs` of `.*export.json` must be \['model'\], got \[\]"),
-        ("onnx/export.json", {"graphs": [["model"]]}, "`graphs` of .* must be"),
-        ("onnx/export.json", {"graphs": ["../model"]}, "`graphs` of .* must be"),
-        ("onnx/export.json", {"knobs": {}}, "`knobs` of .*export.json` must hold `max_iterations` as int, got None"),
-        ("onnx/export.json", {"knobs": {"max_iterations": "x"}}, "must hold `max_iterations` as int, got 'x'"),
-        ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` of .* must be out of .*, got 'zz'"),
-        ("onnx/export.json", {"sha256": {}}, "model.onnx` must be the graph that was exported"),
-        (
-            "config.json",
-            {"model_type": "vanilla_nat"},
-            "`model_type` of .* must be that of the config.json .*, got 'ctc_nat'",
-        ),
-        ("config.json", {"model_type": "marian"}, "`model_type` of .* must be an architecture that has a graph"),
-    ],
-)
-def test_a_damaged_record_is_told(
-    file: str, changes: dict[str, Any], message: str, exported: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
-    write_json(folder / file, read_json(folder / file) | changes)
-    with pytest.raises(ValueError, match=message):
-        load_model(folder, backend="onnx")
-
-
-def test_a_record_without_end_is_told(exported: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
-    (folder / "onnx/export.json").write_text("[" * 100_000)
-    with pytest.raises(ValueError, match="export.json` must be JSON: nested too deeply"):
-        load_model(folder, backend="onnx")
-
-
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
 def test_scores_are_computed_when_they_are_asked_for(backend: str, exported: Path) -> None:
     pytest.importorskip("openvino" if backend == "openvino" else "onnx")
@@ -505,24 +338,6 @@ def test_scores_are_computed_when_they_are_asked_for(backend: str, exported: Pat
     assert list(session._compiled) == [("sequences",), ("sequences", "token_scores")]
     assert torch.equal(both.sequences, alone)
     assert both.token_scores.any()
-
-
-@pytest.mark.parametrize("size", [0, 1000, None])
-def test_a_graph_that_is_not_the_exported_one_is_told_and_made_again(
-    size: int | None, exported: Path, tmp_path: Path
-) -> None:
-    folder = Path(shutil.copytree(exported.parent, tmp_path / "copy")) / exported.name
-    graph = folder / "onnx/model.onnx"
-    data = graph.read_bytes()
-    half = len(data) // 2
-    graph.write_bytes(data[:size] if size is not None else data[:half] + b"\xff" * 100 + data[half + 100 :])
-    with pytest.raises(ValueError, match=r"`.*model.onnx` must be the graph that was exported, but is not that of"):
-        load_model(folder, backend="onnx")
-    step = Export(ExportArguments(model=str(folder.parent / "model"), output_dir=str(folder)))
-    assert not step.is_whole()
-    step.run()
-    assert step.is_whole()
-    load_model(folder, backend="onnx")
 
 
 def likes_short_words(prefix: tuple[int, ...], token: int) -> float:

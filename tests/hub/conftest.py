@@ -12,6 +12,7 @@ import transformers.utils.hub
 from distilled_corpus import write_corpus
 from hub_server import TOKEN, HubServer
 from huggingface_hub import constants
+from nat_model_tester import save, tiny_student
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from hf_nat.base.utils import write_json
@@ -111,14 +112,8 @@ def model_folder(tmp_path: Path) -> Path:
 def student_folders(tmp_path: Path) -> list[Path]:
     """A folder of every student architecture as `save_pretrained` leaves it, its code included."""
     tokenizer = train_tokenizer(["a man reads a book in the park", "ein mann liest im park ein buch"], vocab_size=64)
-    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos", "mask")}
-    sides = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    sizes = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "max_position_embeddings": 32}
-    for name, (config_class, model_class) in ARCHITECTURES.items():
-        model_class(config_class(vocab_size=len(tokenizer), **special, **sides, **sizes)).save_pretrained(
-            tmp_path / name
-        )
-        tokenizer.save_pretrained(tmp_path / name)
+    for name in ARCHITECTURES:
+        save(tmp_path / name, tiny_student(name, tokenizer), tokenizer)
     return [tmp_path / name for name in ARCHITECTURES]
 
 

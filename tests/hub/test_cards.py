@@ -102,7 +102,10 @@ def test_model_card_of_a_run_that_went_on_from_a_checkpoint_claims_no_size(model
 
 @pytest.mark.parametrize(
     ("source_lang", "expected"),
-    [("src", ["de"]), ("eng_Latn", ["en", "de"]), ("pt-br", ["pt", "de"]), ("x1", ["de"])],
+    [
+        *[("eng_Latn", ["en", "de"]), ("pt-br", ["pt", "de"]), ("ua", ["uk", "de"]), ("cz", ["cs", "de"])],
+        *[("se", ["se", "de"]), ("src", ["de"]), ("x1", ["de"]), ("xx", ["de"]), ("source", ["de"])],
+    ],
 )
 def test_model_card_names_only_languages_the_hub_knows(
     model_folder: Path, source_lang: str, expected: list[str]
@@ -110,7 +113,9 @@ def test_model_card_names_only_languages_the_hub_knows(
     run = read_json(model_folder / "run.json")
     run["arguments"]["source_lang"] = source_lang
     write_json(model_folder / "run.json", run)
-    assert ModelCard.load(write_model_card(model_folder)).data.language == expected
+    card = ModelCard.load(write_model_card(model_folder))
+    assert card.data.language == expected
+    assert (f"The metadata leaves out `{source_lang}`, for want of" in card.text) == (expected == ["de"])
 
 
 def test_model_card_blocks_run_as_printed_without_this_package(
@@ -198,6 +203,14 @@ def test_corpus_card_metadata_is_valid_and_complete(corpus_folder: Path) -> None
     assert data["annotations_creators"] == ["machine-generated"]
     assert data["size_categories"] == ["n<1K"]
     assert [entry["split"] for entry in data["configs"][0]["data_files"]] == ["train", "validation", "test"]
+
+
+def test_corpus_card_names_only_languages_the_hub_knows(corpus_folder: Path) -> None:
+    manifest = read_json(corpus_folder / "manifest.json")
+    write_json(corpus_folder / "manifest.json", manifest | {"source_lang": "ua", "target_lang": "xx"})
+    card = DatasetCard.load(write_corpus_card(corpus_folder))
+    assert card.data.language == ["uk"]
+    assert "The metadata leaves out `xx`, for want of" in card.text
 
 
 def test_corpus_card_counts_come_from_the_manifest(corpus_folder: Path) -> None:

@@ -126,7 +126,7 @@ def test_rows_must_fit():
     ("num_samples", "confidence", "message"),
     [
         (0, 0.9, "`num_samples` must be >= 1, got 0"),
-        (1, 95, "`confidence` must lie between 0 and 1, got 95"),
+        (1, 95, "`confidence` must be > 0 and < 1, got 95"),
         (3, 0.9, "At least 1 of 3 samples"),
     ],
 )

@@ -197,8 +197,8 @@ def test_interval_of_other_rows_is_that_of_the_same_rows_in_another_order():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eps": 0.0}, "`eps` must be a probability above 0, got 0.0"),
-        ({"eps": 2}, "`eps` must be a probability above 0, got 2"),
+        ({"eps": 0.0}, "`eps` must be > 0 and <= 1, got 0.0"),
+        ({"eps": 2}, "`eps` must be > 0 and <= 1, got 2"),
         ({"base": 10}, "`base` must be"),
         ({"add_k": -1}, "`add_k` must be >= 0, got -1"),
         ({"min_count": 0}, "`min_count` must be >= 1, got 0"),

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from nat_model_tester import save, tiny_student
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.models import LevenshteinTransformerConfig, LevenshteinTransformerForConditionalGeneration
 
 
 NOUNS = [("dogs", "hunde"), ("cats", "katzen"), ("books", "buecher"), ("streets", "strassen"), ("parks", "gaerten")]
@@ -52,18 +51,7 @@ def test_both_ways_are_scored_and_timed(script, tmp_path: Path, capsys: pytest.C
         for side, lang in enumerate(("en", "de")):
             (tmp_path / f"{split}.{lang}").write_text("".join(f"{pair[side]}\n" for pair in pairs))
     tokenizer = train_tokenizer([text for pair in TRAIN for text in pair], vocab_size=80)
-    torch.manual_seed(0)
-    sizes = {f"{side}_{name}": 1 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
-    config = LevenshteinTransformerConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        **sizes,
-        **{f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")},
-    )
-    LevenshteinTransformerForConditionalGeneration(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
+    save(tmp_path / "model", tiny_student("levenshtein_transformer", tokenizer), tokenizer)
     options = ["--source_lang=en", "--target_lang=de", "--repeats=1", "--max_iterations=2"]
     places = [f"--model={tmp_path / 'model'}", f"--corpus={tmp_path}/{{split}}.{{lang}}"]
     script["main"]([*places, *options, f"--output={tmp_path / 'terms.json'}"])

@@ -68,13 +68,6 @@ def test_a_run_that_goes_on_has_the_model_of_the_run_before(script: ModuleType) 
     assert (found.init_from, found.model_config) == (None, keys["model_config"] | {"x": 1})
 
 
-def test_a_joint_vocabulary_has_its_size_and_special_tokens(script: ModuleType) -> None:
-    tokenizer = script.joint_vocabulary(50)
-    names = ("pad", "bos", "eos", "unk", "mask")
-    assert len(tokenizer) == 50
-    assert [getattr(tokenizer, f"{name}_token_id") for name in names] == [0, 1, 2, 3, 4]
-
-
 def test_models_are_measured_once_and_an_update_is_whole(
     script: ModuleType,
     small: list[str],

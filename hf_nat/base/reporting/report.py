@@ -15,7 +15,7 @@ import markdown
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..utils import atomic_path
+from ..files import atomic_path
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
-"""Tiny models and batches for the tests of all architectures."""
+"""Tiny models and batches of all architectures."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MarianMTModel
+from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_nat.models import (
     ARCHITECTURES,
@@ -51,6 +52,19 @@ def tiny_model(model_type: str, seed: int = 0, **fields: Any) -> NATPreTrainedMo
     settings = {**TINY, **extra, "init_std": 0.3, "dropout": 0.0, **fields}
     torch.manual_seed(seed)
     return model_class(config_class(**settings)).eval()
+
+
+def tiny_student(model_type: str, tokenizer: PreTrainedTokenizerBase, **fields: Any) -> NATPreTrainedModel:
+    """A `tiny_model` of a tokenizer's vocabulary."""
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "mask")}
+    return tiny_model(model_type, **{"vocab_size": len(tokenizer), **special, **fields})
+
+
+def save(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Makes the folder of a model."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def tiny_teacher(**fields: Any) -> MarianMTModel:
