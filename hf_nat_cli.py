@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "translate a test split and score it"),
     "tune": ("tune", "choose the value of a decoding knob on a validation split"),
     "calibrate": ("calibrate", "learn on a validation split how good a translation with a certain score is"),
+    "language-model": ("language_model", "make an n-gram model of a corpus' targets, for a student's beam search"),
     "align": ("align", "align the words of a parallel corpus"),
     "analyze": ("analyze", "measure what distillation did to a corpus"),
     "recommend": ("recommend", "rank distilled corpora for a student"),

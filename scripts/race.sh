@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # The race of the converged Multi30k students against CTranslate2: their graphs, tables, JSON and picture.
 # Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino` and `ct2`, from a folder in
-# which the models of configs/multi30k/converged lie in runs/multi30k/converged, with the language model distilled.arpa of the
-# distilled targets (configs/DECODING.md), and the corpus in data/multi30k.
+# which the models of configs/multi30k/converged lie in runs/multi30k/converged, and the corpus in data/multi30k.
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")" && pwd)
 folder=$1 threads=${2:-1}
@@ -17,13 +16,15 @@ export_graph() { # NAME MODEL [OPTIONS]
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
   [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [da]=da_transformer_distilled)
+# One for both CTC models, whose tokenizer is the teacher's.
+hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
 for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}"; done
 for name in ctc_3-3 ctc_5-1; do
   export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
 done
 
 teacher=$converged/teacher:backend=ct2 at=$converged/marian_3-1_distilled:backend=ct2 list=shortlist=$converged/distilled
-fused=language_model=$converged/distilled.arpa,lm_weight=0.3
+fused=language_model=$converged/${model[ctc_3-3]},lm_weight=0.3
 beam5=ctc_beam_size=5,ctc_length_bonus=2.0,$fused beam10=ctc_beam_size=10,ctc_length_bonus=2.5,$fused
 systems=(
   "teacher_ct2_int8_greedy=$teacher,compute_type=int8"

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from ..base.utils import read_json
 from ..data.several import corpus_place
+from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..models import ARCHITECTURES
 from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
@@ -126,6 +127,7 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         remote_code="auto_map" in config,
         decoding=_decoding_defaults(read_optional(folder, "generation_config.json") or {}),
         export=read_optional(folder, "onnx/export.json"),
+        language_model=LANGUAGE_MODEL_FILE if (folder / LANGUAGE_MODEL_FILE).is_file() else None,
         run=run,
         training=_training_rows(run, read_optional(folder, "metrics.json") or {}, distilled) if run else {},
         evaluations=evaluations,

@@ -17,7 +17,20 @@ from .network import offline_without_network
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", re.ASCII)
 JSON_LINES = (".jsonl", ".jsonl.gz")
 TEXT_TABLES = (*JSON_LINES, ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-_FILE_SUFFIXES = (".bin", ".csv", ".gz", ".json", ".jsonl", ".parquet", ".pt", ".safetensors", ".tsv", ".txt", ".yaml")
+_FILE_SUFFIXES = (
+    ".arpa",
+    ".bin",
+    ".csv",
+    ".gz",
+    ".json",
+    ".jsonl",
+    ".parquet",
+    ".pt",
+    ".safetensors",
+    ".tsv",
+    ".txt",
+    ".yaml",
+)
 
 
 @contextmanager

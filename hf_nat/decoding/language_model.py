@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..data.locations import local_folder
 
+
+# What `hf-nat language-model` writes into a model's folder.
+LANGUAGE_MODEL_FILE = "language_model.arpa.gz"
 # Contexts and answers that are remembered; sentences of one corpus share most of theirs.
 _REMEMBERED = 2**17
 
@@ -21,7 +26,8 @@ class NGramLanguageModel:
     It must have been made of text that the tokenizer has cut into pieces, blanks between them.
 
     Args:
-        path (`str` or `Path`): file of the model, ARPA (packed as .gz too) or KenLM's binary form.
+        path (`str` or `Path`): file of the model, ARPA (packed as .gz too) or KenLM's binary form, or a folder or Hub
+            id with what `hf-nat language-model` wrote, see [`language_model_file`].
         tokenizer (`PreTrainedTokenizerBase`): the tokenizer.
         parameter (`str`, *optional*, defaults to `"language_model"`): name of the option that gave the path, for
             errors.
@@ -35,8 +41,7 @@ class NGramLanguageModel:
     def __init__(
         self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
     ) -> None:
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"`{parameter}` must be a file of an n-gram model, got none at {str(path)!r}.")
+        path = language_model_file(path, parameter=parameter)
         kenlm = import_kenlm()
         config = kenlm.Config()
         config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
@@ -94,6 +99,27 @@ class NGramLanguageModel:
     def _piece(self, token: int) -> str:
         # The vocabulary of a model may be larger than its tokenizer's.
         return self._pieces[token] if token < len(self._pieces) else "<unk>"
+
+
+def language_model_file(path: str | Path, *, parameter: str = "language_model") -> Path:
+    """Finds the file of an n-gram model.
+
+    Args:
+        path (`str` or `Path`): the file; or a model's folder, or its Hub id, with `language_model.arpa.gz`.
+        parameter (`str`, *optional*): name of the option that gave the path, for errors.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    if os.path.exists(path) and not os.path.isdir(path):
+        return Path(path)
+    file = local_folder(path, parameter=parameter, patterns=[LANGUAGE_MODEL_FILE]) / LANGUAGE_MODEL_FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"`{parameter}` must be a file of an n-gram model, or a folder or Hub id with {file.name}, got "
+            f"{str(path)!r} without. Run `hf-nat language-model`."
+        )
+    return file
 
 
 def import_kenlm() -> Any:

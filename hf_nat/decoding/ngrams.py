@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 
-UNK, BOS, EOS = "<unk>", "<s>", "</s>"
+UNK, BOS, EOS = SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
+# What separates words in an ARPA file.
+_BLANKS = frozenset(" \t\n\v\f\r\0")
 # What counts of 1, 2 and more lose where a text is too small to tell.
 _DISCOUNTS = (0.5, 1.0, 1.5)
 
@@ -64,19 +66,21 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> tuple[list[str],
         1 on. `<unk>` stands for all words that were not seen, `<s>` is no prediction.
 
     Raises:
-        ValueError: if `order` is below 1, a word is one of the three, or there is no sentence.
+        ValueError: if `order` is below 1, a word is one of the three or holds a blank, or there is no sentence.
     """
     if order < 1:
         raise ValueError(f"`order` must be >= 1, got {order}.")
-    ids = {word: number for number, word in enumerate((UNK, BOS, EOS))}
+    ids = {word: number for number, word in enumerate(SPECIAL_WORDS)}
     text = []
     for words in sentences:
         if found := next((word for word in words if ids.get(word, 3) < 3), None):
-            raise ValueError(f"A word must be none of {UNK}, {BOS} and {EOS}, got {found} in {' '.join(words)!r:.80}.")
+            raise ValueError(f"A word must be none of {', '.join(SPECIAL_WORDS)}, got {found} in {words!r:.80}.")
         if words:
             text += [ids[BOS], *(ids.setdefault(word, len(ids)) for word in words), ids[EOS]]
     if not text:
         raise ValueError("A language model must have a sentence with a word, got none. Give another text.")
+    if found := next((word for word in ids if not _BLANKS.isdisjoint(word)), None):
+        raise ValueError(f"A word of a language model must have no blank in it, got {found!r:.80}.")
     counts = _count(np.array(text), len(ids), order)
     probabilities, smoothed, backoffs = np.array([1 / (len(ids) - 1)]), [], []
     for number, grams in enumerate(counts):

@@ -15,6 +15,7 @@ from ..base.utils import environment, sha256_file, write_json
 from ..data.locations import local_folder
 from ..decoding import load_model
 from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
+from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..decoding.shortlist import ShortList, load_short_list
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
@@ -25,7 +26,7 @@ from .quantization import quantize_file
 
 logger = logging.get_logger(__name__)
 
-_OF_THE_RUN = ("run.json", "metrics.json")
+_BESIDE_WEIGHTS = ("run.json", "metrics.json", LANGUAGE_MODEL_FILE)
 
 
 def export(args: ExportArguments) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def export(args: ExportArguments) -> dict[str, Any]:
     }
     with atomic_contents(args.output_dir, [GRAPHS]) as folder:
         save_around(model, tokenizer, knobs, folder)
-        copy_run(args.model, folder)
+        copy_others(args.model, folder)
         record["tokenizer_json"] = (folder / "tokenizer.json").is_file()
         if not record["tokenizer_json"]:
             logger.warning(
@@ -175,14 +176,14 @@ def save_around(model: Any, tokenizer: PreTrainedTokenizerBase, knobs: dict[str,
     tokenizer.save_pretrained(folder)
 
 
-def copy_run(model: str, folder: Path) -> None:
-    """Copies what a model's folder, or Hub id, says of its training, for the card of the graphs.
+def copy_others(model: str, folder: Path) -> None:
+    """Copies what a model's folder, or Hub id, says of its training, for the card of the graphs, and its n-grams.
 
     Args:
         model (`str`): the model that is exported; one that `hf-nat train` did not make says nothing.
         folder (`Path`): folder of the graphs.
     """
-    source = local_folder(model, patterns=_OF_THE_RUN)
-    for name in _OF_THE_RUN:
+    source = local_folder(model, patterns=_BESIDE_WEIGHTS)
+    for name in _BESIDE_WEIGHTS:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -9,6 +9,7 @@ from .distill import Distill, DistillArguments, distill
 from .evaluate import Evaluate, EvaluateArguments
 from .export import Export, ExportArguments
 from .filter import Filter, FilterArguments
+from .language_model import LanguageModel, LanguageModelArguments
 from .mix import Mix, MixArguments
 from .step import RECORD_FILE, Step, check_steps
 from .train import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments, Train
@@ -31,6 +32,8 @@ __all__ = [
     "ExportArguments",
     "Filter",
     "FilterArguments",
+    "LanguageModel",
+    "LanguageModelArguments",
     "Mix",
     "MixArguments",
     "ModelArguments",

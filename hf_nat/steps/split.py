@@ -8,6 +8,7 @@ from typing import Any
 from ..base.utils import sha256_file
 from ..cards import model_card
 from ..decoding import DecodingArguments
+from ..decoding.language_model import language_model_file
 from ..evaluation.evaluate import SplitArguments
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
 from .model import ModelStep
@@ -68,7 +69,7 @@ def decoding_inputs(decoding: DecodingArguments) -> dict[str, Any]:
     # Named where there is one: older records have no such keys.
     return {
         **({} if draft is None else {"draft": draft}),
-        **({} if language_model is None else {"language_model": sha256_file(language_model)}),
+        **({} if language_model is None else {"language_model": sha256_file(language_model_file(language_model))}),
         **({} if decoding.terms is None else {"terms": sha256_file(decoding.terms)}),
         "reranker": optional_model(decoding.reranker, parameter="reranker", trust_remote_code=trust),
         "ensemble": [

@@ -136,5 +136,7 @@ def test_text_without_a_model_is_refused() -> None:
             estimate(sentences, 2)
     with pytest.raises(ValueError, match="`order` must be >= 1, got 0"):
         estimate([["a"]], 0)
-    with pytest.raises(ValueError, match="must be none of <unk>, <s> and </s>, got </s> in 'a </s>'"):
+    with pytest.raises(ValueError, match="must be none of <unk>, <s>, </s>, got </s> in .'a', '</s>'"):
         estimate([["a", "</s>"]], 2)
+    with pytest.raises(ValueError, match="must have no blank in it, got 'a b'"):
+        estimate([["c", "a b"]], 2)

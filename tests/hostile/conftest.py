@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hostile.places import build_sound
+from hostile.places import INTO_MODEL, build_sound
 
 from hf_nat_cli import main
 
@@ -26,8 +26,8 @@ def finished(sound: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(sound, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for command in ("evaluate", "filter", "analyze", "tune", "calibrate", "mix"):
-            out = ["--output_dir", f"run-{command}"] if command not in ("tune", "calibrate") else []
+        for command in ("evaluate", "filter", "analyze", "mix", *INTO_MODEL):
+            out = [] if command in INTO_MODEL else ["--output_dir", f"run-{command}"]
             assert main([command, f"{command}.yaml", *out]) == 0, command
     return folder
 

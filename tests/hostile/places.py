@@ -143,6 +143,7 @@ CONFIGS = {
     "evaluate.yaml": "model: teacher\ncorpus: corpus/{split}.{lang}\noutput_dir: run\nmetrics: bleu\n" + _COMMON,
     "tune.yaml": "model: student\ncorpus: corpus/{split}.{lang}\nknob: length_beam\nvalues: [1, 2]\n" + _COMMON,
     "calibrate.yaml": "model: student\ncorpus: corpus/{split}.{lang}\n" + _COMMON,
+    "language-model.yaml": "model: student\ncorpus: corpus/{split}.{lang}\norder: 2\n" + _COMMON,
     "align.yaml": "corpus: corpus/{split}.{lang}\noutput_file: out.txt\n" + _COMMON,
     "analyze.yaml": "real: corpus/{split}.{lang}\ndistilled: distilled=corpus/distilled\noutput_dir: run\n"
     "num_bootstrap: 0\ntokens: space\n" + _COMMON,
@@ -156,6 +157,9 @@ CONFIGS = {
     "serve.yaml": "model: teacher\nport: 0\n",
     "demo.yaml": "model: student\nspace_dir: run\n",
 }
+
+# What writes into the folder of the model that it is given, which is `student`.
+INTO_MODEL = ("tune", "calibrate", "language-model")
 
 # Files that others name: the studies' steps and those of the quickstart.
 _TEACHER = CONFIGS["train.yaml"].replace("cmlm", "marian").replace("tokenizer: tokenizer\n", "vocab_size: 60\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from hostile.places import contents
+from hostile.places import INTO_MODEL, contents
 
 from hf_nat_cli import main
 
@@ -17,8 +17,7 @@ _CARDS = {
     "mix": "run-mix",
     "export": "run-export",
     "evaluate": "teacher",
-    "tune": "student",
-    "calibrate": "student",
+    **dict.fromkeys(INTO_MODEL, "student"),
     "analyze": "corpus/distilled",
 }
 
@@ -26,7 +25,7 @@ _CARDS = {
 @pytest.mark.parametrize("command", _CARDS)
 def test_a_deleted_card_is_written_again(command, finished, place):
     shutil.copytree(finished, place, dirs_exist_ok=True)
-    out = [] if command in ("tune", "calibrate") else ["--output_dir", f"run-{command}"]
+    out = [] if command in INTO_MODEL else ["--output_dir", f"run-{command}"]
     argv = [command, f"{command}.yaml", *out]
     if command in ("train", "distill", "export"):
         assert main(argv) == 0

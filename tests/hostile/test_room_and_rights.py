@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from hostile.places import CONFIGS, fails
+from hostile.places import CONFIGS, INTO_MODEL, fails
 from rights import of_an_ordinary_user
 
 from hf_nat_cli import main
@@ -33,7 +33,7 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("command", [*_WRITERS, "tune", "calibrate"])
+@pytest.mark.parametrize("command", [*_WRITERS, *INTO_MODEL])
 def test_a_disk_without_room_is_one_line(command, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     with files_of_at_most(300):
@@ -86,6 +86,7 @@ _UNREADABLE = [
     ("distill", "corpus/train.en", ("--corpus", "null", "--source", "corpus/train.en")),
     *(("evaluate", name, ()) for name in ("teacher/model.safetensors", "corpus/test.de")),
     *(("tune", name, ()) for name in ("student", "student/generation_config.json", "corpus/validation.en")),
+    *(("language-model", name, ()) for name in ("student", "student/tokenizer.json", "corpus/train.de")),
     *(("calibrate", name, ()) for name in ("student", "student/model.safetensors", "corpus/validation.en")),
     *(("export", name, ()) for name in ("student", "student/model.safetensors")),
     *(("demo", name, ()) for name in ("student", "student/model.safetensors")),
@@ -172,7 +173,7 @@ def test_a_finished_step_needs_no_right_to_write(command, finished, place):
         (place / folder).chmod(0o755)
 
 
-@pytest.mark.parametrize("command", ["tune", "calibrate"])
+@pytest.mark.parametrize("command", INTO_MODEL)
 def test_a_model_that_this_user_may_not_write_is_one_line(command, sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     (place / "student").chmod(0o555)

@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from hostile.places import fails
+from hostile.places import INTO_MODEL, fails
 from safetensors.torch import load_file
 from torch import save
 
@@ -81,7 +81,8 @@ _PATHS = [
     *(("recommend", name) for name in ("student", "candidates", "output_dir")),
     *(("export", name) for name in ("model", "output_dir", "sentences")),
     *(("demo", name) for name in ("model", "teacher", "space_dir")),
-    *(("tune", "model"), ("calibrate", "model"), ("serve", "model"), ("push", "folder"), ("toy", "output_dir")),
+    *((command, "model") for command in (*INTO_MODEL, "serve")),
+    *(("push", "folder"), ("toy", "output_dir")),
     *(("quickstart", "config_dir"), ("quickstart", "output_dir")),
     *(("born-again", "teacher_config"), ("born-again", "output_dir")),
 ]

@@ -1,0 +1,118 @@
+"""The step that makes an n-gram model of the targets that a student learned."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..base.config import option
+from ..base.files import atomic_path
+from ..base.numbers import require_number
+from ..base.processes import process_state
+from ..cards import model_card
+from ..data import corpus_tokens, tokenizer_checksum
+from ..data.arguments import CorpusArguments
+from ..decoding.language_model import LANGUAGE_MODEL_FILE
+from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate
+from .fingerprints import corpus_fingerprint
+from .model import ModelStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelArguments(CorpusArguments):
+    """Of which text an n-gram model is made, and for which model.
+
+    Raises:
+        ValueError: as [`CorpusArguments`], or if `order` is out of range.
+    """
+
+    model: str = field(metadata={"help": "checkpoint folder, which gives the tokenizer and gets the n-gram model"})
+    split: str = option("train", "split whose targets are counted")
+    order: int = option(5, "tokens of the longest n-grams")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_number("order", self.order, least=1, most=6, remedy="KenLM reads no more than 6.")
+
+
+@dataclass(frozen=True)
+class LanguageModel(ModelStep):
+    """Writes an n-gram model of a corpus' targets, in a model's pieces, into that model's folder.
+
+    A beam search with the model reads it: `--language_model FOLDER`.
+
+    Args:
+        args (`LanguageModelArguments`): model, corpus and order.
+    """
+
+    name = "language-model"
+    args: LanguageModelArguments
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the model."""
+        return Path(self.args.model)
+
+    @property
+    def file(self) -> Path:
+        """The n-gram model."""
+        return self.folder / LANGUAGE_MODEL_FILE
+
+    @property
+    def record_path(self) -> Path:
+        """File of the record, beside those of other steps."""
+        return self.folder / ".language_model.json"
+
+    @property
+    def remedy(self) -> str:
+        """What an error about the folder advises."""
+        return f"Delete {self.file.name} and {self.record_path.name} there to make another."
+
+    def contents(self) -> list[str]:
+        """Returns the name of the n-gram model, where there is one: other files of the model do not count."""
+        return [self.file.name] if self.file.exists() else []
+
+    def settings(self) -> dict[str, Any]:
+        """Languages and order."""
+        return {**self.args.languages, "order": self.args.order}
+
+    def inputs(self) -> dict[str, Any]:
+        """Fingerprints of the tokenizer and of the text.
+
+        Raises:
+            ValueError: if `model` is not a local folder.
+        """
+        if not self.folder.is_dir():
+            raise ValueError(
+                f"`model` must be a local folder, which the n-gram model is written to, got {self.args.model!r}."
+            )
+        return {
+            "tokenizer": tokenizer_checksum(self.args.model),
+            "corpus": corpus_fingerprint(self.args.load(self.args.split), **self.args.languages),
+        }
+
+    def prepare(self) -> None:
+        """Raises for records of the model that no card can be made of."""
+        model_card(self.folder)
+
+    def is_whole(self) -> bool:
+        """Tells whether the n-gram model is there."""
+        return self.file.is_file()
+
+    def work(self) -> None:
+        """Counts and writes, on the main process."""
+        if not process_state().is_main_process:
+            return
+        pieces = corpus_tokens(self.args.load(self.args.split), self.args.target_lang, self.args.model)
+        # A character that the tokenizer does not know tells nothing of its neighbours.
+        sentences = ([piece for piece in line if piece not in SPECIAL_WORDS] for line in pieces)
+        lines = arpa_lines(*estimate(sentences, self.args.order))
+        with (
+            atomic_path(self.file) as path,
+            open(path, "wb") as packed,
+            # Without time and name the same text gives the same bytes.
+            gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=6, mtime=0) as file,
+        ):
+            file.writelines(f"{line}\n".encode() for line in lines)

@@ -1,0 +1,71 @@
+"""`hf-nat language-model`, from a corpus to a beam search that reads its n-grams."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from nat_model_tester import save, tiny_student
+
+from hf_nat.base.utils import sha256_file
+from hf_nat.data.tokenizer import train_tokenizer
+from hf_nat.decoding.language_model import LANGUAGE_MODEL_FILE, NGramLanguageModel, language_model_file
+from hf_nat_cli import main
+
+
+SOURCES, TARGETS = ["ab ba", "abba baab", "", "ba"], ["ba ab", "baba", "", "abab ba"]
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    tokenizer = train_tokenizer(SOURCES + TARGETS, vocab_size=12)
+    save(tmp_path / "model", tiny_student("ctc_nat", tokenizer), tokenizer)
+    for lang, lines in (("src", SOURCES), ("tgt", TARGETS)):
+        Path(f"train.{lang}").write_text("".join(f"{line}\n" for line in lines))
+    return ["--model=model", "--corpus={split}.{lang}", "--source_lang=src", "--target_lang=tgt"]
+
+
+def test_n_grams_are_counted_once_and_come_with_the_model(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path("model") / LANGUAGE_MODEL_FILE
+    assert main(["language-model", *options, "--order=3"]) == 0
+    assert "`--language_model model`" in capsys.readouterr().out
+    digest, written = sha256_file(file), file.stat().st_mtime_ns
+    assert main(["language-model", *options, "--order=3"]) == 0
+    assert file.stat().st_mtime_ns == written
+    assert f"`{LANGUAGE_MODEL_FILE}` is an n-gram model" in Path("model/README.md").read_text(encoding="utf-8")
+    # Another order, or text, is another model; the same text gives the same bytes.
+    assert main(["language-model", *options]) == 2
+    assert "order" in capsys.readouterr().err
+    file.unlink()
+    assert main(["language-model", *options, "--order=3"]) == 0
+    assert sha256_file(file) == digest
+    assert main(["language-model", *options, "--order=7"]) == 2
+    assert "`order` must be >= 1 and <= 6, got 7" in capsys.readouterr().err
+
+
+def test_a_beam_reads_it_from_the_folder_of_the_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("kenlm")
+    beam = ["translate", "--model=model", "--input=train.src", "--ctc_beam_size=4"]
+    assert main([*beam, "--language_model=model"]) == 2
+    assert f"a folder or Hub id with {LANGUAGE_MODEL_FILE}, got 'model' without" in capsys.readouterr().err
+    assert main(["language-model", *options]) == 0
+    outputs = {}
+    for name in ("model", f"model/{LANGUAGE_MODEL_FILE}", None):
+        given = [] if name is None else [f"--language_model={name}", "--lm_weight=5"]
+        assert main([*beam, *given, "--output=out.txt"]) == 0
+        outputs[name] = Path("out.txt").read_text()
+    assert outputs["model"] == outputs[f"model/{LANGUAGE_MODEL_FILE}"] != outputs[None]
+    tokenizer = train_tokenizer(SOURCES + TARGETS, vocab_size=12)
+    model = NGramLanguageModel("model", tokenizer)
+    first = {token: model((), token) for token in tokenizer("ba ab")["input_ids"][:1]}
+    assert all(-5 < score < 0 for score in first.values())
+
+
+def test_a_place_without_n_grams_is_told(options: list[str]) -> None:
+    with pytest.raises(FileNotFoundError, match="`language_model` must be a Hub id, a folder or files, .* `lm.arpa`"):
+        language_model_file("lm.arpa")
+    with pytest.raises(FileNotFoundError, match=r"Run `hf-nat language-model`\."):
+        language_model_file("model")
