@@ -33,8 +33,7 @@ def corpus(tmp_path: Path, sentences: list[str]) -> str:
 @pytest.fixture
 def teacher_folder(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
     folder = tmp_path / "teacher"
-    copy_teacher.save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
+    save(folder, copy_teacher, tiny_tokenizer)
     return str(folder)
 
 

@@ -193,7 +193,7 @@ def chosen_values(
         raise ValueError(f"`values` must be given for `{knob}`, got none.")
     values = values or _DEFAULT_VALUES[knob](model.config)
     for value in values:
-        require_number("values", value)
+        require_number(f"values` of `{knob}", value)
     if type(_knobs(model)[knob]) is int:
         for value in values:
             if value != int(value):
