@@ -176,7 +176,7 @@ def test_a_hub_model_needs_an_output_folder(arguments):
 
 @pytest.mark.parametrize("name", ["max_batch_tokens", "max_samples", "num_beams"])
 def test_sizes_below_one_are_errors(arguments, name):
-    with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=f"`{name}` must be >= 1.*, got 0"):
         arguments("a model", **{name: 0})
 
 

@@ -34,7 +34,7 @@ def corpus(tmp_path: Path, sentences: list[str]) -> str:
 @pytest.fixture
 def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
     """A model that would rather insert nothing."""
-    model = tiny_student("insertion_transformer", tiny_tokenizer, max_position_embeddings=64)
+    model = tiny_student("insertion_transformer", tiny_tokenizer, max_position_embeddings=64, init_std=0.02)
     with torch.no_grad():
         model.slot_projection.bias.copy_(30 * model.lm_head.weight[tiny_tokenizer.eos_token_id])
     return save(tmp_path / "model", model, tiny_tokenizer)
