@@ -10,9 +10,9 @@ from typing import Any, cast
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import naming
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import check_record, environment, read_json, read_record, write_json
 from ..data.encoding import is_blank
