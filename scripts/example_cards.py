@@ -68,7 +68,7 @@ def _model(config: str, *evaluations: Path) -> Path:
         model: PreTrainedModel = model_class.from_teacher(teacher)
     else:
         special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-        fields = {**special, "vocab_size": data_args.vocab_size, **model_args.model_config}
+        fields = {**special, "vocab_size": data_args.vocab_size, **(model_args.model_config or {})}
         model = new_teacher(TEACHER_CONFIGS[model_args.model_type](model_args.size, **fields))
     model.save_pretrained(folder)
     run = {

@@ -33,8 +33,7 @@ def corpus(tmp_path: Path, sentences: list[str]) -> str:
 @pytest.fixture
 def teacher_folder(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> str:
     folder = tmp_path / "teacher"
-    copy_teacher.save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
+    save(folder, copy_teacher, tiny_tokenizer)
     return str(folder)
 
 
@@ -177,7 +176,7 @@ def test_a_hub_model_needs_an_output_folder(arguments):
 
 @pytest.mark.parametrize("name", ["max_batch_tokens", "max_samples", "num_beams"])
 def test_sizes_below_one_are_errors(arguments, name):
-    with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
+    with pytest.raises(ValueError, match=f"`{name}` must be >= 1.*, got 0"):
         arguments("a model", **{name: 0})
 
 

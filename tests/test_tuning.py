@@ -34,7 +34,7 @@ def corpus(tmp_path: Path, sentences: list[str]) -> str:
 @pytest.fixture
 def folder(tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Path:
     """A model that would rather insert nothing."""
-    model = tiny_student("insertion_transformer", tiny_tokenizer, max_position_embeddings=64)
+    model = tiny_student("insertion_transformer", tiny_tokenizer, max_position_embeddings=64, init_std=0.02)
     with torch.no_grad():
         model.slot_projection.bias.copy_(30 * model.lm_head.weight[tiny_tokenizer.eos_token_id])
     return save(tmp_path / "model", model, tiny_tokenizer)
@@ -216,8 +216,7 @@ def test_bad_argument_is_an_error(run, options, message):
 
 
 def test_a_model_without_knobs_is_an_error(run, copy_teacher: MarianMTModel, tiny_tokenizer, tmp_path):
-    copy_teacher.save_pretrained(tmp_path / "teacher")
-    tiny_tokenizer.save_pretrained(tmp_path / "teacher")
+    save(tmp_path / "teacher", copy_teacher, tiny_tokenizer)
     with pytest.raises(ValueError, match="`model` must be a NAT model or a mixture of experts, got a MarianMTModel"):
         run(model=tmp_path / "teacher")
 
@@ -247,8 +246,7 @@ def mixture(copy_teacher: MarianMTModel, tiny_tokenizer: PreTrainedTokenizerFast
         model.model.shared.weight[size:] = torch.stack(
             [5 * shared[9], shared[tiny_tokenizer.pad_token_id], -shared[7]]
         )
-    model.save_pretrained(tmp_path / "mixture")
-    tiny_tokenizer.save_pretrained(tmp_path / "mixture")
+    save(tmp_path / "mixture", model, tiny_tokenizer)
     return tmp_path / "mixture"
 
 

@@ -14,9 +14,9 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import atomic_path
-from ..base.numbers import require_number
 from ..data import corpus_tokens, tokenize
 from ..data.corpora import read_lines
 from ..metrics import (

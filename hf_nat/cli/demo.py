@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..base.bounds import require_number
 from ..base.config import load_config, option, refuse_changed
-from ..base.numbers import require_number
 from ..data.locations import is_here
 from ..decoding import DecodingArguments
 from ..demo.app import build_demo, load_student, load_teacher

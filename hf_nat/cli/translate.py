@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from transformers.utils import logging
 
+from ..base.bounds import require_number
 from ..base.config import load_config, option
 from ..base.files import open_output, refuse_one_output
 from ..base.languages import require_language
-from ..base.numbers import require_number
 from ..data.corpora import read_lines
 from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, Translator
 from ..decoding.shortlist import ShortListArguments

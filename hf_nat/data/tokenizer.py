@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .pretrained import load_pretrained_tokenizer
 
 

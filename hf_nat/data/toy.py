@@ -22,8 +22,8 @@ from typing import Any
 from datasets import Dataset, Features, Translation, Value
 from huggingface_hub import DatasetCardData
 
+from ..base.bounds import require_number
 from ..base.folders import atomic_contents, check_output_folder
-from ..base.numbers import require_number
 from ..base.utils import read_record, write_json
 
 

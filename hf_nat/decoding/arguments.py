@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..base.numbers import require_number
 from ..data.pretrained import remote_code
 from ..data.tokenizer import load_tokenizer
 from ..models import NATPreTrainedModel

@@ -18,7 +18,7 @@ from transformers.generation import EosTokenCriteria, MaxLengthCriteria
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import ModelOutput
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from ..models import NATPreTrainedModel
 from ..models.canvas import mask_canvas, prepend
 from ..models.word_choice import forbid

@@ -15,8 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..alignment import align
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..base.numbers import require_number
 from ..data.corpora import load_corpus
 from ..models import NATPreTrainedModel
 from .sources import encode_sources

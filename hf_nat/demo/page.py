@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jinja2
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .trace import Trace
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..base.numbers import require_number
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages

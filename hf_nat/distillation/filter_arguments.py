@@ -8,8 +8,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..base.numbers import require_number
 from ..data import tokenizer_checksum
 from .filter_rules import FILTER_COLUMNS, RULES, TOKEN_COLUMNS
 from .flags import FLAGS, HARMLESS

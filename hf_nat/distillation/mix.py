@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset, Features, Value, concatenate_datasets
 
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.folders import atomic_contents
-from ..base.numbers import require_number
 from ..base.utils import progress_bar, write_json
 from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 
 
 class RowSampler(LogitsProcessor):

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from transformers import LogitsProcessorList
 
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..base.languages import find_language
-from ..base.numbers import require_number
 from ..data.arguments import CorpusArguments
 from ..models.generation_settings import MAX_BEAMS
 from .judges import UTILITIES, utility_signature

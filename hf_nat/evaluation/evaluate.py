@@ -12,9 +12,9 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..base.files import atomic_path
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.reporting import plot_reliability
 from ..base.utils import environment, write_json

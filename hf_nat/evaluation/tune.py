@@ -10,9 +10,9 @@ from typing import Any, cast
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import naming
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import check_record, environment, read_json, read_record, write_json
 from ..data.encoding import is_blank
@@ -191,7 +191,7 @@ def chosen_values(
         raise ValueError(f"`values` must be given for `{knob}`, got none.")
     values = values or _DEFAULT_VALUES[knob](model.config)
     for value in values:
-        require_number("values", value)
+        require_number(f"values` of `{knob}", value)
     if type(_knobs(model)[knob]) is int:
         for value in values:
             if value != int(value):

@@ -11,8 +11,8 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import AnalyzeArguments, measures_table
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, read_json, write_json

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from ..base.bounds import require_number
 from ..base.config import option
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import progress_bar, read_json, write_json
 from .bilstm import BiLSTMTaggers, accuracies, train_taggers

@@ -14,9 +14,9 @@ from datasets import Dataset, concatenate_datasets
 from transformers.utils import logging
 
 from ..analysis import AlignedCorpus, MeasureArguments, measure_corpus
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import atomic_path
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..base.utils import environment, read_json, write_json
 from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize, tokenizer_checksum

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..base.numbers import require_number
 from ..decoding.exported import PRECISIONS
 from ..decoding.shortlist import ShortListArguments
 

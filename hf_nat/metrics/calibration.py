@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .bootstrap import Array
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
 from .lexicon import LexicalCounts, LogBase, nats_per_unit
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from sacrebleu.metrics.base import Metric, Score, Signature
 
+from ..base.bounds import require_number
 from ..base.languages import find_language
-from ..base.numbers import require_number
 from .meteor_aligner import BEAM_SIZE, align_words, count_chunks
 from .wordnet import WordNet
 

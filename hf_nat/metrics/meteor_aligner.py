@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 
 
 # Worth of a match in the search, by stage (exact, stem, synonym); the score has weights of its own.

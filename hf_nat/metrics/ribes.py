@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from sacrebleu.metrics.base import Signature
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .sentence_mean import SentenceMeanMetric
 
 

@@ -13,7 +13,7 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .bootstrap import Array, Bootstrap, bootstrap_samples
 from .sentence_statistics import score_of
 from .translation import DEFAULT_METRICS, MetricRecipe, PreparedTexts, check_sides, metric_recipes

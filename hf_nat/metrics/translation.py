@@ -12,8 +12,8 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
+from ..base.bounds import require_number
 from ..base.languages import Language, find_language, warn_of_unspaced_text
-from ..base.numbers import require_number
 from .beer import BEER
 from .meteor import METEOR
 from .ribes import RIBES

@@ -10,9 +10,9 @@ from typing import Any
 from transformers.utils import logging
 
 from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
+from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..base.folders import check_output_folder
-from ..base.numbers import require_number
 from ..base.reporting import Table, plot_points, write_report
 from ..base.utils import check_record, environment, read_record, write_json
 from ..steps import Analyze, check_steps

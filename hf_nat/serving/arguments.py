@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..base.bounds import require_number
 from ..base.config import option
-from ..base.numbers import require_number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from ..base.numbers import require_number
+from ..base.bounds import require_number
 from .arguments import ServingArguments
 from .protocol import http_protocol
 

@@ -147,4 +147,4 @@ def test_a_full_disk_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_window_below_one_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert translate("--window=0") == 2
-    assert "`window` must be >= 1, got 0" in capsys.readouterr().err
+    assert "`window` must be >= 1 and <= " in capsys.readouterr().err

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nat_model_tester import tiny_student
+from nat_model_tester import save, tiny_student
 
 from hf_nat.decoding import TermList, Translator, term_tokens, translate
 from hf_nat_cli import main
@@ -91,8 +91,7 @@ def test_a_teacher_has_no_terms(copy_teacher, tiny_tokenizer):
 
 
 def test_the_command_reads_a_list(model, tiny_tokenizer, tmp_path: Path):
-    model.save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    save(tmp_path / "model", model, tiny_tokenizer)
     (tmp_path / "terms.tsv").write_text("dog\tred dog\n")
     (tmp_path / "in.txt").write_text("a dog runs\nhello\n")
     argv = ["translate", f"--model={tmp_path / 'model'}", f"--input={tmp_path / 'in.txt'}"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from nat_model_tester import tiny_student
+from nat_model_tester import save, tiny_student
 from transformers import MarianMTModel
 
 from hf_nat.decoding import Translation, Translator, load_model, token_batches, translate
@@ -182,8 +182,7 @@ def test_token_batches_of_sentences_above_the_budget_are_single():
 
 
 def test_load_model_gives_a_saved_model_ready_to_translate(copy_teacher, tiny_tokenizer, tmp_path):
-    copy_teacher.save_pretrained(tmp_path)
-    tiny_tokenizer.save_pretrained(tmp_path)
+    save(tmp_path, copy_teacher, tiny_tokenizer)
     model, tokenizer = load_model(tmp_path, device="cpu")
     assert not model.training
     assert model.device.type == "cpu"

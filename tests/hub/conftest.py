@@ -69,8 +69,7 @@ def model_folder(tmp_path: Path) -> Path:
     start = {"decoder_start_token_id": 0, "forced_eos_token_id": None}
     model = MarianMTModel(MarianConfig(vocab_size=len(tokenizer), **special, **sides, **sizes, **start))
     model.generation_config = GenerationConfig(max_new_tokens=8, num_beams=2, decoder_start_token_id=0, **special)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save(folder, model, tokenizer)
     environment = {"device": "cpu", "versions": {"torch": "2.13.0", "transformers": "5.23.0"}}
     languages = {"source_lang": "en", "target_lang": "de"}
     corpus = "/somewhere/private/multi30k/{split}.{lang}.gz"

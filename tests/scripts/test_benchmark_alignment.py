@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import io
 import random
 import subprocess
@@ -41,12 +41,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason=
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script as a module."""
-    path = Path(__file__).parents[2] / "scripts" / "benchmark_alignment.py"
-    spec = importlib.util.spec_from_file_location("benchmark_alignment", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["benchmark_alignment"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmark_alignment")
 
 
 @pytest.fixture(scope="module")

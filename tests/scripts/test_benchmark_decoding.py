@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -23,12 +23,7 @@ SENTENCES = ["a man reads", "a woman reads a long book in the park", "a dog", "t
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script as a module."""
-    path = Path(__file__).parents[2] / "scripts" / "benchmark_decoding.py"
-    spec = importlib.util.spec_from_file_location("benchmark_decoding", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["benchmark_decoding"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmark_decoding")
 
 
 @pytest.fixture(scope="module")

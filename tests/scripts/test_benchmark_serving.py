@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,12 +20,7 @@ from hf_nat.base.utils import read_json
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script as a module."""
-    path = Path(__file__).parents[2] / "scripts" / "benchmark_serving.py"
-    spec = importlib.util.spec_from_file_location("benchmark_serving", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["benchmark_serving"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmark_serving")
 
 
 class Counting(BaseHTTPRequestHandler):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import re
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -24,12 +23,7 @@ SMALL = ["--size", "nano", "--vocab_size", "50", "--max_tokens", "250", "--num_b
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     """The script as a module."""
-    path = Path(__file__).parents[2] / "scripts" / "benchmark_training.py"
-    spec = importlib.util.spec_from_file_location("benchmark_training", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["benchmark_training"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmark_training")
 
 
 @pytest.fixture

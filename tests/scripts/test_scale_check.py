@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
+import importlib
 import random
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,21 +16,12 @@ from hf_nat.base.utils import read_json, write_json
 
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = str(ROOT / "scripts")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """The script as a module, its siblings beside it."""
-    sys.path.insert(0, SCRIPTS)
-    try:
-        spec = importlib.util.spec_from_file_location("scale_check", ROOT / "scripts" / "scale_check.py")
-        assert spec is not None and spec.loader is not None
-        module = sys.modules["scale_check"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(SCRIPTS)
-    return module
+    """The script as a module."""
+    return importlib.import_module("scale_check")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from hf_nat.base.numbers import require_number
+from hf_nat.base.bounds import require_number
 
 
 @pytest.mark.parametrize(
