@@ -24,6 +24,7 @@ from .translator import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
+_NO_KNOBS = ("reranker", "ensemble", "terms", "language_model")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 # What may be read of the folder of a model.
 _READ = ("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*")
@@ -179,8 +180,8 @@ class DecodingArguments(LoadingArguments):
             refuse_changed(self, ("length_penalty",), "without a beam", "Give `num_beams`, such as 5.")
         if self.language_model is None:
             refuse_changed(self, ("lm_weight",), "without `language_model`")
-        if self.graph_decoding not in (None, "viterbi"):
-            refuse_changed(self, ("viterbi_length_penalty",), f"with `graph_decoding: {self.graph_decoding}`")
+        if self.graph_decoding == "beam":
+            refuse_changed(self, ("viterbi_length_penalty",), "with `graph_decoding: beam`")
         if self.graph_decoding not in (None, "beam"):
             of_beam = ("graph_beam_size", "graph_beam_length_penalty")
             refuse_changed(self, of_beam, f"with `graph_decoding: {self.graph_decoding}`")
@@ -208,7 +209,8 @@ class DecodingArguments(LoadingArguments):
         """Returns the options that bear on `model` as a run records them, unset ones left out.
 
         Raises:
-            ValueError: if an option of the other kind of model is set, or there is no such expert.
+            ValueError: if an option of the other kind of model is set, or one without effect, or there is no such
+                expert.
         """
         expert = decoding_expert(model, self.expert)
         draft, given = self._given("draft", *_DRAFT_OPTIONS), self._nat_options
@@ -220,6 +222,7 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(
                     f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
                 )
+            cast(Any, model).require_knobs(self._knobs, **self._given("language_model", "reranker"))
             return given
         for key, value in given.items():
             if draft and key not in ("reranker", "ensemble", "terms"):
@@ -235,6 +238,11 @@ class DecodingArguments(LoadingArguments):
         """The options of a NAT model that are set."""
         others = {*_AT_OPTIONS, *_DRAFT_OPTIONS, *(field.name for field in fields(LoadingArguments))}
         return self._given(*(field.name for field in fields(self) if field.name not in others))
+
+    @property
+    def _knobs(self) -> dict[str, Any]:
+        """The knobs of a NAT model that are set: its options but for files and other models."""
+        return {name: value for name, value in self._nat_options.items() if name not in _NO_KNOBS}
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the arguments of `translate` for `model`; the other models that take part are loaded.
@@ -266,6 +274,8 @@ class DecodingArguments(LoadingArguments):
             settings = {key.removeprefix("draft_"): kwargs.pop(key) for key in _DRAFT_OPTIONS if key in kwargs}
             knobs = {key: kwargs.pop(key) for key in self._nat_options}
             student = load_model(draft, parameter="draft", **trust)[0]
+            if isinstance(student, NATPreTrainedModel):
+                cast(Any, student).require_knobs(self._knobs, **self._given("language_model"))
             kwargs["draft"] = Draft(student, generate_kwargs=knobs, **settings)
             kwargs["draft"].require_teacher(model)
         return kwargs

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import importlib
+import lzma
 import math
-from functools import lru_cache
+import re
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +21,9 @@ from transformers import PreTrainedTokenizerBase
 
 # Contexts and answers that are remembered; sentences of one corpus share most of theirs.
 _REMEMBERED = 2**17
+# How files begin that KenLM unpacks.
+_PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_NEGATIVE = re.compile(rb"ngram\s+\d+\s*=\s*-")
 
 
 class NGramLanguageModel:
@@ -38,6 +49,7 @@ class NGramLanguageModel:
         if not Path(path).is_file():
             raise FileNotFoundError(f"`{parameter}` must be a file of an n-gram model, got none at {str(path)!r}.")
         kenlm = import_kenlm()
+        _require_counts(path, parameter)
         config = kenlm.Config()
         config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
         try:
@@ -94,6 +106,21 @@ class NGramLanguageModel:
     def _piece(self, token: int) -> str:
         # The vocabulary of a model may be larger than its tokenizer's.
         return self._pieces[token] if token < len(self._pieces) else "<unk>"
+
+
+def _require_counts(path: str | Path, parameter: str) -> None:
+    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies."""
+    with open(path, "rb") as file:
+        magic = file.read(8)
+    opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), open)
+    with suppress(EOFError, OSError, lzma.LZMAError, zlib.error), opener(path, "rb") as file:
+        # Behind the counts; a line of something else may be all of it.
+        for line in islice(iter(partial(file.readline, 1000), b""), 100):
+            if _NEGATIVE.match(line):
+                raise ValueError(
+                    f"`{parameter}` must be an n-gram model with counts >= 0, got "
+                    f"{line.decode(errors='replace').strip()!r} in {str(path)!r}. The file is damaged."
+                )
 
 
 def import_kenlm() -> Any:

@@ -13,7 +13,7 @@ from transformers.utils import GENERATION_CONFIG_NAME, logging
 from ..base.utils import atomic_contents, environment, sha256_file, write_json
 from ..data.locations import local_folder
 from ..decoding import load_model
-from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
+from ..decoding.exported import GRAPHS, OF_THE_RUN, RECORD, graph_file, load_exported
 from ..decoding.shortlist import ShortList, load_short_list
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
@@ -23,8 +23,6 @@ from .quantization import quantize_file
 
 
 logger = logging.get_logger(__name__)
-
-_OF_THE_RUN = ("run.json", "metrics.json")
 
 
 def export(args: ExportArguments) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def copy_run(model: str, folder: Path) -> None:
         model (`str`): the model that is exported; one that `hf-nat train` did not make says nothing.
         folder (`Path`): folder of the graphs.
     """
-    source = local_folder(model, patterns=_OF_THE_RUN)
-    for name in _OF_THE_RUN:
+    source = local_folder(model, patterns=OF_THE_RUN)
+    for name in OF_THE_RUN:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
