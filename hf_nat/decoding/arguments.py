@@ -16,7 +16,7 @@ from ..models import NATPreTrainedModel
 from ..models.generation_settings import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .exported import PRECISIONS
-from .language_model import NGramLanguageModel
+from .language_model import NGramLanguageModel, require_language_model
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sessions import BACKENDS
 from .terms import TermList
@@ -28,6 +28,8 @@ _NO_KNOBS = ("reranker", "ensemble", "terms", "language_model")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 # What may be read of the folder of a model.
 _READ = ("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*")
+# The power of a length that no number can hold is beyond it.
+MAX_PENALTY = 100
 # More than any machine has; with some millions libraries end the process without a word.
 _MAX_THREADS = 1024
 
@@ -160,12 +162,21 @@ class DecodingArguments(LoadingArguments):
         for name, limit in limits.items():
             require_between(name, getattr(self, name), 1, limit)
         require_between("draft_tau", self.draft_tau, 0)
-        penalties = ("length_penalty", "eos_penalty", "viterbi_length_penalty", "graph_beam_length_penalty")
-        others = ("latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight", "draft_tau")
+        penalties = ("length_penalty", "viterbi_length_penalty", "graph_beam_length_penalty")
+        others = (
+            "eos_penalty",
+            "latent_temperature",
+            "max_length_ratio",
+            "ctc_length_bonus",
+            "lm_weight",
+            "draft_tau",
+        )
         for name in (*penalties, *others):
             value = getattr(self, name)
             if value is not None and not isfinite(value):
                 raise ValueError(f"`{name}` must be a finite number, got {value}.")
+        for name in penalties:
+            require_between(name, getattr(self, name), -MAX_PENALTY, MAX_PENALTY)
         self._refuse_ignored()
 
     def _refuse_ignored(self) -> None:
@@ -222,6 +233,8 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(
                     f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
                 )
+            if self.language_model is not None:
+                require_language_model(self.language_model)
             cast(Any, model).require_knobs(self._knobs, **self._given("language_model", "reranker"))
             return given
         for key, value in given.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
-from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
+from ..decoding import (
+    LoadingArguments,
+    SentenceSplitter,
+    check_source_prefix,
+    load_model,
+    require_between,
+    set_languages,
+)
 from .judges import load_backward_model
 from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
@@ -115,8 +123,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             )
         for name in ("max_batch_tokens", "shard_size", "max_samples"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {value}.")
+            require_between(name, value, 1, sys.maxsize)
 
     def _check_corpus(self) -> None:
         if bool(self.corpus) == bool(self.source):

@@ -14,6 +14,7 @@ from ..base.config import option, refuse_changed
 from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
 from ..decoding import require_between
+from ..decoding.arguments import MAX_PENALTY
 from ..models.generation_settings import MAX_BEAMS
 from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
@@ -73,6 +74,7 @@ class StrategyArguments(CorpusArguments):
             require_between(name, getattr(self, name), least)
         if not isfinite(self.length_penalty):
             raise ValueError(f"`length_penalty` must be a finite number, got {self.length_penalty}.")
+        require_between("length_penalty", self.length_penalty, -MAX_PENALTY, MAX_PENALTY)
         if not 0 <= self.max_length_a < float("inf"):
             raise ValueError(f"`max_length_a` must be >= 0 and finite, got {self.max_length_a}.")
         RowSampler(0, [0], 1, top_p=self.top_p, temperature=self.temperature)

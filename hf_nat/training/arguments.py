@@ -32,6 +32,8 @@ _OWN_BATCHES = "batches are made by tokens: use `max_tokens`"
 _OWN_EVALUATION = "each evaluation measures the loss and, with `bleu_on_eval`, BLEU by batches of `max_tokens`"
 _OWN_DECODING = "validation decodes as the generation_config of the model says"
 _OWN_LOADER = "of the data loader only `dataloader_num_workers` and `dataloader_pin_memory` count"
+# Beyond this padding is all of a batch.
+_LARGEST_MULTIPLE = 1024
 _COMMANDS = "`hf-nat train` trains and evaluates, `hf-nat translate` translates: leave it out"
 
 
@@ -339,6 +341,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         self.report_to = self.report_to or "none"
         # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.
         self.use_cpu = self.use_cpu or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
+        self._check_steps()  # The parent rounds them.
         super().__post_init__()
         self._check_numbers()
         missing = sorted({*(self.report_to or ())} - {*get_available_reporting_integrations()})
@@ -362,14 +365,27 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             return None
         return wanted
 
+    def _check_steps(self) -> None:
+        for name in ("logging", "eval", "save"):
+            value, strategy = getattr(self, f"{name}_steps"), getattr(self, f"{name}_strategy")
+            by_steps = getattr(strategy, "value", strategy) == "steps"
+            if value is not None and (not isfinite(value) or (by_steps and value <= 0)):
+                raise ValueError(f"`{name}_steps` must be a finite number > 0, got {value}.")
+
     def _check_numbers(self) -> None:
         if not 0 < self.learning_rate < inf:
             raise ValueError(f"`learning_rate` must be a number > 0, got {self.learning_rate}. Use 5e-4, for example.")
         if not 0 <= self.seed < 2**32:  # What numpy takes.
             raise ValueError(f"`seed` must be >= 0 and below 2 ** 32, got {self.seed}.")
-        for name in ("max_tokens", "gradient_accumulation_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be >= 1, got {getattr(self, name)}.")
+        least = {"max_tokens": 1, "gradient_accumulation_steps": 1, "pad_to_multiple_of": 1, "min_train_epochs": 0}
+        for name, bound in (least | dict.fromkeys(("dataloader_num_workers", "adam_epsilon"), 0)).items():
+            if (value := getattr(self, name)) is not None and value < bound:
+                raise ValueError(f"`{name}` must be >= {bound}, got {value}.")
+        if self.pad_to_multiple_of is not None and self.pad_to_multiple_of > _LARGEST_MULTIPLE:
+            raise ValueError(f"`pad_to_multiple_of` must be <= {_LARGEST_MULTIPLE}, got {self.pad_to_multiple_of}.")
+        for name in ("adam_beta1", "adam_beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be >= 0 and below 1, got {getattr(self, name)}.")
         for name in (key.name for key in fields(self) if key.name != "num_train_epochs"):
             if isinstance(value := getattr(self, name), float) and not isfinite(value):
                 raise ValueError(f"`{name}` must be a finite number, got {value}.")
