@@ -16,7 +16,7 @@ from ..models import NATPreTrainedModel
 from ..models.generation_settings import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .exported import PRECISIONS
-from .language_model import NGramLanguageModel, require_language_model
+from .language_model import NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sessions import BACKENDS
 from .terms import TermList
@@ -233,9 +233,7 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(
                     f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
                 )
-            if self.language_model is not None:
-                require_language_model(self.language_model)
-            cast(Any, model).require_knobs(self._knobs, **self._given("language_model", "reranker"))
+            cast(Any, model).require_knobs(self._knobs, **self._given("reranker"))
             return given
         for key, value in given.items():
             if draft and key not in ("reranker", "ensemble", "terms"):
@@ -278,6 +276,8 @@ class DecodingArguments(LoadingArguments):
         if language_model := kwargs.pop("language_model", None):
             tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
             kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
+            if isinstance(model, NATPreTrainedModel):
+                cast(Any, model).require_knobs(self._knobs, language_model=language_model)
         if terms := kwargs.pop("terms", None):
             require_terms(model)
             kwargs["terms"] = TermList.read(terms)

@@ -46,7 +46,8 @@ class NGramLanguageModel:
     def __init__(
         self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
     ) -> None:
-        require_language_model(path, parameter)
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"`{parameter}` must be a file of an n-gram model, got none at {str(path)!r}.")
         kenlm = import_kenlm()
         _require_counts(path, parameter)
         config = kenlm.Config()
@@ -105,12 +106,6 @@ class NGramLanguageModel:
     def _piece(self, token: int) -> str:
         # The vocabulary of a model may be larger than its tokenizer's.
         return self._pieces[token] if token < len(self._pieces) else "<unk>"
-
-
-def require_language_model(path: str | Path, parameter: str = "language_model") -> None:
-    """Raises FileNotFoundError unless there is a file."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"`{parameter}` must be a file of an n-gram model, got none at {str(path)!r}.")
 
 
 def _require_counts(path: str | Path, parameter: str) -> None:

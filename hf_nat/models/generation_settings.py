@@ -127,7 +127,8 @@ class NATSettingsMixin:
         """Raises ValueError unless there are candidates for a model to choose from."""
         if num_candidates == 1:
             knobs = " or ".join(f"`{knob}`" for knob in self.candidate_knobs)
-            raise ValueError(f"A `{name}` must have at least 2 candidates to choose from, got 1. Set {knobs}.")
+            remedy = f" Set {knobs}." if knobs else ""
+            raise ValueError(f"A `{name}` must have at least 2 candidates to choose from, got 1.{remedy}")
 
     def idle_knobs(self, settings: SimpleNamespace) -> dict[str, str]:
         """Returns the knobs that change nothing about a translation with these settings, each with the reason.
