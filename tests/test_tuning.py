@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -342,8 +343,12 @@ def test_length_penalty_of_a_graph_is_tuned(
     tuned = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
     assert tuned.generation_config.viterbi_length_penalty == report["best"]
     model = load_model(tmp_path / "model")[0]
-    assert chosen_values("viterbi_length_penalty", None, model, DecodingArguments()) == [0, 0.5, 1, 1.5, 2, 3, 4]
+    viterbi = DecodingArguments(graph_decoding="viterbi")
+    assert chosen_values("viterbi_length_penalty", None, model, viterbi) == [0, 0.5, 1, 1.5, 2, 3, 4]
     assert default_knob(type(model)) is None  # it would change nothing about how the model decodes by itself
     (tmp_path / "model/tune-viterbi_length_penalty.json").unlink()
-    tune(arguments)
-    assert "`viterbi_length_penalty` has changed nothing" in caplog.text
+    with pytest.raises(ValueError, match="`viterbi_length_penalty` must be left out with `graph_decoding: lookahead`"):
+        tune(arguments)
+    assert not (tmp_path / "model/tune-viterbi_length_penalty.json").exists()
+    tune(replace(arguments, knob="num_candidates", values=[1.0, 2.0]))
+    assert "`num_candidates` has changed nothing" in caplog.text

@@ -62,6 +62,9 @@ class AnalyzeArguments(MeasureArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name, least in (("num_words", 1), ("num_examples", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}.")
         named_corpora([f"real={self.real}", *self.distilled])
         if self.distilled_links and len(self.distilled_links) != len(self.distilled):
             raise ValueError(

@@ -19,6 +19,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -109,6 +110,23 @@ def load_pretrained_model(
     with _named(path, parameter, GENERATION_CONFIG_NAME):
         _check_generation_config(model)
     return model
+
+
+def load_generation_config(model: PreTrainedModel, folder: Path, *, parameter: str = "model") -> None:
+    """Gives a model without weights the saved settings of its `generate`.
+
+    Args:
+        model (`PreTrainedModel`): the model.
+        folder (`Path`): folder of the settings.
+        parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the folder, for errors.
+
+    Raises:
+        OSError: if there are none.
+        ValueError: if they are damaged, or no model like this has them.
+    """
+    with _named(folder, parameter, GENERATION_CONFIG_NAME, (GENERATION_CONFIG_NAME,)):
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+        _check_generation_config(model)
 
 
 def load_pretrained_tokenizer(

@@ -24,9 +24,12 @@ from .translator import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
+_NO_KNOBS = ("reranker", "ensemble", "terms", "language_model")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 # What may be read of the folder of a model.
 _READ = ("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*")
+# The power of a length that no number can hold is beyond it.
+MAX_PENALTY = 100
 # More than any machine has; with some millions libraries end the process without a word.
 _MAX_THREADS = 1024
 
@@ -159,8 +162,9 @@ class DecodingArguments(LoadingArguments):
         for name, limit in limits.items():
             require_number(name, getattr(self, name), least=1, most=limit)
         require_number("draft_tau", self.draft_tau, least=0)
-        penalties = ("length_penalty", "eos_penalty", "viterbi_length_penalty", "graph_beam_length_penalty")
-        for name in (*penalties, "latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight"):
+        for name in ("length_penalty", "viterbi_length_penalty", "graph_beam_length_penalty"):
+            require_number(name, getattr(self, name), least=-MAX_PENALTY, most=MAX_PENALTY)
+        for name in ("eos_penalty", "latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight"):
             require_number(name, getattr(self, name))
         self._refuse_ignored()
 
@@ -176,8 +180,8 @@ class DecodingArguments(LoadingArguments):
             refuse_changed(self, ("length_penalty",), "without a beam", "Give `num_beams`, such as 5.")
         if self.language_model is None:
             refuse_changed(self, ("lm_weight",), "without `language_model`")
-        if self.graph_decoding not in (None, "viterbi"):
-            refuse_changed(self, ("viterbi_length_penalty",), f"with `graph_decoding: {self.graph_decoding}`")
+        if self.graph_decoding == "beam":
+            refuse_changed(self, ("viterbi_length_penalty",), "with `graph_decoding: beam`")
         if self.graph_decoding not in (None, "beam"):
             of_beam = ("graph_beam_size", "graph_beam_length_penalty")
             refuse_changed(self, of_beam, f"with `graph_decoding: {self.graph_decoding}`")
@@ -205,7 +209,8 @@ class DecodingArguments(LoadingArguments):
         """Returns the options that bear on `model` as a run records them, unset ones left out.
 
         Raises:
-            ValueError: if an option of the other kind of model is set, or there is no such expert.
+            ValueError: if an option of the other kind of model is set, or one without effect, or there is no such
+                expert.
         """
         expert = decoding_expert(model, self.expert)
         draft, given = self._given("draft", *_DRAFT_OPTIONS), self._nat_options
@@ -217,6 +222,7 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(
                     f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
                 )
+            cast(Any, model).require_knobs(self._knobs, **self._given("reranker"))
             return given
         for key, value in given.items():
             if draft and key not in ("reranker", "ensemble", "terms"):
@@ -232,6 +238,11 @@ class DecodingArguments(LoadingArguments):
         """The options of a NAT model that are set."""
         others = {*_AT_OPTIONS, *_DRAFT_OPTIONS, *(field.name for field in fields(LoadingArguments))}
         return self._given(*(field.name for field in fields(self) if field.name not in others))
+
+    @property
+    def _knobs(self) -> dict[str, Any]:
+        """The knobs of a NAT model that are set: its options but for files and other models."""
+        return {name: value for name, value in self._nat_options.items() if name not in _NO_KNOBS}
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the arguments of `translate` for `model`; the other models that take part are loaded.
@@ -254,6 +265,8 @@ class DecodingArguments(LoadingArguments):
         if language_model := kwargs.pop("language_model", None):
             tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
             kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
+            if isinstance(model, NATPreTrainedModel):
+                cast(Any, model).require_knobs(self._knobs, language_model=language_model)
         if terms := kwargs.pop("terms", None):
             require_terms(model)
             kwargs["terms"] = TermList.read(terms)
@@ -263,6 +276,8 @@ class DecodingArguments(LoadingArguments):
             settings = {key.removeprefix("draft_"): kwargs.pop(key) for key in _DRAFT_OPTIONS if key in kwargs}
             knobs = {key: kwargs.pop(key) for key in self._nat_options}
             student = load_model(draft, parameter="draft", **trust)[0]
+            if isinstance(student, NATPreTrainedModel):
+                cast(Any, student).require_knobs(self._knobs, **self._given("language_model"))
             kwargs["draft"] = Draft(student, generate_kwargs=knobs, **settings)
             kwargs["draft"].require_teacher(model)
         return kwargs

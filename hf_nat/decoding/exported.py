@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,10 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from ..base.bounds import require_number
 from ..base.utils import check_record, read_record, sha256_file
-from ..data.pretrained import load_pretrained_config
+from ..data.pretrained import load_generation_config, load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
 from ..models.generation_output import choose_candidates, gather_rows, trim
+from .language_model import LANGUAGE_MODEL_FILE
 from .sessions import Session, open_session
 from .shortlist import content_vocabulary
 
@@ -34,6 +34,11 @@ _OUTPUTS = {
     "encoder_model": ("encoder_hidden_states", "tokens", "scores", "finished"),
     "step_model": _STEP,
 }
+# What they may read, a round what the encoder has computed beside it.
+_INPUTS = {"input_ids", "attention_mask"}
+_STEP_INPUTS = {*_INPUTS, "iteration", "max_iterations"}
+# Files of an exported model that no graph needs: how it was trained, and n-grams for a search.
+BESIDE_GRAPHS = ("run.json", "metrics.json", LANGUAGE_MODEL_FILE)
 # Folder of the graphs in an exported model, and the record beside them.
 GRAPHS, RECORD = "onnx", "export.json"
 PRECISIONS = ("int8",)
@@ -134,7 +139,7 @@ class _ExportedGraph(_Exported):
             return super()._generate(settings, input_ids, attention_mask, teacher, *others)  # type: ignore[misc]
         if (settings.num_return_sequences or 1) > 1:
             raise ValueError("`num_return_sequences` must be left out for a model that is one graph, which chooses.")
-        num_candidates = math.prod(getattr(settings, knob) for knob in self.candidate_knobs)
+        num_candidates = self._num_candidates(settings)
         names = ["sequences", "token_scores"]
         if teacher is not None and num_candidates > 1:
             names = ["candidates", "candidate_scores"]
@@ -249,32 +254,56 @@ def load_exported(
     require_number("threads", threads, least=1)
     record = read_record(record_path, {"graphs": list, "knobs": dict, "model_type": str, "sha256": dict})
     model_class = _class_of(record, config, record_path)
-    files = {name: folder / graph_file(name, quantize) for name in record["graphs"]}
-    for file in files.values():
+    _require_exported(folder, record, quantize)
+    if not (folder / GENERATION_CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"There is no file `{folder / GENERATION_CONFIG_NAME}`. {_REMEDY}")
+    sessions = _open_sessions(folder, record["graphs"], backend, quantize, threads or torch.get_num_threads())
+    with torch.device("meta"):
+        kind = _ExportedGraph if record["graphs"] == ["model"] else _ExportedRounds
+        model: Any = type(model_class.__name__, (kind, model_class), {})(config)
+    load_generation_config(model, folder, parameter=parameter)
+    model.record, model.sessions = record, sessions
+    return model.eval()
+
+
+def _require_exported(folder: Path, record: dict[str, Any], quantize: str | None) -> None:
+    """Raises unless graphs, configuration and tokenizer are those of the export that a record is of."""
+    for file in (folder / graph_file(name, quantize) for name in record["graphs"]):
         if not file.is_file():
             hint = "" if quantize is None else f" with `--quantize {quantize}`"
             raise FileNotFoundError(f"There is no graph `{file}`. Export the model{hint}.")
-        if sha256_file(file) != record["sha256"].get(file.relative_to(folder).as_posix()):
-            raise ValueError(
-                f"`{file}` must be the graph that was exported, but is not that of {RECORD} beside it: damaged, or of "
-                f"another model. {_REMEDY}"
-            )
-    if not (folder / GENERATION_CONFIG_NAME).is_file():
-        raise FileNotFoundError(f"There is no file `{folder / GENERATION_CONFIG_NAME}`. {_REMEDY}")
-    generation_config = GenerationConfig.from_pretrained(folder)
+        _require_sum(file, record["sha256"].get(file.relative_to(folder).as_posix()), "graph")
+    # A search and the texts go by what is beside the graphs; what the card says of the training does not matter here.
+    for name, digest in record["sha256"].items():
+        if (folder / name).is_file() and Path(name).parent == Path() and name not in BESIDE_GRAPHS:
+            _require_sum(folder / name, digest, name)
+
+
+def _open_sessions(
+    folder: Path, graphs: list[str], backend: str, quantize: str | None, threads: int
+) -> dict[str, Session]:
+    """Loads graphs, which must have the inputs and outputs that are expected of them."""
+    files = {name: folder / graph_file(name, quantize) for name in graphs}
     # Scores are read less often than tokens.
     sessions = {
-        name: open_session(file, backend, threads or torch.get_num_threads(), _TOKENS if name == "model" else None)
+        name: open_session(file, backend, threads, _TOKENS if name == "model" else None)
         for name, file in files.items()
     }
     for name, session in sessions.items():
         _require_outputs(session, _OUTPUTS[name])
-    with torch.device("meta"):
-        kind = _ExportedGraph if list(files) == ["model"] else _ExportedRounds
-        model: Any = type(model_class.__name__, (kind, model_class), {})(config)
-    model.generation_config = generation_config
-    model.record, model.sessions = record, sessions
-    return model.eval()
+        known = _INPUTS if name != "step_model" else {*_STEP_INPUTS, *sessions["encoder_model"].outputs}
+        if unknown := sorted(set(session.inputs) - known):
+            raise ValueError(f"`{files[name]}` must read inputs out of {sorted(known)}, got {unknown}. {_REMEDY}")
+    return sessions
+
+
+def _require_sum(file: Path, digest: str | None, what: str) -> None:
+    """Raises ValueError unless a file is the one that was exported."""
+    if sha256_file(file) != digest:
+        raise ValueError(
+            f"`{file}` must be the {what} that was exported, but is not that of {GRAPHS}/{RECORD}: damaged, or of "
+            f"another model. {_REMEDY}"
+        )
 
 
 def _require_outputs(session: Session, outputs: Sequence[str]) -> None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import importlib
+import lzma
 import math
 import os
-from functools import lru_cache
+import re
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +26,9 @@ from ..data.locations import local_folder
 LANGUAGE_MODEL_FILE = "language_model.arpa.gz"
 # Contexts and answers that are remembered; sentences of one corpus share most of theirs.
 _REMEMBERED = 2**17
+# How files begin that KenLM unpacks.
+_PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_NEGATIVE = re.compile(rb"ngram\s+\d+\s*=\s*-")
 
 
 class NGramLanguageModel:
@@ -43,6 +54,7 @@ class NGramLanguageModel:
     ) -> None:
         path = language_model_file(path, parameter=parameter)
         kenlm = import_kenlm()
+        _require_counts(path, parameter)
         config = kenlm.Config()
         config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
         try:
@@ -120,6 +132,21 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
             f"{str(path)!r} without. Run `hf-nat language-model`."
         )
     return file
+
+
+def _require_counts(path: str | Path, parameter: str) -> None:
+    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies."""
+    with open(path, "rb") as file:
+        magic = file.read(8)
+    opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), open)
+    with suppress(EOFError, OSError, lzma.LZMAError, zlib.error), opener(path, "rb") as file:
+        # Behind the counts; a line of something else may be all of it.
+        for line in islice(iter(partial(file.readline, 1000), b""), 100):
+            if _NEGATIVE.match(line):
+                raise ValueError(
+                    f"`{parameter}` must be an n-gram model with counts >= 0, got "
+                    f"{line.decode(errors='replace').strip()!r} in {str(path)!r}. The file is damaged."
+                )
 
 
 def import_kenlm() -> Any:

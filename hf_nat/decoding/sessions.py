@@ -19,11 +19,13 @@ class Session(Protocol):
     Attributes:
         path (`Path`): its file.
         precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
-        outputs (`tuple[str, ...]`): names of what the file computes.
+        inputs (`tuple[str, ...]`): names of what the file reads.
+        outputs (`tuple[str, ...]`): names of what it computes.
     """
 
     path: Path
     precision: str | None
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
@@ -65,6 +67,7 @@ class _Session:
     """What both libraries share: a compiled graph for each choice of outputs, which computes no other."""
 
     precision: str | None = None
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -93,7 +96,7 @@ class _OnnxSession(_Session):
         self._runtime, self._load, self._extractor = onnxruntime, onnx.load, onnx.utils.Extractor
         graph = onnx.load(path, load_external_data=False).graph
         constants = {value.name for value in graph.initializer}
-        self._inputs = [value.name for value in graph.input if value.name not in constants]
+        self.inputs = tuple(value.name for value in graph.input if value.name not in constants)
         self.outputs = tuple(value.name for value in graph.output)
 
     def _compile(self, outputs: tuple[str, ...]) -> Any:
@@ -101,7 +104,7 @@ class _OnnxSession(_Session):
         if outputs != self.outputs:
             # Nodes that no output needs go with it: ONNX Runtime would execute them.
             extractor = self._extractor(self._load(self.path))
-            file = extractor.extract_model(self._inputs, list(outputs)).SerializeToString()
+            file = extractor.extract_model(list(self.inputs), list(outputs)).SerializeToString()
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.log_severity_level = 3  # errors
@@ -116,7 +119,7 @@ class _OnnxSession(_Session):
         )
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
-        arrays = {name: inputs[name].numpy() for name in self._inputs}
+        arrays = {name: inputs[name].numpy() for name in self.inputs}
         return [torch.from_numpy(value) for value in self.open(outputs).run(None, arrays)]
 
 
@@ -129,7 +132,7 @@ class _OpenVINOSession(_Session):
         super().__init__(path, threads)
         self._openvino = openvino
         model = openvino.Core().read_model(path)
-        self._inputs = [value.any_name for value in model.inputs]
+        self.inputs = tuple(value.any_name for value in model.inputs)
         self.outputs = tuple(value.any_name for value in model.outputs)
 
     def _compile(self, outputs: tuple[str, ...]) -> Any:
@@ -143,5 +146,5 @@ class _OpenVINOSession(_Session):
 
     def __call__(self, outputs: Sequence[str], **inputs: torch.Tensor) -> list[torch.Tensor]:
         request = self.open(outputs)
-        request.infer({name: inputs[name].numpy() for name in self._inputs}, share_inputs=True)
+        request.infer({name: inputs[name].numpy() for name in self.inputs}, share_inputs=True)
         return [torch.from_numpy(request.get_tensor(name).data.copy()) for name in outputs]

@@ -106,8 +106,10 @@ def term_tokens(tokenizer: PreTrainedTokenizerBase, terms: Sequence[str]) -> lis
         terms (`Sequence[str]`): target terms.
 
     Raises:
-        ValueError: if the tokenizer does not know a piece of one, or nothing of it can be seen.
+        ValueError: if the tokenizer does not know a piece of one, or nothing of it can be seen, or they are one text.
     """
+    if isinstance(terms, str) or not all(isinstance(term, str) for term in terms):
+        raise ValueError(f"Target terms must be several texts, got {terms!r:.60}. Write [text] for one.")
     tokens = [ids[:-1] for ids in encode(tokenizer, [""] * len(terms), terms)["labels"]]
     for term, ids in zip(terms, tokens, strict=True):
         if not ids or tokenizer.unk_token_id in ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import replace
@@ -44,7 +45,7 @@ Processors = Callable[[Sequence[int]], LogitsProcessorList]
 def translate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    sentences: Sequence[str],
+    sentences: Iterable[str],
     *,
     progress: bool = False,
     shared: bool = False,
@@ -55,7 +56,7 @@ def translate(
     Args:
         model (`PreTrainedModel`): a seq2seq model, in eval mode.
         tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
-        sentences (`Sequence[str]`): source sentences.
+        sentences (`Iterable[str]`): source sentences.
         progress (`bool`, *optional*, defaults to `False`): as in [`Translator`].
         shared (`bool`, *optional*, defaults to `False`): as in [`Translator`].
         settings: how, see [`Translator`]: `max_batch_tokens`, `with_scores`, `terms`, `num_beams`, ...
@@ -66,10 +67,38 @@ def translate(
     return Translator(model, tokenizer, **settings)(sentences, progress=progress, shared=shared)
 
 
-def _require_several(name: str, sentences: Iterable[str]) -> None:
-    """Raises ValueError for one text, whose characters would be taken for sentences."""
-    if isinstance(sentences, str):
-        raise ValueError(f"`{name}` must be several texts, got the text {sentences!r:.60}. Write [text] for one.")
+def _texts(name: str, sentences: Iterable[str], first: int = 1) -> list[str]:
+    """Returns texts as a list.
+
+    Args:
+        name (`str`): what errors call them.
+        sentences (`Iterable[str]`): the texts.
+        first (`int`, *optional*, defaults to 1): number of the first one, for errors.
+
+    Raises:
+        ValueError: for one text, whose characters would be taken for sentences, and for what is no Unicode text.
+    """
+    _require_several(name, sentences)
+    texts = list(sentences)
+    for number, text in enumerate(texts, start=first):
+        if not isinstance(text, str) or not _is_unicode(text):
+            raise ValueError(f"`{name}` must be Unicode texts, got {text!r:.60} as number {number}.")
+    return texts
+
+
+def _require_several(name: str, sentences: object) -> None:
+    if isinstance(sentences, str | bytes) or not isinstance(sentences, Iterable):
+        kind = "the text" if isinstance(sentences, str) else f"a {type(sentences).__name__},"
+        raise ValueError(f"`{name}` must be several texts, got {kind} {sentences!r:.60}. Write [text] for one.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Tells whether a text has no half of a surrogate pair, as bytes that are not UTF-8 leave."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
@@ -115,8 +144,8 @@ class Translator:
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
 
     Raises:
-        ValueError: if `max_batch_tokens` is below 1, or `draft` or `terms` do not fit the model; when it is called,
-            if the sentences are one text.
+        ValueError: if a number is out of its range, or `draft` or `terms` do not fit the model; when it is called,
+            if the sentences are one text, or not all are Unicode texts.
     """
 
     def __init__(
@@ -136,6 +165,8 @@ class Translator:
         **generate_kwargs: Any,
     ) -> None:
         require_number("max_batch_tokens", max_batch_tokens, least=1)
+        require_number("max_length_a", max_length_a, least=0)
+        require_number("num_beams", generate_kwargs.get("num_beams"), least=1, remedy="Use 1 for no beam.")
         if draft is not None:
             draft.require_teacher(model)
         if terms is not None:
@@ -148,26 +179,28 @@ class Translator:
         self.draft, self.terms = draft, terms
         self.generate_kwargs = generate_kwargs
 
-    def __call__(self, sentences: Sequence[str], *, progress: bool = False, shared: bool = False) -> list[Translation]:
+    def __call__(self, sentences: Iterable[str], *, progress: bool = False, shared: bool = False) -> list[Translation]:
         """Translates sentences; the result is in their order.
 
         Args:
-            sentences (`Sequence[str]`): source sentences.
+            sentences (`Iterable[str]`): source sentences.
             progress (`bool`, *optional*, defaults to `False`): show a progress bar where standard error is a terminal.
             shared (`bool`, *optional*, defaults to `False`): deal the batches out to the processes that a launcher
                 started, all of which must call with the same arguments. Each gets the translations of all: those of
                 one process, which forms the same batches.
         """
+        sentences = _texts("sentences", sentences)
         state = process_state() if shared else None
         disable = not progress or (state is not None and not state.is_main_process)
         with progress_bar(len(sentences), "Translating", disable=disable) as bar:
             return [output for (output,) in self._translate(sentences, bar, state)]
 
-    def candidates(self, sentences: Sequence[str]) -> list[list[Translation]]:
-        """Returns all `num_return_sequences` outputs of an autoregressive model for every sentence, the best first.
+    def candidates(self, sentences: Iterable[str]) -> list[list[Translation]]:
+        """Returns all `num_return_sequences` outputs for every sentence, the best first.
 
         A blank sentence has one output, a blank.
         """
+        sentences = _texts("sentences", sentences)
         with progress_bar(len(sentences), "Translating", disable=True) as bar:
             return self._translate(sentences, bar, keep_all=True)
 
@@ -192,19 +225,28 @@ class Translator:
             `Iterator[Translation]`: one per line.
 
         Raises:
-            ValueError: if `lines` is one text, or `window` is below 1.
+            ValueError: if `lines` is one text, or `window` no whole number from 1 on; for a line that is no Unicode
+                text, when it is read.
         """
         _require_several("lines", lines)
-        require_number("window", window, least=1)
+        if not isinstance(window, int) or not 1 <= window <= sys.maxsize:
+            raise ValueError(f"`window` must be a whole number in [1, {sys.maxsize}], got {window!r}.")
+        return self._windows(lines, window, progress, splitter)
+
+    def _windows(
+        self, lines: Iterable[str], window: int, progress: bool, splitter: SentenceSplitter | None
+    ) -> Iterator[Translation]:
+        """Does the work of `stream`, whose arguments these are; a generator alone would check them too late."""
         total = len(lines) if isinstance(lines, Sized) else None
-        remaining = iter(lines)
+        remaining, number = iter(lines), 1
         with progress_bar(total, "Translating", disable=not progress) as bar:
 
             def decode(sentences: Sequence[str]) -> list[Translation]:
                 return [output for (output,) in self._translate(sentences, bar)]
 
-            while chunk := list(islice(remaining, window)):
+            while chunk := _texts("lines", islice(remaining, window), number):
                 yield from decode(chunk) if splitter is None else splitter.translate(chunk, decode)
+                number += len(chunk)
 
     def _translate(
         self, sentences: Sequence[str], bar: tqdm, state: PartialState | None = None, keep_all: bool = False
@@ -213,7 +255,6 @@ class Translator:
 
         A sentence has one output, or with `keep_all` all of them.
         """
-        _require_several("sentences", sentences)
         sources = encode_non_blank(self.model, self.tokenizer, sentences, self.source_prefix)
         lengths = [len(ids) for ids in sources.input_ids]
         num_forced = _num_forced_tokens(self.model, self.generate_kwargs)
@@ -232,7 +273,7 @@ class Translator:
             inputs = padded_batch(input_rows, self.tokenizer.pad_token_id, self.model.device)
             with torch.inference_mode():
                 if isinstance(self.model, NATPreTrainedModel):
-                    outputs = self._nat_batch(inputs, [sentences[number] for number in numbers])
+                    outputs = self._nat_batch(inputs, [sentences[number] for number in numbers], keep_all)
                 else:
                     outputs = self._autoregressive_batch(inputs, numbers, limits[batch[0]], num_forced, keep_all)
             results += zip(batch, outputs, strict=True)
@@ -241,7 +282,9 @@ class Translator:
             results = gather_object(results)
         return sources.in_order([output for _, output in sorted(results, key=itemgetter(0))])
 
-    def _nat_batch(self, inputs: dict[str, Tensor], sentences: Sequence[str]) -> list[list[Translation]]:
+    def _nat_batch(
+        self, inputs: dict[str, Tensor], sentences: Sequence[str], keep_all: bool
+    ) -> list[list[Translation]]:
         """Translates one batch with a NAT model; the sentences say which terms they need."""
         model: Any = self.model
         settings = self.generate_kwargs | {"return_dict_in_generate": True, "output_scores": self.with_scores}
@@ -251,7 +294,10 @@ class Translator:
         scores = output.sequences_scores.tolist() if self.with_scores else None
         iterations = output.iterations.tolist()
         translations = to_translations(self.tokenizer, output.sequences.tolist(), scores, iterations=iterations)
-        return [[translation] for translation in translations]
+        copies = len(translations) // len(sentences)
+        marked = [replace(translation, candidate=row % copies) for row, translation in enumerate(translations)]
+        num_kept = copies if keep_all else 1
+        return [marked[first : first + num_kept] for first in range(0, len(marked), copies)]
 
     def _autoregressive_batch(
         self, inputs: dict[str, Tensor], numbers: list[int], limit: int, num_forced: int, keep_all: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,13 @@ from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
-from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
+from ..decoding import (
+    LoadingArguments,
+    SentenceSplitter,
+    check_source_prefix,
+    load_model,
+    set_languages,
+)
 from .judges import load_backward_model
 from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
@@ -115,7 +122,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"{self.compute_type!r}."
             )
         for name in ("max_batch_tokens", "shard_size", "max_samples"):
-            require_number(name, getattr(self, name), least=1)
+            require_number(name, getattr(self, name), least=1, most=sys.maxsize)
 
     def _check_corpus(self) -> None:
         if bool(self.corpus) == bool(self.source):

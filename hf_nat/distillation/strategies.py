@@ -13,6 +13,7 @@ from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
+from ..decoding.arguments import MAX_PENALTY
 from ..models.generation_settings import MAX_BEAMS
 from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
@@ -70,7 +71,7 @@ class StrategyArguments(CorpusArguments):
             require_number(name, getattr(self, name), least=1, most=MAX_BEAMS)
         for name, least in {"max_new_tokens": 1, "max_length_a": 0, "max_length_b": 1, "seed": 0}.items():
             require_number(name, getattr(self, name), least=least)
-        require_number("length_penalty", self.length_penalty)
+        require_number("length_penalty", self.length_penalty, least=-MAX_PENALTY, most=MAX_PENALTY)
         RowSampler(0, [0], 1, self.top_k, self.top_p, self.temperature)
         has_candidates = self.chooses or self.strategy == "n-best"
         if has_candidates:

@@ -14,8 +14,7 @@ from ..base.folders import atomic_contents
 from ..base.utils import environment, sha256_file, write_json
 from ..data.locations import local_folder
 from ..decoding import load_model
-from ..decoding.exported import GRAPHS, RECORD, graph_file, load_exported
-from ..decoding.language_model import LANGUAGE_MODEL_FILE
+from ..decoding.exported import BESIDE_GRAPHS, GRAPHS, RECORD, graph_file, load_exported
 from ..decoding.shortlist import ShortList, load_short_list
 from ..models import NATPreTrainedModel
 from .arguments import ExportArguments
@@ -25,8 +24,6 @@ from .quantization import quantize_file
 
 
 logger = logging.get_logger(__name__)
-
-_BESIDE_WEIGHTS = ("run.json", "metrics.json", LANGUAGE_MODEL_FILE)
 
 
 def export(args: ExportArguments) -> dict[str, Any]:
@@ -183,7 +180,7 @@ def copy_others(model: str, folder: Path) -> None:
         model (`str`): the model that is exported; one that `hf-nat train` did not make says nothing.
         folder (`Path`): folder of the graphs.
     """
-    source = local_folder(model, patterns=_BESIDE_WEIGHTS)
-    for name in _BESIDE_WEIGHTS:
+    source = local_folder(model, patterns=BESIDE_GRAPHS)
+    for name in BESIDE_GRAPHS:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -96,8 +95,8 @@ class DecodingGraph(Graph):
     @property
     def num_candidates(self) -> int:
         """Candidates of a sentence (K)."""
-        knobs: Any = self.model
-        return math.prod(getattr(self.settings, name) for name in knobs.candidate_knobs)
+        model: Any = self.model
+        return model._num_candidates(self.settings)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Translates a batch.

@@ -32,8 +32,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         "lm_weight": 0.4,
     }
     candidate_knobs = ("ctc_beam_size",)
-    score_knobs = ("ctc_length_bonus", "lm_weight")
-    search_knobs = ("ctc_beam_size", *score_knobs)
+    search_knobs = ("ctc_beam_size", "ctc_length_bonus", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "upsample_ratio", "blank_token_id")
     canvas_places = "frames"
 
@@ -41,6 +40,11 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         """See [`NATGenerationMixin.require_beam`]."""
         if not self._searches(settings):
             raise ValueError("`ctc_beam_size` must be > 1 with a `language_model`, got 1. Try 20.")
+
+    def idle_knobs(self, settings: SimpleNamespace) -> dict[str, str]:
+        """See [`NATSettingsMixin.idle_knobs`]."""
+        names = () if self._searches(settings) else ("ctc_length_bonus", "lm_weight")
+        return dict.fromkeys(names, "with `ctc_beam_size: 1`, the best path")
 
     def _searches(self, settings: SimpleNamespace) -> bool:
         return settings.ctc_beam_size > 1

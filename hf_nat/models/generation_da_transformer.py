@@ -50,7 +50,6 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         "num_candidates": 1,
     }
     candidate_knobs = ("num_candidates",)
-    score_knobs = ("viterbi_length_penalty", "graph_beam_length_penalty", "lm_weight")
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
     canvas_places = "vertices"
 
@@ -70,6 +69,13 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
             raise ValueError(
                 f"`graph_decoding` must be 'beam' with a `language_model`, got {settings.graph_decoding!r}."
             )
+
+    def idle_knobs(self, settings: SimpleNamespace) -> dict[str, str]:
+        """See [`NATSettingsMixin.idle_knobs`]."""
+        names = () if self._searches(settings) else ("graph_beam_size", "graph_beam_length_penalty", "lm_weight")
+        if self._searches(settings) or (settings.graph_decoding != "viterbi" and settings.num_candidates == 1):
+            names = (*names, "viterbi_length_penalty")
+        return dict.fromkeys(names, f"with `graph_decoding: {settings.graph_decoding}`")
 
     def _searches(self, settings: SimpleNamespace) -> bool:
         return settings.graph_decoding == "beam"

@@ -65,6 +65,11 @@ class FlowSeqGenerationMixin(LengthNATGenerationMixin):
     log_likelihood: Any
     _decode: Any
 
+    def idle_knobs(self, settings: SimpleNamespace) -> dict[str, str]:
+        """See [`NATSettingsMixin.idle_knobs`]."""
+        names = ("latent_temperature",) if settings.num_samples == 1 else ()
+        return dict.fromkeys(names, "with `num_samples: 1`, the most probable noise")
+
     def init_state(
         self,
         input_ids: torch.Tensor,

@@ -301,9 +301,7 @@ class NATGenerationMixin(NATSettingsMixin):
     ) -> torch.Tensor:
         """Returns the scores `[B * K]` that a teacher gives candidates `[B * K, T]`."""
         self.require_teacher(teacher)
-        if len(sequences) == len(input_ids):
-            knobs = " or ".join(f"`{name}`" for name in self.candidate_knobs)
-            raise ValueError(f"A `teacher` must have at least 2 candidates to choose from, got 1. Set {knobs}.")
+        self._require_candidates(len(sequences) // len(input_ids))
         return teacher_scores(teacher, input_ids, attention_mask, sequences, self.config.pad_token_id)
 
 

@@ -1,8 +1,9 @@
 """What a non-autoregressive model can be asked for: the knobs of `generate`, and the models and terms that fit it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from numbers import Integral, Real
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -16,6 +17,14 @@ from .teacher import text_vocab_size
 # at the value that switches them off, because `Seq2SeqTrainer` passes it.
 _STOCK_KNOBS = ("max_length", "max_new_tokens", "num_return_sequences", "return_dict_in_generate", "output_scores")
 _SWITCHED_OFF = {"num_beams": 1, "do_sample": False}
+_LENGTHS = ("max_length", "max_new_tokens", "num_return_sequences")
+# By the type of a knob's default, what its values are, and in words.
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a finite number"),
+    str: (str, "a text"),
+}
 # Most candidates and most rounds: more is a slip that would take memory or hours, and no one ever gained by it.
 MAX_BEAMS, MAX_ITERATIONS = 64, 200
 
@@ -65,6 +74,8 @@ class NATSettingsMixin:
         for name in known:
             candidates = (kwargs.get(name), getattr(saved, name, None), self.generation_defaults.get(name))
             setattr(settings, name, next((value for value in candidates if value is not None), None))
+        for name, default in {**self.generation_defaults, **dict.fromkeys(_LENGTHS, 1)}.items():
+            _require_kind(name, getattr(settings, name), default)
         for name, value in _SWITCHED_OFF.items():
             if getattr(settings, name) not in (None, value):
                 raise ValueError(
@@ -87,6 +98,49 @@ class NATSettingsMixin:
                 f"got {settings.max_iterations}. The model never saw its own output in training."
             )
         return settings
+
+    def require_knobs(
+        self, given: Mapping[str, Any], *, language_model: object = None, reranker: object = None
+    ) -> None:
+        """Raises ValueError unless this model has all of some knobs, and each has an effect with the others.
+
+        Args:
+            given (`Mapping[str, Any]`): their values; the model's own hold for the others.
+            language_model (*optional*): set where one shall take part in a beam search.
+            reranker (*optional*): set where one shall choose among several candidates.
+        """
+        for name, value in given.items():
+            if name not in self.generation_defaults:
+                own = sorted(self.generation_defaults)
+                raise ValueError(f"`{name}` must be left out for {type(self).__name__}, got {value!r}. It has {own}.")
+        settings = self._resolve_settings(None, dict(given))
+        if language_model is not None:
+            self.require_beam(settings)
+        if reranker is not None:
+            self._require_candidates(self._num_candidates(settings), "reranker")
+        idle = self.idle_knobs(settings)
+        for name, value in given.items():
+            if name in idle:
+                raise ValueError(f"`{name}` must be left out {idle[name]}, got {value!r}.")
+
+    def _require_candidates(self, num_candidates: int, name: str = "teacher") -> None:
+        """Raises ValueError unless there are candidates for a model to choose from."""
+        if num_candidates == 1:
+            knobs = " or ".join(f"`{knob}`" for knob in self.candidate_knobs)
+            remedy = f" Set {knobs}." if knobs else ""
+            raise ValueError(f"A `{name}` must have at least 2 candidates to choose from, got 1.{remedy}")
+
+    def idle_knobs(self, settings: SimpleNamespace) -> dict[str, str]:
+        """Returns the knobs that change nothing about a translation with these settings, each with the reason.
+
+        Args:
+            settings (`SimpleNamespace`): a value for each knob.
+        """
+        return {}
+
+    def _num_candidates(self, settings: SimpleNamespace) -> int:
+        """Returns how many rows a sentence has."""
+        return math.prod(getattr(settings, name) for name in self.candidate_knobs)
 
     def _members(self, ensemble: Sequence[PreTrainedModel]) -> tuple[Any, ...]:
         """Returns the model and the others of its ensemble."""
@@ -179,3 +233,12 @@ class NATSettingsMixin:
             raise ValueError(f"{rule} no token that is never written, got {found}. Leave it out.")
         if lacking := sorted(set(self._special_token_ids()) - forbidden - set(ids)):
             raise ValueError(f"{rule} the tokens that {type(self).__name__} cannot do without, got none of {lacking}.")
+
+
+def _require_kind(name: str, value: Any, default: Any) -> None:
+    """Raises ValueError unless the value of a knob, where it has one, is of its default's kind."""
+    kind, words = _KINDS.get(type(default), (object, ""))
+    # A truth value is a whole number for Python.
+    fits = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if value is not None and not (fits and (kind is not Real or math.isfinite(value))):
+        raise ValueError(f"`{name}` must be {words}, got {value!r}.")

@@ -3,13 +3,11 @@
 Dimension letters: B batch, K candidates of a sentence, S source, T canvas, D model; R = B * K rows of a state.
 """
 
-import math
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from .generation_nat import NATGenerationMixin
 from .generation_output import NATGenerateOutput
@@ -37,15 +35,6 @@ class UpsampledNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
 
     generation_defaults = {**NATGenerationMixin.generation_defaults, "max_iterations": 1}
     iteration_limit = 1
-    # The knobs that are factors, exponents or summands of a score.
-    score_knobs: ClassVar[tuple[str, ...]] = ()
-
-    def _resolve_settings(self, generation_config: GenerationConfig | None, kwargs: dict[str, Any]) -> SimpleNamespace:
-        settings = super()._resolve_settings(generation_config, kwargs)
-        for name in self.score_knobs:
-            if not math.isfinite(getattr(settings, name)):
-                raise ValueError(f"`{name}` must be a finite number, got {getattr(settings, name)}.")
-        return settings
 
     def initial_canvas(self, attention_mask: torch.Tensor) -> torch.Tensor:
         """Builds the canvases of sources, within the model's positions.
@@ -81,11 +70,6 @@ class UpsampledNATGenerationMixin(SourceCopyMixin, NATGenerationMixin):
             max_iterations=settings.max_iterations,
             settings=settings,
         )
-
-    def _num_candidates(self, settings: SimpleNamespace) -> int:
-        """Returns how many rows a sentence has."""
-        (knob,) = self.candidate_knobs
-        return getattr(settings, knob)
 
     def _sentences(self, state: UpsampledState) -> UpsampledState:
         """Returns the state of one row for each sentence: all that the decoder has to read."""

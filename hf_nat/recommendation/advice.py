@@ -59,6 +59,8 @@ class RecommendArguments:
             require_number(name, getattr(self, name), least=least)
         if not self.proxy_seeds or len(set(self.proxy_seeds)) < len(self.proxy_seeds):
             raise ValueError(f"`proxy_seeds` must be at least 1, and distinct, got {self.proxy_seeds}.")
+        if not all(0 <= seed < 2**32 for seed in self.proxy_seeds):
+            raise ValueError(f"`proxy_seeds` must be >= 0 and below 2 ** 32, got {self.proxy_seeds}.")
         if not self.proxy_updates:
             refuse_changed(self, ("proxy_samples", "proxy_seeds"), "without `proxy_updates`")
         if self.proxy_updates and not is_training_yaml(self.student):

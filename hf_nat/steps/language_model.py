@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import atomic_path
-from ..base.numbers import require_number
 from ..base.processes import process_state
 from ..cards import model_card
 from ..data import corpus_tokens, tokenizer_checksum

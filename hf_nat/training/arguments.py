@@ -33,6 +33,8 @@ _OWN_BATCHES = "batches are made by tokens: use `max_tokens`"
 _OWN_EVALUATION = "each evaluation measures the loss and, with `bleu_on_eval`, BLEU by batches of `max_tokens`"
 _OWN_DECODING = "validation decodes as the generation_config of the model says"
 _OWN_LOADER = "of the data loader only `dataloader_num_workers` and `dataloader_pin_memory` count"
+# Beyond this padding is all of a batch.
+_LARGEST_MULTIPLE = 1024
 _COMMANDS = "`hf-nat train` trains and evaluates, `hf-nat translate` translates: leave it out"
 
 
@@ -337,6 +339,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         self.report_to = self.report_to or "none"
         # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.
         self.use_cpu = self.use_cpu or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
+        self._check_steps()  # The parent rounds them.
         super().__post_init__()
         self._check_numbers()
         missing = sorted({*(self.report_to or ())} - {*get_available_reporting_integrations()})
@@ -360,11 +363,22 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             return None
         return wanted
 
+    def _check_steps(self) -> None:
+        for name in ("logging", "eval", "save"):
+            value, strategy = getattr(self, f"{name}_steps"), getattr(self, f"{name}_strategy")
+            by_steps = getattr(strategy, "value", strategy) == "steps"
+            require_number(f"{name}_steps", value, above=0 if by_steps else None)
+
     def _check_numbers(self) -> None:
         require_number("learning_rate", self.learning_rate, above=0, remedy="Use 5e-4, for example.")
         require_number("seed", self.seed, least=0, below=2**32)  # What numpy takes.
         for name in ("max_tokens", "gradient_accumulation_steps"):
             require_number(name, getattr(self, name), least=1)
+        for name in ("min_train_epochs", "dataloader_num_workers", "adam_epsilon"):
+            require_number(name, getattr(self, name), least=0)
+        require_number("pad_to_multiple_of", self.pad_to_multiple_of, least=1, most=_LARGEST_MULTIPLE)
+        for name in ("adam_beta1", "adam_beta2"):
+            require_number(name, getattr(self, name), least=0, below=1)
         require_number("max_grad_norm", self.max_grad_norm, least=0, remedy="Use 0 for no clipping.")
         require_number("average_checkpoints", self.average_checkpoints, least=0, remedy="Use 0 for no averaging.")
         patience = self.early_stopping_patience

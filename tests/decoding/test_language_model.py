@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import math
 from itertools import product
 from pathlib import Path
@@ -73,6 +76,15 @@ def test_token_beyond_the_tokenizer_is_unknown(model, ngrams) -> None:
     expected = (ngrams[("<s>",)][1] + ngrams[(UNKNOWN,)][0]) * math.log(10)
     assert model((), 10_000) == pytest.approx(expected)
     assert model((10_000,), 10_001) == pytest.approx(ngrams[(UNKNOWN,)][0] * math.log(10))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_negative_count_is_told_before_kenlm_dies_of_it(pack, tmp_path, ngrams, tiny_tokenizer) -> None:
+    pytest.importorskip("kenlm")
+    path = write_arpa(tmp_path / "lm.arpa", ngrams)
+    path.write_bytes(pack(path.read_bytes().replace(b"ngram 1=", b"ngram 1=-")))
+    with pytest.raises(ValueError, match=r"`language_model` must be an n-gram model with counts >= 0, got 'ngram 1=-"):
+        NGramLanguageModel(path, tiny_tokenizer)
 
 
 def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:

@@ -65,6 +65,9 @@ def test_tokens_of_terms_are_text(tiny_tokenizer):
     for term in ("ß", " ", "a ß", "</s>"):
         with pytest.raises(ValueError, match="must be text that the model's tokenizer knows"):
             term_tokens(tiny_tokenizer, [term])
+    for terms in ("dog", [None]):
+        with pytest.raises(ValueError, match="Target terms must be several texts"):
+            term_tokens(tiny_tokenizer, terms)
 
 
 @pytest.fixture(params=["cmlm", "levenshtein_transformer"])

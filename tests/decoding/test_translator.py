@@ -154,15 +154,56 @@ def test_stream_keeps_the_order_and_reads_one_window_at_a_time(copy_teacher, tin
 def test_sizes_below_one_are_an_error(copy_teacher, tiny_tokenizer):
     with pytest.raises(ValueError, match="`max_batch_tokens` must be >= 1, got 0"):
         Translator(copy_teacher, tiny_tokenizer, max_batch_tokens=0)
-    with pytest.raises(ValueError, match="`window` must be >= 1, got 0"):
-        next(Translator(copy_teacher, tiny_tokenizer).stream(["hello"], window=0))
+    for settings in (
+        {"num_beams": 0},
+        {"max_length_a": float("nan")},
+        {"max_length_a": -1.0},
+        {"max_batch_tokens": 0},
+    ):
+        with pytest.raises(ValueError, match=f"`{next(iter(settings))}` must be .*>= "):
+            Translator(copy_teacher, tiny_tokenizer, **settings)
+    for window in (0, -1, 1.5, "2", None, 10**30):
+        with pytest.raises(ValueError, match=r"`window` must be a whole number in \[1, "):
+            Translator(copy_teacher, tiny_tokenizer).stream(["hello"], window=window)
 
 
 def test_one_text_is_no_list_of_sentences(copy_teacher, tiny_tokenizer):
     translator = Translator(copy_teacher, tiny_tokenizer)
-    for call in (translator, translator.candidates, lambda text: next(translator.stream(text))):
+    for call in (translator, translator.candidates, translator.stream):
         with pytest.raises(ValueError, match=r"must be several texts, got the text 'hello'\. Write \[text\] for one"):
             call("hello")
+        for value in (b"hello", None, 5):
+            with pytest.raises(ValueError, match="must be several texts, got a "):
+                call(value)
+
+
+@pytest.mark.parametrize("value", [None, 5, b"hello", ["hello"], float("nan"), "a \ud800 b"])
+def test_what_is_no_text_is_told_with_its_number(value, copy_teacher, tiny_tokenizer):
+    translator = Translator(copy_teacher, tiny_tokenizer)
+    streams = (lambda given: list(translator.stream(given)), lambda given: list(translator.stream(given, window=1)))
+    for call in (translator, translator.candidates, *streams):
+        with pytest.raises(ValueError, match=r"must be Unicode texts, got .* as number 2\."):
+            call(["hello", value])
+
+
+def test_sentences_come_from_whatever_gives_them(copy_teacher, tiny_tokenizer, sentences):
+    translator = Translator(copy_teacher, tiny_tokenizer)
+    expected = translator(sentences)
+    for given in (iter(sentences), (text for text in sentences), tuple(sentences), dict.fromkeys(sentences)):
+        assert translator(given) == expected
+    assert translator.candidates(iter(sentences)) == [[output] for output in expected]
+
+
+def test_a_nat_model_has_candidates_too(tiny_tokenizer, sentences):
+    model = tiny_student("ctc_nat", tiny_tokenizer)
+    several = Translator(model, tiny_tokenizer, ctc_beam_size=4, num_return_sequences=3, with_scores=True)
+    lists = several.candidates(["", *sentences])
+    assert [len(outputs) for outputs in lists] == [1, *[3] * len(sentences)]
+    assert [[output.candidate for output in outputs] for outputs in lists[1:]] == [[0, 1, 2]] * len(sentences)
+    assert all(len({output.text for output in outputs}) == 3 for outputs in lists[1:])
+    best = translate(model, tiny_tokenizer, ["", *sentences], ctc_beam_size=4)
+    assert [output.text for output in several(["", *sentences])] == [output.text for output in best]
+    assert [outputs[0].text for outputs in lists] == [output.text for output in best]
 
 
 def test_token_batches_fill_the_budget_and_hold_every_index_once():

@@ -16,8 +16,10 @@ import pytest
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-from hf_nat.base.utils import read_json, write_json
-from hf_nat.decoding import load_model
+from checkpoints import SENTENCES
+
+from hf_nat.base.utils import read_json, sha256_file, write_json
+from hf_nat.decoding import load_model, translate
 from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
 
@@ -47,6 +49,20 @@ def other_weights(folder: Path) -> None:
     weight = max(model.graph.initializer, key=lambda value: len(value.raw_data))
     weight.raw_data = weight.raw_data[4:] + weight.raw_data[:4]
     onnx.save(model, folder / "onnx/step_model.onnx")
+
+
+def other_input(folder: Path) -> None:
+    """Gives an input of the step another name, and the step its sum."""
+    onnx = pytest.importorskip("onnx")
+    file = folder / "onnx/step_model.onnx"
+    model = onnx.load(file)
+    before = model.graph.input[0].name
+    model.graph.input[0].name = "ids"
+    for node in model.graph.node:
+        node.input[:] = ["ids" if name == before else name for name in node.input]
+    onnx.save(model, file)
+    record = read_json(folder / "onnx/export.json")
+    with_record(sha256=record["sha256"] | {"onnx/step_model.onnx": sha256_file(file)})(folder)
 
 
 def cut(name: str) -> Callable[[Path], None]:
@@ -82,6 +98,7 @@ def with_record(**changes: Any) -> Callable[[Path], None]:
         (with_record(sha256={}), "encoder_model.onnx` must be the graph that was exported"),
         (with_record(sha256=[]), "must hold `sha256` as dict"),
         (with_record(knobs={"rounds": 4}), "`knobs` of .* must be out of .*, got 'rounds'"),
+        (other_input, r"step_model.onnx` must read inputs out of .*, got \['ids'\]"),
     ],
 )
 def test_damage_of_a_model_that_refines_is_told(
@@ -118,6 +135,17 @@ def test_damage_of_a_model_that_refines_is_told(
             "`model_type` of .* must be that of the config.json .*, got 'ctc_nat'",
         ),
         ("config.json", {"model_type": "marian"}, "`model_type` of .* must be an architecture that has a graph"),
+        ("config.json", {"blank_token_id": 9}, "`.*/config.json` must be the config.json that was exported"),
+        ("config.json", {"vocab_size": 20}, "`.*/config.json` must be the config.json that was exported"),
+        ("tokenizer_config.json", {"a": 1}, "`.*/tokenizer_config.json` must be the tokenizer_config.json that was"),
+        ("tokenizer.json", {"version": "2"}, "`.*/tokenizer.json` must be the tokenizer.json that was exported"),
+        (
+            "generation_config.json",
+            {"max_length": "x"},
+            "generation_config.json`: `max_length` must be of the type int",
+        ),
+        ("generation_config.json", {"ctc_beam_size": 2.5}, "generation_config.json`: `ctc_beam_size` must be of the"),
+        ("generation_config.json", {"num_return_sequences": 3}, "generation_config.json`: Greedy methods"),
     ],
 )
 def test_a_damaged_record_is_told(
@@ -127,6 +155,32 @@ def test_a_damaged_record_is_told(
     write_json(folder / file, read_json(folder / file) | changes)
     with pytest.raises(ValueError, match=message):
         load_model(folder, backend="onnx")
+
+
+def test_knobs_may_be_tuned_and_the_record_of_a_training_changed(exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
+    write_json(folder / "generation_config.json", read_json(folder / "generation_config.json") | {"ctc_beam_size": 2})
+    sums = read_json(folder / "onnx/export.json")["sha256"] | {"run.json": "0"}
+    with_record(sha256=sums)(folder)
+    write_json(folder / "run.json", {})
+    load_model(folder, backend="onnx")
+
+
+def test_a_graph_of_an_older_version_has_no_frames_for_a_search(exported: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    folder = Path(shutil.copytree(exported, tmp_path / "graph"))
+    file = folder / "onnx/model.onnx"
+    model = onnx.load(file)
+    (frames,) = [output for output in model.graph.output if output.name == "frame_logits"]
+    model.graph.output.remove(frames)
+    onnx.save(model, file)
+    with_record(sha256=read_json(folder / "onnx/export.json")["sha256"] | {"onnx/model.onnx": sha256_file(file)})(
+        folder
+    )
+    older, tokenizer = load_model(folder, backend="onnx")
+    assert len(translate(older, tokenizer, SENTENCES)) == len(SENTENCES)
+    with pytest.raises(ValueError, match=r"must compute .'frame_logits'., .* Export the model again"):
+        translate(older, tokenizer, SENTENCES, ctc_beam_size=2)
 
 
 def test_a_record_without_end_is_told(exported: Path, tmp_path: Path) -> None:

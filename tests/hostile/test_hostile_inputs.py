@@ -146,6 +146,7 @@ _CONFIDENCE = {
     "text for decoding": _inside(decoding="greedy"),
 }
 _ARPA = {**_DAMAGES, "text": lambda data: b"a dog runs\n", "words": lambda data: data.replace("▁".encode(), b"#")}
+_ARPA["negative count"] = lambda data: data.replace(b"ngram 1=4", b"ngram 1=-4")
 _LINKS = {
     **_without(_DAMAGES, "cut"),
     "words": lambda data: b"a b c\n" * 72,

@@ -51,6 +51,60 @@ def test_a_canvas_of_embeddings_is_a_clear_error(model):
         model(input_ids=SOURCE.flip(0), attention_mask=torch.ones_like(SOURCE), decoder_inputs_embeds=embeds)
 
 
+def test_knobs_are_of_their_kind(model):
+    wrong = {
+        bool: ("x", 1, 0.5),
+        int: ("x", 2.5, True, [1]),
+        float: ("x", float("nan"), float("inf"), True),
+        str: (1,),
+    }
+    lengths = {"max_length": 1, "max_new_tokens": 1, "num_return_sequences": 1}
+    for knob, default in (model.generation_defaults | lengths).items():
+        for value in wrong[type(default)]:
+            with pytest.raises(ValueError, match=f"`{knob}` must be (a|True)"):
+                model.generate(SOURCE[1:], **{knob: value})
+
+
+def test_knobs_that_change_nothing_are_told(model):
+    idle = {
+        "ctc_nat": [{"ctc_length_bonus": 1.0}],
+        "da_transformer": [
+            {"viterbi_length_penalty": 2.0},
+            {"graph_beam_size": 2, "graph_decoding": "viterbi"},
+            {"graph_beam_length_penalty": 2.0},
+        ],
+        "flowseq": [{"latent_temperature": 0.5}],
+    }.get(model.config.model_type, [])
+    for knobs in idle:
+        with pytest.raises(ValueError, match=f"`{next(iter(knobs))}` must be left out with `"):
+            model.require_knobs(knobs)
+    with pytest.raises(ValueError, match="`nonsense` must be left out for "):
+        model.require_knobs({"nonsense": 1})
+    model.require_knobs({})
+
+
+@pytest.mark.parametrize(
+    ("model", "knobs"),
+    [
+        ("ctc_nat", {"ctc_beam_size": 2, "ctc_length_bonus": 1.0}),
+        ("da_transformer", {"viterbi_length_penalty": 2.0, "num_candidates": 2}),
+        ("da_transformer", {"viterbi_length_penalty": 2.0, "graph_decoding": "viterbi"}),
+        ("da_transformer", {"graph_beam_length_penalty": 2.0, "graph_decoding": "beam"}),
+        ("flowseq", {"latent_temperature": 0.5, "num_samples": 2}),
+    ],
+    indirect=["model"],
+)
+def test_knobs_with_an_effect_are_taken(model, knobs):
+    model.require_knobs(knobs)
+
+
+def test_a_model_that_chooses_needs_candidates(model):
+    if model.candidate_knobs:
+        with pytest.raises(ValueError, match="A `reranker` must have at least 2 candidates to choose from, got 1"):
+            model.require_knobs({}, reranker="teacher")
+        model.require_knobs({model.candidate_knobs[0]: 2}, reranker="teacher")
+
+
 def test_knobs_have_upper_bounds(model):
     limits = {"max_iterations": 201} | dict.fromkeys(model.candidate_knobs, 65)
     for knob, value in limits.items():
