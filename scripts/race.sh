@@ -15,7 +15,7 @@ export_graph() { # NAME MODEL [OPTIONS]
     --sentences data/multi30k/val.en.gz --references data/multi30k/val.de.gz --target_lang de "${@:3}"
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
-  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [da]=da_transformer_distilled)
+  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled)
 # One for both CTC models, whose tokenizer is the teacher's.
 hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
 for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}"; done
@@ -51,8 +51,7 @@ for name in ctc_3-3 ctc_5-1; do
 done
 systems+=(
   "glat_torch=$converged/${model[glat]}" "glat_onnx_int8=$folder/glat:backend=onnx,quantize=int8"
-  "glat_openvino=$folder/glat:backend=openvino" "da_transformer_torch=$converged/${model[da]}"
-  "da_transformer_onnx_int8=$folder/da:backend=onnx,quantize=int8" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
+  "glat_openvino=$folder/glat:backend=openvino" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
   "cmlm_onnx_int8_4=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=4"
   "cmlm_onnx_int8_10=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=10"
 )
