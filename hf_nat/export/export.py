@@ -131,6 +131,7 @@ def require_exportable(model: PreTrainedModel, args: ExportArguments) -> None:
             f"`model` must be a NAT model, got a {type(model).__name__}. For a MarianMT teacher use CTranslate2."
         )
     architecture: Any = model
+    architecture.require_knobs(args.knobs)
     settings = vars(architecture._resolve_settings(None, args.knobs))
     # Their steps depend on what they find, or on numbers that are drawn for a sentence.
     unsupported: dict[str, tuple[Any, ...]] = {"graph_decoding": ("greedy", "lookahead"), "num_samples": (1,)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ..base.processes import process_state
+from ..base.folders import require_outside
+from ..base.processes import main_process_decides, process_state
 from ..base.utils import read_json, read_record, sha256_file
 from ..decoding.exported import GRAPHS, RECORD
 from ..export import ExportArguments, export
@@ -23,6 +25,12 @@ class Export(ModelStep):
 
     name = "export"
     args: ExportArguments
+
+    def run(self) -> Path:
+        """Does what is left to do; see `Step.run`. In the folder of the model graphs would become files of that."""
+        read = [self.args.model, *([] if self.args.shortlist is None else [self.args.shortlist])]
+        main_process_decides(lambda: require_outside(self.folder, read))
+        return super().run()
 
     def settings(self) -> dict[str, Any]:
         """Precision, samples of the comparison, short list and knobs."""

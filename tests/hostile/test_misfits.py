@@ -374,6 +374,19 @@ def test_a_new_corpus_is_made_outside_of_the_old_one(command, sound, place, caps
         assert f"`output_dir` must lie outside of what is read, got '{output}' in 'corpus/distilled'" in line
 
 
+@pytest.mark.parametrize("output", ["student/onnx", "student/graphs/x"])
+def test_graphs_are_made_outside_of_their_model(output, sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    line = fails(["export", "export.yaml", "--output_dir", output], place, capsys)
+    assert f"`output_dir` must lie outside of what is read, got '{output}' in 'student'" in line
+
+
+def test_a_graph_has_knobs_of_its_model_alone(sound, place, capsys):
+    shutil.copytree(sound, place, dirs_exist_ok=True)
+    line = fails(["export", "export.yaml", "--graph_decoding", "greedy"], place, capsys)
+    assert "`graph_decoding` must be left out for CMLM" in line
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", "../../x", "/tmp", "corpus/.."])
 @pytest.mark.parametrize("command", ["analyze", "recommend", "mix"])
 def test_the_name_of_a_corpus_is_that_of_a_folder(command, name, sound, place, capsys):
