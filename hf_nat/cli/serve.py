@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import logging
 from collections.abc import Sequence
@@ -56,6 +57,9 @@ def run(argv: Sequence[str]) -> None:
         settings |= args.short_list_kwargs(model, tokenizer)
         translator = Translator(model, tokenizer, with_scores=serving.with_scores, **settings)
         translator(["a"])  # The first call of a model is slower than all others.
+        # What is there stays, and is not gone through again: a full collection would hold requests up for 200 ms.
+        gc.collect()
+        gc.freeze()
         app = build_app(translator, serving, model=args.model)
         place = f"http://{f'[{address}]' if ':' in address else address}:{port}"
         message = f"{args.model} is served on {place}/translate, see {place}/docs; Ctrl-C stops it."
