@@ -235,9 +235,8 @@ def check_languages(args: argparse.Namespace) -> dict[str, Any]:
         for label, make in (("random selection", select_targets), ("all languages", concatenate_targets)):
             measure = partial(_measure_part, corpora[label], args.output, result)
             file = folder / f"{label}.parquet"
-            measure(
-                "make", lambda make=make, file=file: make(corpus, args.source_lang, args.target_langs).to_parquet(file)
-            )
+            made = partial(make, corpus, args.source_lang, args.target_langs)
+            measure("make", partial(_write_rows, made, file))
             rows = load_corpus(file, **pair)
             describe = operator.attrgetter("complexity.value")
             texts = folder / label
@@ -245,8 +244,8 @@ def check_languages(args: argparse.Namespace) -> dict[str, Any]:
         tokenizer = measure(
             "learn subwords", partial(train_tokenizer, corpus_texts(rows, **pair), args.vocab_size), len
         )
-        limits = {"max_source_length": 250, "max_target_length": 250}
-        encoded = measure("encode", lambda: encode_corpus(rows, tokenizer, **pair, **limits)[0], len)
+        encode = partial(encode_corpus, rows, tokenizer, max_source_length=250, max_target_length=250, **pair)
+        encoded = measure("encode", lambda: encode()[0], len)
         measure("make batches", lambda: len(TokenBatchSampler(encoded["length"][:], args.max_tokens)))
         tokenizer.save_pretrained(folder / "tokenizer")
         size = len(rows) // len(args.target_langs)
@@ -258,6 +257,10 @@ def check_languages(args: argparse.Namespace) -> dict[str, Any]:
         }
         measure("posterior of the languages", partial(LanguagePosterior.from_corpora, parts), lambda found: None)
     return result
+
+
+def _write_rows(make: Callable[[], Any], file: Path) -> None:
+    make().to_parquet(file)
 
 
 def write_languages(args: argparse.Namespace, folder: Path) -> str:
