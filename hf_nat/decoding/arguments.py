@@ -16,7 +16,7 @@ from ..models import NATPreTrainedModel
 from ..models.generation_settings import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .exported import PRECISIONS
-from .language_model import NGramLanguageModel
+from .language_model import LANGUAGE_MODEL_FILE, NGramLanguageModel
 from .loading import check_source_prefix, decoding_expert, load_model, set_languages
 from .sessions import BACKENDS
 from .terms import TermList
@@ -27,7 +27,10 @@ _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
 _NO_KNOBS = ("reranker", "ensemble", "terms", "language_model")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 # What may be read of the folder of a model.
-_READ = ("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*")
+_READ = (
+    *("*.json", "*.safetensors", "*.bin", "*.py", "*.spm", "*.model", "vocab.*", "merges.txt", "onnx/*"),
+    LANGUAGE_MODEL_FILE,
+)
 # The power of a length that no number can hold is beyond it.
 MAX_PENALTY = 100
 # More than any machine has; with some millions libraries end the process without a word.
@@ -190,7 +193,7 @@ class DecodingArguments(LoadingArguments):
 
     def files(self, model: str) -> list[str]:
         """Returns the files that are read: those of this model and of the others here, term lists and the like."""
-        folders = [model, *(self.ensemble or ()), *self._given("reranker", "draft").values()]
+        folders = [model, *(self.ensemble or ()), *self._given("reranker", "draft", "language_model").values()]
         found = (str(path) for folder in folders for pattern in _READ for path in Path(folder).glob(pattern))
         return [*(path for path in (self.terms, self.language_model) if path is not None), *found]
 

@@ -134,7 +134,8 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
     if one and two and three:
         share = one / (one + 2 * two)
         found = np.array([1 - 2 * share * two / one, 2 - 3 * share * three / two, 3 - 4 * share * four / three])
-        if (found >= 0).all():
+        # What loses nothing would leave nothing for words that never followed: no file can hold that.
+        if (found > 0).all():
             return np.array([0, *found])
     return np.array([0, *_DISCOUNTS])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from ..base.config import option
 from ..base.files import atomic_path
 from ..base.processes import process_state
 from ..cards import model_card
-from ..data import corpus_tokens, tokenizer_checksum
+from ..data import encode, load_tokenizer
 from ..data.arguments import CorpusArguments
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate
-from .fingerprints import corpus_fingerprint
+from .fingerprints import corpus_fingerprint, tokenizer_fingerprint
 from .model import ModelStep
 
 
@@ -34,7 +35,7 @@ class LanguageModelArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("order", self.order, least=1, most=6, remedy="KenLM reads no more than 6.")
+        require_number("order", self.order, least=2, most=6, remedy="KenLM reads no other.")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class LanguageModel(ModelStep):
                 f"`model` must be a local folder, which the n-gram model is written to, got {self.args.model!r}."
             )
         return {
-            "tokenizer": tokenizer_checksum(self.args.model),
+            "tokenizer": tokenizer_fingerprint(self.args.model),
             "corpus": corpus_fingerprint(self.args.load(self.args.split), **self.args.languages),
         }
 
@@ -105,10 +106,7 @@ class LanguageModel(ModelStep):
         """Counts and writes, on the main process."""
         if not process_state().is_main_process:
             return
-        pieces = corpus_tokens(self.args.load(self.args.split), self.args.target_lang, self.args.model)
-        # A character that the tokenizer does not know tells nothing of its neighbours.
-        sentences = ([piece for piece in line if piece not in SPECIAL_WORDS] for line in pieces)
-        lines = arpa_lines(*estimate(sentences, self.args.order))
+        lines = arpa_lines(*estimate(self._sentences(), self.args.order))
         with (
             atomic_path(self.file) as path,
             open(path, "wb") as packed,
@@ -116,3 +114,14 @@ class LanguageModel(ModelStep):
             gzip.GzipFile(filename="", mode="wb", fileobj=packed, compresslevel=6, mtime=0) as file,
         ):
             file.writelines(f"{line}\n".encode() for line in lines)
+
+    def _sentences(self) -> Iterator[list[str]]:
+        """Yields the pieces of each target, cut as a student learns it."""
+        tokenizer = load_tokenizer(self.args.model, parameter="model")
+        # A character that the tokenizer does not know tells nothing of its neighbours.
+        left_out = {*SPECIAL_WORDS, tokenizer.eos_token, tokenizer.unk_token}
+        rows = self.args.load(self.args.split).select_columns("translation")
+        for batch in rows.iter(batch_size=1000):
+            texts = [pair[self.args.target_lang] for pair in batch["translation"]]
+            for ids in encode(tokenizer, [""] * len(texts), texts)["labels"]:
+                yield [piece for piece in tokenizer.convert_ids_to_tokens(ids) if piece not in left_out]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
 import pytest
 from nat_model_tester import save, tiny_student
+from transformers import MarianTokenizer
 
 from hf_nat.base.utils import sha256_file
 from hf_nat.data.tokenizer import train_tokenizer
@@ -42,8 +45,9 @@ def test_n_grams_are_counted_once_and_come_with_the_model(
     file.unlink()
     assert main(["language-model", *options, "--order=3"]) == 0
     assert sha256_file(file) == digest
-    assert main(["language-model", *options, "--order=7"]) == 2
-    assert "`order` must be >= 1 and <= 6, got 7" in capsys.readouterr().err
+    for order in (1, 7):  # KenLM reads neither
+        assert main(["language-model", *options, f"--order={order}"]) == 2
+        assert f"`order` must be >= 2 and <= 6, got {order}" in capsys.readouterr().err
 
 
 def test_a_beam_reads_it_from_the_folder_of_the_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,3 +73,33 @@ def test_a_place_without_n_grams_is_told(options: list[str]) -> None:
         language_model_file("lm.arpa")
     with pytest.raises(FileNotFoundError, match=r"Run `hf-nat language-model`\."):
         language_model_file("model")
+
+
+def test_targets_are_cut_as_a_student_learns_them(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    spm = pytest.importorskip("sentencepiece", reason="a MarianTokenizer needs sentencepiece")
+    sources = ["a dog runs", "two men walk over the street", "the cat sleeps", "a woman reads a red book"]
+    targets = [text.upper() for text in sources]
+    pieces = ["</s>", "<unk>"]
+    for side, texts in (("source", sources), ("target", targets)):
+        with open(f"{side}.spm", "wb") as file:
+            spm.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts), model_writer=file, vocab_size=40, hard_vocab_limit=False, minloglevel=2
+            )
+        model = spm.SentencePieceProcessor(model_file=f"{side}.spm")
+        pieces += [model.id_to_piece(i) for i in range(len(model))]
+    Path("vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(dict.fromkeys([*pieces, "<pad>"]))}))
+    for stale in Path("model").glob("*token*"):
+        stale.unlink()
+    MarianTokenizer("source.spm", "target.spm", "vocab.json").save_pretrained("model")
+    Path("train.src").write_text("".join(f"{line}\n" for line in sources))
+    Path("train.tgt").write_text("".join(f"{line}\n" for line in targets))
+    assert main(["language-model", *options]) == 0
+    with gzip.open(Path("model") / LANGUAGE_MODEL_FILE, "rt", encoding="utf-8") as file:
+        written = file.read()
+    assert "D" in written and "O" in written
+    # Another tokenizer is told, whatever its files.
+    capsys.readouterr()
+    with open("model/target.spm", "ab") as file:
+        file.write(b"\0")
+    assert main(["language-model", *options]) == 2
+    assert "target.spm" in capsys.readouterr().err

@@ -94,8 +94,8 @@ def test_the_input_is_no_output(
     assert path.read_text() == "abc\n"
 
 
-@pytest.mark.parametrize("option", ["model", "draft", "reranker", "ensemble"])
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "onnx/model.onnx"])
+@pytest.mark.parametrize("option", ["model", "draft", "reranker", "ensemble", "language_model"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "onnx/model.onnx", "language_model.arpa.gz"])
 @pytest.mark.parametrize("output", ["output", "confidence_output"])
 def test_no_file_of_a_model_is_an_output(
     option: str,

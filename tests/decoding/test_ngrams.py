@@ -140,3 +140,10 @@ def test_text_without_a_model_is_refused() -> None:
         estimate([["a", "</s>"]], 2)
     with pytest.raises(ValueError, match="must have no blank in it, got 'a b'"):
         estimate([["c", "a b"]], 2)
+
+
+def test_a_file_holds_finite_numbers_alone() -> None:
+    # Four bigrams seen once, one twice, one three times: one that was seen twice would lose nothing.
+    sentences = words_of(["a b e", "a c b e", "a e", "a e", "a e", "a"])
+    assert all(0 < value <= 1 for pair in by_words(sentences, 2).values() for value in pair)
+    assert not any("inf" in line for line in arpa_lines(*estimate(sentences, 2)))
