@@ -228,6 +228,13 @@ def test_a_model_without_a_knob_that_is_tuned_by_default_is_an_error(run, tiny_t
         run(model=tmp_path / "cmlm")
 
 
+def test_options_may_need_the_knob_that_is_tuned(run, tiny_tokenizer, tmp_path):
+    save(tmp_path / "ctc", tiny_student("ctc_nat", tiny_tokenizer), tiny_tokenizer)
+    # The model itself decodes without a beam, and so without a bonus.
+    report = run(model=tmp_path / "ctc", knob="ctc_beam_size", values=(2, 4), ctc_length_bonus=1.0)
+    assert [result["value"] for result in report["results"]] == [2, 4]
+
+
 # The expert of a mixture
 
 

@@ -108,7 +108,8 @@ def tune(
         read_results(path) if path.exists() else {"knob": knob, "metric": args.metric, **args.place, "results": []}
     )
     report |= {"split": args.split, "num_sentences": len(pairs)}
-    generate_kwargs = decoding.generate_kwargs(model)
+    # With a value of the knob: without one other options may have no effect.
+    generate_kwargs = replace(decoding, **cast(Any, {knob: values[-1]})).generate_kwargs(model)
     generate_kwargs |= args.short_list_kwargs(model, tokenizer)
     for value in values:
         if value in [result["value"] for result in report["results"]]:
