@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The race of the converged Multi30k students against CTranslate2: their graphs, tables, JSON and picture.
-# Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino` and `ct2`, from a folder in
+# Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino`, `ct2` and `lm`, from a folder in
 # which the models of configs/multi30k/converged lie in runs/multi30k/converged, and the corpus in data/multi30k.
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")" && pwd)

@@ -133,7 +133,7 @@ class DecodingArguments(LoadingArguments):
         None, "DA-Transformer, beam: scores / tokens ** graph_beam_length_penalty, EOS counted"
     )
     language_model: str | None = option(
-        None, "CTC or DA-Transformer with a beam: n-gram model of the tokenizer's pieces, a file of KenLM"
+        None, "CTC or DA-Transformer with a beam: n-gram model of the tokenizer's pieces; file, or model with one"
     )
     lm_weight: float | None = option(None, "the same: factor of the language model's log-probabilities")
     collapse_repeats: bool | None = option(None, "NAT model: keep the first of equal neighbours")
