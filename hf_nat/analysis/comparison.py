@@ -13,6 +13,7 @@ import numpy as np
 from datasets import Dataset
 from transformers.utils import logging
 
+from ..base.bounds import require_number
 from ..base.config import option
 from ..base.reporting import Table, plot_bars, plot_densities, plot_points, write_report
 from ..base.utils import check_record, environment, peak_memory_mb, read_record, write_json
@@ -63,8 +64,7 @@ class AnalyzeArguments(MeasureArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, least in (("num_words", 1), ("num_examples", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be >= {least}, got {getattr(self, name)}.")
+            require_number(name, getattr(self, name), least=least)
         named_corpora([f"real={self.real}", *self.distilled])
         if self.distilled_links and len(self.distilled_links) != len(self.distilled):
             raise ValueError(

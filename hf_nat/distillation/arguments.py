@@ -13,13 +13,7 @@ from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
-from ..decoding import (
-    LoadingArguments,
-    SentenceSplitter,
-    check_source_prefix,
-    load_model,
-    set_languages,
-)
+from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
 from .judges import load_backward_model
 from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
