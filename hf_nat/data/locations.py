@@ -20,6 +20,7 @@ TEXT_TABLES = (*JSON_LINES, ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _FILE_SUFFIXES = (
     ".arpa",
     ".bin",
+    ".binary",
     ".csv",
     ".gz",
     ".json",

@@ -21,6 +21,7 @@ class Calibrate(SplitStep):
     """
 
     name = "calibrate"
+    folder_option = "model"
     args: CalibrateArguments
 
     @property

@@ -10,6 +10,7 @@ from ..base.folders import require_outside
 from ..base.processes import main_process_decides, process_state
 from ..base.utils import read_json, read_record, sha256_file
 from ..decoding.exported import GRAPHS, RECORD
+from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..export import ExportArguments, export
 from .fingerprints import corpus_fingerprint, model_fingerprint
 from .model import ModelStep
@@ -41,11 +42,13 @@ class Export(ModelStep):
         return {"quantize": args.quantize, "max_samples": args.max_samples, **scored, **listed, **args.knobs}
 
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the model, of the corpus of the short list, and of sentences and references."""
-        rows = self.args.load_shortlist()
+        """Fingerprints of the model, of the corpus of the short list, and of n-grams, sentences and references."""
+        rows, n_grams = self.args.load_shortlist(), Path(self.args.model) / LANGUAGE_MODEL_FILE
         texts = {"sentences": self.args.sentences, "references": self.args.references}
         return {
             "model": model_fingerprint(self.args.model),
+            # Named where there is one: older records have no such key.
+            **({"language_model": sha256_file(n_grams)} if n_grams.is_file() else {}),
             "shortlist": None
             if rows is None
             else corpus_fingerprint(rows, str(self.args.source_lang), str(self.args.target_lang)),

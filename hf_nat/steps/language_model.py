@@ -15,8 +15,10 @@ from ..base.processes import process_state
 from ..cards import model_card
 from ..data import encode, load_tokenizer
 from ..data.arguments import CorpusArguments
+from ..data.pretrained import load_pretrained_config
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate
+from ..models import ARCHITECTURES
 from .fingerprints import corpus_fingerprint, tokenizer_fingerprint
 from .model import ModelStep
 
@@ -49,6 +51,7 @@ class LanguageModel(ModelStep):
     """
 
     name = "language-model"
+    folder_option = "model"
     args: LanguageModelArguments
 
     @property
@@ -95,7 +98,15 @@ class LanguageModel(ModelStep):
         }
 
     def prepare(self) -> None:
-        """Raises for records of the model that no card can be made of."""
+        """Raises for a model without a beam search, and for records of it that no card can be made of."""
+        model_type = load_pretrained_config(self.folder).model_type
+        classes: dict[str, tuple[Any, Any]] = ARCHITECTURES
+        readers = [name for name, (_, model) in classes.items() if "lm_weight" in model.generation_defaults]
+        if model_type not in readers:
+            raise ValueError(
+                f"`model` must have a beam search that reads n-grams, as {' and '.join(readers)} have, got one of the "
+                f"type {model_type!r}."
+            )
         model_card(self.folder)
 
     def is_whole(self) -> bool:

@@ -47,6 +47,8 @@ class Step(ABC):
     name: ClassVar[str]
     # Inputs that may change beside a finished result, which is then made anew in its place.
     renewing: ClassVar[tuple[str, ...]] = ()
+    # The option that names the folder, for errors.
+    folder_option: ClassVar[str] = "output_dir"
     args: Any
 
     @property
@@ -227,9 +229,9 @@ class Step(ABC):
     def _require_empty(self) -> None:
         if found := self.contents():
             raise ValueError(
-                f"`output_dir` must be new, empty, or hold the {self.record_path.name} of the same step, got "
-                f"{str(self.folder)!r} with {', '.join(found[:3])} and no {self.record_path.name}: something else, or "
-                f"made by a version before there were records. {self.remedy}"
+                f"`{self.folder_option}` must be new, empty, or hold the {self.record_path.name} of the same step, "
+                f"got {str(self.folder)!r} with {', '.join(found[:3])} and no {self.record_path.name}: something "
+                f"else, or made by a version before there were records. {self.remedy}"
             )
 
     def _warn_of_versions(self, record: Mapping[str, Any]) -> None:

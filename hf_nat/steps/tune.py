@@ -37,6 +37,7 @@ class Tune(SplitStep):
     """
 
     name = "tune"
+    folder_option = "model"
     args: TuneArguments
 
     @staticmethod

@@ -68,6 +68,16 @@ def test_a_beam_reads_it_from_the_folder_of_the_model(options: list[str], capsys
     assert all(-5 < score < 0 for score in first.values())
 
 
+def test_a_model_that_reads_no_n_grams_is_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = train_tokenizer(SOURCES + TARGETS, vocab_size=12)
+    save(tmp_path / "other", tiny_student("vanilla_nat", tokenizer), tokenizer)
+    assert main(["language-model", "--model=other", *options[1:]]) == 2
+    assert "as ctc_nat and da_transformer have, got one of the type 'vanilla_nat'" in capsys.readouterr().err
+    assert not list(Path("other").glob("*language_model*"))
+
+
 def test_a_place_without_n_grams_is_told(options: list[str]) -> None:
     with pytest.raises(FileNotFoundError, match="`language_model` must be a Hub id, a folder or files, .* `lm.arpa`"):
         language_model_file("lm.arpa")

@@ -21,7 +21,7 @@ from hub.distilled_corpus import MANIFEST
 from sentencepiece import SentencePieceTrainer
 from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
-from hf_nat import CMLMConfig, CMLMForConditionalGeneration
+from hf_nat import CMLMConfig, CMLMForConditionalGeneration, CTCNATConfig, CTCNATForConditionalGeneration
 from hf_nat.base.utils import sha256_file, write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.distillation.shards import corpus_features
@@ -61,7 +61,10 @@ def _models(folder: Path) -> None:
     small.save_pretrained(folder / "other")
     config = CMLMConfig(vocab_size=len(tokenizer), mask_token_id=4, **special, **_SIZES)
     CMLMForConditionalGeneration(config).save_pretrained(folder / "student")
-    tokenizer.save_pretrained(folder / "student")
+    config = CTCNATConfig(vocab_size=len(tokenizer) + 1, blank_token_id=len(tokenizer), **special, **_SIZES)
+    CTCNATForConditionalGeneration(config).save_pretrained(folder / "ctc")
+    for name in ("student", "ctc"):
+        tokenizer.save_pretrained(folder / name)
     tokenizer.save_pretrained(folder / "tokenizer")
     _sentence_pieces(folder / "marian")
 
@@ -143,7 +146,7 @@ CONFIGS = {
     "evaluate.yaml": "model: teacher\ncorpus: corpus/{split}.{lang}\noutput_dir: run\nmetrics: bleu\n" + _COMMON,
     "tune.yaml": "model: student\ncorpus: corpus/{split}.{lang}\nknob: length_beam\nvalues: [1, 2]\n" + _COMMON,
     "calibrate.yaml": "model: student\ncorpus: corpus/{split}.{lang}\n" + _COMMON,
-    "language-model.yaml": "model: student\ncorpus: corpus/{split}.{lang}\norder: 2\n" + _COMMON,
+    "language-model.yaml": "model: ctc\ncorpus: corpus/{split}.{lang}\norder: 2\n" + _COMMON,
     "align.yaml": "corpus: corpus/{split}.{lang}\noutput_file: out.txt\n" + _COMMON,
     "analyze.yaml": "real: corpus/{split}.{lang}\ndistilled: distilled=corpus/distilled\noutput_dir: run\n"
     "num_bootstrap: 0\ntokens: space\n" + _COMMON,
@@ -158,8 +161,8 @@ CONFIGS = {
     "demo.yaml": "model: student\nspace_dir: run\n",
 }
 
-# What writes into the folder of the model that it is given, which is `student`.
-INTO_MODEL = ("tune", "calibrate", "language-model")
+# What writes into the folder of the model that it is given, and this.
+INTO_MODEL = {"tune": "student", "calibrate": "student", "language-model": "ctc"}
 
 # Files that others name: the studies' steps and those of the quickstart.
 _TEACHER = CONFIGS["train.yaml"].replace("cmlm", "marian").replace("tokenizer: tokenizer\n", "vocab_size: 60\n")

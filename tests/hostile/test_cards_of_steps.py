@@ -17,7 +17,7 @@ _CARDS = {
     "mix": "run-mix",
     "export": "run-export",
     "evaluate": "teacher",
-    **dict.fromkeys(INTO_MODEL, "student"),
+    **INTO_MODEL,
     "analyze": "corpus/distilled",
 }
 
