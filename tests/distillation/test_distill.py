@@ -251,7 +251,7 @@ def test_unknown_strategy_and_sizes_below_one_are_errors(arguments):
     with pytest.raises(ValueError, match="`strategy` must be one of .*'beam', 'greedy'.*, got 'bean'"):
         arguments(strategy="bean")
     for name in ("num_beams", "max_new_tokens", "max_batch_tokens", "shard_size", "max_samples"):
-        with pytest.raises(ValueError, match=f"`{name}` must be >= 1, got 0"):
+        with pytest.raises(ValueError, match=f"`{name}` must be >= 1( and <= .*)?, got 0"):
             arguments(**{name: 0})
 
 
