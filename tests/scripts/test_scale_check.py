@@ -153,3 +153,4 @@ def test_every_model_of_wmt14_trains_on_a_batch(script: ModuleType, tmp_path: Pa
 def test_the_page_holds_the_table_of_what_was_measured(script: ModuleType) -> None:
     page = (script.CONFIGS / "README.md").read_text(encoding="utf-8")
     assert script.models_table(read_json(script.CONFIGS / "results/scale_models_cpu.json")) in page
+    assert script.corpus_table(read_json(script.CONFIGS / "results/scale_corpus_cpu.json")) in page
