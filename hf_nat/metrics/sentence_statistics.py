@@ -10,7 +10,7 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.base import Metric
 
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
-from .translation import PreparedTexts, check_sides, metric_recipes
+from .translation import PreparedTexts, check_sides, metric_recipes, segment_statistics
 
 
 _ORDERS = np.arange(1, 5)  # of BLEU's n-grams
@@ -48,7 +48,7 @@ def sentence_statistics(
     texts = PreparedTexts(references, target_lang)
     built = recipe.build(texts.language)
     left, right = (texts.prepare(recipe.tokenized, sentences) for sentences in (hypotheses, references))
-    return built, np.array(built._extract_corpus_statistics(left, [right]))
+    return built, np.array(segment_statistics(built, left, right))
 
 
 def bleu_record(statistics: Array) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from .meteor import METEOR
 from .ribes import RIBES
 
 
+# References whose n-grams are in memory at a time.
+_HELD = 10_000
 DEFAULT_METRICS = ("bleu", "sacrebleu", "chrf", "ter")
 # Zhou, Gu & Neubig 2020, appendix C.
 PAPER_METRICS = ("bleu", "meteor", "ribes", "chrf", "ter", "beer")
@@ -105,7 +107,7 @@ def score_translations(
             continue
         metric = recipe.build(texts.language)
         left, right = texts.prepare(recipe.tokenized, hypotheses), texts.prepare(recipe.tokenized, references)
-        stats = metric._extract_corpus_statistics(left, [right])
+        stats = segment_statistics(metric, left, right)
         result = metric._aggregate_and_compute(stats)
         interval = _interval(metric, stats, num_bootstrap, seed) if num_bootstrap else None
         segments = _segments(metric, stats) if segment_scores else None
@@ -197,6 +199,25 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
             missing = "BEER needs a trained model: give the folder of one as the option `model_dir`."
         recipes[name] = MetricRecipe(partial(build, **given), tokenized, missing)
     return recipes
+
+
+def segment_statistics(metric: Metric, hypotheses: Sequence[str], references: Sequence[str]) -> list[list[Any]]:
+    """Counts what a metric needs of each segment.
+
+    Args:
+        metric (`Metric`): a metric of sacrebleu's kind, which holds the n-grams of all references that it is given:
+            some kilobytes each, so it is given some at a time.
+        hypotheses (`Sequence[str]`): translations, prepared for the metric.
+        references (`Sequence[str]`): their references.
+
+    Returns:
+        `list[list]`: the statistics of each segment, K numbers.
+    """
+    found: list[list[Any]] = []
+    for start in range(0, len(hypotheses), _HELD):
+        some = slice(start, start + _HELD)
+        found += metric._extract_corpus_statistics(hypotheses[some], [references[some]])
+    return found
 
 
 class PreparedTexts:

@@ -181,6 +181,21 @@ def test_each_side_is_tokenised_once_for_all_metrics(monkeypatch):
     assert sorted(calls) == sorted([*HYPOTHESES, *REFERENCES])
 
 
+def test_references_are_held_some_at_a_time_and_scores_stay(monkeypatch):
+    hypotheses, references = [[*side, *side, side[0]] for side in (HYPOTHESES, REFERENCES)]
+    names = ["bleu", "sacrebleu", "chrf", "ter", "ribes"]
+    options = {"target_lang": "de", "metrics": names, "segment_scores": True, "num_bootstrap": 40}
+    whole = score_translations(hypotheses, references, **options)
+    held = []
+    cache = translation.Metric._cache_references
+    monkeypatch.setattr(
+        translation.Metric, "_cache_references", lambda m, sides: held.append(len(sides[0])) or cache(m, sides)
+    )
+    monkeypatch.setattr(translation, "_HELD", 2)
+    assert score_translations(hypotheses, references, **options) == whole
+    assert held == [2, 2, 1] * len(names)
+
+
 def test_segments_are_the_scores_of_the_sentences_alone():
     metrics = ("bleu", "sacrebleu", "chrf", "chrf3", "ter", "ribes", "meteor")
     scores = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=metrics, segment_scores=True)
