@@ -170,7 +170,7 @@ def test_anything_else_is_not_mixed_with_what_was_measured(run_step, scores, fol
         path = Path(corpus.format(split="validation"))
         path.write_text(path.read_text().replace("hello", "hallo"))
     changes = {change: options[change]} if change in options else {}
-    remedy = "Delete tune-eos_penalty.json and .tune-eos_penalty.json there to measure all values anew."
+    remedy = "Delete tune-eos_penalty.json and .tune-eos_penalty.json there to make them anew."
     with pytest.raises(ValueError, match=f"{message}.* {remedy}"):
         run_step(values=(0,), **changes)
     for name in ("tune-eos_penalty.json", ".tune-eos_penalty.json"):

@@ -12,7 +12,6 @@ from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import atomic_path
 from ..base.processes import process_state
-from ..cards import model_card
 from ..data import encode, load_tokenizer
 from ..data.arguments import CorpusArguments
 from ..data.pretrained import load_pretrained_config
@@ -20,7 +19,7 @@ from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate
 from ..models import ARCHITECTURES
 from .fingerprints import corpus_fingerprint, tokenizer_fingerprint
-from .model import ModelStep
+from .model import FileInModelStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class LanguageModelArguments(CorpusArguments):
 
 
 @dataclass(frozen=True)
-class LanguageModel(ModelStep):
+class LanguageModel(FileInModelStep):
     """Writes an n-gram model of a corpus' targets, in a model's pieces, into that model's folder.
 
     A beam search with the model reads it: `--language_model FOLDER`.
@@ -51,47 +50,20 @@ class LanguageModel(ModelStep):
     """
 
     name = "language-model"
-    folder_option = "model"
     args: LanguageModelArguments
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the model."""
-        return Path(self.args.model)
 
     @property
     def file(self) -> Path:
         """The n-gram model."""
         return self.folder / LANGUAGE_MODEL_FILE
 
-    @property
-    def record_path(self) -> Path:
-        """File of the record, beside those of other steps."""
-        return self.folder / ".language_model.json"
-
-    @property
-    def remedy(self) -> str:
-        """What an error about the folder advises."""
-        return f"Delete {self.file.name} and {self.record_path.name} there to make another."
-
-    def contents(self) -> list[str]:
-        """Returns the name of the n-gram model, where there is one: other files of the model do not count."""
-        return [self.file.name] if self.file.exists() else []
-
     def settings(self) -> dict[str, Any]:
         """Languages and order."""
         return {**self.args.languages, "order": self.args.order}
 
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the tokenizer and of the text.
-
-        Raises:
-            ValueError: if `model` is not a local folder.
-        """
-        if not self.folder.is_dir():
-            raise ValueError(
-                f"`model` must be a local folder, which the n-gram model is written to, got {self.args.model!r}."
-            )
+        """Fingerprints of the tokenizer and of the text."""
+        self.require_folder()
         return {
             "tokenizer": tokenizer_fingerprint(self.args.model),
             "corpus": corpus_fingerprint(self.args.load(self.args.split), **self.args.languages),
@@ -107,11 +79,7 @@ class LanguageModel(ModelStep):
                 f"`model` must have a beam search that reads n-grams, as {' and '.join(readers)} have, got one of the "
                 f"type {model_type!r}."
             )
-        model_card(self.folder)
-
-    def is_whole(self) -> bool:
-        """Tells whether the n-gram model is there."""
-        return self.file.is_file()
+        super().prepare()
 
     def work(self) -> None:
         """Counts and writes, on the main process."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 
-from ..cards import write_model_card
+from ..cards import model_card, write_model_card
 from .step import Step
 
 
@@ -19,3 +20,46 @@ class ModelStep(Step):
         """Writes the card of the model."""
         for folder in self.card_folders():
             write_model_card(folder)
+
+
+class FileInModelStep(ModelStep):
+    """A step that writes one file into the folder of a model; other files there do not count."""
+
+    folder_option = "model"
+
+    @property
+    @abstractmethod
+    def file(self) -> Path:
+        """The file."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the model."""
+        return Path(self.args.model)
+
+    def require_folder(self) -> None:
+        """Raises ValueError unless the model is a local folder, which can be written to."""
+        if not self.folder.is_dir():
+            raise ValueError(f"`model` must be a local folder, which {self.name} writes to, got {self.args.model!r}.")
+
+    @property
+    def record_path(self) -> Path:
+        """File of the record, beside those of other steps."""
+        return self.folder / f".{self.name}.json"
+
+    @property
+    def remedy(self) -> str:
+        """What an error about the folder advises."""
+        return f"Delete {self.file.name} and {self.record_path.name} there to make them anew."
+
+    def contents(self) -> list[str]:
+        """Returns the name of the file, where it is there."""
+        return [self.file.name] if self.file.exists() else []
+
+    def prepare(self) -> None:
+        """Raises for records of the model that no card can be made of: now, not after the work."""
+        model_card(self.folder)
+
+    def is_whole(self) -> bool:
+        """Tells whether the file is there."""
+        return self.file.is_file()

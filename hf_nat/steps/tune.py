@@ -22,11 +22,12 @@ from ..evaluation.tune import (
     results_path,
     tune,
 )
+from .model import FileInModelStep
 from .split import SplitStep
 
 
 @dataclass(frozen=True)
-class Tune(SplitStep):
+class Tune(FileInModelStep, SplitStep):
     """Sets the best value of a knob in a checkpoint; see `hf_nat.evaluation.tune.tune`.
 
     The values that are tried do not count: later ones join those that were measured.
@@ -37,18 +38,12 @@ class Tune(SplitStep):
     """
 
     name = "tune"
-    folder_option = "model"
     args: TuneArguments
 
     @staticmethod
     def has_default_knob(model_class: type[PreTrainedModel]) -> bool:
         """Tells whether models of a class have a knob that should be tuned: an EOS penalty or an expert."""
         return default_knob(model_class) is not None
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the model, whose default is set."""
-        return Path(self.args.model)
 
     @property
     def record_path(self) -> Path:
@@ -65,17 +60,9 @@ class Tune(SplitStep):
         return chosen_knob(self.args, self._loaded[0])
 
     @property
-    def _results(self) -> Path:
+    def file(self) -> Path:
+        """The results of the knob."""
         return results_path(self.folder, self.knob)
-
-    @property
-    def remedy(self) -> str:
-        """What an error about the folder advises."""
-        return f"Delete {self._results.name} and {self.record_path.name} there to measure all values anew."
-
-    def contents(self) -> list[str]:
-        """Returns the name of the results, where there are any: other files of the model do not count."""
-        return [self._results.name] if self._results.exists() else []
 
     def run(self) -> Path:
         """Does what is left to do; see `Step.run`. A model without `generation_config.json` gets one first."""
@@ -104,7 +91,7 @@ class Tune(SplitStep):
 
     def is_whole(self) -> bool:
         """Tells whether all values were measured, and the best one is the default of the model."""
-        if not self._results.exists():
+        if not self.file.exists():
             return False
         report = self.report
         tried = {result["value"] for result in report["results"]}
@@ -119,4 +106,4 @@ class Tune(SplitStep):
     @property
     def report(self) -> dict[str, Any]:
         """What `tune-KNOB.json` of the finished step holds."""
-        return read_results(self._results)
+        return read_results(self.file)

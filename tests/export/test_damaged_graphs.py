@@ -163,7 +163,8 @@ def test_knobs_may_be_tuned_and_the_record_of_a_training_changed(exported: Path,
     sums = read_json(folder / "onnx/export.json")["sha256"] | {"run.json": "0"}
     with_record(sha256=sums)(folder)
     write_json(folder / "run.json", {})
-    load_model(folder, backend="onnx")
+    model, _ = load_model(folder, backend="onnx")
+    assert model.generation_config.ctc_beam_size == 2
 
 
 def test_a_graph_of_an_older_version_has_no_frames_for_a_search(exported: Path, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def _table() -> list[Case]:
     cases += _cases("tune", "student/.tune-length_beam.json", _STEP, **finished)
     cases += _cases("tune", "student/tune-length_beam.json", _TUNED, **finished)
     cases += _cases("calibrate", "student/.calibrate.json", _STEP, **finished)
-    cases += _cases("language-model", "ctc/.language_model.json", _STEP, **finished)
+    cases += _cases("language-model", "ctc/.language-model.json", _STEP, **finished)
     cases += _cases("language-model", "ctc/tokenizer.json", _TOKENIZER)
     cases += _cases("language-model", "corpus/train.de", _without(_TEXT, "missing"))
     confidence = ("--model", "student", "--confidence_output", "confidence.txt")

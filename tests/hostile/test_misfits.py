@@ -401,7 +401,7 @@ def test_nothing_is_learned_from_a_blank_split_and_nothing_is_left(command, soun
     shutil.copytree(sound, place, dirs_exist_ok=True)
     (place / "student/generation_config.json").unlink()
     (place / "blank.jsonl").write_text('{"translation": {"en": " ", "de": "x"}}\n' * 3)
-    fails([command, f"{command}.yaml", "--corpus", "blank.jsonl"], place, capsys)
+    assert "blank" in fails([command, f"{command}.yaml", "--corpus", "blank.jsonl"], place, capsys)
 
 
 @pytest.mark.parametrize("value", [".inf", ".nan", "1.5"])

@@ -96,6 +96,8 @@ def test_knobs_that_change_nothing_are_told(model):
 )
 def test_knobs_with_an_effect_are_taken(model, knobs):
     model.require_knobs(knobs)
+    settings = model._resolve_settings(None, dict(knobs))
+    assert not model.idle_knobs(settings).keys() & knobs.keys()
 
 
 def test_a_model_that_chooses_needs_candidates(model):
