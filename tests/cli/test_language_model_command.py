@@ -8,11 +8,16 @@ from pathlib import Path
 
 import pytest
 from nat_model_tester import save, tiny_student
-from transformers import MarianTokenizer
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import MarianTokenizer, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import sha256_file
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding.language_model import LANGUAGE_MODEL_FILE, NGramLanguageModel, language_model_file
+from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
 
 
@@ -66,6 +71,31 @@ def test_a_beam_reads_it_from_the_folder_of_the_model(options: list[str], capsys
     model = NGramLanguageModel("model", tokenizer)
     first = {token: model((), token) for token in tokenizer("ba ab")["input_ids"][:1]}
     assert all(-5 < score < 0 for score in first.values())
+
+
+def test_special_tokens_of_any_name_are_no_words(options: list[str]) -> None:
+    words = {word: number for number, word in enumerate(["[PAD]", "[END]", "[UNK]", "[MASK]", "ba", "ab"])}
+    tokens = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokens.pre_tokenizer = Whitespace()
+    tokens.post_processor = TemplateProcessing(single="$0 [END]", special_tokens=[("[END]", 1)])
+    names = {"pad_token": "[PAD]", "eos_token": "[END]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokens, **names).save_pretrained("model")
+    assert main(["language-model", *options, "--order=2"]) == 0
+    with gzip.open(Path("model") / LANGUAGE_MODEL_FILE, "rt", encoding="utf-8") as file:
+        unigrams = [line.split("\t")[1] for line in file if line.count("\t") == 2]
+    assert sorted(unigrams) == ["</s>", "<s>", "<unk>", "ab", "ba"]
+
+
+def test_an_export_knows_the_n_grams_that_it_copies(options: list[str]) -> None:
+    step = Export(ExportArguments(model="model", output_dir="graphs"))
+    inputs = [step.inputs()]
+    for order in ("2", "3"):
+        Path("model/language_model.arpa.gz").unlink(missing_ok=True)
+        Path("model/.language-model.json").unlink(missing_ok=True)
+        assert main(["language-model", *options, f"--order={order}"]) == 0
+        inputs.append(step.inputs())
+    assert "language_model" not in inputs[0]
+    assert inputs[1]["language_model"] != inputs[2]["language_model"]
 
 
 def test_a_model_that_reads_no_n_grams_is_refused(

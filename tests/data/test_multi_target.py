@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from hf_nat.data import concatenate_targets, select_targets
 
@@ -43,3 +44,19 @@ def test_no_language_is_an_error(corpus: str) -> None:
 def test_a_language_named_twice_is_an_error(corpus: str) -> None:
     with pytest.raises(ValueError, match="`target_langs` must name each language once, got"):
         concatenate_targets(corpus, "en", ["de", "fr", "de"])
+
+
+@pytest.mark.parametrize("changed", [0, 15_000, 19_999])
+def test_corpora_of_other_sources_are_an_error(changed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is one sentence, behind those that are compared first."""
+
+    def load(corpus: str, split: str, *, source_lang: str, target_lang: str, **others: object) -> Dataset:
+        pairs = [{"en": f"en {row}", target_lang: "x"} for row in range(20_000)]
+        if target_lang == "fr":
+            pairs[changed]["en"] = "another"
+        return Dataset.from_dict({"translation": pairs})
+
+    monkeypatch.setattr("hf_nat.data.multi_target.load_corpus", load)
+    assert len(concatenate_targets("corpus", "en", ["de", "cs"])) == 40_000
+    with pytest.raises(ValueError, match="must have the same sources, but those of 'fr' and 'de' differ"):
+        concatenate_targets("corpus", "en", ["de", "fr"])
