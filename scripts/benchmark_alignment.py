@@ -49,7 +49,7 @@ from tqdm.auto import tqdm
 from hf_nat.alignment import align, format_links, parse_links, symmetrize
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, progress_bar, read_json, write_json
-from hf_nat.data import corpus_tokens, load_corpus, tokenize
+from hf_nat.data import corpus_sides, load_corpus, tokenize
 from hf_nat.data.corpora import read_lines
 
 
@@ -202,7 +202,7 @@ def write_text(args: argparse.Namespace, folder: Path) -> dict[str, int]:
     Pairs with an empty side are left out: systran-align would not survive them.
     """
     rows = load_corpus(args.corpus, args.split, source_lang=args.source_lang, target_lang=args.target_lang)
-    sides = (corpus_tokens(rows, lang, "moses") for lang in (args.source_lang, args.target_lang))
+    sides = corpus_sides(rows, (args.source_lang, args.target_lang), "moses")
     counts = {"num_pairs": 0, "left_out": 0, "num_tokens": 0}
     with ExitStack() as stack:
         files = [stack.enter_context(open(folder / side, "w", encoding="utf-8")) for side in SIDES]

@@ -17,7 +17,7 @@ from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
 from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import atomic_path
-from ..data import corpus_tokens, tokenize
+from ..data import corpus_sides, tokenize
 from ..data.corpora import read_lines
 from ..metrics import (
     Complexity,
@@ -85,9 +85,10 @@ class AlignedCorpus:
         self.name, self.rows, self._folder, self.args = name, rows, folder, args
         self._links_file = links_file or str(folder / "links.txt")
         # Each appears whole or not at all, the links last; whose they are the step that owns the folder knows.
-        for side, lang in (("source", args.source_lang), ("target", args.target_lang)):
+        sides = corpus_sides(rows, (args.source_lang, args.target_lang), args.tokens)
+        for side, sentences in zip(("source", "target"), sides, strict=True):
             if not self._path(side).is_file():
-                self._write(side, (" ".join(tokens) for tokens in corpus_tokens(rows, lang, args.tokens)))
+                self._write(side, (" ".join(tokens) for tokens in sentences))
         if links_file is None and not self._path("links").is_file():
             self._align()
         with _fitting_links(self._links_file, name):
@@ -212,7 +213,7 @@ def check_links(name: str, rows: Dataset, args: MeasureArguments, links_file: st
         OSError: if there is no such file.
         ValueError: naming file and line, or row.
     """
-    sources, targets = (corpus_tokens(rows, lang, args.tokens) for lang in (args.source_lang, args.target_lang))
+    sources, targets = corpus_sides(rows, (args.source_lang, args.target_lang), args.tokens)
     with _fitting_links(links_file, name):
         LexicalCounts.from_corpus(sources, targets, parse_links(read_lines(links_file), links_file))
 

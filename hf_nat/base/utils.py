@@ -9,7 +9,7 @@ import platform
 import resource
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,13 @@ def sha256_file(path: str | Path) -> str:
     require_plain_file(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_files(folder: str | Path, patterns: Sequence[str]) -> dict[str, str]:
+    """Returns the SHA-256 of each file in a folder that matches one of some glob patterns, by its path there."""
+    folder = Path(folder)
+    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(paths)}
 
 
 def environment() -> dict[str, Any]:

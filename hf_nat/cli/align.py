@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..alignment import SYMMETRIZATIONS, align, format_links
 from ..base.config import load_config, option
 from ..base.files import open_output
-from ..data import corpus_tokens, load_corpus
+from ..data import corpus_sides, load_corpus
 from ..data.locations import local_files
 
 
@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> None:
             target_column=args.target_column,
         )
         links = align(
-            *(corpus_tokens(rows, lang, args.tokens) for lang in languages),
+            *corpus_sides(rows, languages, args.tokens),
             reverse=args.reverse,
             symmetrize=args.symmetrize,
             device=args.device,

@@ -6,7 +6,7 @@ from .corpora import load_corpus
 from .encoding import EncodingReport, encode, encode_corpus, has_content, is_blank
 from .multi_target import concatenate_targets, select_targets
 from .tokenizer import corpus_texts, load_tokenizer, train_tokenizer
-from .tokens import corpus_tokens, tokenize, tokenizer_checksum
+from .tokens import corpus_sides, corpus_tokens, tokenize, tokenizer_checksum
 from .toy import Mode, ToyTask, generate_toy_corpus
 
 
@@ -15,6 +15,7 @@ __all__ = [
     "Mode",
     "ToyTask",
     "concatenate_targets",
+    "corpus_sides",
     "corpus_texts",
     "corpus_tokens",
     "encode",

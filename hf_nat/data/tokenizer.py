@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from ..base.bounds import require_number
+from ..base.utils import sha256_files
 from .pretrained import load_pretrained_tokenizer
 
 
@@ -20,6 +21,12 @@ logger = logging.get_logger(__name__)
 # back, ESCAPE itself as ESCAPE + SELF. These three are noncharacters, which Unicode keeps out of texts.
 _WORD_MARK = "\u2581"
 _ESCAPE, _SELF, _MARK = "\ufdd0", "\ufdd1", "\ufdd2"
+
+# The files of a folder that decide how a text is cut.
+TOKENIZER_FILES = (
+    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.*", "merges.txt", "*.spm", "*.model"),
+)
 
 # Ids 0 to 4 of every tokenizer trained here.
 SPECIAL_TOKENS = {
@@ -157,3 +164,8 @@ def load_tokenizer(
                 f"The tokenizer of `{path}` has no `{name}`: {SPECIAL_TOKENS[name]} set, {added} token(s) added."
             )
     return tokenizer
+
+
+def tokenizer_files(folder: str | Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file of a tokenizer's folder that decides how a text is cut, by its name."""
+    return sha256_files(folder, TOKENIZER_FILES)

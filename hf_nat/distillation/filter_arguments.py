@@ -161,8 +161,9 @@ class FilterArguments:
         """What the measured columns depend on beside the corpus and the model."""
         settings: dict[str, Any] = {}
         if set(TOKEN_COLUMNS).intersection(self.measured):
-            checksum = tokenizer_checksum(self.tokens)
-            settings |= {"tokens": self.tokens} | ({"tokenizer_sha256": checksum} if checksum else {})
+            settings["tokens"] = self.tokens
+            if checksum := tokenizer_checksum(self.tokens):
+                settings["tokenizer_sha256" if Path(self.tokens).is_dir() else "tokenizer_commit"] = checksum
         if self.backward_teacher:
             settings["max_batch_tokens"] = self.max_batch_tokens
             names = ("backward_prefix", "model_source_lang", "model_target_lang")

@@ -127,7 +127,8 @@ class MeasuredCorpus:
         }
         if set(TOKEN_COLUMNS).intersection(self.columns):
             tokens = [
-                list(tokenize(side, self.args.tokens, lang)) for side, lang in zip(sides, self.languages, strict=True)
+                list(tokenize(side, self.args.tokens, lang, is_target=number == 1))
+                for number, (side, lang) in enumerate(zip(sides, self.languages, strict=True))
             ]
             found |= {
                 column: measure(*tokens)
@@ -157,7 +158,7 @@ class MeasuredCorpus:
     def _posterior(self) -> LanguagePosterior:
         """Counts the words of the training sources, and of the real targets, or the others where there is none."""
         sides = {
-            lang: tokenize(self._texts(lang, number), self.args.tokens, lang)
+            lang: tokenize(self._texts(lang, number), self.args.tokens, lang, is_target=number == 1)
             for number, lang in enumerate(self.languages)
         }
         return LanguagePosterior.from_corpora(sides)

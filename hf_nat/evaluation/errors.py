@@ -8,7 +8,7 @@ from itertools import chain, islice
 from datasets import Dataset
 
 from ..alignment import align
-from ..data import corpus_tokens, tokenize
+from ..data import corpus_sides, tokenize
 from ..metrics.error_rates import dropped_words, length_errors, repeated_words, unknown_words
 from ..metrics.meteor import frequent_words
 
@@ -52,7 +52,7 @@ def translation_errors(
     }
     if training_rows is None:
         return found
-    left, right = (list(corpus_tokens(training_rows, lang, "moses")) for lang in (source_lang, target_lang))
+    left, right = map(list, corpus_sides(training_rows, (source_lang, target_lang), "moses"))
     cut = list(tokenize(sources, "moses", source_lang))
     vocabulary = set(chain.from_iterable(right))
     function_words = frequent_words(map(" ".join, left))

@@ -187,7 +187,8 @@ class Multimodality(StudyStep):
         posterior = _posterior(self)
         references = _rows(self, CONCATENATED, ("validation", "test"))
         texts = {"real targets": list(_texts(references, MULTI_TARGET_LANG)), **outputs}
-        pieces = {name: list(tokenize(lines, str(self.folder / "teacher"))) for name, lines in texts.items()}
+        teacher = str(self.folder / "teacher")
+        pieces = {name: list(tokenize(lines, teacher, is_target=True)) for name, lines in texts.items()}
         points = {name: posterior(found) for name, found in pieces.items()}
         results = {
             "settings": {key: value for key, value in asdict(self.args).items() if key != "output_dir"},
@@ -269,7 +270,10 @@ def _posterior(study: Multimodality) -> LanguagePosterior:
     """Counts the tokens of the training targets of each language, in the teacher's pieces."""
     tokens = str(study.folder / "teacher")
     return LanguagePosterior.from_corpora(
-        {lang: corpus_tokens(rows, MULTI_TARGET_LANG, tokens) for lang, rows in _by_language(study).items()}
+        {
+            lang: corpus_tokens(rows, MULTI_TARGET_LANG, tokens, is_target=True)
+            for lang, rows in _by_language(study).items()
+        }
     )
 
 
@@ -290,7 +294,7 @@ def _measures(study: Multimodality, posterior: LanguagePosterior) -> Iterator[di
     """Measures pair by pair, all together, the selection and the distilled corpus, in words and in pieces."""
     args, source_lang, pieces = study.args, study.real.source_lang, str(study.folder / "teacher")
     distilled = _rows(study, DISTILLED, ["train"])
-    chosen = posterior(corpus_tokens(distilled, MULTI_TARGET_LANG, pieces)).argmax(axis=1)
+    chosen = posterior(corpus_tokens(distilled, MULTI_TARGET_LANG, pieces, is_target=True)).argmax(axis=1)
     corpora = {
         **_by_language(study),
         CONCATENATED: _rows(study, CONCATENATED, ["train"]),

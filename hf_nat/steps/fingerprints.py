@@ -12,17 +12,14 @@ from typing import Any
 from datasets import Dataset
 from huggingface_hub import HfApi
 
-from ..base.utils import read_json, sha256_file
+from ..base.utils import read_json, sha256_files
 from ..data.locations import local_or_hub
 from ..data.pretrained import hub_commit, load_pretrained_config
+from ..data.tokenizer import TOKENIZER_FILES, tokenizer_files
 
 
-# The files of a checkpoint that decide what it writes, those of its tokens first.
-_TOKENIZER_FILES = (
-    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.*", "merges.txt", "*.spm", "*.model"),
-)
-_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "onnx/*", *_TOKENIZER_FILES)
+# The files of a checkpoint that decide what it writes.
+_MODEL_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.bin", "onnx/*", *TOKENIZER_FILES)
 # A mark that goes once a key is set: with it transformers reads only its own keys.
 _FROM_CONFIG = "_from_model_config"
 _NO_WEIGHTS = ("training_args.bin", "optimizer.bin", "scheduler.bin")
@@ -87,7 +84,8 @@ def model_fingerprint(
     if not folder.is_dir():
         load_pretrained_config(model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code)
         return {"commit": hub_commit(model, revision)}
-    files = _checksums(folder, (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ())))
+    found = sha256_files(folder, (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ())))
+    files = {name: checksum for name, checksum in found.items() if name not in _NO_WEIGHTS}
     if but_for is not None and "generation_config.json" in files:
         settings = read_json(folder / "generation_config.json")
         kept = {key: value for key, value in settings.items() if key not in (but_for, _FROM_CONFIG)}
@@ -102,12 +100,6 @@ def optional_model(model: str | None, **options: Any) -> dict[str, Any] | None:
 
 def tokenizer_fingerprint(tokenizer: str | Path) -> dict[str, Any]:
     """Returns what the tokens of a checkpoint depend on: the SHA-256 of its tokenizer's files, or its Hub commit."""
-    folder = Path(tokenizer)
-    if not folder.is_dir():
+    if not Path(tokenizer).is_dir():
         return model_fingerprint(tokenizer, parameter="tokenizer")
-    return _checksums(folder, _TOKENIZER_FILES)
-
-
-def _checksums(folder: Path, patterns: Sequence[str]) -> dict[str, Any]:
-    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.name not in _NO_WEIGHTS}
-    return {path.name: sha256_file(path) for path in sorted(paths)}
+    return tokenizer_files(tokenizer)

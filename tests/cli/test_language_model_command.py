@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 
 import pytest
+from marian_tokenizers import save_marian_tokenizer
 from nat_model_tester import save, tiny_student
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import MarianTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from hf_nat.base.utils import sha256_file
 from hf_nat.data.tokenizer import train_tokenizer
@@ -116,21 +116,11 @@ def test_a_place_without_n_grams_is_told(options: list[str]) -> None:
 
 
 def test_targets_are_cut_as_a_student_learns_them(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    spm = pytest.importorskip("sentencepiece", reason="a MarianTokenizer needs sentencepiece")
     sources = ["a dog runs", "two men walk over the street", "the cat sleeps", "a woman reads a red book"]
     targets = [text.upper() for text in sources]
-    pieces = ["</s>", "<unk>"]
-    for side, texts in (("source", sources), ("target", targets)):
-        with open(f"{side}.spm", "wb") as file:
-            spm.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts), model_writer=file, vocab_size=40, hard_vocab_limit=False, minloglevel=2
-            )
-        model = spm.SentencePieceProcessor(model_file=f"{side}.spm")
-        pieces += [model.id_to_piece(i) for i in range(len(model))]
-    Path("vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(dict.fromkeys([*pieces, "<pad>"]))}))
     for stale in Path("model").glob("*token*"):
         stale.unlink()
-    MarianTokenizer("source.spm", "target.spm", "vocab.json").save_pretrained("model")
+    save_marian_tokenizer(Path("model"), sources, targets, vocab_size=40)
     Path("train.src").write_text("".join(f"{line}\n" for line in sources))
     Path("train.tgt").write_text("".join(f"{line}\n" for line in targets))
     assert main(["language-model", *options]) == 0

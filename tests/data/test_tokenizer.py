@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import json
 import random
 import unicodedata
 from io import BytesIO
 
 import pytest
 from datasets import Dataset
+from marian_tokenizers import save_marian_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import AutoTokenizer, MarianTokenizer, PreTrainedTokenizerFast
 
@@ -164,25 +164,9 @@ def test_load_tokenizer_requires_pad_and_eos(name, tokenizer, tmp_path):
 
 @pytest.fixture(scope="module")
 def marian_folder(tmp_path_factory):
-    """A MarianTokenizer in the layout of the OPUS-MT checkpoints: two sentencepiece models, `<pad>` last."""
-    spm = pytest.importorskip("sentencepiece", reason="a MarianTokenizer needs sentencepiece")
     folder = tmp_path_factory.mktemp("marian")
-    pieces = ["</s>", "<unk>"]
-    for side, texts in {"source": TEXTS, "target": [text[::-1] for text in TEXTS]}.items():
-        with open(folder / f"{side}.spm", "wb") as file:
-            spm.SentencePieceTrainer.train(
-                sentence_iterator=iter(texts), model_writer=file, vocab_size=80, model_type="bpe", bos_id=-1, eos_id=0,
-                unk_id=1, minloglevel=2,
-            )  # fmt: skip
-        model = spm.SentencePieceProcessor(model_file=str(folder / f"{side}.spm"))
-        pieces += [model.id_to_piece(i) for i in range(len(model))]
-    pieces = [*dict.fromkeys(pieces), "<pad>"]
-    vocab = folder / "vocab.json"
-    vocab.write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
-    MarianTokenizer(
-        source_spm=str(folder / "source.spm"), target_spm=str(folder / "target.spm"), vocab=str(vocab)
-    ).save_pretrained(folder / "saved")
-    return folder / "saved"
+    save_marian_tokenizer(folder, TEXTS, [text[::-1] for text in TEXTS], vocab_size=80)
+    return folder
 
 
 @pytest.fixture
