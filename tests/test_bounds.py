@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from hf_nat.base.bounds import require_number
+from hf_nat.base.bounds import require_choice, require_number
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,14 @@ def test_number_keeps_its_bounds(bounds, inside, outside, rule):
         wanted = f"`x` must be a finite number {rule}".removesuffix(" a finite number")
         with pytest.raises(ValueError, match=re.escape(f"{wanted}, got {value}. Use 1.") + "$"):
             require_number("x", value, **bounds, remedy="Use 1.")
+
+
+def test_choice_is_one_of_those_that_there_are():
+    for value in ("a", "b"):
+        require_choice("x", value, ("b", "a"))
+    for value, options, message in (
+        (None, {}, "`x` must be one of ['b', 'a'], got None."),
+        ("", {"where": "for y", "remedy": "Use b."}, "`x` must be one of ['b', 'a'] for y, got ''. Use b."),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message) + "$"):
+            require_choice("x", value, ("b", "a"), **options)

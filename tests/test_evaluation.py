@@ -211,7 +211,7 @@ def test_an_evaluation_of_the_version_before_is_finished(teacher_folder, corpus,
 
 
 def test_unknown_metric_is_an_error_before_anything_is_translated(arguments):
-    with pytest.raises(ValueError, match=r"`metrics` must be out of .* got 'blue'"):
+    with pytest.raises(ValueError, match=r"`metrics` must be one of .* got 'blue'"):
         load_config(
             (EvaluateArguments,),
             ["--model=x", "--corpus=x", "--source_lang=a", "--target_lang=b", "--metrics", "blue"],

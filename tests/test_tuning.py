@@ -202,12 +202,12 @@ KNOBS = r"\['eos_penalty', 'max_iterations', 'max_length_ratio', 'num_candidates
     ("options", "message"),
     [
         ({"model": "owner/name"}, "`model` must be a local folder, .* got 'owner/name'"),
-        ({"knob": "eos_penalti"}, f"`knob` must be out of {KNOBS} for .* got 'eos_penalti'"),
-        ({"knob": "collapse_repeats"}, f"`knob` must be out of {KNOBS} for .* got 'collapse_repeats'"),
+        ({"knob": "eos_penalti"}, f"`knob` must be one of {KNOBS} for .* got 'eos_penalti'"),
+        ({"knob": "collapse_repeats"}, f"`knob` must be one of {KNOBS} for .* got 'collapse_repeats'"),
         ({"knob": "max_iterations"}, "`values` must be given for `max_iterations`, got none"),
         ({"knob": "max_iterations", "values": (1, 2.5)}, "`max_iterations` must be whole numbers, got 2.5"),
         ({"eos_penalty": 1}, "`eos_penalty` must be left out while it is tuned, got 1.0"),
-        ({"metric": "blue"}, "`metric` must be out of .* got 'blue'"),
+        ({"metric": "blue"}, "`metric` must be one of .* got 'blue'"),
         ({"max_samples": 0}, "`max_samples` must be >= 1, got 0"),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_model_without_knobs_is_an_error(run, copy_teacher: MarianMTModel, tin
 
 def test_a_model_without_a_knob_that_is_tuned_by_default_is_an_error(run, tiny_tokenizer, tmp_path):
     save(tmp_path / "cmlm", tiny_student("cmlm", tiny_tokenizer), tiny_tokenizer)
-    with pytest.raises(ValueError, match=r"`knob` must be out of \['length_beam', 'max_iterations'\] .* got None"):
+    with pytest.raises(ValueError, match=r"`knob` must be one of \['length_beam', 'max_iterations'\] .* got None"):
         run(model=tmp_path / "cmlm")
 
 
@@ -325,7 +325,7 @@ def test_tuned_expert_is_tuned_again_and_not_measured_again(run_step, mixture, s
         ({"values": (0, 3)}, r"`expert` must be in \[0, 3\), the model's experts, got 3"),
         ({"values": (0, 1.5)}, "`values` of `expert` must be whole numbers, got 1.5"),
         ({"expert": 1}, "`expert` must be left out while it is tuned, got 1"),
-        ({"knob": "eos_penalty"}, r"`knob` must be out of \['expert'\] for a MoEMarianMTModel, got 'eos_penalty'"),
+        ({"knob": "eos_penalty"}, r"`knob` must be one of \['expert'\] for a MoEMarianMTModel, got 'eos_penalty'"),
     ],
 )
 def test_bad_expert_is_an_error_before_anything_is_translated(run, mixture, scores, options, message):

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import torch
 
+from ..base.bounds import require_choice
 from ..base.utils import progress_bar
 from .encoded_corpus import EncodedCorpus
 from .fast_align import NUM_ITERATIONS, UNLINKED, FastAlign
 from .scratch import Scratch, StoredArray
-from .symmetrization import LinkGrid, check_symmetrization, split_links
+from .symmetrization import SYMMETRIZATIONS, LinkGrid, split_links
 
 
 Links = list[tuple[int, int]]
@@ -57,7 +58,7 @@ def align(
     Source: Dyer, Chahuneau & Smith 2013 (fast_align), as Zhou, Gu & Neubig 2020 use it in section 3.2.
     """
     if symmetrize is not None:
-        check_symmetrization(symmetrize)
+        require_choice("symmetrize", symmetrize, SYMMETRIZATIONS)
         if reverse:
             raise ValueError("`reverse` must be False with `symmetrize`, which joins both directions.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")

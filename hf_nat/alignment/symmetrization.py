@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..base.bounds import require_choice
+
 
 SYMMETRIZATIONS = ("intersect", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and")
 
@@ -138,7 +140,7 @@ def symmetrize(
 
     Source: Koehn et al. 2005, in the order of fast_align's `atools`, which is not that of Moses.
     """
-    check_symmetrization(method)
+    require_choice("symmetrize", method, SYMMETRIZATIONS)
     if len(forward) != len(reverse):
         raise ValueError(
             f"`forward` and `reverse` must be of the same sentences, got {len(forward)} and {len(reverse)}."
@@ -158,12 +160,6 @@ def distinct(values: np.ndarray) -> np.ndarray:
     """Returns the distinct values, ascending: `np.unique`, which hashes integers, at a fraction of its time."""
     values = np.sort(values)
     return values[np.diff(values, prepend=values[:1] - 1) != 0]
-
-
-def check_symmetrization(method: str) -> None:
-    """Raises a ValueError for a method that is not in `SYMMETRIZATIONS`."""
-    if method not in SYMMETRIZATIONS:
-        raise ValueError(f"`symmetrize` must be one of {SYMMETRIZATIONS}, got {method!r}.")
 
 
 def split_links(

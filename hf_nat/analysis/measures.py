@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers.utils import logging
 
 from ..alignment import SYMMETRIZATIONS, align, format_links, parse_links
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option
 from ..base.files import atomic_path
 from ..data import corpus_sides, tokenize
@@ -57,8 +57,7 @@ class MeasureArguments:
     seed: int = option(1, "seed of the bootstrap")
 
     def __post_init__(self) -> None:
-        if self.alignment not in ALIGNMENTS:
-            raise ValueError(f"`alignment` must be one of {ALIGNMENTS}, got {self.alignment!r}.")
+        require_choice("alignment", self.alignment, ALIGNMENTS)
         require_number("seed", self.seed, least=0)
         require_bootstrap(self.num_bootstrap)
 

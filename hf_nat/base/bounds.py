@@ -1,9 +1,29 @@
-"""The check of a number that a user gives."""
+"""The checks of a number and of a choice that a user gives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from operator import ge, gt, le, lt
+
+
+def require_choice(name: str, value: object, choices: Iterable[str], *, where: str = "", remedy: str = "") -> None:
+    """Raises unless a value is one of those that there are.
+
+    Args:
+        name (`str`): name of the option, for the error.
+        value (`object`): the value.
+        choices (`Iterable[str]`): what it may be, in the order in which the error tells it.
+        where (`str`, *optional*, defaults to `""`): where there are these, for the error.
+        remedy (`str`, *optional*, defaults to `""`): last sentence of the error.
+
+    Raises:
+        ValueError: naming the choices, the value and the remedy.
+    """
+    known = list(choices)
+    if value not in known:
+        rule = f"`{name}` must be one of {known} {where}".rstrip()
+        raise ValueError(f"{rule}, got {value!r}. {remedy}".rstrip())
 
 
 def require_number(

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, IterableDataset, Translation
 from transformers.utils import logging
 
+from ..base.bounds import require_choice
+
 
 logger = logging.get_logger(__name__)
 
@@ -44,8 +46,7 @@ def choose_pair(names: Collection[str], languages: Languages, columns: Pair, whe
     """
     if columns is not None:
         for option, name in zip(("source_column", "target_column"), columns, strict=False):
-            if name not in names:
-                raise ValueError(f"`{option}` must be one of {sorted(names)} in {where}, got {name!r}.")
+            require_choice(option, name, sorted(names), where=f"in {where}")
         return columns
     if "translation" in names:
         return None

@@ -25,6 +25,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 from transformers.utils import logging
 
+from ..base.bounds import require_choice
 from ..base.folders import DEEPEST
 from .columns import Languages, Pair, empty_split, parquet_columns, read_schema, to_translation
 from .locations import (
@@ -223,10 +224,8 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
         folder = _without_brackets(corpus)
         with _naming_card(corpus):
             configs = get_dataset_config_names(folder, revision=revision)
-        if config_name is None and len(configs) > 1 and "default" not in configs:
-            raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got None.")
-        if config_name is not None and config_name not in configs:
-            raise ValueError(f"`config_name` must be one of {sorted(configs)} for `{corpus}`, got {config_name!r}.")
+        if config_name is not None or (len(configs) > 1 and "default" not in configs):
+            require_choice("config_name", config_name, sorted(configs), where=f"for `{corpus}`")
         if os.path.isdir(folder):
             _refuse_of_repositories(corpus, None, revision)
             # Loaded by its files, whose times enter the cache key. `load_dataset(folder)` knows a folder by the last

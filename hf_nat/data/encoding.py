@@ -12,6 +12,8 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..base.bounds import require_choice
+
 
 logger = logging.get_logger(__name__)
 
@@ -153,9 +155,7 @@ def encode_corpus(
         ValueError: if `unusable` is none of the three, a maximum leaves no room for a token beside those that the
             tokenizer adds, no row is left, or a row is unusable under `"error"`.
     """
-    choices = ("drop", "error", "truncate")
-    if unusable not in choices:
-        raise ValueError(f"`unusable` must be one of {choices}, got {unusable!r}.")
+    require_choice("unusable", unusable, ("drop", "error", "truncate"))
     _require_room(tokenizer, "max_source_length", max_source_length, "text")
     _require_room(tokenizer, "max_target_length", max_target_length, "text_target")
     encoded = dataset.map(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..data.pretrained import remote_code
 from ..data.tokenizer import load_tokenizer
@@ -154,10 +154,9 @@ class DecodingArguments(LoadingArguments):
     ensemble: list[str] | None = option(None, "NAT model: further models whose probabilities are averaged with it")
 
     def __post_init__(self) -> None:
-        if self.backend not in BACKENDS:
-            raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
-        if self.quantize not in (None, *PRECISIONS):
-            raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
+        require_choice("backend", self.backend, BACKENDS)
+        if self.quantize is not None:
+            require_choice("quantize", self.quantize, PRECISIONS)
         limits: dict[str, int | None] = {"threads": _MAX_THREADS, "max_iterations": MAX_ITERATIONS}
         beams = ("num_beams", "length_beam", "num_candidates", "num_samples", "ctc_beam_size", "graph_beam_size")
         limits |= dict.fromkeys(beams, MAX_BEAMS)

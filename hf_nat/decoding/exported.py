@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.utils import check_record, read_record, sha256_file
 from ..data.pretrained import load_generation_config, load_pretrained_config
 from ..models import ARCHITECTURES, NATGenerateOutput, NATPreTrainedModel, NATState
@@ -239,8 +239,8 @@ def load_exported(
         ImportError: if the library of the backend is not installed.
         ValueError: if a file is damaged, or there is no such precision, or not for the backend.
     """
-    if quantize not in (None, *PRECISIONS):
-        raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {quantize!r}.")
+    if quantize is not None:
+        require_choice("quantize", quantize, PRECISIONS)
     if quantize is not None and backend != "onnx":
         raise ValueError(f"`quantize` must be left out for `backend: {backend}`, got {quantize!r}. Use `onnx`.")
     folder = Path(path)
@@ -334,7 +334,7 @@ def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
         raise ValueError(f"`graphs` of `{path}` must be {graphs}, got {record['graphs']!r:.100}. {_REMEDY}")
     knobs = {*model_class.generation_defaults, "max_length"}
     if unknown := sorted(record["knobs"].keys() - knobs):
-        raise ValueError(f"`knobs` of `{path}` must be out of {sorted(knobs)}, got {unknown[0]!r}. {_REMEDY}")
+        raise ValueError(f"`knobs` of `{path}` must be one of {sorted(knobs)}, got {unknown[0]!r}. {_REMEDY}")
     if graphs == ["model"]:
         check_record(record["knobs"], {"max_iterations": int}, f"`knobs` of `{path}`")
     return model_class

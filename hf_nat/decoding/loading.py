@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_choice
 from ..base.processes import process_state
 from ..data.locations import local_folder
 from ..data.pretrained import load_pretrained_model, require_vocabulary
@@ -58,8 +59,7 @@ def load_model(
         "parameter": parameter,
         "trust_remote_code": trust_remote_code,
     }
-    if backend not in BACKENDS:
-        raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {backend!r}.")
+    require_choice("backend", backend, BACKENDS)
     if backend != "torch":
         folder = local_folder(path, parameter=parameter, revision=revision, patterns=EXPORTED_FILES)
         exported = load_exported(folder, backend=backend, quantize=quantize, threads=threads, parameter=parameter)

@@ -9,7 +9,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
@@ -90,10 +90,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         super().__post_init__()
         self._check_corpus()
         self._check_teachers()
-        if self.long_source not in LONG_SOURCE:
-            raise ValueError(f"`long_source` must be one of {list(LONG_SOURCE)}, got {self.long_source!r}.")
-        if self.backend not in BACKENDS:
-            raise ValueError(f"`backend` must be one of {list(BACKENDS)}, got {self.backend!r}.")
+        require_choice("long_source", self.long_source, LONG_SOURCE)
+        require_choice("backend", self.backend, BACKENDS)
         if self.backend == "ct2" and self.samples:
             raise ValueError(
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
@@ -110,11 +108,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 "`long_source` must not be error with `source_noise`, which can make a source longer. Use truncate."
             )
         allowed = ("float32",) if self.backend == "torch" else COMPUTE_TYPES
-        if self.compute_type not in allowed:
-            raise ValueError(
-                f"`compute_type` must be one of {list(allowed)} for the backend {self.backend!r}, got "
-                f"{self.compute_type!r}."
-            )
+        require_choice("compute_type", self.compute_type, allowed, where=f"for the backend {self.backend!r}")
         for name in ("max_batch_tokens", "shard_size", "max_samples"):
             require_number(name, getattr(self, name), least=1, most=sys.maxsize)
 

@@ -16,6 +16,7 @@ from ctranslate2.specs.common_spec import Activation
 from ctranslate2.specs.transformer_spec import TransformerSpec
 from transformers import MarianMTModel, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_choice
 from ..decoding import (
     RowJudge,
     Translation,
@@ -209,11 +210,13 @@ def convert_teacher(
 def _require_convertible(model: PreTrainedModel) -> MarianMTModel:
     if not isinstance(model, MarianMTModel):
         raise ValueError(f"The teacher must be a MarianMTModel under `backend: ct2`, got a {type(model).__name__}.")
-    if model.config.activation_function not in _ACTIVATIONS:
-        raise ValueError(
-            f"`activation_function` of the teacher must be one of {sorted(_ACTIVATIONS)} under `backend: ct2`, "
-            f"got {model.config.activation_function!r}. Use `backend: torch`."
-        )
+    require_choice(
+        "activation_function",
+        model.config.activation_function,
+        sorted(_ACTIVATIONS),
+        where="for a teacher under `backend: ct2`",
+        remedy="Use `backend: torch`.",
+    )
     return model
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..data import tokenizer_checksum
 from .filter_rules import FILTER_COLUMNS, RULES, TOKEN_COLUMNS
@@ -98,11 +98,9 @@ class FilterArguments:
 
     def __post_init__(self) -> None:
         for flag in self.flags:
-            if flag not in FLAGS:
-                raise ValueError(f"`drop` must be out of {list(FLAGS)}, or {NO_FLAG} alone, got {flag!r}.")
+            require_choice("drop", flag, FLAGS, where=f"or {NO_FLAG} alone")
         for column in self.columns or []:
-            if column not in FILTER_COLUMNS:
-                raise ValueError(f"`columns` must be out of {list(FILTER_COLUMNS)}, got {column!r}.")
+            require_choice("columns", column, FILTER_COLUMNS)
         if not self.reasons and not self.columns:
             raise ValueError(
                 f"A filter must have a rule, got none. Give `drop` or one of {', '.join(RULES)}, or `columns` to "

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.bounds import require_choice
 from ..data import is_blank
 
 
@@ -47,8 +48,7 @@ class SourceNoise:
 
     def __post_init__(self) -> None:
         for kind, share in self.shares.items():
-            if kind not in NOISE:
-                raise ValueError(f"`source_noise` must be out of {list(NOISE)}, got {kind!r}.")
+            require_choice("source_noise", kind, NOISE)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
                 raise ValueError(f"`source_noise` must give {kind} a share from 0 to 1, got {share!r}.")
 

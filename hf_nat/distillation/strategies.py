@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from transformers import LogitsProcessorList
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
@@ -65,8 +65,7 @@ class StrategyArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"`strategy` must be one of {sorted(STRATEGIES)}, got {self.strategy!r}.")
+        require_choice("strategy", self.strategy, sorted(STRATEGIES))
         for name in ("num_beams", "num_candidates"):
             require_number(name, getattr(self, name), least=1, most=MAX_BEAMS)
         for name, least in {"max_new_tokens": 1, "max_length_a": 0, "max_length_b": 1, "seed": 0}.items():

@@ -10,7 +10,7 @@ from typing import Any, cast
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option
 from ..base.files import naming
 from ..base.processes import process_state
@@ -54,8 +54,7 @@ class TuneArguments(SplitArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.metric not in DEFAULT_METRICS:
-            raise ValueError(f"`metric` must be out of {sorted(DEFAULT_METRICS)}, got {self.metric!r}.")
+        require_choice("metric", self.metric, sorted(DEFAULT_METRICS))
 
 
 def load_tunable(args: TuneArguments, decoding: DecodingArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -173,9 +172,8 @@ def chosen_knob(args: TuneArguments, model: PreTrainedModel) -> str:
     if not knobs:
         raise ValueError(f"`model` must be a NAT model or a mixture of experts, got a {type(model).__name__}.")
     knob = args.knob or default_knob(model)
-    if knob not in knobs:
-        raise ValueError(f"`knob` must be out of {knobs} for a {type(model).__name__}, got {knob!r}.")
-    return knob
+    require_choice("knob", knob, knobs, where=f"for a {type(model).__name__}")
+    return cast(str, knob)
 
 
 def chosen_values(

@@ -14,7 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from transformers.utils import logging
 
 from ..analysis import AlignedCorpus, MeasureArguments, measure_corpus
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option
 from ..base.files import atomic_path
 from ..base.processes import process_state
@@ -67,8 +67,7 @@ class MultimodalityArguments:
             raise ValueError(f"`models` must be `teacher` and `student`, got {sorted(self.models)}.")
         require_bootstrap(self.num_bootstrap)
         require_number("seed", self.seed, least=0)
-        if self.words not in ("moses", "space"):
-            raise ValueError(f"`words` must be 'moses' or 'space', got {self.words!r}.")
+        require_choice("words", self.words, ("moses", "space"))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..decoding.exported import PRECISIONS
 from ..decoding.shortlist import ShortListArguments
@@ -42,8 +42,8 @@ class ExportArguments(ShortListArguments):
             refuse_changed(self, ("source_lang",), "without `shortlist`")
             if self.references is None:
                 refuse_changed(self, ("target_lang",), "without `references` and `shortlist`")
-        if self.quantize not in (None, *PRECISIONS):
-            raise ValueError(f"`quantize` must be one of {list(PRECISIONS)}, got {self.quantize!r}.")
+        if self.quantize is not None:
+            require_choice("quantize", self.quantize, PRECISIONS)
         if self.references is not None and (self.sentences is None or self.target_lang is None):
             raise ValueError("`references` must come with `sentences` and `target_lang`, got them alone.")
         require_number("max_samples", self.max_samples, least=1)

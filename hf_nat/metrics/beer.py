@@ -152,7 +152,7 @@ def extract_features(
             continue
         if family not in _PIECES:
             known = sorted([*_PIECES, "length-disbalance"])
-            raise ValueError(f"`name` of a BEER feature must be out of {known}, got {family!r}.")
+            raise ValueError(f"`name` of a BEER feature must be one of {known}, got {family!r}.")
         prefix, pieces, size = _PIECES[family]
         counts = [Counter(pieces(words, template[size])) for words in sides]
         features.update(_overlap(f"{prefix}{template[size]}", template, *counts))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
 from .lexicon import LexicalCounts, LogBase, nats_per_unit
 
@@ -117,8 +117,7 @@ def _measure(
     """Returns the indices of the source types that count, their entropies, and C: nan where no type counts."""
     unit = nats_per_unit(base)
     require_number("min_count", min_count, least=1)
-    if weighting not in ("types", "tokens"):
-        raise ValueError(f"`weighting` must be 'types' or 'tokens', got {weighting!r}.")
+    require_choice("weighting", weighting, ("types", "tokens"))
     num_links = counts.links_per_type()
     linked = num_links > 0
     (kept,) = np.nonzero((counts.occurrences >= min_count) & (linked | include_unlinked))

@@ -13,7 +13,7 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from .bootstrap import Array, Bootstrap, bootstrap_samples
 from .sentence_statistics import score_of
 from .translation import DEFAULT_METRICS, MetricRecipe, PreparedTexts, check_sides, metric_recipes
@@ -86,8 +86,7 @@ def compare_systems(
         raise ValueError(
             f"`baseline` must be one of at least 2 systems, got {baseline!r} and the systems {sorted(systems)}."
         )
-    if test not in _TESTS:
-        raise ValueError(f"`test` must be out of {sorted(_TESTS)}, got {test!r}.")
+    require_choice("test", test, sorted(_TESTS))
     require_number("num_samples", num_samples, least=2)
     require_number("seed", seed, least=1, remedy="sacrebleu takes 0 for no seed.")
     for hypotheses in systems.values():

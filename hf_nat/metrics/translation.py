@@ -186,7 +186,7 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
     options = options or {}
     unknown = [name for name in metrics if name not in _METRICS]
     if unknown:
-        raise ValueError(f"`metrics` must be out of {sorted(_METRICS)}, got {unknown[0]!r}.")
+        raise ValueError(f"`metrics` must be one of {sorted(_METRICS)}, got {unknown[0]!r}.")
     unused = [name for name in options if name not in metrics]
     if unused:
         raise ValueError(f"`options` must name metrics out of {list(metrics)}, got {unused[0]!r}.")

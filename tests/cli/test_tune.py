@@ -31,4 +31,4 @@ def test_tune_prints_the_scores_and_brings_the_card_up_to_date(options, tmp_path
 
 def test_unknown_knob_is_a_message(options, capsys):
     assert main(["tune", *options, "--knob=beam"]) == 2
-    assert "hf-nat tune: `knob` must be out of" in capsys.readouterr().err
+    assert "hf-nat tune: `knob` must be one of" in capsys.readouterr().err

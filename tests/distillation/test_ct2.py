@@ -231,7 +231,7 @@ def test_teachers_that_it_cannot_decode_are_errors_before_anything_is_written(
     bart = BartConfig(**{name: sizes[name] for name in ("vocab_size", "d_model", "encoder_layers", "decoder_layers")})
     refuses(BartForConditionalGeneration(bart), "must be a MarianMTModel under `backend: ct2`, got a BartFor")
     tanh = MarianMTModel(random_marian(tiny_tokenizer, activation_function="tanh"))
-    refuses(tanh, "`activation_function` of the teacher must be one of .*, got 'tanh'")
+    refuses(tanh, "`activation_function` must be one of .* for a teacher .*, got 'tanh'")
     diverse = MarianMTModel(random_marian(tiny_tokenizer))
     diverse.generation_config.encoder_no_repeat_ngram_size = 2
     refuses(diverse, "`encoder_no_repeat_ngram_size` of the teacher's generation config must be unset .* got 2")

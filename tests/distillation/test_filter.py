@@ -257,7 +257,7 @@ def test_memory_does_not_grow_with_the_corpus(distilled: Path, tmp_path: Path, r
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--drop", "loopy"], "`drop` must be out of ['empty_source'"),
+        (["--drop", "loopy"], "`drop` must be one of ['empty_source'"),
         (["--drop", "none", "looping"], "or none alone, got 'none'"),
         (["--drop", "none"], "A filter must have a rule, got none"),
         (["--max_length_ratio=0.5"], "`max_length_ratio` must be >= 1, got 0.5"),

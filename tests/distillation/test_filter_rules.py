@@ -297,7 +297,7 @@ def test_command_prints_examples_and_how_to_measure(
             {"min_language_posterior": float("nan")},
             "`min_language_posterior` must be a finite number >= 0 and <= 1, got nan",
         ),
-        ({"columns": ["quality"]}, "`columns` must be out of"),
+        ({"columns": ["quality"]}, "`columns` must be one of"),
         ({"min_score": -1.0, "backward_teacher": "x"}, "`backward_teacher` must come with a use, got none"),
         ({"min_backward_score": -1.0}, "`backward_teacher` must be given for a corpus without the column"),
     ],

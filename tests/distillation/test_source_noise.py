@@ -108,7 +108,7 @@ def test_distilled_row_keeps_what_it_was_made_from(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source_noise": {"case": 0.1}}, "`source_noise` must be out of"),
+        ({"source_noise": {"case": 0.1}}, "`source_noise` must be one of"),
         ({"source_noise": {"merge": 2}}, "must give merge a share from 0 to 1, got 2"),
         ({"source_noise": {"merge": "often"}}, "must give merge a share from 0 to 1, got 'often'"),
         ({"source_noise": {"merge": 0.1}, "long_source": "error"}, "`long_source` must not be error"),

@@ -161,7 +161,7 @@ def test_wrong_keys_are_errors_before_anything_is_made(
         arguments(models={"teacher": {"config": "x"}})
     with pytest.raises(ValueError, match="`models.student` must be a mapping with the key `config`"):
         arguments(models={"student": {}})
-    with pytest.raises(ValueError, match="`words` must be 'moses' or 'space', got 'bpe'"):
+    with pytest.raises(ValueError, match=r"`words` must be one of \['moses', 'space'\], got 'bpe'"):
         arguments(words="bpe")
     models = arguments().models
     models["student"]["max_stepz"] = 3

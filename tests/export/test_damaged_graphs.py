@@ -97,7 +97,7 @@ def with_record(**changes: Any) -> Callable[[Path], None]:
         (with_record(graphs=["encoder_model"]), "`graphs` of .* must be"),
         (with_record(sha256={}), "encoder_model.onnx` must be the graph that was exported"),
         (with_record(sha256=[]), "must hold `sha256` as dict"),
-        (with_record(knobs={"rounds": 4}), "`knobs` of .* must be out of .*, got 'rounds'"),
+        (with_record(knobs={"rounds": 4}), "`knobs` of .* must be one of .*, got 'rounds'"),
         (other_input, r"step_model.onnx` must read inputs out of .*, got \['ids'\]"),
     ],
 )
@@ -127,7 +127,7 @@ def test_damage_of_a_model_that_refines_is_told(
         ("onnx/export.json", {"graphs": ["../model"]}, "`graphs` of .* must be"),
         ("onnx/export.json", {"knobs": {}}, "`knobs` of .*export.json` must hold `max_iterations` as int, got None"),
         ("onnx/export.json", {"knobs": {"max_iterations": "x"}}, "must hold `max_iterations` as int, got 'x'"),
-        ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` of .* must be out of .*, got 'zz'"),
+        ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` of .* must be one of .*, got 'zz'"),
         ("onnx/export.json", {"sha256": {}}, "model.onnx` must be the graph that was exported"),
         (
             "config.json",

@@ -136,7 +136,7 @@ def test_asymmetric_exponential_and_weighted_variants():
 
 
 def test_unknown_family_is_an_error():
-    with pytest.raises(ValueError, match=r"out of \['char-ngram', 'length-.*got 'tree'"):
+    with pytest.raises(ValueError, match=r"one of \['char-ngram', 'length-.*got 'tree'"):
         extract_features([{"name": "tree"}], ["a"], ["a"])
 
 

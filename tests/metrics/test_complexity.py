@@ -162,7 +162,7 @@ def test_words_may_be_renamed_and_the_corpus_doubled():
     ("options", "message"),
     [
         ({"base": "2"}, "`base` must be"),
-        ({"weighting": "links"}, "`weighting` must be 'types' or 'tokens', got 'links'"),
+        ({"weighting": "links"}, r"`weighting` must be one of \['types', 'tokens'\], got 'links'"),
         ({"min_count": 0}, "`min_count` must be >= 1, got 0"),
         (
             {"min_count": 4},

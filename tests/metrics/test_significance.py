@@ -120,7 +120,7 @@ def test_all_metrics_of_the_paper_have_an_interval_around_their_score():
         ({"baseline": "best"}, "`baseline` must be one of at least 2 systems, got 'best'"),
         ({"systems": {"base": REFERENCES}}, r"got 'base' and the systems \['base'\]"),
         ({"systems": {"base": REFERENCES, "short": REFERENCES[1:]}}, "got 39 and 40"),
-        ({"test": "t-test"}, r"`test` must be out of \['bootstrap', 'permutation'\], got 't-test'"),
+        ({"test": "t-test"}, r"`test` must be one of \['bootstrap', 'permutation'\], got 't-test'"),
         ({"num_samples": 1}, "`num_samples` must be >= 2, got 1"),
         ({"seed": 0}, "`seed` must be >= 1, got 0"),
         ({"metrics": ["comet"]}, "got 'comet'"),

@@ -144,7 +144,7 @@ def test_unequal_lengths_are_an_error_with_both_counts():
 
 
 def test_unknown_metric_is_an_error():
-    with pytest.raises(ValueError, match=r"out of \['beer', 'bleu', .*'ter'\], got 'comet'"):
+    with pytest.raises(ValueError, match=r"one of \['beer', 'bleu', .*'ter'\], got 'comet'"):
         score_translations(["a"], ["a"], target_lang="de", metrics=["bleu", "comet"])
 
 
