@@ -101,24 +101,27 @@ def train(
     scores = {} if validation_set is None else trainer.evaluate()
     trainer.save_model()
     trainer.save_state()
-    metrics = {
-        "model_type": model.config.model_type,
-        "num_parameters": num_parameters,
+    metrics = {"model_type": model.config.model_type, "num_parameters": num_parameters, **_metrics(trainer, scores)}
+    if trainer.is_world_process_zero():
+        write_json(output_dir / "metrics.json", metrics)
+    return metrics
+
+
+def _metrics(trainer: NATSeq2SeqTrainer, scores: Mapping[str, float]) -> dict[str, Any]:
+    """Collects what `metrics.json` says of a finished training, given its last validation."""
+    return {
         **_validation_scores(scores, trainer.bleu_signature),
         **trainer.totals.summary(),
         **history(trainer.state.log_history),
         "num_updates": trainer.state.global_step,
         "epochs": trainer.state.epoch,
-        "num_train_pairs": len(train_set),
+        "num_train_pairs": len(trainer.train_dataset),
         "num_processes": trainer.accelerator.num_processes,
         "distribution": trainer.distribution,
-        "seed": training_args.seed,
+        "seed": trainer.args.seed,
         "best_checkpoint": Path(trainer.state.best_model_checkpoint or "").name or None,
         "environment": environment(),
     }
-    if trainer.is_world_process_zero():
-        write_json(output_dir / "metrics.json", metrics)
-    return metrics
 
 
 def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTrainingArguments) -> None:
