@@ -3,9 +3,11 @@
 
     python scripts/random_checkpoints.py --size base --vocab_size 32000 --length 28 --output_dir runs/random
 
-Folders: `teacher` (MarianMT; it never ends by itself, so limit it: `max_new_tokens=28`), `vanilla_nat` and `cmlm`
-(both write as many tokens as the source has), `ctc_nat` (2 frames a source token) and `da_transformer` (a graph of 4
-vertices a source token); beside them `sentences.txt`, each sentence of so many tokens with EOS.
+Folders: `teacher` (MarianMT; it never ends by itself, so limit it: `max_new_tokens=28`), `vanilla_nat`, `cmlm` and
+`da_transformer` (a graph of 4 vertices a source token), which write as many tokens as the source has, and `ctc_nat`
+(2 frames a source token); with one decoder layer `teacher_shallow` and, with the others in the encoder,
+`teacher_deep_shallow` and `ctc_nat_deep_shallow`; beside them `sentences.txt`, each sentence of so many tokens with
+EOS.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ STUDENTS: dict[str, dict[str, Any]] = {
 }
 # Of a token that is never written: finite, since 8 bits know no infinity.
 _NEVER = -1e4
+# How sure a graph is of its next vertex.
+_SHARPNESS = 8.0
 
 
 def word_tokenizer(vocab_size: int) -> PreTrainedTokenizerFast:
@@ -54,6 +58,35 @@ def _keep_length(student: Any) -> None:
     student.length_predictor.classifier.weight[:] = torch.tensor([[0.0], [1.0]])
 
 
+@torch.no_grad()
+def _step_evenly(student: Any) -> None:
+    """Makes the paths of a graph go on by `graph_size_ratio` vertices, so that they write as many tokens as the source.
+
+    In each head a query is the sinusoid of the position so many vertices later, a key that of its own position.
+    """
+    config, links = student.config, student.links
+    width = config.d_model // config.decoder_attention_heads
+    frequencies = torch.pi / torch.arange(1, width // 2 + 1)
+    positions = torch.arange(config.max_position_embeddings).unsqueeze(1) * frequencies
+    step = config.graph_size_ratio * frequencies
+    links.embed_positions.weight[:, :width] = torch.cat([positions.cos(), positions.sin()], dim=1)
+    turn = torch.cat(
+        [torch.cat([step.cos().diag(), -step.sin().diag()], 1), torch.cat([step.sin().diag(), step.cos().diag()], 1)]
+    )
+    for projection, matrix in ((links.q_proj, _SHARPNESS * turn), (links.k_proj, torch.eye(width))):
+        projection.weight.zero_()
+        projection.bias.zero_()
+        projection.weight[:, config.d_model : config.d_model + width] = matrix.repeat(
+            config.decoder_attention_heads, 1
+        )
+
+
+def _shallow_decoder(size: dict[str, Any], keep_depth: bool) -> dict[str, Any]:
+    """Returns a size with one decoder layer, with `keep_depth` the others in the encoder."""
+    moved = size["decoder_layers"] - 1 if keep_depth else 0
+    return size | {"encoder_layers": size["encoder_layers"] + moved, "decoder_layers": 1}
+
+
 def make(size: str, vocab_size: int, length: int, num_sentences: int, folder: Path) -> None:
     """Writes teacher, students and sentences.
 
@@ -67,16 +100,21 @@ def make(size: str, vocab_size: int, length: int, num_sentences: int, folder: Pa
     torch.manual_seed(0)
     tokenizer = word_tokenizer(vocab_size)
     vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
-    teacher: Any = new_teacher(marian_config(size, vocab_size=vocab_size, **vocabulary))
-    teacher.final_logits_bias[0, list(vocabulary.values())] = _NEVER
-    made = {"teacher": teacher}
-    for model_type, fields in STUDENTS.items():
-        config_class, model_class = ARCHITECTURES[model_type]
-        special: dict[str, Any] = {**vocabulary, "mask_token_id": tokenizer.mask_token_id, "vocab_size": vocab_size}
-        student: Any = model_class(config_class(**size_config(size) | special | fields))
+    full: dict[str, Any] = size_config(size)
+    shallow, deep_shallow = (_shallow_decoder(full, keep_depth) for keep_depth in (False, True))
+    made: dict[str, Any] = {}
+    for name, layers in (("teacher", full), ("teacher_shallow", shallow), ("teacher_deep_shallow", deep_shallow)):
+        made[name] = new_teacher(marian_config(size, vocab_size=vocab_size, **vocabulary | layers))
+        made[name].final_logits_bias[0, list(vocabulary.values())] = _NEVER
+    special = {**vocabulary, "mask_token_id": tokenizer.mask_token_id, "vocab_size": vocab_size}
+    for name, fields in (*STUDENTS.items(), ("ctc_nat_deep_shallow", STUDENTS["ctc_nat"] | deep_shallow)):
+        config_class, model_class = ARCHITECTURES[name.removesuffix("_deep_shallow")]
+        student: Any = model_class(config_class(**full | special | fields))
         if "num_length_bins" in fields:
             _keep_length(student)
-        made[model_type] = student
+        if name == "da_transformer":
+            _step_evenly(student)
+        made[name] = student
     for name, model in made.items():
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
