@@ -60,12 +60,12 @@ def _keep_length(student: Any) -> None:
 
 @torch.no_grad()
 def _step_evenly(student: Any) -> None:
-    """Makes the paths of a graph go on by `graph_size_ratio` vertices, so that they write as many tokens as the source.
+    """Makes the paths of a graph go on by `graph_size_ratio` vertices: they write as many tokens as the source has.
 
     In each head a query is the sinusoid of the position so many vertices later, a key that of its own position.
     """
-    config, links = student.config, student.links
-    width = config.d_model // config.decoder_attention_heads
+    config, links, num_heads = student.config, student.links, student.config.decoder_attention_heads
+    width = config.d_model // num_heads
     frequencies = torch.pi / torch.arange(1, width // 2 + 1)
     positions = torch.arange(config.max_position_embeddings).unsqueeze(1) * frequencies
     step = config.graph_size_ratio * frequencies
@@ -76,9 +76,7 @@ def _step_evenly(student: Any) -> None:
     for projection, matrix in ((links.q_proj, _SHARPNESS * turn), (links.k_proj, torch.eye(width))):
         projection.weight.zero_()
         projection.bias.zero_()
-        projection.weight[:, config.d_model : config.d_model + width] = matrix.repeat(
-            config.decoder_attention_heads, 1
-        )
+        projection.weight[:, config.d_model : config.d_model + width] = matrix.repeat(num_heads, 1)
 
 
 def _shallow_decoder(size: dict[str, Any], keep_depth: bool) -> dict[str, Any]:
