@@ -17,7 +17,8 @@ from .pretrained import hub_commit
 from .tokenizer import load_tokenizer, tokenizer_files
 
 
-_BLANKS = re.compile("[ \t]+")
+# What no line of words can hold between two blanks.
+_BLANKS = re.compile("[ \t\n\r\0]+")
 _WORDS = ("space", "moses")
 # Sentences that are looked at for a script without spaces.
 _NUM_CHECKED = 100
@@ -26,12 +27,12 @@ _NUM_CHECKED = 100
 def tokenize(
     texts: Iterable[str], tokens: str = "space", lang: str | None = None, *, is_target: bool = False
 ) -> Iterator[list[str]]:
-    """Cuts sentences into the tokens that alignment and the measures work on.
+    """Cuts sentences into the tokens that alignment and the measures work on; tabs and line ends count as spaces.
 
     Args:
         texts (`Iterable[str]`): sentences.
         tokens (`str`, *optional*, defaults to `"space"`): one of
-            - `"space"`: what blanks (space and tab) separate, for text that is tokenised already;
+            - `"space"`: what blanks separate, for text that is tokenised already;
             - `"moses"`: words and punctuation by the Moses tokenizer, lower-cased; in a language without spaces
               between words (Chinese, Japanese, Thai, ...) each character of its script, see `Language`;
             - folder or Hub id of a tokenizer: its tokens, as a model with it sees the text, but for those that it
@@ -46,8 +47,9 @@ def tokenize(
     Raises:
         ValueError: if `"moses"` has no language.
     """
+    texts = (_BLANKS.sub(" ", text) for text in texts)
     if tokens == "space":
-        return ([word for word in _BLANKS.split(text) if word] for text in texts)
+        return ([word for word in text.split(" ") if word] for text in texts)
     if tokens == "moses":
         return _words(texts, lang)
     return _pieces(texts, tokens, is_target)

@@ -54,11 +54,6 @@ class _Counts:
     suffix: np.ndarray
 
 
-def has_blank(word: str) -> bool:
-    """Says whether a word holds a character that ARPA files put between words."""
-    return not _BLANKS.isdisjoint(word)
-
-
 def estimate(sentences: Iterable[Sequence[str]], order: int) -> tuple[list[str], list[NGrams]]:
     """Estimates an n-gram model; of the text some numbers for each word are held.
 
@@ -84,7 +79,7 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> tuple[list[str],
             text += [ids[BOS], *(ids.setdefault(word, len(ids)) for word in words), ids[EOS]]
     if not text:
         raise ValueError("A language model must have a sentence with a word, got none. Give another text.")
-    if found := next(filter(has_blank, ids), None):
+    if found := next((word for word in ids if not _BLANKS.isdisjoint(word)), None):
         raise ValueError(f"A word of a language model must have no blank in it, got {found!r:.80}.")
     counts = _count(np.array(text), len(ids), order)
     probabilities, smoothed, backoffs = np.array([1 / (len(ids) - 1)]), [], []

@@ -12,11 +12,11 @@ from ..base.bounds import require_number
 from ..base.config import option
 from ..base.files import atomic_path
 from ..base.processes import process_state
-from ..data import encode, load_tokenizer
+from ..data import corpus_tokens, load_tokenizer
 from ..data.arguments import CorpusArguments
 from ..data.pretrained import load_pretrained_config
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
-from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate, has_blank
+from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate
 from ..models import ARCHITECTURES
 from .fingerprints import corpus_fingerprint, tokenizer_fingerprint
 from .model import FileInModelStep
@@ -97,11 +97,8 @@ class LanguageModel(FileInModelStep):
     def _sentences(self) -> Iterator[list[str]]:
         """Yields the pieces of each target, cut as a student learns it."""
         tokenizer = load_tokenizer(self.args.model, parameter="model")
-        # A character that the tokenizer does not know tells nothing of its neighbours; no file can hold a blank.
-        left_out = {*SPECIAL_WORDS, tokenizer.eos_token, tokenizer.unk_token}
-        left_out.update(filter(has_blank, tokenizer.get_vocab()))
-        rows = self.args.load(self.args.split).select_columns("translation")
-        for batch in rows.iter(batch_size=1000):
-            texts = [pair[self.args.target_lang] for pair in batch["translation"]]
-            for ids in encode(tokenizer, [""] * len(texts), texts)["labels"]:
-                yield [piece for piece in tokenizer.convert_ids_to_tokens(ids) if piece not in left_out]
+        # A character that the tokenizer does not know tells nothing of its neighbours.
+        left_out = {*SPECIAL_WORDS, tokenizer.unk_token}
+        rows = self.args.load(self.args.split)
+        for pieces in corpus_tokens(rows, self.args.target_lang, self.args.model, is_target=True):
+            yield [piece for piece in pieces if piece not in left_out]

@@ -262,6 +262,17 @@ def test_empty_rows_are_measured_over(tmp_path: Path) -> None:
     assert measure_corpus(corpus)["num_pairs"] == 3
 
 
+def test_line_ends_and_tabs_within_a_sentence_are_spaces(tmp_path: Path) -> None:
+    args = MeasureArguments(source_lang="en", target_lang="de", num_bootstrap=0)
+    counts = []
+    for name, (one, other) in {"plain": (" ", " "), "broken": ("\n", "\t\r\n")}.items():
+        pairs = [(f"a{one}dog runs", f"ein Hund{other}läuft"), ("two dogs", f"zwei{one}Hunde")]
+        rows = Dataset.from_list([{"translation": {"en": source, "de": target}} for source, target in pairs])
+        corpus = AlignedCorpus(name, rows, tmp_path / name, args)
+        counts.append((corpus.complexity, list(corpus.sources()), list(corpus.targets()), list(corpus.links())))
+    assert repr(counts[0]) == repr(counts[1])
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -14,13 +14,14 @@ from hf_nat.data import corpus_sides, tokenize, tokenizer_checksum
 TEXTS = ["Ein Hund, der z.B. schläft.", "", "  Zwei\tMänner "]
 
 
-def test_blanks_are_space_and_tab_alone() -> None:
+def test_blanks_are_spaces_tabs_and_line_ends_alone() -> None:
     assert list(tokenize([*TEXTS, "a\u00a0b c\u2003d"])) == [
         ["Ein", "Hund,", "der", "z.B.", "schläft."],
         [],
         ["Zwei", "Männer"],
         ["a\u00a0b", "c\u2003d"],
     ]
+    assert list(tokenize(["a\nb\r\nc \0d"])) == [["a", "b", "c", "d"]]
 
 
 def test_moses_words_are_lower_cased() -> None:
@@ -51,6 +52,8 @@ def test_pieces_are_those_of_the_tokenizer_without_eos(
     pieces = list(tokenize(iter(texts), str(tmp_path)))
     assert pieces[:3] == [tiny_tokenizer.tokenize("a dog runs"), [], tiny_tokenizer.tokenize("hello")]
     assert pieces == pieces[:3] * 700
+    # A file of one sentence a line can hold them.
+    assert [*tokenize(["a\tdog\nruns"], str(tmp_path))] == pieces[:1]
 
 
 def test_each_side_is_cut_by_its_own_rules(tmp_path: Path) -> None:
