@@ -150,7 +150,7 @@ def test_killed_run_goes_on_and_measured_values_are_not_measured_again(run, scor
         ("max_samples", "`corpus` must be the same in every run into"),
         ("metric", "`metric` must be the same .* it was 'bleu', got 'chrf'"),
         ("num_candidates", "`decoding.num_candidates` must be the same .* it was unset, got 2"),
-        ("max_iterations", "`model.generation_config.json` must be the same"),
+        ("max_iterations", "`model.generation_config.json.max_iterations` must be the same .* got 3"),
         ("weights", "`model.model.safetensors` must be the same"),
         ("text", "`corpus` must be the same"),
     ],
@@ -177,6 +177,20 @@ def test_anything_else_is_not_mixed_with_what_was_measured(run_step, scores, fol
         (folder / name).unlink()
     scores[0] = 6.0
     assert [result["score"] for result in run_step(values=(0,), **changes)["results"]] == [6.0]
+
+
+def test_a_knob_is_tuned_again_after_another(run_step, scores, folder):
+    scores.update({0.0: 1.0, 1.0: 3.0})
+    run_step(max_length_ratio=3.0, values=(0, 1))
+    settings = read_json(folder / "generation_config.json")
+    # Another knob, which the options give: it takes no part in what was measured.
+    write_json(folder / "generation_config.json", settings | {"max_length_ratio": 2.0})
+    scores[2.0] = 5.0
+    assert run_step(max_length_ratio=3.0, values=(0, 1, 2))["best"] == 2
+    # One that they do not give does, and is named.
+    write_json(folder / "generation_config.json", settings | {"max_iterations": 3})
+    with pytest.raises(ValueError, match=r"`model\.generation_config\.json\.max_iterations` must be the same"):
+        run_step(max_length_ratio=3.0, values=(0, 1))
 
 
 def test_counts_are_tuned_as_integers(run, scores, folder):
@@ -358,4 +372,4 @@ def test_length_penalty_of_a_graph_is_tuned(
         tune(arguments)
     assert not (tmp_path / "model/tune-viterbi_length_penalty.json").exists()
     tune(replace(arguments, knob="num_candidates", values=[1.0, 2.0]))
-    assert "`num_candidates` has changed nothing" in caplog.text
+    assert "All values of `num_candidates` have one score" in caplog.text

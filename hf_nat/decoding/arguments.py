@@ -164,10 +164,12 @@ class DecodingArguments(LoadingArguments):
         for name, limit in limits.items():
             require_number(name, getattr(self, name), least=1, most=limit)
         require_number("draft_tau", self.draft_tau, least=0)
-        for name in ("length_penalty", "viterbi_length_penalty", "graph_beam_length_penalty"):
+        penalties = ("length_penalty", "viterbi_length_penalty", "graph_beam_length_penalty")
+        for name in (*penalties, "eos_penalty", "ctc_length_bonus"):
             require_number(name, getattr(self, name), least=-MAX_PENALTY, most=MAX_PENALTY)
-        for name in ("eos_penalty", "latent_temperature", "max_length_ratio", "ctc_length_bonus", "lm_weight"):
-            require_number(name, getattr(self, name))
+        for name in ("latent_temperature", "lm_weight"):
+            require_number(name, getattr(self, name), least=0, most=MAX_PENALTY)
+        require_number("max_length_ratio", self.max_length_ratio, above=0)
         self._refuse_ignored()
 
     def _refuse_ignored(self) -> None:
@@ -224,7 +226,7 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(
                     f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
                 )
-            cast(Any, model).require_knobs(self._knobs, **self._given("reranker"))
+            cast(Any, model).require_knobs(self.knobs, **self._given("reranker", "language_model"))
             return given
         for key, value in given.items():
             if draft and key not in ("reranker", "ensemble", "terms"):
@@ -242,7 +244,7 @@ class DecodingArguments(LoadingArguments):
         return self._given(*(field.name for field in fields(self) if field.name not in others))
 
     @property
-    def _knobs(self) -> dict[str, Any]:
+    def knobs(self) -> dict[str, Any]:
         """The knobs of a NAT model that are set: its options but for files and other models."""
         return {name: value for name, value in self._nat_options.items() if name not in _NO_KNOBS}
 
@@ -267,8 +269,6 @@ class DecodingArguments(LoadingArguments):
         if language_model := kwargs.pop("language_model", None):
             tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
             kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
-            if isinstance(model, NATPreTrainedModel):
-                cast(Any, model).require_knobs(self._knobs, language_model=language_model)
         if terms := kwargs.pop("terms", None):
             require_terms(model)
             kwargs["terms"] = TermList.read(terms)
@@ -279,7 +279,7 @@ class DecodingArguments(LoadingArguments):
             knobs = {key: kwargs.pop(key) for key in self._nat_options}
             student = load_model(draft, parameter="draft", **trust)[0]
             if isinstance(student, NATPreTrainedModel):
-                cast(Any, student).require_knobs(self._knobs, **self._given("language_model"))
+                cast(Any, student).require_knobs(self.knobs, **self._given("language_model"))
             kwargs["draft"] = Draft(student, generate_kwargs=knobs, **settings)
             kwargs["draft"].require_teacher(model)
         return kwargs

@@ -10,16 +10,19 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from ..base.utils import require_plain_file
 from ..data.locations import local_folder
+from ..data.tokenizer import load_tokenizer, tokenizer_files
+from .ngrams import SPECIAL_WORDS
 
 
 # What `hf-nat language-model` writes into a model's folder.
@@ -29,6 +32,7 @@ _REMEMBERED = 2**17
 # How files begin that KenLM unpacks.
 _PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _NEGATIVE = re.compile(rb"ngram\s+\d+\s*=\s*-")
+_PLACE_IN_KENLM = re.compile(r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*", re.DOTALL)
 
 
 class NGramLanguageModel:
@@ -52,18 +56,21 @@ class NGramLanguageModel:
     def __init__(
         self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
     ) -> None:
+        _require_same_pieces(path, tokenizer, parameter)
         path = language_model_file(path, parameter=parameter)
         kenlm = import_kenlm()
-        _require_counts(path, parameter)
+        self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+        _require_words(path, {*self._pieces, *SPECIAL_WORDS, "<UNK>"}, parameter)
         config = kenlm.Config()
         config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
         try:
             self._model = kenlm.Model(str(path), config)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+            reason = _PLACE_IN_KENLM.sub("", str(error)).rstrip(".")
             raise ValueError(
-                f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {error}."
+                f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {reason}. "
+                "The file is damaged, or something else. Make it anew with `hf-nat language-model`."
             ) from error
-        self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
         ordinary = [piece for piece in self._pieces if piece not in tokenizer.all_special_tokens]
         if not any(piece in self._model for piece in ordinary):
             raise ValueError(
@@ -122,8 +129,10 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
 
     Raises:
         OSError: if there is no such file.
+        ValueError: if it is a pipe or the like.
     """
     if os.path.exists(path) and not os.path.isdir(path):
+        require_plain_file(path)
         return Path(path)
     file = local_folder(path, parameter=parameter, patterns=[LANGUAGE_MODEL_FILE]) / LANGUAGE_MODEL_FILE
     if not file.is_file():
@@ -134,18 +143,40 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
     return file
 
 
-def _require_counts(path: str | Path, parameter: str) -> None:
-    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies."""
+def _require_same_pieces(path: str | Path, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
+    """Raises ValueError for the folder of a model whose tokenizer has other pieces."""
+    if not tokenizer_files(path) or os.path.realpath(path) == os.path.realpath(tokenizer.name_or_path):
+        return
+    if load_tokenizer(path, parameter=parameter).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(
+            f"`{parameter}` must be of the model's own tokenizer, got {str(path)!r}, whose tokenizer has other "
+            "pieces. Run `hf-nat language-model` for this model."
+        )
+
+
+def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
+    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these.
+
+    What KenLM has made binary is not read.
+    """
     with open(path, "rb") as file:
         magic = file.read(8)
     opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), open)
     with suppress(EOFError, OSError, lzma.LZMAError, zlib.error), opener(path, "rb") as file:
-        # Behind the counts; a line of something else may be all of it.
-        for line in islice(iter(partial(file.readline, 1000), b""), 100):
+        lines = iter(partial(file.readline, 1000), b"")  # a line of something else may be all of it
+        for line in islice(lines, 100):
+            if line.strip() == b"\\1-grams:":
+                break
             if _NEGATIVE.match(line):
                 raise ValueError(
                     f"`{parameter}` must be an n-gram model with counts >= 0, got "
                     f"{line.decode(errors='replace').strip()!r} in {str(path)!r}. The file is damaged."
+                )
+        for fields in takewhile(bool, map(bytes.split, lines)):
+            if len(fields) > 1 and (word := fields[1].decode(errors="replace")) not in words:
+                raise ValueError(
+                    f"`{parameter}` must be an n-gram model of the tokenizer's pieces, got one with the word {word!r} "
+                    f"in {str(path)!r}. Make it of text that the tokenizer has cut: `hf-nat language-model`."
                 )
 
 

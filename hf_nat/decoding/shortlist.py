@@ -159,9 +159,9 @@ def build_short_list(
             if (token := targets[row][target]) in allowed:
                 counts[sources[row][source]][token] += 1
     always = sorted({*kept, *(token for token, _ in frequent.most_common(num_frequent))})
-    best = torch.full((vocab_size, num_best), always[0])
-    for source, found in counts.items():
-        tokens = [token for token, _ in found.most_common(num_best)]
+    lists = {source: [token for token, _ in found.most_common(num_best)] for source, found in counts.items()}
+    best = torch.full((vocab_size, max(map(len, lists.values()), default=1)), always[0])
+    for source, tokens in lists.items():
         best[source, : len(tokens)] = torch.tensor(tokens)
     return ShortList(best, torch.tensor(always), vocab_size)
 

@@ -32,7 +32,8 @@ class Rule:
         if self.kind == "first":
             return values >= cut
         # In the column's own precision; a missing value is nan, and neither below nor above anything.
-        cut = values.dtype.type(cut)
+        with np.errstate(over="ignore"):
+            cut = values.dtype.type(cut)
         return values > cut if self.kind == "max" else values < cut
 
 

@@ -10,8 +10,14 @@ from ..base.config import option
 from ..base.processes import process_state
 from ..base.utils import environment, write_json
 from ..decoding import DecodingArguments
-from ..metrics.calibration import Calibration, reliability
-from .confidence import CONFIDENCE_FILE, QUALITY, scored_qualities, way_of_decoding
+from .confidence import (
+    CONFIDENCE_FILE,
+    QUALITY,
+    calibration_reliability,
+    fit_calibration,
+    translated_qualities,
+    way_of_decoding,
+)
 from .evaluate import SplitArguments, load_pairs, measure
 
 
@@ -38,7 +44,7 @@ def calibrate(args: CalibrateArguments, decoding: DecodingArguments | None = Non
         made with.
 
     Raises:
-        ValueError: if all sentences of the split are blank.
+        ValueError: if all sentences of the split are blank, or all translations.
     """
     folder = Path(args.model)
     decoding = decoding or DecodingArguments()
@@ -48,13 +54,14 @@ def calibrate(args: CalibrateArguments, decoding: DecodingArguments | None = Non
     kwargs = decoding.generate_kwargs(model)
     kwargs |= args.short_list_kwargs(model, tokenizer)
     translations, measured = measure(model, tokenizer, pairs, args, scoring, with_scores=True, **kwargs)
-    scores, qualities = scored_qualities(translations, [pair[args.target_lang] for pair in pairs], args.target_lang)
-    calibration = Calibration.fit(scores, qualities)
+    references = [pair[args.target_lang] for pair in pairs]
+    outputs, qualities = translated_qualities(translations, references, args.target_lang)
+    calibration = fit_calibration(outputs, qualities)
     record = {
         "scores": calibration.scores,
         "confidences": calibration.confidences,
         "quality": measured["scores"][QUALITY]["signature"],
-        "calibration_error": reliability(calibration.confidence(scores).tolist(), qualities).error,
+        "calibration_error": calibration_reliability(calibration, outputs, qualities).error,
         **args.place,
         "split": args.split,
         "num_sentences": len(pairs),

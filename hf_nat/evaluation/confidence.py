@@ -78,14 +78,19 @@ def require_calibration(
 
 
 def confidence(calibration: Calibration, translation: Translation) -> float:
-    """Returns the quality, 0-1, to expect of a translation; 1 for the blank translation of a blank source."""
-    return 1.0 if translation.score is None else float(calibration.confidence([translation.score])[0])
+    """Returns the quality, 0-1, to expect of a translation.
+
+    A blank translation has no token to score: it is right for a blank source, 1, and wrong for any other, 0.
+    """
+    if translation.score is None:
+        return 1.0
+    return float(calibration.confidence([translation.score])[0]) if translation.text else 0.0
 
 
-def scored_qualities(
+def translated_qualities(
     translations: Sequence[Translation], references: Sequence[str], target_lang: str
-) -> tuple[list[float], list[float]]:
-    """Returns score and quality, 0-1, of each sentence that a model translated: those with blank sources left out.
+) -> tuple[list[Translation], list[float]]:
+    """Returns the translations that a model wrote, those of blank sources left out, and the quality of each, 0-1.
 
     Raises:
         ValueError: if all are blank.
@@ -93,10 +98,31 @@ def scored_qualities(
     known = [row for row, translation in enumerate(translations) if translation.score is not None]
     if not known:
         raise ValueError("The split must hold at least 1 sentence that is not blank, got 0.")
-    texts, kept = ([side[row] for row in known] for side in ([t.text for t in translations], references))
+    outputs, kept = [translations[row] for row in known], [references[row] for row in known]
+    texts = [output.text for output in outputs]
     scored = score_translations(texts, kept, target_lang=target_lang, metrics=[QUALITY], segment_scores=True)
-    scores = [score for translation in translations if (score := translation.score) is not None]
-    return scores, [segment / 100 for segment in scored[QUALITY].segments or ()]
+    return outputs, [segment / 100 for segment in scored[QUALITY].segments or ()]
+
+
+def fit_calibration(outputs: Sequence[Translation], qualities: Sequence[float]) -> Calibration:
+    """Fits the curve from the score of a translation that is not blank to its quality, 0-1.
+
+    Raises:
+        ValueError: if all are blank.
+    """
+    pairs = [(output.score, quality) for output, quality in zip(outputs, qualities, strict=True) if output.text]
+    if not pairs:
+        raise ValueError(
+            f"`model` must write something to be calibrated, got {len(outputs)} blank translations. Train it longer."
+        )
+    return Calibration.fit(*zip(*pairs, strict=True))
+
+
+def calibration_reliability(
+    calibration: Calibration, outputs: Sequence[Translation], qualities: Sequence[float]
+) -> Reliability:
+    """Compares the confidence in translations with their qualities."""
+    return reliability([confidence(calibration, output) for output in outputs], qualities)
 
 
 def measure_calibration(
@@ -108,5 +134,4 @@ def measure_calibration(
     """
     if all(translation.score is None for translation in translations):
         return None
-    scores, qualities = scored_qualities(translations, references, target_lang)
-    return reliability(calibration.confidence(scores).tolist(), qualities)
+    return calibration_reliability(calibration, *translated_qualities(translations, references, target_lang))

@@ -126,7 +126,9 @@ def tune(
         if process_state().is_main_process:
             write_json(path, report)
     if len({result["score"] for result in report["results"]}) == 1 < len(report["results"]):
-        logger.warning(f"`{knob}` has changed nothing: does `{folder}` decode in a way that uses it?")
+        logger.warning(
+            f"All values of `{knob}` have one score: does `{folder}` decode in a way that uses it, and write anything?"
+        )
     if process_state().is_main_process:
         _set_default(model, folder, knob, report["best"])
     return report

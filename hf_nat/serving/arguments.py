@@ -8,6 +8,10 @@ from ..base.bounds import require_number
 from ..base.config import option
 
 
+# No client waits longer.
+_LONGEST_WAIT_MS = 60_000
+
+
 @dataclass(frozen=True)
 class ServingArguments:
     """The limits of a server.
@@ -30,7 +34,7 @@ class ServingArguments:
     with_scores: bool = option(True, "score the translations; one more forward pass of an AT model")
 
     def __post_init__(self) -> None:
-        require_number("batch_wait_ms", self.batch_wait_ms, least=0)
+        require_number("batch_wait_ms", self.batch_wait_ms, least=0, most=_LONGEST_WAIT_MS)
         for name in (
             "max_batch_sentences",
             "max_queue_sentences",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
@@ -49,7 +50,7 @@ class TranslatedSentence(BaseModel):
     """One of them, with what says how it was written."""
 
     text: str
-    score: float | None = Field(description="mean log-probability of its tokens, in nats")
+    score: float | None = Field(description="mean log-probability of its tokens, in nats; null where there is none")
     num_tokens: int
     truncated: bool = Field(description="the source was cut to the model's positions, or the output to its limit")
     iterations: int | None = Field(description="decoder rounds of a non-autoregressive model")
@@ -63,7 +64,8 @@ class TranslationResponse(BaseModel):
     @classmethod
     def of(cls, translations: Sequence[Translation]) -> TranslationResponse:
         """Makes the response of what a model wrote."""
-        return cls.model_validate({"translations": translations}, from_attributes=True)
+        scored = [output if output.text else replace(output, score=None) for output in translations]
+        return cls.model_validate({"translations": scored}, from_attributes=True)
 
 
 class Problem(BaseModel):

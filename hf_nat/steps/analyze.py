@@ -47,6 +47,8 @@ class Analyze(Step):
     def settings(self) -> dict[str, Any]:
         """How the corpora are measured, and their names."""
         kept = {name: value for name, value in asdict(self.args).items() if name not in _PLACES}
+        if tokenizer_checksum(self.args.tokens) is not None:
+            del kept["tokens"]  # A place too.
         return {**kept, "corpora": list(self.args.corpora)}
 
     def inputs(self) -> dict[str, Any]:

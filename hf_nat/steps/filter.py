@@ -32,8 +32,11 @@ class Filter(CorpusStep):
         return [self.args.corpus]
 
     def settings(self) -> dict[str, Any]:
-        """The rule: flags, thresholds and columns."""
-        return {"rule": self.args.rule}
+        """The rule: flags, thresholds and columns, a tokenizer by its content."""
+        rule = self.args.rule
+        if {"tokenizer_sha256", "tokenizer_commit"} & rule.keys():
+            del rule["tokens"]
+        return {"rule": rule}
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the corpus's manifest and of the backward teacher.

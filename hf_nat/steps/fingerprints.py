@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def model_fingerprint(
     model: str | Path,
     revision: str | None = None,
     *,
-    but_for: str | None = None,
+    but_for: Collection[str] = (),
     parameter: str = "model",
     trust_remote_code: bool = False,
 ) -> dict[str, Any]:
@@ -76,7 +76,8 @@ def model_fingerprint(
     Args:
         model (`str` or `Path`): folder or Hub id.
         revision (`str`, *optional*): branch, tag or commit on the Hub.
-        but_for (`str`, *optional*): key of `generation_config.json` that does not count.
+        but_for (`Collection[str]`, *optional*): keys of `generation_config.json` that do not count; the others are
+            returned as they are.
         parameter (`str`, *optional*, defaults to `"model"`): name of the option that gave the model, for errors.
         trust_remote_code (`bool`, *optional*, defaults to `False`): its Python files are executed, and count.
     """
@@ -85,11 +86,11 @@ def model_fingerprint(
         load_pretrained_config(model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code)
         return {"commit": hub_commit(model, revision)}
     found = sha256_files(folder, (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ())))
-    files = {name: checksum for name, checksum in found.items() if name not in _NO_WEIGHTS}
-    if but_for is not None and "generation_config.json" in files:
+    files: dict[str, Any] = {name: checksum for name, checksum in found.items() if name not in _NO_WEIGHTS}
+    if but_for and "generation_config.json" in files:
         settings = read_json(folder / "generation_config.json")
-        kept = {key: value for key, value in settings.items() if key not in (but_for, _FROM_CONFIG)}
-        files["generation_config.json"] = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        kept = {key: value for key, value in settings.items() if key not in (*but_for, _FROM_CONFIG)}
+        return files | {"generation_config.json": kept}
     return files
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
+from ..base.utils import read_json, sha256_file
 from ..cards import model_card, write_model_card
 from .step import Step
 
@@ -60,6 +62,13 @@ class FileInModelStep(ModelStep):
         """Raises for records of the model that no card can be made of: now, not after the work."""
         model_card(self.folder)
 
+    def seal(self) -> dict[str, Any]:
+        """The SHA-256 of the file."""
+        return {"sha256": sha256_file(self.file)}
+
     def is_whole(self) -> bool:
-        """Tells whether the file is there."""
-        return self.file.is_file()
+        """Tells whether the file is there, and the one that was made; older records do not say which that was."""
+        if not self.file.is_file():
+            return False
+        made = read_json(self.record_path).get("sha256")
+        return made is None or made == sha256_file(self.file)

@@ -27,9 +27,9 @@ class SplitStep(ModelStep):
     decoding: DecodingArguments = field(default_factory=DecodingArguments)
 
     @property
-    def free_key(self) -> str | None:
-        """The key of the model's `generation_config.json` that does not count; none by default."""
-        return None
+    def free_keys(self) -> set[str]:
+        """The keys of the model's `generation_config.json` that do not count: those that options take the place of."""
+        return {*self.decoding.knobs}
 
     def settings(self) -> dict[str, Any]:
         """Languages, short list and options of decoding."""
@@ -41,7 +41,7 @@ class SplitStep(ModelStep):
         """Fingerprints of model, corpus, short list and what else takes part in decoding."""
         listed, trust = self.args.load_shortlist(), self.decoding.trust_remote_code
         return {
-            "model": model_fingerprint(self.args.model, but_for=self.free_key, trust_remote_code=trust),
+            "model": model_fingerprint(self.args.model, but_for=self.free_keys, trust_remote_code=trust),
             "corpus": corpus_fingerprint(self.args.load_rows(), **self.args.languages),
             **({} if listed is None else {"shortlist": corpus_fingerprint(listed, **self.args.languages)}),
             **decoding_inputs(self.decoding),

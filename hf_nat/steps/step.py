@@ -105,6 +105,10 @@ class Step(ABC):
         """Tells, of a finished step, whether everything that it made is still there."""
         return True
 
+    def seal(self) -> dict[str, Any]:
+        """What the record of the finished step says of what was made, for `is_whole`; by default nothing."""
+        return {}
+
     def card_folders(self) -> list[Path]:
         """The folders whose README.md the step writes; a finished step writes those anew that are gone."""
         return []
@@ -245,7 +249,8 @@ class Step(ABC):
 
     def _write_record(self, identity: Mapping[str, Any], *, finished: bool) -> None:
         record = {"step": self.name, "fingerprint": fingerprint(identity), **identity, "finished": finished}
-        write_json(self.record_path, {**record, "versions": _versions()})
+        seal = self.seal() if finished else {}
+        write_json(self.record_path, {**record, **seal, "versions": _versions()})
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -256,9 +261,14 @@ class Step(ABC):
         with ExitStack() as stack:
 
             def enter() -> None:
-                _require_folder(self.folder)
+                _require_folder(self.folder, self.folder_option)
+                if not self._may_write():
+                    raise PermissionError(
+                        f"`{self.folder_option}` must be a folder that can be written to, got {str(self.folder)!r}. "
+                        "Change its rights, or use another one."
+                    )
                 stack.enter_context(new_folder(self.folder))
-                stack.enter_context(_held(self.folder))
+                stack.enter_context(_held(self.folder, self.folder_option))
 
             main_process_decides(enter)
             yield
@@ -302,15 +312,15 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(entry)
 
 
-def _require_folder(folder: Path) -> None:
+def _require_folder(folder: Path, name: str) -> None:
     if os.path.lexists(folder) and not folder.is_dir():
         kind = "file" if folder.exists() else "link to nothing"
-        raise ValueError(f"`output_dir` must be a folder, got the {kind} {str(folder)!r}. {_REMEDY}")
+        raise ValueError(f"`{name}` must be a folder, got the {kind} {str(folder)!r}. Use another one.")
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Takes the lock of a folder and leaves a note of who has it."""
+def _held(folder: Path, name: str) -> Iterator[None]:
+    """Takes the lock of a folder, of the option `name`, and leaves a note of who has it."""
     # Long enough to try again: a file that its last holder has removed since it was opened is none any more.
     lock, holder = FileLock(folder / LOCK_FILE, timeout=0.2), folder / _HOLDER_FILE
     try:
@@ -319,7 +329,7 @@ def _held(folder: Path) -> Iterator[None]:
         # The note may come a moment later than the lock.
         who = (holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "") or "another process"
         raise ValueError(
-            f"`output_dir` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
+            f"`{name}` must be free, got {str(folder)!r}, in which {who} works. Wait for it, or use another one."
         ) from None
     try:
         # Whatever has its name gives way: a pipe would wait for a reader, a link lead out of the folder.

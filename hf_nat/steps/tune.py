@@ -85,9 +85,9 @@ class Tune(FileInModelStep, SplitStep):
         return {"metric": self.args.metric, **super().settings()}
 
     @property
-    def free_key(self) -> str:
-        """The knob."""
-        return self.knob
+    def free_keys(self) -> set[str]:
+        """The knob too."""
+        return {*super().free_keys, self.knob}
 
     def is_whole(self) -> bool:
         """Tells whether all values were measured, and the best one is the default of the model."""

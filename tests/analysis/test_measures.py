@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset, load_dataset
+from transformers import PreTrainedTokenizerFast
 
 from hf_nat.alignment import align, format_links, symmetrize
 from hf_nat.analysis import AlignedCorpus, AnalyzeArguments, MeasureArguments, measure_corpus
@@ -150,6 +151,22 @@ def test_files_of_other_settings_are_refused_finished_or_not(
     step().run()
     num_links = step().results["corpora"][0]["num_links"]
     assert num_links == sum(map(len, align(*words(corpora[0]))))
+
+
+def test_a_tokenizer_counts_by_its_content_and_not_by_its_place(
+    corpora: tuple[Path, Path], tmp_path: Path, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    keys = {"source_lang": "src", "target_lang": "tgt", "num_bootstrap": 0}
+    for name in ("one", "other"):
+        tiny_tokenizer.save_pretrained(tmp_path / name)
+        args = AnalyzeArguments(
+            real=str(corpora[0]), output_dir=str(tmp_path / "report"), tokens=str(tmp_path / name), **keys
+        )
+        Analyze(args).run()
+    with open(tmp_path / "other/tokenizer.json", "ab") as file:
+        file.write(b" ")
+    with pytest.raises(ValueError, match="`tokenizer` must be the same in every run"):
+        Analyze(args).run()
 
 
 def interrupt(*arguments: object) -> None:

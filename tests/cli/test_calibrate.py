@@ -7,9 +7,15 @@ from nat_model_tester import save, tiny_model, tiny_student
 
 from hf_nat.base.utils import read_json
 from hf_nat.data.tokenizer import train_tokenizer
-from hf_nat.decoding import DecodingArguments
+from hf_nat.decoding import DecodingArguments, Translation
 from hf_nat.decoding.shortlist import ShortListArguments
-from hf_nat.evaluation.confidence import way_of_decoding
+from hf_nat.evaluation.confidence import (
+    calibration_reliability,
+    confidence,
+    fit_calibration,
+    translated_qualities,
+    way_of_decoding,
+)
 from hf_nat.metrics.calibration import Calibration
 from hf_nat_cli import main
 
@@ -100,6 +106,22 @@ def test_what_decodes_and_what_it_is_told_are_ways_of_decoding(change):
     model = tiny_model("vanilla_nat")
     assert way_of_decoding(DecodingArguments(**change), model, ShortListArguments()) == change
     assert way_of_decoding(DecodingArguments(threads=1), model, ShortListArguments()) == {}
+
+
+def test_a_blank_translation_is_no_proof_of_quality():
+    outputs = [
+        Translation("ab", -1.0, 1, False, 1),
+        Translation("", 0.0, 0, False, 1),  # no token, and so the best score
+        Translation("", None, 0, False, None),  # of a blank source
+    ]
+    written, qualities = translated_qualities(outputs, ["ab", "ba", ""], "de")
+    assert written == outputs[:2] and qualities == [1.0, 0.0]
+    curve = fit_calibration(written, qualities)
+    assert curve.scores == (-1.0,)
+    assert [confidence(curve, output) for output in outputs] == [1.0, 0.0, 1.0]
+    assert calibration_reliability(curve, written, qualities).error == 0
+    with pytest.raises(ValueError, match="`model` must write something to be calibrated, got 1 blank translations"):
+        fit_calibration(outputs[1:2], [0.0])
 
 
 def test_a_curve_is_fitted_to_the_sentences_that_were_translated(options, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from marian_tokenizers import save_marian_tokenizer
 from nat_model_tester import save, tiny_student
+from rights import of_an_ordinary_user
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -18,6 +19,7 @@ from hf_nat.base.utils import sha256_file
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding.language_model import LANGUAGE_MODEL_FILE, NGramLanguageModel, language_model_file
 from hf_nat.steps import Export, ExportArguments
+from hf_nat.steps.step import _held
 from hf_nat_cli import main
 
 
@@ -106,6 +108,39 @@ def test_a_model_that_reads_no_n_grams_is_refused(
     assert main(["language-model", "--model=other", *options[1:]]) == 2
     assert "as ctc_nat and da_transformer have, got one of the type 'vanilla_nat'" in capsys.readouterr().err
     assert not list(Path("other").glob("*language_model*"))
+
+
+def test_n_grams_of_another_tokenizer_are_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("kenlm")
+    smaller = train_tokenizer(SOURCES + TARGETS, vocab_size=9)
+    save(tmp_path / "other", tiny_student("ctc_nat", smaller), smaller)
+    assert main(["language-model", "--model=other", *options[1:]]) == 0
+    translate = ["translate", "--model=model", "--input=train.src", "--ctc_beam_size=4", "--lm_weight=1"]
+    assert main([*translate, "--language_model=other"]) == 2
+    assert "`language_model` must be of the model's own tokenizer, got 'other'" in capsys.readouterr().err
+
+
+def test_a_file_that_was_damaged_is_made_anew(options: list[str], tmp_path: Path) -> None:
+    file = Path("model") / LANGUAGE_MODEL_FILE
+    assert main(["language-model", *options]) == 0
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:-10], whole + b"x"):
+        file.write_bytes(damaged)
+        assert main(["language-model", *options]) == 0
+        assert file.read_bytes() == whole
+
+
+def test_a_model_that_cannot_be_written_to_is_told(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("model").chmod(0o555)
+    with of_an_ordinary_user():
+        assert main(["language-model", *options]) == 2
+    assert "`model` must be a folder that can be written to, got 'model'." in capsys.readouterr().err
+    Path("model").chmod(0o755)
+    with _held(Path("model"), "model"):
+        assert main(["language-model", *options]) == 2
+    assert "`model` must be free, got 'model', in which process" in capsys.readouterr().err
 
 
 def test_a_place_without_n_grams_is_told(options: list[str]) -> None:

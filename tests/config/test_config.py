@@ -342,6 +342,8 @@ BAD_WORDS = [
     (["--sizes", "--steps=1"], r"^Command line: --sizes must be followed by a value"),
     (["--steps", "many"], r"^Command line: `steps` must be a whole number such as 100, got 'many'.$"),
     (["--limit="], r"^Command line: `limit` must be a whole number such as 100 or null, got ''.$"),
+    (["--report_to="], r"^Command line: `report_to` must not be empty, got ''. Leave it out for none.$"),
+    (["--report_to", "a", ""], r"^Command line: `report_to` must not be empty, got \['a', ''\]"),
     (["--no_shuffle=x"], r"^Command line: --no_shuffle must stand alone, got '--no_shuffle=x'."),
     (["--no_steps"], r"^Unknown option '--no_steps'"),
     (["--fields", "{a: "], r"^Command line: --fields must be a mapping such as {key: value}, got '{a:': "),

@@ -6,9 +6,11 @@ import bz2
 import gzip
 import lzma
 import math
+import os
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from nat_model_tester import save, tiny_student
 from transformers import PreTrainedTokenizerFast
@@ -89,10 +91,34 @@ def test_a_negative_count_is_told_before_kenlm_dies_of_it(pack, tmp_path, ngrams
 
 def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
     pytest.importorskip("kenlm")
-    words: NGrams = {(word,): (-1.0, 0.0) for word in (UNKNOWN, "<s>", "</s>", "dogz")}
-    path = write_arpa(tmp_path / "words.arpa", words | {("dogz", "dogz"): (-1.0, 0.0)})
-    with pytest.raises(ValueError, match="`language_model` must know pieces of .*, got a model of other words"):
-        NGramLanguageModel(path, tiny_tokenizer)
+    words: NGrams = dict.fromkeys([(UNKNOWN,), ("<s>",), ("</s>",), ("<s>", "</s>")], (-1.0, 0.0))
+    pieces = [tiny_tokenizer.convert_ids_to_tokens(number) for number in range(5, 8)]
+    foreign = words | {(word,): (-1.0, 0.0) for word in (*pieces, "dogz")} | {("dogz", "dogz"): (-1.0, 0.0)}
+    for ngrams, message in (
+        (words, "must know pieces of .*, got a model of other words"),
+        (foreign, "must be an n-gram model of the tokenizer's pieces, got one with the word 'dogz'"),
+    ):
+        path = write_arpa(tmp_path / "words.arpa", ngrams)
+        for pack in (bytes, gzip.compress):
+            path.write_bytes(pack(path.read_bytes()))
+            with pytest.raises(ValueError, match=f"`language_model` {message}"):
+                NGramLanguageModel(path, tiny_tokenizer)
+
+
+def test_what_is_no_file_of_n_grams_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenizer) -> None:
+    pytest.importorskip("kenlm")
+    whole = write_arpa(tmp_path / "lm.arpa", ngrams).read_bytes()
+    noise = np.random.default_rng(0).bytes(2000)
+    for number, data in enumerate((b"", noise, whole[:-100], gzip.compress(whole)[:-20], b"text\n" * 50)):
+        path = tmp_path / f"{number}.arpa"
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"Make it anew with `hf-nat language-model`\.$") as caught:
+            NGramLanguageModel(path, tiny_tokenizer)
+        assert "`language_model` must be an n-gram model in ARPA" in str(caught.value)
+        assert "threw" not in str(caught.value)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe` must be a plain file, got a folder, pipe or device"):
+        NGramLanguageModel(tmp_path / "pipe", tiny_tokenizer)
 
 
 def test_missing_library_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenizer, monkeypatch) -> None:

@@ -281,8 +281,9 @@ def test_two_requests_of_a_connection_sent_at_once(start) -> None:
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ({"batch_wait_ms": -1.0}, "`batch_wait_ms` must be >= 0, got -1.0"),
-        ({"batch_wait_ms": math.inf}, "`batch_wait_ms` must be a finite number >= 0, got inf"),
+        ({"batch_wait_ms": -1.0}, "`batch_wait_ms` must be >= 0 and <= 60000, got -1.0"),
+        ({"batch_wait_ms": 1e12}, "`batch_wait_ms` must be >= 0 and <= 60000, got 1000000000000.0"),
+        ({"batch_wait_ms": math.inf}, "`batch_wait_ms` must be a finite number >= 0 and <= 60000, got inf"),
         ({"max_batch_sentences": 0}, "`max_batch_sentences` must be >= 1, got 0"),
         ({"max_queue_sentences": 10}, r"`max_request_sentences` must be <= `max_queue_sentences` \(10\), got 256"),
     ],

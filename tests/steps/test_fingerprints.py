@@ -112,13 +112,13 @@ def test_of_a_tokenizer_its_own_files_count(checkpoint: Path) -> None:
 
 def test_a_key_of_the_generation_config_may_not_count(checkpoint: Path) -> None:
     path = checkpoint / "generation_config.json"
-    without, all_of_it = model_fingerprint(checkpoint, but_for="eos_penalty"), model_fingerprint(checkpoint)
+    without, all_of_it = model_fingerprint(checkpoint, but_for={"eos_penalty"}), model_fingerprint(checkpoint)
     write_json(path, {"eos_penalty": 3.0, "num_beams": 1, "_from_model_config": True})
-    assert model_fingerprint(checkpoint, but_for="eos_penalty") == without
+    assert model_fingerprint(checkpoint, but_for={"eos_penalty"}) == without
     assert model_fingerprint(checkpoint) != all_of_it
     write_json(path, {"num_beams": 1})
-    assert model_fingerprint(checkpoint, but_for="eos_penalty") == without
+    assert model_fingerprint(checkpoint, but_for={"eos_penalty"}) == without
     write_json(path, {"eos_penalty": 0.5, "num_beams": 2})
-    assert model_fingerprint(checkpoint, but_for="eos_penalty") != without
+    assert model_fingerprint(checkpoint, but_for={"eos_penalty"}) != without
     path.unlink()
-    assert "generation_config.json" not in model_fingerprint(checkpoint, but_for="eos_penalty")
+    assert "generation_config.json" not in model_fingerprint(checkpoint, but_for={"eos_penalty"})

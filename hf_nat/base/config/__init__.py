@@ -151,6 +151,10 @@ class _Run:
             result = typed(value, key.annotation)
         except Mismatch:
             raise ValueError(_mismatch(key, value, place)) from None
+        # Where nothing is the default, no text means it: an empty one is a variable of a shell that was not set.
+        is_optional = key.default is None or key.default is dataclasses.MISSING
+        if is_optional and "" in (result if isinstance(result, list | tuple) else [result]):
+            raise ValueError(f"{place}: `{name}` must not be empty, got {shown(value)}. Leave it out for none.")
         if key.extends and self.values.get(name):
             result = [*self.values[name], *result]
         self.values[name] = result
