@@ -155,10 +155,7 @@ def _require_same_pieces(path: str | Path, tokenizer: PreTrainedTokenizerBase, p
 
 
 def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
-    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these.
-
-    What KenLM has made binary is not read.
-    """
+    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these."""
     with open(path, "rb") as file:
         magic = file.read(8)
     opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), open)
@@ -172,6 +169,8 @@ def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
                     f"`{parameter}` must be an n-gram model with counts >= 0, got "
                     f"{line.decode(errors='replace').strip()!r} in {str(path)!r}. The file is damaged."
                 )
+        else:
+            return
         for fields in takewhile(bool, map(bytes.split, lines)):
             if len(fields) > 1 and (word := fields[1].decode(errors="replace")) not in words:
                 raise ValueError(

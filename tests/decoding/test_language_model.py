@@ -109,7 +109,7 @@ def test_what_is_no_file_of_n_grams_is_told_with_the_remedy(tmp_path, ngrams, ti
     pytest.importorskip("kenlm")
     whole = write_arpa(tmp_path / "lm.arpa", ngrams).read_bytes()
     noise = np.random.default_rng(0).bytes(2000)
-    for number, data in enumerate((b"", noise, whole[:-100], gzip.compress(whole)[:-20], b"text\n" * 50)):
+    for number, data in enumerate((b"", noise, whole[:-100], gzip.compress(whole)[:-20], b"some other text\n" * 500)):
         path = tmp_path / f"{number}.arpa"
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"Make it anew with `hf-nat language-model`\.$") as caught:
