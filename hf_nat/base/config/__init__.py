@@ -47,10 +47,10 @@ def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str |
     """Fills dataclasses from `[CONFIG.yaml ...] [--key value ...]`; the last value given for a key wins.
 
     A value is read by the type of its field: where that is `str`, the text that was written is the value (`no`,
-    `1.10`, `0123456`), which is not empty where nothing is the default. A null is None where the type allows it, else it stands for the default. A scalar for a list is
-    a list of one. A path may start with `~/`. In a mapping without types, numbers and truth values follow the core
-    schema of YAML 1.2. The words of a command line are read as plain scalars of YAML, those for a mapping as YAML or
-    JSON, and several words are a list.
+    `1.10`, `0123456`), which is not empty where nothing is the default. A null is None where the type allows it, else
+    it stands for the default. A scalar for a list is a list of one. A path may start with `~/`. In a mapping without
+    types, numbers and truth values follow the core schema of YAML 1.2. The words of a command line are read as plain
+    scalars of YAML, those for a mapping as YAML or JSON, and several words are a list.
 
     Args:
         dataclass_types (`Sequence[type]`): the dataclasses whose fields are the allowed keys. `keys_of` says what they
