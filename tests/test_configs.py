@@ -28,7 +28,7 @@ RUNS = [path for path in CONFIGS if path.relative_to(ROOT / "configs").parts[0] 
 SMALL = {"max_steps": 2, "max_tokens": 300, "vocab_size": 120, "size": "nano", "bf16": False, "use_cpu": True}
 QUIET = {"report_to": "none", "disable_tqdm": True, "eval_strategy": "no", "save_strategy": "no"}
 PLAIN = {"load_best_model_at_end": False, "average_checkpoints": 0}
-FEW_ROWS = {"config_name": "", "test_split": "test", "max_samples": 4, "num_beams": 2, "max_new_tokens": 5}
+FEW_ROWS = {"config_name": None, "test_split": "test", "max_samples": 4, "num_beams": 2, "max_new_tokens": 5}
 
 
 def keys(path):
@@ -38,7 +38,8 @@ def keys(path):
 def options(*groups, **more):
     """Keys as options of the command line, the last one of a name."""
     given = merged(*groups, **more)
-    return [f"--{key}={json.dumps(value) if isinstance(value, dict) else value}" for key, value in given.items()]
+    as_json = (dict, type(None))
+    return [f"--{key}={json.dumps(value) if isinstance(value, as_json) else value}" for key, value in given.items()]
 
 
 def merged(*groups, **more):
@@ -99,7 +100,7 @@ def test_config_runs(path, toy, tmp_path):
         expected = ("manifest.json", "filter.json", "README.md")
     elif "iterations" in keys(path):
         own = {
-            "teacher_options": merged(place, SMALL, QUIET, PLAIN, config_name=""),
+            "teacher_options": merged(place, SMALL, QUIET, PLAIN, config_name=None),
             "distill_options": merged(place, FEW_ROWS),
             "student_options": merged(started(keys(path)["student_config"]), QUIET, PLAIN),
         }
@@ -111,13 +112,13 @@ def test_config_runs(path, toy, tmp_path):
             more["validation_corpus"] = place["corpus"]
         if "init_from" in keys(path):
             first = path.with_name(f"{Path(keys(path)['init_from']).name}.yaml")
-            small = options(place, started(first), QUIET, PLAIN, more, config_name="", output_dir=tmp_path / "first")
+            small = options(place, started(first), QUIET, PLAIN, more, config_name=None, output_dir=tmp_path / "first")
             small += [f"--init_from_teacher={teacher}"] if "init_from_teacher" in keys(first) else []
             assert main(["train", str(first), "--early_stopping_patience=null", *small]) == 0
             more["init_from"] = tmp_path / "first"
         if "early_stopping_patience" in keys(path):  # by its validation curve, so it needs one
             more |= {"eval_strategy": "steps", "eval_steps": 2}
-        small = options(place, started(path), QUIET, PLAIN, more, config_name="", output_dir=output_dir)
+        small = options(place, started(path), QUIET, PLAIN, more, config_name=None, output_dir=output_dir)
         argv = ["train", str(path), *small]
         expected = ("metrics.json", "README.md")
     assert main(argv) == 0

@@ -226,7 +226,9 @@ class DecodingArguments(LoadingArguments):
                 raise ValueError(
                     f"`draft` must be left out for a NAT model, got {self.draft!r}. Use an AT model, which verifies."
                 )
-            cast(Any, model).require_knobs(self.knobs, **self._given("reranker", "language_model"))
+            # Of a weight without a beam, the beam is what is missing.
+            of_beam = () if self.lm_weight is None else ("language_model",)
+            cast(Any, model).require_knobs(self.knobs, **self._given("reranker", *of_beam))
             return given
         for key, value in given.items():
             if draft and key not in ("reranker", "ensemble", "terms"):
@@ -269,6 +271,8 @@ class DecodingArguments(LoadingArguments):
         if language_model := kwargs.pop("language_model", None):
             tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
             kwargs["language_model"] = NGramLanguageModel(language_model, tokenizer)
+            if isinstance(model, NATPreTrainedModel):
+                cast(Any, model).require_knobs(self.knobs, language_model=language_model)
         if terms := kwargs.pop("terms", None):
             require_terms(model)
             kwargs["terms"] = TermList.read(terms)

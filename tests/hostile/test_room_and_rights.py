@@ -182,4 +182,4 @@ def test_a_model_that_this_user_may_not_write_is_one_line(command, sound, place,
         line = fails([command, f"{command}.yaml"], place, capsys, of_an_ordinary_user)
     finally:
         model.chmod(0o755)
-    assert "Permission denied: '" in line and model.name in line
+    assert f"`model` must be a folder that can be written to, got '{model.name}'" in line
