@@ -154,3 +154,6 @@ def test_the_page_holds_the_table_of_what_was_measured(script: ModuleType) -> No
     page = (script.CONFIGS / "README.md").read_text(encoding="utf-8")
     assert script.models_table(read_json(script.CONFIGS / "results/scale_models_cpu.json")) in page
     assert script.corpus_table(read_json(script.CONFIGS / "results/scale_corpus_cpu.json")) in page
+    europarl = script.CONFIGS.parent / "europarl"
+    table = script.corpus_table(read_json(europarl / "results/scale_languages_cpu.json"))
+    assert table in (europarl / "README.md").read_text(encoding="utf-8")
