@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..base.utils import require_plain_file
 from ..data.locations import local_folder
-from ..data.tokenizer import load_tokenizer, tokenizer_files
+from ..data.tokenizer import TOKENIZER_FILES, load_tokenizer
 from .ngrams import SPECIAL_WORDS
 
 
@@ -145,7 +145,8 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
 
 def _require_same_pieces(path: str | Path, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
     """Raises ValueError for the folder of a model whose tokenizer has other pieces."""
-    if not tokenizer_files(path) or os.path.realpath(path) == os.path.realpath(tokenizer.name_or_path):
+    has_tokenizer = any(file for pattern in TOKENIZER_FILES for file in Path(path).glob(pattern))
+    if not has_tokenizer or os.path.realpath(path) == os.path.realpath(tokenizer.name_or_path):
         return
     if load_tokenizer(path, parameter=parameter).get_vocab() != tokenizer.get_vocab():
         raise ValueError(

@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, load_dataset
+from marian_tokenizers import save_marian_tokenizer
 
 from hf_nat.base.utils import read_json, sha256_file, write_json
-from hf_nat.data import load_corpus
+from hf_nat.data import load_corpus, tokenize
 from hf_nat.distillation import FilterArguments
 from hf_nat.distillation import filter as filter_module
 from hf_nat.distillation.filter_arguments import DEFAULT_DROP
 from hf_nat.distillation.filter_rules import FILTER_COLUMNS
 from hf_nat.distillation.flags import FLAGS, HARMLESS
+from hf_nat.distillation.pair_measures import length_ratios
 from hf_nat.distillation.shards import corpus_features, plan_shards
 from hf_nat.steps import Filter, distill
 from hf_nat_cli import main
@@ -194,6 +196,22 @@ def test_length_ratio_counts_the_tokens_that_are_asked_for(
     assert kept["space"] != kept[str(tmp_path / "tokenizer")]
     rule = read_json(tmp_path / "new1/manifest.json")["filters"][0]["rule"]
     assert rule["tokenizer_sha256"] == sha256_file(tmp_path / "tokenizer/tokenizer.json")
+
+
+def test_each_side_is_cut_by_its_own_rules(distilled: Path, tmp_path: Path) -> None:
+    pairs = [row["translation"] for row in read_rows(distilled)]
+    # Sources are whole words for one side's rules, and letters for those of the other.
+    words = sorted({word for pair in pairs for word in pair["en"].split()})
+    save_marian_tokenizer(tmp_path / "tokenizer", [" ".join(words)] * 20, ["".join(words)], vocab_size=200)
+    tokens = str(tmp_path / "tokenizer")
+    args = FilterArguments(
+        corpus=str(distilled), output_dir=str(tmp_path / "new"), drop=["none"], columns=["length_ratio"], tokens=tokens
+    )
+    measured = [row["length_ratio"] for row in read_rows(Filter(args).run())]
+    sides = [tokenize([pair[lang] for pair in pairs], tokens, is_target=lang == "xx") for lang in ("en", "xx")]
+    assert measured == pytest.approx(length_ratios(*map(list, sides)))
+    as_sources = tokenize([pair["xx"] for pair in pairs], tokens)
+    assert list(as_sources) != list(tokenize([pair["xx"] for pair in pairs], tokens, is_target=True))
 
 
 def test_command_prints_and_cards_every_count(
