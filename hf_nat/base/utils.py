@@ -107,10 +107,10 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_files(folder: str | Path, patterns: Sequence[str]) -> dict[str, str]:
-    """Returns the SHA-256 of each file in a folder that matches one of some glob patterns, by its path there."""
+def sha256_files(folder: str | Path, patterns: Sequence[str], but_for: Sequence[str] = ()) -> dict[str, str]:
+    """Returns the SHA-256 of the files of a folder that match a pattern, but for some names, by their paths in it."""
     folder = Path(folder)
-    paths = {path for pattern in patterns for path in folder.glob(pattern)}
+    paths = {path for pattern in patterns for path in folder.glob(pattern) if path.name not in but_for}
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in sorted(paths)}
 
 

@@ -85,8 +85,8 @@ def model_fingerprint(
     if not folder.is_dir():
         load_pretrained_config(model, parameter=parameter, revision=revision, trust_remote_code=trust_remote_code)
         return {"commit": hub_commit(model, revision)}
-    found = sha256_files(folder, (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ())))
-    files: dict[str, Any] = {name: checksum for name, checksum in found.items() if name not in _NO_WEIGHTS}
+    patterns = (*_MODEL_FILES, *(("*.py",) if trust_remote_code else ()))
+    files: dict[str, Any] = {**sha256_files(folder, patterns, but_for=_NO_WEIGHTS)}
     if but_for and "generation_config.json" in files:
         settings = read_json(folder / "generation_config.json")
         kept = {key: value for key, value in settings.items() if key not in (*but_for, _FROM_CONFIG)}
