@@ -41,7 +41,9 @@ _MAX_THREADS = 1024
 class LoadingArguments:
     """How a model is loaded, and what it is told of the languages."""
 
-    source_prefix: str | None = option(None, "text put before every source: T5's task, or `>>deu<<` for Marian")
+    source_prefix: str | None = option(
+        None, "text put before every source: T5's task, or `>>deu<<` for Marian", may_be_empty=True
+    )
     model_source_lang: str | None = option(
         None, "multilingual model: its code of the source language (eng_Latn)", aliases=["--teacher_source_lang"]
     )

@@ -58,7 +58,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     union: list[str] | None = option(
         None, "further teachers of any vocabulary, whose candidates are added: for a strategy that chooses"
     )
-    union_prefixes: list[str] | None = option(None, "`source_prefix` of each teacher in `union`; default: none")
+    union_prefixes: list[str] | None = option(
+        None, "`source_prefix` of each teacher in `union`; default: none", may_be_empty=True
+    )
     teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
     backend: str = option(
         "auto", "what decodes: torch, ct2 (CTranslate2, for MarianMT teachers), or auto: ct2 where it can, else torch"

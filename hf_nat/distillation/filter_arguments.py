@@ -90,7 +90,7 @@ class FilterArguments:
         "for backward_score: a model of the other direction, folder or Hub id; without it the corpus must have the "
         "column",
     )
-    backward_prefix: str | None = option(None, "text put before every target for that model")
+    backward_prefix: str | None = option(None, "text put before every target for that model", may_be_empty=True)
     model_source_lang: str | None = option(None, "multilingual backward_teacher: its code of the corpus's source")
     model_target_lang: str | None = option(None, "multilingual backward_teacher: its code of the corpus's target")
     trust_remote_code: bool = option(False, "execute the Python files that a backward_teacher brings")

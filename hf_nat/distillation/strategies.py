@@ -56,7 +56,9 @@ class StrategyArguments(CorpusArguments):
     utility: str = option("chrf", "mbr: compares candidates: chrf, bleu, or the folder of an `evaluate` module")
     utility_options: dict[str, Any] | None = option(None, "mbr: arguments for the `compute` of that module")
     backward_teacher: str | None = option(None, "rerank: model of the other direction that judges by the source")
-    backward_prefix: str | None = option(None, "rerank: text put before every candidate for that model")
+    backward_prefix: str | None = option(
+        None, "rerank: text put before every candidate for that model", may_be_empty=True
+    )
     quality: str | None = option(None, "rerank: a judge of your own, FILE.py:FUNCTION of sources and candidates")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
     max_length_a: float = option(2.0, "longest output as well: max_length_a * (source tokens) + max_length_b tokens")

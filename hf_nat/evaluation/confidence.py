@@ -7,8 +7,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..base.utils import read_record
+from ..base.utils import read_record, sha256_file
 from ..decoding import DecodingArguments, Translation
+from ..decoding.language_model import language_model_file
 from ..decoding.shortlist import ShortListArguments
 from ..metrics.calibration import Calibration, Reliability, reliability
 from ..metrics.translation import score_translations
@@ -20,9 +21,17 @@ QUALITY = "chrf"
 
 
 def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortListArguments) -> dict[str, Any]:
-    """Returns what scores depend on beside the model: options, short list, backend, precision, prefix, languages."""
+    """Returns what scores depend on beside the weights: knobs, short list, backend, precision, prefix, languages.
+
+    Of knobs that no option gives, the checkpoint's own values count, which `hf-nat tune` changes; n-grams by content.
+    """
     runtime = {name: value for name, value in decoding.runtime_options.items() if name != "threads"}
-    return {**decoding.options(model), **shortlist.shortlist_options, **runtime, **decoding.input_options}
+    given = {**decoding.options(model), **shortlist.shortlist_options, **runtime, **decoding.input_options}
+    if decoding.language_model is not None:
+        given["language_model"] = sha256_file(language_model_file(decoding.language_model))
+    own = getattr(model, "generation_defaults", {})
+    tuned = {name: getattr(model.generation_config, name, default) for name, default in own.items()}
+    return {**tuned, **given}
 
 
 def read_calibration(

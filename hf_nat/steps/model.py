@@ -67,8 +67,5 @@ class FileInModelStep(ModelStep):
         return {"sha256": sha256_file(self.file)}
 
     def is_whole(self) -> bool:
-        """Tells whether the file is there, and the one that was made; older records do not say which that was."""
-        if not self.file.is_file():
-            return False
-        made = read_json(self.record_path).get("sha256")
-        return made is None or made == sha256_file(self.file)
+        """Tells whether the file is there, and the one that was made."""
+        return self.file.is_file() and read_json(self.record_path).get("sha256") == sha256_file(self.file)

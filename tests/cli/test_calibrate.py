@@ -5,7 +5,7 @@ import json
 import pytest
 from nat_model_tester import save, tiny_model, tiny_student
 
-from hf_nat.base.utils import read_json
+from hf_nat.base.utils import read_json, write_json
 from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat.decoding import DecodingArguments, Translation
 from hf_nat.decoding.shortlist import ShortListArguments
@@ -104,8 +104,22 @@ def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsy
 @pytest.mark.parametrize("change", [{"backend": "onnx", "quantize": "int8"}, {"source_prefix": "x"}])
 def test_what_decodes_and_what_it_is_told_are_ways_of_decoding(change):
     model = tiny_model("vanilla_nat")
-    assert way_of_decoding(DecodingArguments(**change), model, ShortListArguments()) == change
-    assert way_of_decoding(DecodingArguments(threads=1), model, ShortListArguments()) == {}
+    own = way_of_decoding(DecodingArguments(threads=1), model, ShortListArguments())
+    assert own.keys() == model.generation_defaults.keys()
+    assert way_of_decoding(DecodingArguments(**change), model, ShortListArguments()) == own | change
+
+
+def test_a_curve_is_of_the_knobs_that_the_checkpoint_had(options, tmp_path, capsys):
+    assert main(["calibrate", *options]) == 0
+    (tmp_path / "in.txt").write_text("ab\n")
+    translate = ["translate", options[0], f"--input={tmp_path}/in.txt", f"--confidence_output={tmp_path}/c.txt"]
+    assert main(translate) == 0
+    path = tmp_path / "model/generation_config.json"
+    settings = read_json(path) if path.exists() else {}
+    write_json(path, settings | {"length_beam": 3})  # as `tune` does
+    assert main([*translate, f"--output={tmp_path}/out.txt"]) == 2
+    assert "Run `hf-nat calibrate --model" in capsys.readouterr().err
+    assert main([*translate, f"--output={tmp_path}/out.txt", "--length_beam=1"]) == 0
 
 
 def test_a_blank_translation_is_no_proof_of_quality():

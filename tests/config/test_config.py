@@ -48,6 +48,9 @@ class Texts:
     kind: Literal["last", "best"] = "last"
     space: str | None | Literal[False] = None
     counted: str | bool = "no"
+    file: str = option("run", "described")
+    files: list[str] | None = option(None, "described")
+    prefixes: list[str] | None = option(None, "described", may_be_empty=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,8 +345,8 @@ BAD_WORDS = [
     (["--sizes", "--steps=1"], r"^Command line: --sizes must be followed by a value"),
     (["--steps", "many"], r"^Command line: `steps` must be a whole number such as 100, got 'many'.$"),
     (["--limit="], r"^Command line: `limit` must be a whole number such as 100 or null, got ''.$"),
-    (["--report_to="], r"^Command line: `report_to` must not be empty, got ''. Leave it out for none.$"),
-    (["--report_to", "a", ""], r"^Command line: `report_to` must not be empty, got \['a', ''\]"),
+    (["--file="], r"^Command line: `file` must not be empty, got ''. Leave it out.$"),
+    (["--files", "a", ""], r"^Command line: `files` must not be empty, got \['a', ''\]"),
     (["--no_shuffle=x"], r"^Command line: --no_shuffle must stand alone, got '--no_shuffle=x'."),
     (["--no_steps"], r"^Unknown option '--no_steps'"),
     (["--fields", "{a: "], r"^Command line: --fields must be a mapping such as {key: value}, got '{a:': "),
@@ -392,6 +395,7 @@ def test_null_on_the_command_line_is_one_and_an_empty_word_a_text(tmp_path):
     path = write(tmp_path, "title: x\n")
     assert load_config((Texts,), [path, "--title", "null"])[0].title is None
     assert load_config((Texts,), [path, "--title="])[0].title == ""
+    assert load_config((Texts,), ["--prefixes", "", "x"])[0].prefixes == ["", "x"]
 
 
 def test_none_of_python_is_the_value_even_over_a_file(tmp_path):

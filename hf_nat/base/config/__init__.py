@@ -17,10 +17,18 @@ from .yaml_file import read_yaml
 __all__ = ["load_config", "option", "refuse_changed", "resolve"]
 
 
-def option(default: Any, help: str, aliases: Sequence[str] = ()) -> Any:
-    """Declares a key of a run: a dataclass field with a default, the line that `--help` prints, and other names of it,
-    as they are written on a command line (`--name`)."""
-    return dataclasses.field(default=default, metadata={"help": help, "aliases": list(aliases)})
+def option(default: Any, help: str, aliases: Sequence[str] = (), *, may_be_empty: bool = False) -> Any:
+    """Declares a key of a run.
+
+    Args:
+        default (`Any`): its default.
+        help (`str`): the line that `--help` prints.
+        aliases (`Sequence[str]`, *optional*): other names, as they are written on a command line (`--name`).
+        may_be_empty (`bool`, *optional*, defaults to `False`): an empty text is a value; elsewhere it is a variable of
+            a shell that was not set, and an error.
+    """
+    metadata = {"help": help, "aliases": list(aliases), "may_be_empty": may_be_empty}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def refuse_changed(args: Any, names: Sequence[str], where: str, remedy: str = "") -> None:
@@ -47,7 +55,7 @@ def load_config(dataclass_types: Sequence[Any], argv: Sequence[str], prog: str |
     """Fills dataclasses from `[CONFIG.yaml ...] [--key value ...]`; the last value given for a key wins.
 
     A value is read by the type of its field: where that is `str`, the text that was written is the value (`no`,
-    `1.10`, `0123456`), which is not empty where nothing is the default. A null is None where the type allows it, else
+    `1.10`, `0123456`), which is only empty where the field allows it. A null is None where the type allows it, else
     it stands for the default. A scalar for a list is a list of one. A path may start with `~/`. In a mapping without
     types, numbers and truth values follow the core schema of YAML 1.2. The words of a command line are read as plain
     scalars of YAML, those for a mapping as YAML or JSON, and several words are a list.
@@ -151,10 +159,8 @@ class _Run:
             result = typed(value, key.annotation)
         except Mismatch:
             raise ValueError(_mismatch(key, value, place)) from None
-        # Where nothing is the default, no text means it: an empty one is a variable of a shell that was not set.
-        is_optional = key.default is None or key.default is dataclasses.MISSING
-        if is_optional and "" in (result if isinstance(result, list | tuple) else [result]):
-            raise ValueError(f"{place}: `{name}` must not be empty, got {shown(value)}. Leave it out for none.")
+        if not key.may_be_empty and "" in (result if isinstance(result, list | tuple) else [result]):
+            raise ValueError(f"{place}: `{name}` must not be empty, got {shown(value)}. Leave it out.")
         if key.extends and self.values.get(name):
             result = [*self.values[name], *result]
         self.values[name] = result

@@ -40,6 +40,12 @@ class Key:
         return self.field.metadata.get("action") == "extend"
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether an empty text is a value: where `option` or the default says so, or nothing describes the key."""
+        described = self.field.metadata
+        return self.default == "" or "help" not in described or bool(described.get("may_be_empty"))
+
+    @property
     def spellings(self) -> list[str]:
         """Names on the command line: `--key_name`, then aliases."""
         aliases = self.field.metadata.get("aliases", ())
