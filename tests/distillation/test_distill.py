@@ -116,7 +116,7 @@ def test_greedy_is_a_strategy(copy_teacher, tiny_tokenizer, arguments, sources):
 
 
 def test_max_samples_and_left_out_splits(copy_teacher, tiny_tokenizer, arguments):
-    folder = distill(copy_teacher, tiny_tokenizer, arguments(max_samples=2, validation_split=None, test_split=""))
+    folder = distill(copy_teacher, tiny_tokenizer, arguments(max_samples=2, validation_split=None, test_split=None))
     assert read_json(folder / "manifest.json")["counts"] == {"train": 2}
     assert [path.name for path in (folder / "data").iterdir()] == ["train-00000-of-00001.parquet"]
 

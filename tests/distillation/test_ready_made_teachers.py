@@ -58,7 +58,8 @@ def test_what_the_table_tells_a_teacher_reaches_it(
     built = build(tmp_path, sentences)
     *options, ct2 = table_of_teachers()[name]
     given = {"teacher": "x", "corpus": corpus, "output_dir": str(tmp_path / "out"), "train_split": "eval"}
-    given |= {"source_lang": "en", "target_lang": "xx", "validation_split": "", "test_split": "", "strategy": "greedy"}
+    given |= {"source_lang": "en", "target_lang": "xx", "strategy": "greedy"}
+    given |= {"validation_split": "null", "test_split": "null"}
     argv = [*(f"--{key}={value}" for key, value in given.items()), "--max_new_tokens=5", "--backend=torch", *options]
     (args,) = load_config((DistillArguments,), argv, prog="hf-nat distill")
     assert isinstance(built.model, MarianMTModel) is (ct2 == "yes")

@@ -137,7 +137,7 @@ def test_arguments_that_break_a_rule(
 
 def test_splits_to_score_on_are_required(arguments: Callable[..., BornAgainArguments], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`validation_split` and `test_split` must be given"):
-        BornAgain(arguments(distill_options={"test_split": ""})).run()
+        BornAgain(arguments(distill_options={"test_split": None})).run()
     assert not (tmp_path / "born").exists()
 
 

@@ -102,7 +102,7 @@ def test_studies_share_a_teacher_and_a_corpus_by_their_folders(
         ({"corpora": {"beam": {"teacher": "nano", "beams": 3}}}, "Unknown key 'beams' in the overrides"),
         ({"metrics": ["bleu", "meteor"]}, "`language` must be one that METEOR"),
         ({"metrics": ["blue"]}, "blue"),
-        ({"corpora": {"beam": {"teacher": "nano", "test_split": ""}}}, "`test_split` must be given"),
+        ({"corpora": {"beam": {"teacher": "nano", "test_split": None}}}, "`test_split` must be given"),
     ],
 )
 def test_a_wrong_entry_is_an_error_before_anything_is_trained(

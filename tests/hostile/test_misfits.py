@@ -219,7 +219,7 @@ def test_a_mistyped_path_is_told_and_no_repository_is_asked(options, sound, plac
         (("--ctc_length_bonus", "1e308"), "`ctc_length_bonus` must be >= -100 and <= 100, got 1e+308"),
         (("--eos_penalty", "-101"), "`eos_penalty` must be >= -100 and <= 100, got -101.0"),
         (("--max_length_ratio", "0"), "`max_length_ratio` must be > 0, got 0.0"),
-        (("--language_model", ""), "`language_model` must not be empty, got ''. Leave it out for none."),
+        (("--language_model", ""), "`language_model` must not be empty, got ''. Write null for none."),
         (("--model", "student", "--terms="), "`terms` must not be empty, got ''."),
         (("--model", "student", "--ensemble", "other", ""), "`ensemble` must not be empty, got"),
         (("--language_model", "corpus/test.en"), "`language_model` must be left out for an autoregressive model"),
@@ -420,7 +420,8 @@ def test_values_of_a_knob_are_numbers_that_it_can_have(value, sound, place, caps
 def test_a_split_without_a_name_is_told(sound, place, capsys):
     shutil.copytree(sound, place, dirs_exist_ok=True)
     for command in ("distill", "mix"):
-        assert "corpus" in fails([command, f"{command}.yaml", "--train_split", ""], place, capsys)
+        line = fails([command, f"{command}.yaml", "--train_split", ""], place, capsys)
+        assert "`train_split` must not be empty, got ''. Leave it out." in line
 
 
 @pytest.mark.parametrize("command", [["quickstart", "quickstart.yaml"], ["experiment", "claims"]])

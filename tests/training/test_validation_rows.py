@@ -71,15 +71,14 @@ def test_a_share_must_leave_rows_on_both_sides(corpus):
         arguments(corpus, validation_share=0.01).load_splits()
 
 
-@pytest.mark.parametrize("none", ["", None])
-def test_a_run_without_validation_rows_has_no_evaluation(none, tiny_run, tmp_path):
-    metrics = tiny_run(validation_split=none, report_to=none, max_steps=2)
+def test_a_run_without_validation_rows_has_no_evaluation(tiny_run, tmp_path):
+    metrics = tiny_run(validation_split=None, report_to=None, max_steps=2)
     assert not [name for name in metrics if name.startswith("eval_")] and metrics["num_updates"] == 2
     assert "validation loss" not in training_summary(tmp_path / "run")
 
 
 def test_an_evaluation_must_have_rows(run_keys, tmp_path):
-    keys = run_keys(tmp_path / "run", validation_split="", eval_strategy="steps", eval_steps=2)
+    keys = run_keys(tmp_path / "run", validation_split=None, eval_strategy="steps", eval_steps=2)
     with pytest.raises(ValueError, match="`eval_strategy` must be no without a `validation_split`"):
         Train.from_config(**keys).run()
     assert not (tmp_path / "run").exists()

@@ -160,7 +160,8 @@ class _Run:
         except Mismatch:
             raise ValueError(_mismatch(key, value, place)) from None
         if not key.may_be_empty and "" in (result if isinstance(result, list | tuple) else [result]):
-            raise ValueError(f"{place}: `{name}` must not be empty, got {shown(value)}. Leave it out.")
+            remedy = "Write null for none" if key.takes(type(None)) else "Leave it out"
+            raise ValueError(f"{place}: `{name}` must not be empty, got {shown(value)}. {remedy}.")
         if key.extends and self.values.get(name):
             result = [*self.values[name], *result]
         self.values[name] = result
