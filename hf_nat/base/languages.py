@@ -162,8 +162,13 @@ def warn_of_unspaced_text(language: Language, sentences: Iterable[str]) -> None:
     A corpus may call its languages what it likes (`src`, `target`), and nothing else would tell that its words cannot
     be found.
     """
-    text = re.sub(r"\s+", "", "".join(sentences))
-    if language.is_spaced and len(_UNSPACED_CHARACTER.findall(text)) > _MOSTLY * len(text):
+    if not language.is_spaced:
+        return
+    num_unspaced = num_characters = 0
+    for sentence in sentences:
+        num_unspaced += len(_UNSPACED_CHARACTER.findall(sentence))
+        num_characters += sum(map(len, sentence.split()))
+    if num_unspaced > _MOSTLY * num_characters:
         logger.warning(
             f"The text of the language {language.code!r} is mostly in a script without spaces, but is cut at spaces "
             'into words, so that measures of words are of no use. Name the language by its code, such as "zh".'

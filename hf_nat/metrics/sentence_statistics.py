@@ -10,7 +10,7 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.base import Metric
 
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
-from .translation import PreparedTexts, check_sides, metric_recipes, segment_statistics
+from .translation import check_sides, language_of_texts, metric_recipes, segment_statistics
 
 
 _ORDERS = np.arange(1, 5)  # of BLEU's n-grams
@@ -45,10 +45,9 @@ def sentence_statistics(
     recipe = metric_recipes([metric], None if options is None else {metric: options})[metric]
     if recipe.missing is not None:
         raise ValueError(recipe.missing)
-    texts = PreparedTexts(references, target_lang)
-    built = recipe.build(texts.language)
-    left, right = (texts.prepare(recipe.tokenized, sentences) for sentences in (hypotheses, references))
-    return built, np.array(segment_statistics(built, left, right))
+    language = language_of_texts(target_lang, references)
+    built = recipe.build(language)
+    return built, segment_statistics({built: recipe.tokenized}, language, hypotheses, references)[built]
 
 
 def bleu_record(statistics: Array) -> dict[str, Any]:

@@ -16,7 +16,15 @@ from sacrebleu.significance import PairedTest
 from ..base.bounds import require_choice, require_number
 from .bootstrap import Array, Bootstrap, bootstrap_samples
 from .sentence_statistics import score_of
-from .translation import DEFAULT_METRICS, MetricRecipe, PreparedTexts, check_sides, metric_recipes
+from .translation import (
+    DEFAULT_METRICS,
+    MetricRecipe,
+    PreparedTexts,
+    check_sides,
+    language_of_texts,
+    metric_recipes,
+    sign_words,
+)
 
 
 _TESTS = {"bootstrap": "bs", "permutation": "ar"}
@@ -93,12 +101,13 @@ def compare_systems(
         check_sides(hypotheses, references)
     names = [baseline, *(name for name in systems if name != baseline)]
     comparison: dict[str, dict[str, SystemScore]] = {name: {} for name in names}
-    texts = PreparedTexts(references, target_lang)
+    texts = PreparedTexts(language_of_texts(target_lang, references))
     for metric_name, recipe in metric_recipes(metrics, options).items():
         if recipe.missing is not None:
             scores = [SystemScore(None, None, None, None, "", recipe.missing)] * len(names)
         else:
-            scores = _paired_test([systems[name] for name in names], texts, recipe, _TESTS[test], num_samples, seed)
+            sides = [*(systems[name] for name in names), references]
+            scores = _paired_test(sides, texts, recipe, _TESTS[test], num_samples, seed)
         for name, score in zip(names, scores, strict=True):
             comparison[name][metric_name] = score
     return comparison
@@ -147,22 +156,22 @@ def hierarchical_bootstrap(
 
 
 def _paired_test(
-    outputs: Sequence[Sequence[str]],
+    sides: Sequence[Sequence[str]],
     texts: PreparedTexts,
     recipe: MetricRecipe,
     test: str,
     num_samples: int,
     seed: int,
 ) -> list[SystemScore]:
-    """One metric of all systems, the baseline first."""
-    named = [(str(k), texts.prepare(recipe.tokenized, hypotheses)) for k, hypotheses in enumerate(outputs)]
-    references = [texts.prepare(recipe.tokenized, texts.references)]
+    """One metric of all systems, the baseline first; the references are the last side."""
+    *outputs, references = (texts.prepare(recipe.tokenized, side) for side in sides)
+    named = [(str(k), hypotheses) for k, hypotheses in enumerate(outputs)]
     metric = recipe.build(texts.language)
     confidence = num_samples if test == "ar" else -1
     with _sacrebleu_seed(seed):
-        signatures, columns = PairedTest(named, {"": metric}, references, test, num_samples, confidence)()
+        signatures, columns = PairedTest(named, {"": metric}, [references], test, num_samples, confidence)()
     ((name, signature),) = signatures.items()
-    signed = texts.sign(name, signature.format(short=False))
+    signed = sign_words(texts.language, name, signature.format(short=False))
     scores: list[SystemScore] = []
     for result in columns[name]:
         score, mean, half_width, p_value = (

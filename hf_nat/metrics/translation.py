@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ from sacrebleu.metrics.base import Metric
 from ..base.bounds import require_number
 from ..base.languages import Language, find_language, warn_of_unspaced_text
 from .beer import BEER
+from .bootstrap import Array
 from .meteor import METEOR
 from .ribes import RIBES
 
 
-# References whose n-grams are in memory at a time.
+# Segments whose words and n-grams are in memory at a time.
 _HELD = 10_000
 DEFAULT_METRICS = ("bleu", "sacrebleu", "chrf", "ter")
 # Zhou, Gu & Neubig 2020, appendix C.
@@ -99,19 +101,21 @@ def score_translations(
     check_sides(hypotheses, references)
     require_bootstrap(num_bootstrap)
     recipes = metric_recipes(metrics, options)
-    texts = PreparedTexts(references, target_lang)
+    language = language_of_texts(target_lang, references)
+    built = {name: recipe.build(language) for name, recipe in recipes.items() if recipe.missing is None}
+    tokenized = {metric: recipes[name].tokenized for name, metric in built.items()}
+    statistics = segment_statistics(tokenized, language, hypotheses, references)
     scores = {}
     for name, recipe in recipes.items():
         if recipe.missing is not None:
             scores[name] = MetricScore(name, None, "", reason=recipe.missing)
             continue
-        metric = recipe.build(texts.language)
-        left, right = texts.prepare(recipe.tokenized, hypotheses), texts.prepare(recipe.tokenized, references)
-        stats = segment_statistics(metric, left, right)
-        result = metric._aggregate_and_compute(stats)
+        metric = built[name]
+        stats = statistics[metric]
+        result = metric._compute_score_from_stats([math.fsum(column) for column in stats.T])
         interval = _interval(metric, stats, num_bootstrap, seed) if num_bootstrap else None
         segments = _segments(metric, stats) if segment_scores else None
-        signature = texts.sign(result.name, metric.get_signature().format(short=False))
+        signature = sign_words(language, result.name, metric.get_signature().format(short=False))
         scores[name] = MetricScore(name, float(result.score), signature, segments, interval)
     return scores
 
@@ -201,33 +205,55 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
     return recipes
 
 
-def segment_statistics(metric: Metric, hypotheses: Sequence[str], references: Sequence[str]) -> list[list[Any]]:
-    """Counts what a metric needs of each segment.
+def segment_statistics(
+    metrics: Mapping[Metric, Tokenized], language: Language, hypotheses: Sequence[str], references: Sequence[str]
+) -> dict[Metric, Array]:
+    """Counts what metrics need of each segment.
+
+    Words and the n-grams of a reference take kilobytes a segment, so they are made of some segments at a time.
 
     Args:
-        metric (`Metric`): a metric of sacrebleu's kind, which holds the n-grams of all references that it is given:
-            some kilobytes each, so it is given some at a time.
-        hypotheses (`Sequence[str]`): translations, prepared for the metric.
+        metrics (`Mapping[Metric, Tokenized]`): metrics of sacrebleu's kind, and what each sees.
+        language (`Language`): of both sides.
+        hypotheses (`Sequence[str]`): translations.
         references (`Sequence[str]`): their references.
 
     Returns:
-        `list[list]`: the statistics of each segment, K numbers.
+        `dict[Metric, np.ndarray]`: by metric `[segments, K]`, whose sum over segments gives the corpus score.
     """
-    found: list[list[Any]] = []
+    found: dict[Metric, list[Array]] = {metric: [] for metric in metrics}
     for start in range(0, len(hypotheses), _HELD):
-        some = slice(start, start + _HELD)
-        found += metric._extract_corpus_statistics(hypotheses[some], [references[some]])
-    return found
+        texts = PreparedTexts(language)
+        sides = [side[start : start + _HELD] for side in (hypotheses, references)]
+        for metric, tokenized in metrics.items():
+            left, right = (texts.prepare(tokenized, side) for side in sides)
+            found[metric].append(np.array(metric._extract_corpus_statistics(left, [right])))
+    return {metric: np.concatenate(blocks) for metric, blocks in found.items()}
+
+
+def language_of_texts(target_lang: str, references: Sequence[str]) -> Language:
+    """Looks the language up, and warns where it does not look like that of the references."""
+    language = find_language(target_lang)
+    warn_of_unspaced_text(language, references)
+    return language
+
+
+def sign_words(language: Language, name: str, signature: str) -> str:
+    """The metric's own name, which states chrF's beta, leads; words stand where it could say "none"."""
+    unsaid = "tok:none" if language.is_spaced else "tok:(none|tercom)"
+    return f"{name}|{re.sub(unsaid, f'tok:{language.words}', signature)}"
 
 
 class PreparedTexts:
-    """The texts of one call: each is tokenised at most once, whatever the number of metrics."""
+    """Texts that several metrics see: each is tokenised at most once.
 
-    def __init__(self, references: Sequence[str], target_lang: str):
-        self.references = references
-        self.language = find_language(target_lang)
-        warn_of_unspaced_text(self.language, references)
-        self._tokenize = self.language.word_tokenizer()
+    Args:
+        language (`Language`): of the texts.
+    """
+
+    def __init__(self, language: Language):
+        self.language = language
+        self._tokenize = language.word_tokenizer()
         self._tokens: dict[int, tuple[Sequence[str], list[str]]] = {}
 
     def prepare(self, tokenized: Tokenized, sentences: Sequence[str]) -> Sequence[str]:
@@ -240,17 +266,12 @@ class PreparedTexts:
             self._tokens[id(sentences)] = (sentences, tokens)
         return self._tokens[id(sentences)][1]
 
-    def sign(self, name: str, signature: str) -> str:
-        """The metric's own name, which states chrF's beta, leads; words stand where it could say "none"."""
-        unsaid = "tok:none" if self.language.is_spaced else "tok:(none|tercom)"
-        return f"{name}|{re.sub(unsaid, f'tok:{self.language.words}', signature)}"
-
 
 def _sacrebleu(language: Language, **options: Any) -> BLEU:
     return BLEU(**{"tokenize": language.sacrebleu_tokenizer(), **options})
 
 
-def _segments(metric: Metric, stats: Sequence[Sequence[float]]) -> tuple[float, ...]:
+def _segments(metric: Metric, stats: Array) -> tuple[float, ...]:
     """Score of each segment; BLEU with effective order."""
     if isinstance(metric, BLEU):
         metric = BLEU(
@@ -260,7 +281,7 @@ def _segments(metric: Metric, stats: Sequence[Sequence[float]]) -> tuple[float, 
             max_ngram_order=metric.max_ngram_order,
             effective_order=True,
         )
-    return tuple(float(metric._aggregate_and_compute([list(row)]).score) for row in stats)
+    return tuple(float(metric._aggregate_and_compute([row.tolist()]).score) for row in stats)
 
 
 # More make an interval no better.
@@ -274,10 +295,10 @@ def require_bootstrap(num_bootstrap: int) -> None:
     require_number("num_bootstrap", num_bootstrap, most=_MOST_SAMPLES, remedy="Use 1000, for example.")
 
 
-def _interval(metric: Metric, stats: Sequence[Sequence[float]], num_bootstrap: int, seed: int) -> tuple[float, float]:
+def _interval(metric: Metric, stats: Array, num_bootstrap: int, seed: int) -> tuple[float, float]:
     """Ends of sacrebleu's bootstrap interval, which reports only mean and width; one sample in memory at a time."""
     rng = np.random.default_rng(seed)
-    rows = np.array(stats, dtype="float32")
+    rows = stats.astype("float32")
     scores = sorted(
         float(metric._compute_score_from_stats(rows[rng.choice(len(rows), size=len(rows))].sum(0)).score)
         for _ in range(num_bootstrap)

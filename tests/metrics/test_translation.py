@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
+import numpy as np
 import pytest
 import sacrebleu
 
@@ -193,7 +194,7 @@ def test_references_are_held_some_at_a_time_and_scores_stay(monkeypatch):
     )
     monkeypatch.setattr(translation, "_HELD", 2)
     assert score_translations(hypotheses, references, **options) == whole
-    assert held == [2, 2, 1] * len(names)
+    assert held == [*[2] * len(names) * 2, *[1] * len(names)]
 
 
 def test_segments_are_the_scores_of_the_sentences_alone():
@@ -234,8 +235,8 @@ def test_interval_cuts_one_fortieth_at_each_end():
         def _compute_score_from_stats(self, stats):
             return sacrebleu.metrics.base.Score("sum", float(stats[0]))
 
-    stats = [[float(k)] for k in range(10)]
-    rng = translation.np.random.default_rng(1)
+    stats = np.arange(10.0)[:, None]
+    rng = np.random.default_rng(1)
     sums = sorted(float(rng.choice(10, size=10).sum()) for _ in range(80))
     assert translation._interval(Sum(), stats, 80, 1) == (sums[2], sums[77])
     assert sums[2] < sums[77]
