@@ -16,6 +16,7 @@ import torch
 import yaml
 from transformers import AutoModelForSeq2SeqLM, BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_nat.base.bounds import require_choice
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
 from hf_nat.data.pretrained import load_pretrained_config
@@ -174,8 +175,7 @@ def load_system(
     """
     decoding = dict(options)
     backend = decoding.pop("backend", "torch")
-    if backend not in _PRECISIONS:
-        raise ValueError(f"`backend` must be one of {sorted(_PRECISIONS)}, got {backend!r} for system {name!r}.")
+    require_choice("backend", backend, sorted(_PRECISIONS), where=f"in system {name!r}")
     own = _PRECISIONS[backend]
     for wrong in sorted(({"dtype", "compute_type", "quantize"} - {own}) & decoding.keys()):
         remedy = f"`{own}`" if own else "left out"

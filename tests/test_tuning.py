@@ -22,7 +22,7 @@ from hf_nat.models import (
     MoEMarianConfig,
     MoEMarianMTModel,
 )
-from hf_nat.steps import Tune, distill
+from hf_nat.steps import Evaluate, Tune, distill
 
 
 @pytest.fixture
@@ -288,6 +288,7 @@ def test_best_expert_is_the_one_that_everything_decodes_with(run, mixture, corpu
     assert scores[best] == max(scores) > min(scores) and best != 0
 
     assert json.dumps(default(mixture, "expert")) == str(best)
+    assert Evaluate(evaluation, DecodingArguments(expert=0)).free_keys == {"expert"}
     metrics = evaluate(evaluation, DecodingArguments(num_beams=2))
     assert metrics["scores"]["bleu"]["score"] == scores[best]
     assert metrics["decoding"]["expert"] == best

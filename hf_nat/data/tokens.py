@@ -17,9 +17,10 @@ from .pretrained import hub_commit
 from .tokenizer import load_tokenizer, tokenizer_files
 
 
-# What no line of words can hold between two blanks.
-_BLANKS = re.compile("[ \t\n\r\0]+")
-_WORDS = ("space", "moses")
+# What separates words in files of words, those of n-gram models too.
+BLANKS = frozenset(" \t\n\v\f\r\0")
+_BLANKS = re.compile(f"[{''.join(BLANKS)}]+")
+WORDS = ("space", "moses")
 # Sentences that are looked at for a script without spaces.
 _NUM_CHECKED = 100
 
@@ -27,7 +28,8 @@ _NUM_CHECKED = 100
 def tokenize(
     texts: Iterable[str], tokens: str = "space", lang: str | None = None, *, is_target: bool = False
 ) -> Iterator[list[str]]:
-    """Cuts sentences into the tokens that alignment and the measures work on; tabs and line ends count as spaces.
+    """Cuts sentences into the tokens that alignment and the measures work on; tabs, line ends and the like count as
+    spaces.
 
     Args:
         texts (`Iterable[str]`): sentences.
@@ -98,7 +100,7 @@ def tokenizer_checksum(tokens: str) -> str | None:
 
     Of a folder with a `tokenizer.json` this file counts, else vocabulary, pieces and settings together.
     """
-    if tokens in _WORDS:
+    if tokens in WORDS:
         return None
     if not Path(tokens).is_dir():
         load_tokenizer(tokens, parameter="tokens")

@@ -63,12 +63,13 @@ class SentenceSplitter:
 
         Returns:
             [`Translation`]: texts, numbers of tokens and what was counted of drafts added up, the mean score of all
-            tokens, cut where one is, and the most rounds of any.
+            tokens (a NAT model's empty sentence has none), cut where one is, and the most rounds of any.
         """
         if len(translations) == 1:
             return translations[0]
         separator = " " if find_language(self.target_lang).is_spaced else ""
-        scored = [(part.score, part.num_tokens + 1) for part in translations if part.score is not None]
+        parts = [part for part in translations if part.has_scored_tokens] or translations
+        scored = [(part.score, part.num_tokens + 1) for part in parts if part.score is not None]
         rounds = [part.iterations for part in translations if part.iterations is not None]
         calls = [part.teacher_calls for part in translations if part.teacher_calls is not None]
         accepted = [part.accepted_tokens for part in translations if part.accepted_tokens is not None]

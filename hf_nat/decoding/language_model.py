@@ -32,7 +32,9 @@ _REMEMBERED = 2**17
 # How files begin that KenLM unpacks.
 _PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _NEGATIVE = re.compile(rb"ngram\s+\d+\s*=\s*-")
-_PLACE_IN_KENLM = re.compile(r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*", re.DOTALL)
+_PLACE_IN_KENLM = re.compile(
+    r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*|[\s.]*(?:Byte: \d+.*)?$", re.DOTALL
+)
 
 
 class NGramLanguageModel:
@@ -56,8 +58,8 @@ class NGramLanguageModel:
     def __init__(
         self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
     ) -> None:
-        _require_same_pieces(path, tokenizer, parameter)
         path = language_model_file(path, parameter=parameter)
+        _require_same_pieces(path, tokenizer, parameter)
         kenlm = import_kenlm()
         self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
         _require_words(path, {*self._pieces, *SPECIAL_WORDS, "<UNK>"}, parameter)
@@ -66,7 +68,7 @@ class NGramLanguageModel:
         try:
             self._model = kenlm.Model(str(path), config)
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            reason = _PLACE_IN_KENLM.sub("", str(error)).rstrip(".")
+            reason = _PLACE_IN_KENLM.sub("", str(error))
             raise ValueError(
                 f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {reason}. "
                 "The file is damaged, or something else. Make it anew with `hf-nat language-model`."
@@ -134,7 +136,8 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
     if os.path.exists(path) and not os.path.isdir(path):
         require_plain_file(path)
         return Path(path)
-    file = local_folder(path, parameter=parameter, patterns=[LANGUAGE_MODEL_FILE]) / LANGUAGE_MODEL_FILE
+    patterns = [LANGUAGE_MODEL_FILE, *TOKENIZER_FILES]
+    file = local_folder(path, parameter=parameter, patterns=patterns) / LANGUAGE_MODEL_FILE
     if not file.is_file():
         raise FileNotFoundError(
             f"`{parameter}` must be a file of an n-gram model, or a folder or Hub id with {file.name}, got "
@@ -143,20 +146,25 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
     return file
 
 
-def _require_same_pieces(path: str | Path, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
-    """Raises ValueError for the folder of a model whose tokenizer has other pieces."""
-    has_tokenizer = any(file for pattern in TOKENIZER_FILES for file in Path(path).glob(pattern))
-    if not has_tokenizer or os.path.realpath(path) == os.path.realpath(tokenizer.name_or_path):
+def _require_same_pieces(file: Path, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
+    """Raises ValueError for what `hf-nat language-model` wrote into the folder of a model with other pieces."""
+    folder = file.parent
+    has_tokenizer = any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern))
+    is_own = os.path.realpath(folder) == os.path.realpath(tokenizer.name_or_path)
+    if file.name != LANGUAGE_MODEL_FILE or not has_tokenizer or is_own:
         return
-    if load_tokenizer(path, parameter=parameter).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(folder, parameter=parameter).get_vocab() != tokenizer.get_vocab():
         raise ValueError(
-            f"`{parameter}` must be of the model's own tokenizer, got {str(path)!r}, whose tokenizer has other "
+            f"`{parameter}` must be of the model's own tokenizer, got {str(folder)!r}, whose tokenizer has other "
             "pieces. Run `hf-nat language-model` for this model."
         )
 
 
 def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
-    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these."""
+    """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these.
+
+    A character by itself is no such word: tokenizers spell those out that they do not know.
+    """
     with open(path, "rb") as file:
         magic = file.read(8)
     opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), open)
@@ -173,7 +181,8 @@ def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
         else:
             return
         for fields in takewhile(bool, map(bytes.split, lines)):
-            if len(fields) > 1 and (word := fields[1].decode(errors="replace")) not in words:
+            word = fields[1].decode(errors="replace") if len(fields) > 1 else ""
+            if len(word) > 1 and word not in words:
                 raise ValueError(
                     f"`{parameter}` must be an n-gram model of the tokenizer's pieces, got one with the word {word!r} "
                     f"in {str(path)!r}. Make it of text that the tokenizer has cut: `hf-nat language-model`."

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.tokens import BLANKS
+
 
 UNK, BOS, EOS = SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
-# What separates words in an ARPA file.
-_BLANKS = frozenset(" \t\n\v\f\r\0")
 # What counts of 1, 2 and more lose where a text is too small to tell.
 _DISCOUNTS = (0.5, 1.0, 1.5)
 
@@ -79,7 +79,7 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> tuple[list[str],
             text += [ids[BOS], *(ids.setdefault(word, len(ids)) for word in words), ids[EOS]]
     if not text:
         raise ValueError("A language model must have a sentence with a word, got none. Give another text.")
-    if found := next((word for word in ids if not _BLANKS.isdisjoint(word)), None):
+    if found := next((word for word in ids if not BLANKS.isdisjoint(word)), None):
         raise ValueError(f"A word of a language model must have no blank in it, got {found!r:.80}.")
     counts = _count(np.array(text), len(ids), order)
     probabilities, smoothed, backoffs = np.array([1 / (len(ids) - 1)]), [], []

@@ -18,6 +18,7 @@ from ..alignment import align
 from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..data.corpora import load_corpus
+from ..data.encoding import encode
 from ..models import NATPreTrainedModel
 from .sources import encode_sources
 
@@ -149,8 +150,8 @@ def build_short_list(
         place of probabilities.
     """
     allowed = set(vocabulary)
-    sides = zip(*pairs, strict=True)
-    sources, targets = (encode_sources(tokenizer, list(side)) for side in sides)
+    texts = [list(side) for side in zip(*pairs, strict=True)]
+    sources, targets = encode_sources(tokenizer, texts[0]), encode(tokenizer, [""] * len(texts[1]), texts[1])["labels"]
     frequent = Counter(token for ids in targets for token in ids if token in allowed)
     counts: dict[int, Counter[int]] = defaultdict(Counter)
     links = align(*([list(map(str, ids)) for ids in side] for side in (sources, targets)), symmetrize="grow-diag")

@@ -39,6 +39,11 @@ class Translation:
     candidate: int = 0
     quality: float | None = None
 
+    @property
+    def has_scored_tokens(self) -> bool:
+        """Whether the score is that of tokens: a NAT model's empty output has none and the best score, 0."""
+        return self.score is not None and (bool(self.text) or self.iterations is None)
+
 
 # From the numbers of some sentences and the texts of the outputs of each, the best first, to the quality of every
 # output; higher is better.

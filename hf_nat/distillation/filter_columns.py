@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from ..base.files import atomic_path
 from ..base.utils import progress_bar, sha256_file
 from ..data import is_blank, tokenize
+from ..data.tokens import WORDS
 from ..decoding import score_pairs
 from ..metrics.language_posterior import LanguagePosterior
 from .filter_arguments import FilterArguments
@@ -130,11 +131,13 @@ class MeasuredCorpus:
                 list(tokenize(side, self.args.tokens, lang, is_target=number == 1))
                 for number, (side, lang) in enumerate(zip(sides, self.languages, strict=True))
             ]
-            found |= {
-                column: measure(*tokens)
-                for column, measure in (("length_ratio", length_ratios), ("copy_rate", copy_rates))
-                if column in self.columns
-            }
+            if "length_ratio" in self.columns:
+                found["length_ratio"] = length_ratios(*tokens)
+            if "copy_rate" in self.columns:
+                # Pieces of both sides by one rule, else a copy does not look like its source.
+                is_words = self.args.tokens in WORDS
+                copies = tokens[1] if is_words else list(tokenize(targets, self.args.tokens))
+                found["copy_rate"] = copy_rates(tokens[0], copies)
             if posterior is not None:
                 own = [posterior(side)[:, number] for number, side in enumerate(tokens)]
                 found["language_posterior"] = np.minimum(*own)

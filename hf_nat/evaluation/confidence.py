@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from transformers.utils import logging
 
 from ..base.utils import read_record, sha256_file
 from ..decoding import DecodingArguments, Translation
@@ -15,6 +18,8 @@ from ..metrics.calibration import Calibration, Reliability, reliability
 from ..metrics.translation import score_translations
 
 
+logger = logging.get_logger(__name__)
+
 CONFIDENCE_FILE = "confidence.json"
 # What confidence is the expectation of, divided by 100.
 QUALITY = "chrf"
@@ -23,7 +28,8 @@ QUALITY = "chrf"
 def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortListArguments) -> dict[str, Any]:
     """Returns what scores depend on beside the weights: knobs, short list, backend, precision, prefix, languages.
 
-    Of knobs that no option gives, the checkpoint's own values count, which `hf-nat tune` changes; n-grams by content.
+    Of knobs that no option gives, the checkpoint's own values count, which `hf-nat tune` changes, but for those that
+    change nothing here; n-grams by content.
     """
     runtime = {name: value for name, value in decoding.runtime_options.items() if name != "threads"}
     given = {**decoding.options(model), **shortlist.shortlist_options, **runtime, **decoding.input_options}
@@ -31,13 +37,16 @@ def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortLis
         given["language_model"] = sha256_file(language_model_file(decoding.language_model))
     own = getattr(model, "generation_defaults", {})
     tuned = {name: getattr(model.generation_config, name, default) for name, default in own.items()}
-    return {**tuned, **given}
+    idle = {*(model.idle_knobs(SimpleNamespace(**tuned | given)) if own else ())}
+    if decoding.language_model is None:
+        idle.add("lm_weight")
+    return {name: value for name, value in (tuned | given).items() if name not in idle}
 
 
 def read_calibration(
     model: str | Path, decoding: DecodingArguments, loaded: Any, shortlist: ShortListArguments
 ) -> Calibration | None:
-    """Reads the curve of a model's folder; None where it has none, or one of another way of decoding.
+    """Reads the curve of a model's folder; None where it has none, or, with a warning, one of another way of decoding.
 
     Args:
         model (`str` or `Path`): the folder.
@@ -52,7 +61,9 @@ def read_calibration(
     if not path.exists():
         return None
     record = read_record(path, {"scores": list, "confidences": list, "decoding": dict})
-    if record["decoding"] != way_of_decoding(decoding, loaded, shortlist):
+    before, now = record["decoding"], way_of_decoding(decoding, loaded, shortlist)
+    if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
+        logger.warning(f"`{path}` says nothing of these translations: it was made with another {', '.join(changed)}.")
         return None
     columns = [record["scores"], record["confidences"]]
     is_curve = len(columns[0]) == len(columns[1]) > 0 and all(
@@ -81,7 +92,7 @@ def require_calibration(
     if calibration is None:
         raise ValueError(
             f"`model` must hold a {CONFIDENCE_FILE} that was made with the same options of decoding, got none in "
-            f"{str(model)!r}. Run `hf-nat calibrate --model {model}` with them first."
+            f"{str(model)!r}. Delete that of others, and run `hf-nat calibrate --model {model}` with them first."
         )
     return calibration
 

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from sacrebleu.metrics.base import Signature
 
+from ..base.bounds import require_choice
 from .sentence_mean import SentenceMeanMetric
 
 
@@ -150,9 +151,7 @@ def extract_features(
         if family == "length-disbalance":
             features.update(_imbalance(template, *sides))
             continue
-        if family not in _PIECES:
-            known = sorted([*_PIECES, "length-disbalance"])
-            raise ValueError(f"`name` of a BEER feature must be one of {known}, got {family!r}.")
+        require_choice("name", family, sorted([*_PIECES, "length-disbalance"]), where="for a BEER feature")
         prefix, pieces, size = _PIECES[family]
         counts = [Counter(pieces(words, template[size])) for words in sides]
         features.update(_overlap(f"{prefix}{template[size]}", template, *counts))

@@ -13,7 +13,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.metrics.base import Metric
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.languages import Language, find_language, warn_of_unspaced_text
 from .beer import BEER
 from .bootstrap import Array
@@ -188,9 +188,8 @@ def check_sides(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None) -> dict[str, MetricRecipe]:
     """Looks the names up and checks that options belong to one of them."""
     options = options or {}
-    unknown = [name for name in metrics if name not in _METRICS]
-    if unknown:
-        raise ValueError(f"`metrics` must be one of {sorted(_METRICS)}, got {unknown[0]!r}.")
+    for name in metrics:
+        require_choice("metrics", name, sorted(_METRICS))
     unused = [name for name in options if name not in metrics]
     if unused:
         raise ValueError(f"`options` must name metrics out of {list(metrics)}, got {unused[0]!r}.")

@@ -64,7 +64,7 @@ class TranslationResponse(BaseModel):
     @classmethod
     def of(cls, translations: Sequence[Translation]) -> TranslationResponse:
         """Makes the response of what a model wrote."""
-        scored = [output if output.text else replace(output, score=None) for output in translations]
+        scored = [output if output.has_scored_tokens else replace(output, score=None) for output in translations]
         return cls.model_validate({"translations": scored}, from_attributes=True)
 
 

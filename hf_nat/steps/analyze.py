@@ -15,6 +15,7 @@ from ..base.reporting import Table
 from ..base.utils import read_record, sha256_file
 from ..cards import check_corpus_card, write_corpus_card
 from ..data import tokenize, tokenizer_checksum
+from ..data.tokens import WORDS
 from .fingerprints import corpus_fingerprint
 from .step import Step
 
@@ -47,7 +48,7 @@ class Analyze(Step):
     def settings(self) -> dict[str, Any]:
         """How the corpora are measured, and their names."""
         kept = {name: value for name, value in asdict(self.args).items() if name not in _PLACES}
-        if tokenizer_checksum(self.args.tokens) is not None:
+        if self.args.tokens not in WORDS:
             del kept["tokens"]  # A place too.
         return {**kept, "corpora": list(self.args.corpora)}
 

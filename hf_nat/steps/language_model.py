@@ -95,7 +95,7 @@ class LanguageModel(FileInModelStep):
             file.writelines(f"{line}\n".encode() for line in lines)
 
     def _sentences(self) -> Iterator[list[str]]:
-        """Yields the pieces of each target, cut as a student learns it."""
+        """Yields the pieces of each target, cut as a student learns it but for tabs and the like, which are spaces."""
         tokenizer = load_tokenizer(self.args.model, parameter="model")
         # A character that the tokenizer does not know tells nothing of its neighbours.
         left_out = {*SPECIAL_WORDS, tokenizer.unk_token}

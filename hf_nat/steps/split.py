@@ -29,7 +29,7 @@ class SplitStep(ModelStep):
     @property
     def free_keys(self) -> set[str]:
         """The keys of the model's `generation_config.json` that do not count: those that options take the place of."""
-        return {*self.decoding.knobs}
+        return {*self.decoding.knobs, *(() if self.decoding.expert is None else ("expert",))}
 
     def settings(self) -> dict[str, Any]:
         """Languages, short list and options of decoding."""

@@ -225,9 +225,10 @@ class Step(ABC):
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
                     was, found = (repr(values[name]) if name in values else "unset" for values in (before, now))
+                    unknown = "" if name in before and name in now else " (or an earlier version kept other records)"
                     raise ValueError(
                         f"`{name}` must be the same in every run into {str(self.folder)!r}: it was {was}, got "
-                        f"{found}. {self.remedy}"
+                        f"{found}{unknown}. {self.remedy}"
                     )
 
     def _require_empty(self) -> None:

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..base.bounds import require_choice
 from ..data.pretrained import (
     load_pretrained_config,
     load_pretrained_model,
@@ -109,10 +110,8 @@ def _architecture(args: ModelArguments) -> Any:
     """The configuration and model class of a student."""
     if args.model_type not in ARCHITECTURES:
         known = ["marian", *sorted(({*TEACHER_CONFIGS} - {"marian"}) | {*ARCHITECTURES})]
-        raise ValueError(
-            f"`model_type` must be one of {', '.join(known)}, got {args.model_type!r}. "
-            "Use `init_from` to go on training another seq2seq model."
-        )
+        remedy = "Use `init_from` to go on training another seq2seq model."
+        require_choice("model_type", args.model_type, known, remedy=remedy)
     return ARCHITECTURES[args.model_type]
 
 

@@ -91,12 +91,13 @@ def test_the_curve_of_a_split_of_blanks_has_no_error(options, tmp_path):
     assert read_json(tmp_path / "model/eval-test/metrics.json")["reliability"] is None
 
 
-def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsys):
+def test_a_curve_of_another_way_of_decoding_is_not_used(options, tmp_path, capsys, caplog):
     assert main(["calibrate", *options, "--length_beam=3"]) == 0
     capsys.readouterr()
     (tmp_path / "in.txt").write_text("ab\n")
     translate = ["translate", options[0], f"--input={tmp_path}/in.txt", f"--confidence_output={tmp_path}/c.txt"]
     assert main(translate) == 2
+    assert "made with another length_beam." in caplog.text
     assert "the same options of decoding" in capsys.readouterr().err
     assert main([*translate, "--length_beam=3"]) == 0
 
@@ -118,8 +119,17 @@ def test_a_curve_is_of_the_knobs_that_the_checkpoint_had(options, tmp_path, caps
     settings = read_json(path) if path.exists() else {}
     write_json(path, settings | {"length_beam": 3})  # as `tune` does
     assert main([*translate, f"--output={tmp_path}/out.txt"]) == 2
-    assert "Run `hf-nat calibrate --model" in capsys.readouterr().err
+    assert "run `hf-nat calibrate --model" in capsys.readouterr().err
     assert main([*translate, f"--output={tmp_path}/out.txt", "--length_beam=1"]) == 0
+
+
+def test_what_changes_nothing_is_no_other_way_of_decoding():
+    model = tiny_model("ctc_nat")
+    for way, name in ((DecodingArguments(), "ctc_length_bonus"), (DecodingArguments(ctc_beam_size=2), "lm_weight")):
+        before = way_of_decoding(way, model, ShortListArguments())
+        setattr(model.generation_config, name, 0.75)
+        assert way_of_decoding(way, model, ShortListArguments()) == before
+    assert way_of_decoding(DecodingArguments(ctc_beam_size=2), model, ShortListArguments())["ctc_length_bonus"] == 0.75
 
 
 def test_a_blank_translation_is_no_proof_of_quality():

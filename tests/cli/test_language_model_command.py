@@ -118,8 +118,9 @@ def test_n_grams_of_another_tokenizer_are_refused(
     save(tmp_path / "other", tiny_student("ctc_nat", smaller), smaller)
     assert main(["language-model", "--model=other", *options[1:]]) == 0
     translate = ["translate", "--model=model", "--input=train.src", "--ctc_beam_size=4", "--lm_weight=1"]
-    assert main([*translate, "--language_model=other"]) == 2
-    assert "`language_model` must be of the model's own tokenizer, got 'other'" in capsys.readouterr().err
+    for place in ("other", f"other/{LANGUAGE_MODEL_FILE}"):
+        assert main([*translate, f"--language_model={place}"]) == 2
+        assert "`language_model` must be of the model's own tokenizer, got 'other'" in capsys.readouterr().err
 
 
 def test_a_file_that_was_damaged_is_made_anew(options: list[str], tmp_path: Path) -> None:
@@ -170,10 +171,11 @@ def test_targets_are_cut_as_a_student_learns_them(options: list[str], capsys: py
     assert "target.spm" in capsys.readouterr().err
 
 
-def test_a_tab_is_a_space(options: list[str], tmp_path: Path) -> None:
-    texts = ["ab\tba", "ba ab"]
+@pytest.mark.parametrize("blank", ["\t", "\v", "\f"])
+def test_a_tab_or_the_like_is_a_space(blank: str, options: list[str], tmp_path: Path) -> None:
+    texts = [f"ab{blank}ba", "ba ab"]
     tokenizer = train_tokenizer(texts, vocab_size=12)
-    assert "\t" in tokenizer.get_vocab()
+    assert blank in tokenizer.get_vocab()
     save(tmp_path / "model", tiny_student("ctc_nat", tokenizer), tokenizer)
     Path("train.src").write_text("".join(f"{line}\n" for line in texts))
     Path("train.tgt").write_text("".join(f"{line}\n" for line in texts))

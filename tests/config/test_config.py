@@ -39,9 +39,9 @@ class Numbers:
 
 @dataclass
 class Texts:
-    title: str | None = "none given"
-    code: str = "xx"
-    names: list[str] = field(default_factory=list)
+    title: str | None = option("none given", "may be empty", may_be_empty=True)
+    code: str = option("xx", "may be empty", may_be_empty=True)
+    names: list[str] = field(default_factory=list, metadata={"may_be_empty": True})
     report_to: None | str | list[str] = None
     folder: Path | None = None
     interval: Interval | str = "steps"
@@ -346,7 +346,7 @@ BAD_WORDS = [
     (["--steps", "many"], r"^Command line: `steps` must be a whole number such as 100, got 'many'.$"),
     (["--limit="], r"^Command line: `limit` must be a whole number such as 100 or null, got ''.$"),
     (["--file="], r"^Command line: `file` must not be empty, got ''. Leave it out.$"),
-    (["--files", "a", ""], r"^Command line: `files` must not be empty, got \['a', ''\]"),
+    (["--files", "a", ""], r"^Command line: `files` must not be empty, got \['a', ''\]. Write null for none.$"),
     (["--no_shuffle=x"], r"^Command line: --no_shuffle must stand alone, got '--no_shuffle=x'."),
     (["--no_steps"], r"^Unknown option '--no_steps'"),
     (["--fields", "{a: "], r"^Command line: --fields must be a mapping such as {key: value}, got '{a:': "),

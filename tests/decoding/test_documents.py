@@ -51,6 +51,13 @@ def test_numbers_of_a_joined_translation() -> None:
     assert SentenceSplitter("en", "de").join(parts[1:2] * 2) == Translation("", None, 0, False, None)
 
 
+@pytest.mark.parametrize(("rounds", "score"), [(1, -1.0), (None, -(4 * 1.0 + 1 * 0.25) / 5)])
+def test_a_sentence_that_a_nat_model_drops_makes_no_better_score(rounds: int | None, score: float) -> None:
+    parts = [Translation("a", -1.0, 3, False, rounds), Translation("", -0.25, 0, False, rounds)]
+    assert SentenceSplitter("en", "de").join(parts) == Translation("a", score, 3, False, rounds)
+    assert SentenceSplitter("en", "de").join(parts[1:] * 2).score == -0.25
+
+
 def test_without_the_package_the_remedy_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

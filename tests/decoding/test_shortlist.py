@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+from marian_tokenizers import save_marian_tokenizer
 from nat_model_tester import save, tiny_model, tiny_student, tiny_teacher
 from transformers import AutoTokenizer
 
@@ -57,6 +58,17 @@ def test_a_token_lists_what_it_is_aligned_with() -> None:
         listed = short_list(torch.tensor([source[:-1]])).tolist()
         assert target[0] in listed
         assert len(listed) <= 3 and tokenizer.pad_token_id in listed and tokenizer.eos_token_id not in listed
+
+
+def test_targets_are_cut_by_their_own_rules(tmp_path: Path) -> None:
+    pairs = [("the dog runs", "DER HUND RENNT"), ("the cat sleeps", "DIE KATZE SCHLÄFT")] * 10
+    save_marian_tokenizer(tmp_path, *zip(*pairs, strict=True), vocab_size=60)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    short_list = build_short_list(pairs, tokenizer, range(len(tokenizer)), len(tokenizer), num_best=9, num_frequent=1)
+    for source, target in pairs[:2]:
+        listed = short_list(torch.tensor(encode_sources(tokenizer, [source])))
+        assert {*tokenizer(text_target=target)["input_ids"]} <= {*listed.tolist()}
+        assert tokenizer.unk_token_id not in listed
 
 
 @pytest.mark.parametrize("pairs", [[], [{"a": "x", "b": " "}]])

@@ -214,6 +214,21 @@ def test_each_side_is_cut_by_its_own_rules(distilled: Path, tmp_path: Path) -> N
     assert list(as_sources) != list(tokenize([pair["xx"] for pair in pairs], tokens, is_target=True))
 
 
+def test_a_copy_is_one_whatever_rules_a_tokenizer_has_for_targets(distilled: Path, tmp_path: Path) -> None:
+    pairs = [row["translation"] for row in read_rows(distilled)]
+    words = sorted({word for pair in pairs for text in pair.values() for word in text.split()})
+    save_marian_tokenizer(tmp_path / "tokenizer", [" ".join(words)] * 20, ["".join(words)], vocab_size=400)
+    rates = {}
+    for tokens in ("space", str(tmp_path / "tokenizer")):
+        new = str(tmp_path / f"new{len(rates)}")
+        columns = FilterArguments(
+            corpus=str(distilled), output_dir=new, drop=["none"], columns=["copy_rate"], tokens=tokens
+        )
+        rates[tokens] = [row["copy_rate"] for row in read_rows(Filter(columns).run())]
+    by_words, by_pieces = rates.values()
+    assert 1 in by_words and all(pieces == 1 for words, pieces in zip(by_words, by_pieces, strict=True) if words == 1)
+
+
 def test_command_prints_and_cards_every_count(
     distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

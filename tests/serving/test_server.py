@@ -75,9 +75,17 @@ def test_translations_come_in_order_with_their_scores(start) -> None:
         assert json.loads(running.ask(body())[1]) == {"translations": []}
 
 
-def test_a_score_that_is_no_number_is_null(start) -> None:
-    with start(lambda sentences: [Translation("", math.nan, 0, False, 1)] * len(sentences)) as running:
-        assert json.loads(running.ask(body("a"))[1])["translations"][0]["score"] is None
+@pytest.mark.parametrize(
+    ("output", "score"),
+    [
+        (Translation("a", math.nan, 1, False, 1), None),
+        (Translation("", 0.0, 0, False, 1), None),  # of a NAT model: the mean of no tokens
+        (Translation("", -0.25, 0, False, None), -0.25),  # of an autoregressive one: that of EOS
+    ],
+)
+def test_a_score_that_is_no_number_or_of_no_token_is_null(output, score, start) -> None:
+    with start(lambda sentences: [output] * len(sentences)) as running:
+        assert json.loads(running.ask(body("a"))[1])["translations"][0]["score"] == score
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,8 @@ class Key:
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether an empty text is a value: where `option` or the default says so, or nothing describes the key."""
-        described = self.field.metadata
-        return self.default == "" or "help" not in described or bool(described.get("may_be_empty"))
+        """Whether an empty text is a value: where `option` or the default says so."""
+        return self.default == "" or bool(self.field.metadata.get("may_be_empty"))
 
     @property
     def spellings(self) -> list[str]:
