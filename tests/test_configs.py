@@ -1,6 +1,7 @@
 """Every YAML file under configs/ runs: with its own keys, on a toy corpus and in a toy size."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,30 @@ STUDIES = [path for path in RUNS if path.stem in EXPERIMENTS]
 SINGLE = [path for path in RUNS if path not in STUDIES]
 
 
+def traits(path):
+    """What a file asks for: its keys and those of its mappings, with their value where it is no number and no place."""
+
+    def found(name, value):
+        if isinstance(value, dict):
+            return {trait for key, inner in value.items() for trait in found(f"{name}.{key}", inner)}
+        is_word = isinstance(value, str) and not re.search(r"[/{]|^[\d.e-]+$", value)
+        return {(name, value if is_word or value is None or isinstance(value, bool) else ...)}
+
+    given = keys(path)
+    if "model_config" in given:  # each architecture has its own
+        given = {**given, given["model_type"]: given["model_config"]}
+    return {trait for key, value in given.items() for trait in found(key, value)}
+
+
+def new_first(paths):
+    """Files that ask for something that none before them does; the others run in the slow tier."""
+    seen, marked = set(), []
+    for path in paths:
+        marked.append(pytest.param(path, marks=pytest.mark.slow if traits(path) <= seen else []))
+        seen |= traits(path)
+    return marked
+
+
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     """Keys that point a run to a small corpus, and a teacher for those that need one."""
@@ -78,7 +103,7 @@ def started(path):
     return {key: value for key, value in SMALL.items() if key != "size" or not has_start}
 
 
-@pytest.mark.parametrize("path", SINGLE, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", new_first(SINGLE), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_runs(path, toy, tmp_path):
     place, teacher = toy
     output_dir = tmp_path / "run"

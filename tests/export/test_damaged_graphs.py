@@ -97,7 +97,7 @@ def with_record(**changes: Any) -> Callable[[Path], None]:
         (with_record(graphs=["encoder_model"]), "`graphs` of .* must be"),
         (with_record(sha256={}), "encoder_model.onnx` must be the graph that was exported"),
         (with_record(sha256=[]), "must hold `sha256` as dict"),
-        (with_record(knobs={"rounds": 4}), "`knobs` of .* must be one of .*, got 'rounds'"),
+        (with_record(knobs={"rounds": 4}), "`knobs` must be one of .* in .*, got 'rounds'"),
         (other_input, r"step_model.onnx` must read inputs out of .*, got \['ids'\]"),
     ],
 )
@@ -127,7 +127,7 @@ def test_damage_of_a_model_that_refines_is_told(
         ("onnx/export.json", {"graphs": ["../model"]}, "`graphs` of .* must be"),
         ("onnx/export.json", {"knobs": {}}, "`knobs` of .*export.json` must hold `max_iterations` as int, got None"),
         ("onnx/export.json", {"knobs": {"max_iterations": "x"}}, "must hold `max_iterations` as int, got 'x'"),
-        ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` of .* must be one of .*, got 'zz'"),
+        ("onnx/export.json", {"knobs": {"max_iterations": 1, "zz": 1}}, "`knobs` must be one of .* in .*, got 'zz'"),
         ("onnx/export.json", {"sha256": {}}, "model.onnx` must be the graph that was exported"),
         (
             "config.json",
@@ -191,19 +191,17 @@ def test_a_record_without_end_is_told(exported: Path, tmp_path: Path) -> None:
         load_model(folder, backend="onnx")
 
 
-@pytest.mark.parametrize("size", [0, 1000, None])
-def test_a_graph_that_is_not_the_exported_one_is_told_and_made_again(
-    size: int | None, exported: Path, tmp_path: Path
-) -> None:
+def test_a_graph_that_is_not_the_exported_one_is_told_and_made_again(exported: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported.parent, tmp_path / "copy")) / exported.name
     graph = folder / "onnx/model.onnx"
     data = graph.read_bytes()
     half = len(data) // 2
-    graph.write_bytes(data[:size] if size is not None else data[:half] + b"\xff" * 100 + data[half + 100 :])
-    with pytest.raises(ValueError, match=r"`.*model.onnx` must be the graph that was exported, but is not that of"):
-        load_model(folder, backend="onnx")
     step = Export(ExportArguments(model=str(folder.parent / "model"), output_dir=str(folder)))
-    assert not step.is_whole()
+    for damaged in (b"", data[:1000], data[:half] + b"\xff" * 100 + data[half + 100 :]):
+        graph.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"`.*model.onnx` must be the graph that was exported, but is not that"):
+            load_model(folder, backend="onnx")
+        assert not step.is_whole()
     step.run()
     assert step.is_whole()
     load_model(folder, backend="onnx")
