@@ -2,7 +2,7 @@
 """Whether the Levenshtein Transformer can learn a few sentences by heart, and whether it then edits as it is defined.
 
     python scripts/overfit_levenshtein.py --teacher runs/multi30k/converged/teacher --source data/multi30k/train.en.gz
-        --target data/multi30k/train.de.gz --num_sentences 128 --num_epochs 48 --variants default
+        --target data/multi30k/train.de.gz --num_sentences 128 --num_epochs 1500 --variants default
         --output configs/multi30k/results/levenshtein/overfit.json
 
 A model without dropout and label smoothing that knows its sentences has all three losses near 0, writes each target in
@@ -23,7 +23,7 @@ from transformers import AutoTokenizer, MarianMTModel, set_seed
 
 from hf_nat import LevenshteinTransformerForConditionalGeneration
 from hf_nat.base.reporting import Table
-from hf_nat.base.utils import environment, write_json
+from hf_nat.base.utils import environment, progress_bar, write_json
 from hf_nat.models.levenshtein_edits import kept_tokens
 
 
@@ -55,18 +55,25 @@ def _batch(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> Batch:
     return {"input_ids": source, "attention_mask": source.ne(pad).long(), "labels": labels}
 
 
-def train(model: Any, batches: Sequence[Batch], num_epochs: int) -> None:
-    """Trains with Adam, its learning rate falling in a line to 0."""
+def train(model: Any, batches: Sequence[Batch], num_epochs: int) -> list[dict[str, float]]:
+    """Trains with Adam, its learning rate falling in a line to 0, and measures the losses ten times on the way."""
+    curve = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, num_epochs * len(batches))
     model.train()
-    for _ in range(num_epochs):
+    bar = progress_bar(num_epochs, "epochs", unit="epochs")
+    for epoch in range(1, num_epochs + 1):
         for i in torch.randperm(len(batches)).tolist():
             model(**batches[i]).loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
+        if epoch % max(num_epochs // 10, 1) == 0:
+            with torch.random.fork_rng():
+                curve.append({"epoch": epoch, **losses(model, batches)})
+        bar.update()
+    return curve
 
 
 @torch.no_grad()
@@ -108,12 +115,13 @@ def measure(args: argparse.Namespace, options: dict[str, Any], batches: Sequence
     )
     start = time.perf_counter()
     before = losses(model, batches)
-    train(model, batches, args.num_epochs)
+    curve = train(model, batches, args.num_epochs)
     rows = list(edits(model, batches, 10))
     exact, lengths, undone, added = (sum(column) / len(rows) for column in zip(*rows, strict=True))
     return {
         "losses_before": before,
         "losses": losses(model, batches),
+        "curve": curve,
         "exact": exact,
         "tokens": lengths,
         "undone_after_first_round": undone,
