@@ -33,7 +33,7 @@ _REMEMBERED = 2**17
 _PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _NEGATIVE = re.compile(rb"ngram\s+\d+\s*=\s*-")
 _PLACE_IN_KENLM = re.compile(
-    r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*|[\s.]*(?:Byte: \d+.*)?$", re.DOTALL
+    r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*|\s+Byte: \d+", re.DOTALL
 )
 
 
@@ -68,7 +68,7 @@ class NGramLanguageModel:
         try:
             self._model = kenlm.Model(str(path), config)
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
-            reason = _PLACE_IN_KENLM.sub("", str(error))
+            reason = _PLACE_IN_KENLM.sub("", str(error)).rstrip(".")
             raise ValueError(
                 f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {reason}. "
                 "The file is damaged, or something else. Make it anew with `hf-nat language-model`."
