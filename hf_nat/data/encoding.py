@@ -238,7 +238,8 @@ def _token_ids(
         return []
     stripped = ["" if is_blank(text) else text.strip() for text in texts]
     # verbose=False: no warning on what is longer than the model; the maximum below decides.
-    token_ids: list[list[int]] = tokenizer(**{side: stripped}, split_special_tokens=True, verbose=False)["input_ids"]
+    options = {"split_special_tokens": True, "return_attention_mask": False, "verbose": False}
+    token_ids: list[list[int]] = tokenizer(**{side: stripped}, **options)["input_ids"]
     eos_token_id = tokenizer.eos_token_id
     for text, ids in zip(stripped, token_ids, strict=True):
         if not ids or ids[-1] != eos_token_id:
