@@ -56,7 +56,7 @@ def _batch(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> Batch:
 
 
 def train(model: Any, batches: Sequence[Batch], num_epochs: int) -> list[dict[str, float]]:
-    """Trains with Adam, its learning rate falling in a line to 0, and measures the losses ten times on the way."""
+    """Trains with Adam, its learning rate falling in a line to 0; returns the losses of some ten epochs."""
     curve = []
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, num_epochs * len(batches))

@@ -53,7 +53,7 @@ SINGLE = [path for path in RUNS if path not in STUDIES]
 
 
 def traits(path):
-    """What a file asks for: its keys and those of its mappings, with their value where it is no number and no place."""
+    """What a file asks for: its keys and those of its mappings, with values that are no numbers and no places."""
 
     def found(name, value):
         if isinstance(value, dict):

@@ -68,14 +68,18 @@ class SentenceSplitter:
         if len(translations) == 1:
             return translations[0]
         separator = " " if find_language(self.target_lang).is_spaced else ""
-        parts = [part for part in translations if part.has_scored_tokens] or translations
-        scored = [(part.score, part.num_tokens + 1) for part in parts if part.score is not None]
+        # An autoregressive model's EOS is scored too; a NAT model's empty sentence has no scored token.
+        scored = [
+            (part.score, part.num_tokens + (part.iterations is None))
+            for part in translations
+            if part.score is not None
+        ]
         rounds = [part.iterations for part in translations if part.iterations is not None]
         calls = [part.teacher_calls for part in translations if part.teacher_calls is not None]
         accepted = [part.accepted_tokens for part in translations if part.accepted_tokens is not None]
         return Translation(
             text=separator.join(part.text for part in translations if part.text),
-            score=sum(score * tokens for score, tokens in scored) / sum(n for _, n in scored) if scored else None,
+            score=_weighted_mean(scored),
             num_tokens=sum(part.num_tokens for part in translations),
             truncated=any(part.truncated for part in translations),
             iterations=max(rounds, default=None),
@@ -95,3 +99,11 @@ class SentenceSplitter:
         split = [self.split(document) for document in documents]
         decoded = iter(decode([sentence for sentences in split for sentence in sentences]))
         return [self.join(list(islice(decoded, len(sentences)))) for sentences in split]
+
+
+def _weighted_mean(weighted: Sequence[tuple[float, int]]) -> float | None:
+    """The mean of numbers with their weights; where no weight is above 0 the first number, None without any."""
+    total = sum(weight for _, weight in weighted)
+    if not total:
+        return weighted[0][0] if weighted else None
+    return sum(number * weight for number, weight in weighted) / total

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from ..base.utils import require_plain_file
 from ..data.locations import local_folder
 from ..data.tokenizer import TOKENIZER_FILES, load_tokenizer
-from .ngrams import SPECIAL_WORDS
+from .ngrams import SPECIAL_WORDS, UNK
 
 
 # What `hf-nat language-model` writes into a model's folder.
@@ -32,9 +32,7 @@ _REMEMBERED = 2**17
 # How files begin that KenLM unpacks.
 _PACKED: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _NEGATIVE = re.compile(rb"ngram\s+\d+\s*=\s*-")
-_PLACE_IN_KENLM = re.compile(
-    r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*|\s+Byte: \d+", re.DOTALL
-)
+_PLACE_IN_KENLM = re.compile(r"\S+\.(?:cc|hh):\d+ in .*? threw \w+(?: because `.*?')?\.?\s*|\s+Byte: \d+", re.DOTALL)
 
 
 class NGramLanguageModel:
@@ -58,8 +56,9 @@ class NGramLanguageModel:
     def __init__(
         self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
     ) -> None:
-        path = language_model_file(path, parameter=parameter)
-        _require_same_pieces(path, tokenizer, parameter)
+        place, path = path, language_model_file(path, parameter=parameter)
+        if str(place) != tokenizer.name_or_path:
+            _require_same_pieces(path, tokenizer, parameter)
         kenlm = import_kenlm()
         self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
         _require_words(path, {*self._pieces, *SPECIAL_WORDS, "<UNK>"}, parameter)
@@ -149,7 +148,7 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
 def _require_same_pieces(file: Path, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
     """Raises ValueError for what `hf-nat language-model` wrote into the folder of a model with other pieces."""
     folder = file.parent
-    has_tokenizer = any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern))
+    has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     is_own = os.path.realpath(folder) == os.path.realpath(tokenizer.name_or_path)
     if file.name != LANGUAGE_MODEL_FILE or not has_tokenizer or is_own:
         return
@@ -163,8 +162,9 @@ def _require_same_pieces(file: Path, tokenizer: PreTrainedTokenizerBase, paramet
 def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
     """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these.
 
-    A character by itself is no such word: tokenizers spell those out that they do not know.
+    A word with a character of none of them is no fault: tokenizers spell out what they do not know.
     """
+    known = {*"".join(words)}
     with open(path, "rb") as file:
         magic = file.read(8)
     opener = next((opener for start, opener in _PACKED.items() if magic.startswith(start)), open)
@@ -181,8 +181,8 @@ def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
         else:
             return
         for fields in takewhile(bool, map(bytes.split, lines)):
-            word = fields[1].decode(errors="replace") if len(fields) > 1 else ""
-            if len(word) > 1 and word not in words:
+            word = fields[1].decode(errors="replace") if len(fields) > 1 else UNK
+            if word not in words and known.issuperset(word):
                 raise ValueError(
                     f"`{parameter}` must be an n-gram model of the tokenizer's pieces, got one with the word {word!r} "
                     f"in {str(path)!r}. Make it of text that the tokenizer has cut: `hf-nat language-model`."

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..base.files import atomic_path
+from ..base.languages import find_language
 from ..base.utils import progress_bar, sha256_file
 from ..data import is_blank, tokenize
-from ..data.tokens import WORDS
 from ..decoding import score_pairs
 from ..metrics.language_posterior import LanguagePosterior
 from .filter_arguments import FilterArguments
@@ -134,10 +134,10 @@ class MeasuredCorpus:
             if "length_ratio" in self.columns:
                 found["length_ratio"] = length_ratios(*tokens)
             if "copy_rate" in self.columns:
-                # Pieces of both sides by one rule, else a copy does not look like its source.
-                is_words = self.args.tokens in WORDS
-                copies = tokens[1] if is_words else list(tokenize(targets, self.args.tokens))
-                found["copy_rate"] = copy_rates(tokens[0], copies)
+                # Both sides by one rule, else a copy does not look like its source: a language without spaces has
+                # one for words of others too.
+                lang = min(self.languages, key=lambda code: find_language(code).is_spaced)
+                found["copy_rate"] = copy_rates(*(list(tokenize(side, self.args.tokens, lang)) for side in sides))
             if posterior is not None:
                 own = [posterior(side)[:, number] for number, side in enumerate(tokens)]
                 found["language_posterior"] = np.minimum(*own)

@@ -16,6 +16,7 @@ from ..decoding.language_model import language_model_file
 from ..decoding.shortlist import ShortListArguments
 from ..metrics.calibration import Calibration, Reliability, reliability
 from ..metrics.translation import score_translations
+from ..models.generation_nat import NATGenerationMixin
 
 
 logger = logging.get_logger(__name__)
@@ -36,11 +37,13 @@ def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortLis
     if decoding.language_model is not None:
         given["language_model"] = sha256_file(language_model_file(decoding.language_model))
     own = getattr(model, "generation_defaults", {})
-    tuned = {name: getattr(model.generation_config, name, default) for name, default in own.items()}
-    idle = {*(model.idle_knobs(SimpleNamespace(**tuned | given)) if own else ())}
+    set_there = {name: getattr(model.generation_config, name, None) for name in own}
+    tuned = {name: default if set_there[name] is None else set_there[name] for name, default in own.items()}
+    way = tuned | given
+    idle = {*model.idle_knobs(SimpleNamespace(**way))} if isinstance(model, NATGenerationMixin) else set()
     if decoding.language_model is None:
         idle.add("lm_weight")
-    return {name: value for name, value in (tuned | given).items() if name not in idle}
+    return {name: value for name, value in way.items() if name not in idle}
 
 
 def read_calibration(
@@ -92,7 +95,8 @@ def require_calibration(
     if calibration is None:
         raise ValueError(
             f"`model` must hold a {CONFIDENCE_FILE} that was made with the same options of decoding, got none in "
-            f"{str(model)!r}. Delete that of others, and run `hf-nat calibrate --model {model}` with them first."
+            f"{str(model)!r}. Run `hf-nat calibrate --model {model}` with them; where it holds one of other options, "
+            f"delete {CONFIDENCE_FILE} and .calibrate.json first."
         )
     return calibration
 

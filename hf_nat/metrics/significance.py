@@ -66,8 +66,8 @@ def compare_systems(
 ) -> dict[str, dict[str, SystemScore]]:
     """Tests whether systems differ from a baseline by more than chance.
 
-    Every metric and every system sees the same samples of sentences. Means and confidence come from `num_samples`
-    bootstrap samples in both tests.
+    Every metric and every system sees the same samples of sentences; the words of all are in memory. Means and
+    confidence come from `num_samples` bootstrap samples in both tests.
 
     Args:
         systems (`Mapping[str, Sequence[str]]`): detokenised translations by the name of their system.

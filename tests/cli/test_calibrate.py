@@ -17,6 +17,7 @@ from hf_nat.evaluation.confidence import (
     way_of_decoding,
 )
 from hf_nat.metrics.calibration import Calibration
+from hf_nat.models import MoEMarianConfig, MoEMarianMTModel
 from hf_nat_cli import main
 
 
@@ -110,6 +111,20 @@ def test_what_decodes_and_what_it_is_told_are_ways_of_decoding(change):
     assert way_of_decoding(DecodingArguments(**change), model, ShortListArguments()) == own | change
 
 
+def test_a_mixture_has_a_way_of_decoding_too():
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "vocab_size": 12}
+    model = MoEMarianMTModel(MoEMarianConfig(**ids, decoder_vocab_size=12, d_model=16, num_experts=2))
+    for given, expert in ((DecodingArguments(), 0), (DecodingArguments(expert=1), 1)):
+        assert way_of_decoding(given, model, ShortListArguments())["expert"] == expert
+
+
+def test_a_knob_that_is_null_has_its_default():
+    model = tiny_model("ctc_nat")
+    before = way_of_decoding(DecodingArguments(), model, ShortListArguments())
+    model.generation_config.ctc_beam_size = None
+    assert way_of_decoding(DecodingArguments(), model, ShortListArguments()) == before
+
+
 def test_a_curve_is_of_the_knobs_that_the_checkpoint_had(options, tmp_path, capsys):
     assert main(["calibrate", *options]) == 0
     (tmp_path / "in.txt").write_text("ab\n")
@@ -119,7 +134,7 @@ def test_a_curve_is_of_the_knobs_that_the_checkpoint_had(options, tmp_path, caps
     settings = read_json(path) if path.exists() else {}
     write_json(path, settings | {"length_beam": 3})  # as `tune` does
     assert main([*translate, f"--output={tmp_path}/out.txt"]) == 2
-    assert "run `hf-nat calibrate --model" in capsys.readouterr().err
+    assert "Run `hf-nat calibrate --model" in capsys.readouterr().err
     assert main([*translate, f"--output={tmp_path}/out.txt", "--length_beam=1"]) == 0
 
 

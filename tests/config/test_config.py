@@ -346,7 +346,7 @@ BAD_WORDS = [
     (["--steps", "many"], r"^Command line: `steps` must be a whole number such as 100, got 'many'.$"),
     (["--limit="], r"^Command line: `limit` must be a whole number such as 100 or null, got ''.$"),
     (["--file="], r"^Command line: `file` must not be empty, got ''. Leave it out.$"),
-    (["--files", "a", ""], r"^Command line: `files` must not be empty, got \['a', ''\]. Write null for none.$"),
+    (["--files", "a", ""], r"^Command line: `files` must not be empty, got \['a', ''\]. Leave it out.$"),
     (["--no_shuffle=x"], r"^Command line: --no_shuffle must stand alone, got '--no_shuffle=x'."),
     (["--no_steps"], r"^Unknown option '--no_steps'"),
     (["--fields", "{a: "], r"^Command line: --fields must be a mapping such as {key: value}, got '{a:': "),

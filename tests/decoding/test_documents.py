@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -44,7 +45,9 @@ def test_numbers_of_a_joined_translation() -> None:
         Translation("b c", -2.0, 1, True, 5),
     ]
     joined = SentenceSplitter("en", "de").join(parts)
-    assert joined == Translation("a b c", -(4 * 1.0 + 2 * 2.0) / 6, 4, True, 5)
+    assert joined == Translation("a b c", -(3 * 1.0 + 1 * 2.0) / 4, 4, True, 5)
+    of_teacher = [replace(part, iterations=None) for part in parts]  # which scores EOS too
+    assert SentenceSplitter("en", "de").join(of_teacher).score == -(4 * 1.0 + 2 * 2.0) / 6
     assert SentenceSplitter("en", "de").join(parts[:1]) is parts[0]
     drafted = [Translation("a", None, 1, False, None, 2, 3), Translation("b", None, 1, False, None, 1, 0), parts[1]]
     assert SentenceSplitter("en", "de").join(drafted) == Translation("a b", None, 2, False, None, 3, 3)
@@ -53,9 +56,10 @@ def test_numbers_of_a_joined_translation() -> None:
 
 @pytest.mark.parametrize(("rounds", "score"), [(1, -1.0), (None, -(4 * 1.0 + 1 * 0.25) / 5)])
 def test_a_sentence_that_a_nat_model_drops_makes_no_better_score(rounds: int | None, score: float) -> None:
-    parts = [Translation("a", -1.0, 3, False, rounds), Translation("", -0.25, 0, False, rounds)]
+    dropped = Translation("", -0.25, 0, False, rounds)
+    parts = [Translation("a", -1.0, 3, False, rounds), dropped]
     assert SentenceSplitter("en", "de").join(parts) == Translation("a", score, 3, False, rounds)
-    assert SentenceSplitter("en", "de").join(parts[1:] * 2).score == -0.25
+    assert SentenceSplitter("en", "de").join([dropped, dropped]).score == -0.25
 
 
 def test_without_the_package_the_remedy_is_told(

@@ -93,10 +93,10 @@ def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
     pytest.importorskip("kenlm")
     words: NGrams = dict.fromkeys([(UNKNOWN,), ("<s>",), ("</s>",), ("<s>", "</s>")], (-1.0, 0.0))
     pieces = [tiny_tokenizer.convert_ids_to_tokens(number) for number in range(5, 8)]
-    foreign = words | {(word,): (-1.0, 0.0) for word in (*pieces, "dogz")} | {("dogz", "dogz"): (-1.0, 0.0)}
+    foreign = words | {(word,): (-1.0, 0.0) for word in (*pieces, "dogdog")} | {("dogdog", "dogdog"): (-1.0, 0.0)}
     for ngrams, message in (
         (words, "must know pieces of .*, got a model of other words"),
-        (foreign, "must be an n-gram model of the tokenizer's pieces, got one with the word 'dogz'"),
+        (foreign, "must be an n-gram model of the tokenizer's pieces, got one with the word 'dogdog'"),
     ):
         path = write_arpa(tmp_path / "words.arpa", ngrams)
         for pack in (bytes, gzip.compress):
@@ -107,7 +107,7 @@ def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
 
 def test_characters_that_the_tokenizer_spells_out_are_no_words_of_others(tmp_path, ngrams, tiny_tokenizer) -> None:
     pytest.importorskip("kenlm")
-    path = write_arpa(tmp_path / "lm.arpa", ngrams | {("é",): (-1.0, 0.0)})
+    path = write_arpa(tmp_path / "lm.arpa", ngrams | dict.fromkeys([("é",), ("日本語",)], (-1.0, 0.0)))
     assert NGramLanguageModel(path, tiny_tokenizer)((), tiny_tokenizer.unk_token_id) == pytest.approx(
         NGramLanguageModel(write_arpa(tmp_path / "plain.arpa", ngrams), tiny_tokenizer)(
             (), tiny_tokenizer.unk_token_id

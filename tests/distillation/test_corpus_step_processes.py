@@ -42,7 +42,7 @@ RULES: dict[str, dict[str, Any]] = {
     "filter": {"drop": ["empty_source"]},
     "filter by measures": {"max_copy_rate": 0.9, "worst_score": 0.2, "max_per_source": 1},
 }
-NO_EXTRA_SPLITS = {"validation_split": "", "test_split": ""}
+NO_EXTRA_SPLITS = {"validation_split": None, "test_split": None}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def steps(
     tmp_path: Path,
 ) -> dict[str, Callable[[str], Path]]:
     """What writes each kind of corpus, by its name, from the name of the folder."""
-    small = {"strategy": "greedy", "shard_size": 6, "test_split": ""}
+    small = {"strategy": "greedy", "shard_size": 6, "test_split": None}
     greedy = distill(copy_teacher, tiny_tokenizer, arguments("corpus", **small))
     mixed = {"corpora": [f"a={greedy}", f"b={corpus}"], "source_lang": "en", "target_lang": "xx"}
 
@@ -124,7 +124,7 @@ def test_two_processes_write_what_one_writes(
     )
     words = [command, "--output_dir", tmp_path / "two"]
     for key, value in options.items():
-        words += [f"--{key}", *(value if isinstance(value, list) else [value])]
+        words += [f"--{key}", *(value if isinstance(value, list) else ["null" if value is None else value])]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "hf_nat"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([*launcher, *map(str, words)], env=environment, check=True)

@@ -24,6 +24,7 @@ from hf_nat.data import load_corpus, tokenize
 from hf_nat.distillation import FilterArguments
 from hf_nat.distillation import filter as filter_module
 from hf_nat.distillation.filter_arguments import DEFAULT_DROP
+from hf_nat.distillation.filter_columns import MeasuredCorpus
 from hf_nat.distillation.filter_rules import FILTER_COLUMNS
 from hf_nat.distillation.flags import FLAGS, HARMLESS
 from hf_nat.distillation.pair_measures import length_ratios
@@ -219,14 +220,31 @@ def test_a_copy_is_one_whatever_rules_a_tokenizer_has_for_targets(distilled: Pat
     words = sorted({word for pair in pairs for text in pair.values() for word in text.split()})
     save_marian_tokenizer(tmp_path / "tokenizer", [" ".join(words)] * 20, ["".join(words)], vocab_size=400)
     rates = {}
-    for tokens in ("space", str(tmp_path / "tokenizer")):
+    for tokens in ("space", "moses", str(tmp_path / "tokenizer")):
         new = str(tmp_path / f"new{len(rates)}")
         columns = FilterArguments(
             corpus=str(distilled), output_dir=new, drop=["none"], columns=["copy_rate"], tokens=tokens
         )
         rates[tokens] = [row["copy_rate"] for row in read_rows(Filter(columns).run())]
-    by_words, by_pieces = rates.values()
-    assert 1 in by_words and all(pieces == 1 for words, pieces in zip(by_words, by_pieces, strict=True) if words == 1)
+    by_words, *others = rates.values()
+    assert 1 in by_words
+    for rate in others:
+        assert all(other == 1 for words, other in zip(by_words, rate, strict=True) if words == 1)
+
+
+@pytest.mark.parametrize("languages", [("en", "fr"), ("fr", "en"), ("en", "zh"), ("zh", "de")])
+def test_a_copy_is_one_whatever_rules_a_language_has_for_words(
+    languages: tuple[str, str], distilled: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = dict(zip(("source_lang", "target_lang"), languages, strict=True))
+    args = FilterArguments(
+        corpus=str(distilled), output_dir=str(tmp_path / "new"), drop=["none"], columns=["copy_rate"], tokens="moses"
+    )
+    columns = MeasuredCorpus(args, read_json(distilled / "manifest.json") | own)
+    texts = ["j'ai l'ami d'Anne, it's O'Neil's", "I don't think it's the dog's fault", "我们去 school"]
+    copies = [dict.fromkeys(languages, text) for text in texts]
+    assert columns._measure(pa.table({"translation": copies}), None)["copy_rate"].tolist() == [1, 1, 1]
+    assert not caplog.records
 
 
 def test_command_prints_and_cards_every_count(

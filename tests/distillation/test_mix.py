@@ -51,7 +51,7 @@ def mix(corpora: dict[str, str], tmp_path: Path) -> Callable[..., list[dict[str,
             **LANGUAGES,
             **{
                 "corpora": [f"{name}={place}" for name, place in corpora.items()],
-                **{"validation_split": "", "test_split": "", "shard_size": 7},
+                **{"validation_split": None, "test_split": None, "shard_size": 7},
                 **changes,
             },
         )

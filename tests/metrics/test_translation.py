@@ -197,6 +197,19 @@ def test_references_are_held_some_at_a_time_and_scores_stay(monkeypatch):
     assert held == [*[2] * len(names) * 2, *[1] * len(names)]
 
 
+def test_words_are_held_some_at_a_time(monkeypatch):
+    held = []
+    prepare = translation.PreparedTexts.prepare
+    monkeypatch.setattr(
+        translation.PreparedTexts,
+        "prepare",
+        lambda texts, *given: (prepare(texts, *given), held.append(len(texts._tokens)))[0],
+    )
+    monkeypatch.setattr(translation, "_HELD", 1)
+    score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=["bleu", "ribes"])
+    assert max(held) == 2
+
+
 def test_segments_are_the_scores_of_the_sentences_alone():
     metrics = ("bleu", "sacrebleu", "chrf", "chrf3", "ter", "ribes", "meteor")
     scores = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=metrics, segment_scores=True)

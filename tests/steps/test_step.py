@@ -82,8 +82,11 @@ def test_a_step_that_was_begun_goes_on(tmp_path: Path) -> None:
     ("other", "message"),
     [
         ({"times": 3}, "`times` must be the same in every run into '.*': it was 1, got 3. Use another `output_dir`"),
-        ({"options": {"deep": {"er": 1}}}, "`options.deep.er` must be the same .*: it was unset, got 1"),
-        ({"text": "b"}, "`text` must be the same .*: it was 'a', got 'b'"),
+        (
+            {"options": {"deep": {"er": 1}}},
+            "`options.deep.er` must be the same .*: it was unset, got 1 .or an earlier version",
+        ),
+        ({"text": "b"}, "`text` must be the same .*: it was 'a', got 'b'[.] "),
         ({"text": "b", "times": 3}, "`times` must be the same"),
     ],
 )

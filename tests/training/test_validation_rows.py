@@ -56,7 +56,7 @@ def test_another_corpus_validates(corpus):
         ({"validation_share": 1.0}, "`validation_share` must be > 0 and < 1"),
         ({"validation_share": float("nan")}, "`validation_share` must be a finite number > 0 and < 1"),
         ({"validation_share": 0.5, "validation_corpus": "x"}, "Only one of `validation_share` and"),
-        ({"validation_split": "", "validation_corpus": "x"}, "must come with a `validation_split`"),
+        ({"validation_split": None, "validation_corpus": "x"}, "must come with a `validation_split`"),
         ({"max_train_samples": 0}, "`max_train_samples` must be >= 1, got 0"),
         ({"vocab_size": -3}, "`vocab_size` must be >= 1, got -3"),
     ],

@@ -160,7 +160,9 @@ class _Run:
         except Mismatch:
             raise ValueError(_mismatch(key, value, place)) from None
         if not key.may_be_empty and "" in (result if isinstance(result, list | tuple) else [result]):
-            remedy = "Write null for none." if key.takes(type(None)) else "Leave it out."
+            remedy = "Leave it out."
+            if key.takes(type(None)) and result in ("", [""]):
+                remedy = "Write null for none."
             if key.default is dataclasses.MISSING:
                 remedy = "Give one."
             raise ValueError(f"{place}: `{name}` must not be empty, got {shown(value)}. {remedy}")
