@@ -19,12 +19,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, MarianMTModel, set_seed
+from transformers import set_seed
 
-from hf_nat import LevenshteinTransformerForConditionalGeneration
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, progress_bar, write_json
+from hf_nat.data.tokenizer import load_tokenizer
 from hf_nat.models.levenshtein_edits import kept_tokens
+from hf_nat.models.sizes import SIZES
+from hf_nat.training.arguments import ModelArguments
+from hf_nat.training.model import build_model
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -106,14 +109,19 @@ def _cut(row: list[int], pad: int, eos: int) -> list[int]:
     return [token for token in row if token not in (pad, eos)]
 
 
-def measure(args: argparse.Namespace, options: dict[str, Any], batches: Sequence[Batch]) -> dict[str, Any]:
+def measure(
+    args: argparse.Namespace, options: dict[str, Any], batches: Sequence[Batch], tokenizer: Any
+) -> dict[str, Any]:
     """Trains one variant and measures it."""
     set_seed(1)
-    model = LevenshteinTransformerForConditionalGeneration.from_teacher(
-        MarianMTModel.from_pretrained(args.teacher),
-        **{"dropout": 0.0, "label_smoothing": 0.0, "placeholder_label_smoothing": 0.0, **options},
+    start = {"init_from_teacher": args.teacher} if args.size is None else {"size": args.size}
+    plain = {"dropout": 0.0, "placeholder_label_smoothing": 0.0, **options}
+    model = build_model(
+        ModelArguments(model_type="levenshtein_transformer", model_config=plain, **start),
+        tokenizer,
+        label_smoothing=0.0,
     )
-    start = time.perf_counter()
+    clock = time.perf_counter()
     before = losses(model, batches)
     curve = train(model, batches, args.num_epochs)
     rows = list(edits(model, batches, 10))
@@ -126,7 +134,7 @@ def measure(args: argparse.Namespace, options: dict[str, Any], batches: Sequence
         "tokens": lengths,
         "undone_after_first_round": undone,
         "added_after_first_round": added,
-        "seconds": round(time.perf_counter() - start, 1),
+        "seconds": round(time.perf_counter() - clock, 1),
     }
 
 
@@ -148,7 +156,8 @@ def table(results: dict[str, Any]) -> Table:
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the JSON file, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--teacher", required=True, help="whose blocks and tokenizer it starts from")
+    parser.add_argument("--size", choices=SIZES, help="new weights of this size instead of the blocks")
     parser.add_argument("--source", required=True)
     parser.add_argument("--target", required=True)
     parser.add_argument("--num_sentences", type=int, default=500)
@@ -156,11 +165,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    batches = read_batches(args, AutoTokenizer.from_pretrained(args.teacher))
+    tokenizer = load_tokenizer(args.teacher)
+    batches = read_batches(args, tokenizer)
     results = {
         "num_sentences": args.num_sentences,
+        "size": args.size,
         "num_epochs": args.num_epochs,
-        "variants": {name: measure(args, VARIANTS[name], batches) for name in args.variants},
+        "variants": {name: measure(args, VARIANTS[name], batches, tokenizer) for name in args.variants},
         "environment": environment(),
     }
     write_json(args.output, results)
