@@ -2,8 +2,8 @@
 """Whether the Levenshtein Transformer can learn a few sentences by heart, and whether it then edits as it is defined.
 
     python scripts/overfit_levenshtein.py --teacher runs/multi30k/converged/teacher --source data/multi30k/train.en.gz
-        --target data/multi30k/train.de.gz --num_sentences 128 --num_epochs 1500 --variants default
-        --output configs/multi30k/results/levenshtein/overfit.json
+        --target data/multi30k/train.de.gz --num_sentences 32 --num_epochs 1500 --size mini --variants default
+        --output configs/multi30k/results/levenshtein/overfit_longer.json
 
 A model without dropout and label smoothing that knows its sentences has all three losses near 0, writes each target in
 the first round, and deletes and inserts nothing after it. What is far from that is a fault of training or of decoding.
