@@ -28,8 +28,7 @@ _NUM_CHECKED = 100
 def tokenize(
     texts: Iterable[str], tokens: str = "space", lang: str | None = None, *, is_target: bool = False
 ) -> Iterator[list[str]]:
-    """Cuts sentences into the tokens that alignment and the measures work on; tabs, line ends and the like count as
-    spaces.
+    """Cuts sentences into the tokens that alignment and the measures work on; tabs and line ends are spaces.
 
     Args:
         texts (`Iterable[str]`): sentences.

@@ -332,9 +332,9 @@ def _class_of(record: dict[str, Any], config: Any, path: Path) -> Any:
     graphs = ["model"] if getattr(model_class, "iteration_limit", None) == 1 else ["encoder_model", "step_model"]
     if record["graphs"] != graphs:
         raise ValueError(f"`graphs` of `{path}` must be {graphs}, got {record['graphs']!r:.100}. {_REMEDY}")
+    knobs = sorted({*model_class.generation_defaults, "max_length"})
     for name in record["knobs"]:
-        known = sorted({*model_class.generation_defaults, "max_length"})
-        require_choice("knobs", name, known, where=f"in `{path}`", remedy=_REMEDY)
+        require_choice("knobs", name, knobs, where=f"in `{path}`", remedy=_REMEDY)
     if graphs == ["model"]:
         check_record(record["knobs"], {"max_iterations": int}, f"`knobs` of `{path}`")
     return model_class

@@ -56,8 +56,8 @@ class NGramLanguageModel:
     def __init__(
         self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
     ) -> None:
-        place, path = path, language_model_file(path, parameter=parameter)
-        if str(place) != tokenizer.name_or_path:
+        place, path = str(path), language_model_file(path, parameter=parameter)
+        if place != tokenizer.name_or_path:  # Of a Hub id there is no other way to know it.
             _require_same_pieces(path, tokenizer, parameter)
         kenlm = import_kenlm()
         self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))

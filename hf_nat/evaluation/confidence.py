@@ -37,9 +37,8 @@ def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortLis
     if decoding.language_model is not None:
         given["language_model"] = sha256_file(language_model_file(decoding.language_model))
     own = getattr(model, "generation_defaults", {})
-    set_there = {name: getattr(model.generation_config, name, None) for name in own}
-    tuned = {name: default if set_there[name] is None else set_there[name] for name, default in own.items()}
-    way = tuned | given
+    tuned = {name: getattr(model.generation_config, name, None) for name in own}
+    way = own | {name: value for name, value in tuned.items() if value is not None} | given
     idle = {*model.idle_knobs(SimpleNamespace(**way))} if isinstance(model, NATGenerationMixin) else set()
     if decoding.language_model is None:
         idle.add("lm_weight")

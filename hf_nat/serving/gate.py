@@ -55,7 +55,7 @@ class Gate:
             answer = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
             await answer(scope, receive, send_and_note)
         except ClientDisconnect:
-            pass
+            pass  # Nobody is left to be told.
         else:
             await self.app(scope, _replay(body, receive), send_and_note)
         finally:

@@ -262,6 +262,7 @@ class Step(ABC):
         with ExitStack() as stack:
 
             def enter() -> None:
+                """Makes the folder where there is none, and locks it; done by the main process."""
                 _require_folder(self.folder, self.folder_option)
                 if not self._may_write():
                     raise PermissionError(
