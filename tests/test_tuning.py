@@ -173,6 +173,7 @@ def test_anything_else_is_not_mixed_with_what_was_measured(run_step, scores, fol
     remedy = "Delete tune-eos_penalty.json and .tune-eos_penalty.json there to make them anew."
     with pytest.raises(ValueError, match=f"{message}.* {remedy}"):
         run_step(values=(0,), **changes)
+    assert "sha256" not in read_json(folder / ".tune-eos_penalty.json")  # of a file that later values join
     for name in ("tune-eos_penalty.json", ".tune-eos_penalty.json"):
         (folder / name).unlink()
     scores[0] = 6.0

@@ -20,7 +20,7 @@ from ..data import is_blank, tokenize
 from ..decoding import score_pairs
 from ..metrics.language_posterior import LanguagePosterior
 from .filter_arguments import FilterArguments
-from .filter_rules import RANK_COLUMNS, TOKEN_COLUMNS, values_of
+from .filter_rules import RANK_COLUMNS, values_of
 from .manifest import teacher_identity
 from .pair_measures import copy_rates, find_numbers, find_urls, length_ratios, num_differences
 from .shards import EXTRA_COLUMNS, require_column_types, split_of
@@ -126,18 +126,17 @@ class MeasuredCorpus:
             for column, find in _FINDERS.items()
             if column in self.columns
         }
-        if set(TOKEN_COLUMNS).intersection(self.columns):
+        if "copy_rate" in self.columns:
+            # Both sides by one rule, else a copy does not look like its source: a language without spaces has one
+            # for words of others too.
+            lang = min(self.languages, key=lambda code: find_language(code).is_spaced)
+            found["copy_rate"] = copy_rates(*(list(tokenize(side, self.args.tokens, lang)) for side in sides))
+        if {"length_ratio", "language_posterior"}.intersection(self.columns):
             tokens = [
                 list(tokenize(side, self.args.tokens, lang, is_target=number == 1))
                 for number, (side, lang) in enumerate(zip(sides, self.languages, strict=True))
             ]
-            if "length_ratio" in self.columns:
-                found["length_ratio"] = length_ratios(*tokens)
-            if "copy_rate" in self.columns:
-                # Both sides by one rule, else a copy does not look like its source: a language without spaces has
-                # one for words of others too.
-                lang = min(self.languages, key=lambda code: find_language(code).is_spaced)
-                found["copy_rate"] = copy_rates(*(list(tokenize(side, self.args.tokens, lang)) for side in sides))
+            found["length_ratio"] = length_ratios(*tokens)
             if posterior is not None:
                 own = [posterior(side)[:, number] for number, side in enumerate(tokens)]
                 found["language_posterior"] = np.minimum(*own)

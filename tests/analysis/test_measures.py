@@ -163,6 +163,9 @@ def test_a_tokenizer_counts_by_its_content_and_not_by_its_place(
             real=str(corpora[0]), output_dir=str(tmp_path / "report"), tokens=str(tmp_path / name), **keys
         )
         Analyze(args).run()
+    (tmp_path / "other").rename(tmp_path / "away")
+    Analyze(args).check()  # An earlier step may be about to make it.
+    (tmp_path / "away").rename(tmp_path / "other")
     with open(tmp_path / "other/tokenizer.json", "ab") as file:
         file.write(b" ")
     with pytest.raises(ValueError, match="`tokenizer` must be the same in every run"):

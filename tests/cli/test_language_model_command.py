@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,10 @@ def test_n_grams_of_another_tokenizer_are_refused(
     save(tmp_path / "other", tiny_student("ctc_nat", smaller), smaller)
     assert main(["language-model", "--model=other", *options[1:]]) == 0
     translate = ["translate", "--model=model", "--input=train.src", "--ctc_beam_size=4", "--lm_weight=1"]
+    # A file of another name may be of any model.
+    assert main(["language-model", *options]) == 0
+    shutil.copy(f"model/{LANGUAGE_MODEL_FILE}", "other/mine.arpa.gz")
+    assert main([*translate, "--language_model=other/mine.arpa.gz", "--output=out.txt"]) == 0
     for place in ("other", f"other/{LANGUAGE_MODEL_FILE}"):
         assert main([*translate, f"--language_model={place}"]) == 2
         assert "`language_model` must be of the model's own tokenizer, got 'other'" in capsys.readouterr().err

@@ -244,6 +244,9 @@ def test_a_copy_is_one_whatever_rules_a_language_has_for_words(
     texts = ["j'ai l'ami d'Anne, it's O'Neil's", "I don't think it's the dog's fault", "我们去 school"]
     copies = [dict.fromkeys(languages, text) for text in texts]
     assert columns._measure(pa.table({"translation": copies}), None)["copy_rate"].tolist() == [1, 1, 1]
+    # Text in the script of its own language is nothing to warn of.
+    pair = {lang: "我们今天晚上一起去学校看电影。" if lang == "zh" else "a dog" for lang in languages}
+    columns._measure(pa.table({"translation": [pair]}), None)
     assert not caplog.records
 
 
