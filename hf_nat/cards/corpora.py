@@ -156,7 +156,7 @@ def corpus_card(configs: Mapping[str, CorpusConfig], example: str, dataset_info:
     configs = {name: configs[name] for name in sorted(configs, key=lambda name: (name != DEFAULT_CONFIG, name))}
     manifests = [config.manifest for config in configs.values()]
     pairs = ", ".join(_distinct(config.pair for config in configs.values()))
-    licenses = _distinct(manifest["license"] for manifest in manifests if manifest["license"])
+    licenses = _distinct(manifest["license"] for manifest in manifests if manifest.get("license"))
     sources = _distinct(manifest["corpus"] for manifest in manifests if is_hub_id(manifest["corpus"]))
     title = f"Distilled {pairs} corpus"
     known, unknown = languages(*manifests)

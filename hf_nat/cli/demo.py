@@ -13,7 +13,7 @@ from ..data.locations import is_here
 from ..decoding import DecodingArguments
 from ..demo.app import build_demo, load_student, load_teacher
 from ..demo.browser import is_exported
-from ..hub.spaces import write_browser_space, write_demo_space
+from ..hub.spaces import require_new_space, write_browser_space, write_demo_space
 
 
 @dataclass
@@ -51,6 +51,7 @@ def run(argv: Sequence[str]) -> None:
         demo.launch(server_name=args.host, server_port=args.port, share=args.share)
         return
     else:
+        require_new_space(Path(args.space_dir))
         # Another computer shall load them: what cannot be loaded here is told now.
         if is_here(args.model, "model"):
             decoding.generate_kwargs(load_student(args.model, decoding)[0])

@@ -34,8 +34,6 @@ from .targets import FolderTarget, HubTarget, Target, check_local_dir, check_ref
 logger = logging.get_logger(__name__)
 
 _CARD = "README.md"
-# What the card says of every distillation.
-_MANIFEST_KEYS = ("corpus", "counts", "license", "source_lang", "strategy", "target_lang", "teacher")
 
 
 @dataclass
@@ -175,11 +173,8 @@ def push(args: PushArguments) -> PushPlan:
         ConnectionError: if the Hub did not take the push in several attempts.
     """
     folder = Path(args.folder)
-    if not is_evaluate_module(folder):
-        folder_type(folder)  # Before every file of the wrong folder is looked at.
-    if folder.is_dir():
-        require_plain_files(folder, args.leave_out, args.follow_links)
     if is_evaluate_module(folder) and args.repo_id is not None:
+        require_plain_files(folder, args.leave_out, args.follow_links)
         with TemporaryDirectory() as space:
             write_evaluate_space(folder, Path(space), args.repo_id)
             return push(replace(args, folder=space))
@@ -244,11 +239,6 @@ def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) ->
             "Finish the distillation (the same command resumes it), or write a README.md."
         )
     for config in configs.values():
-        if lacking := [key for key in _MANIFEST_KEYS if key not in config.manifest]:
-            raise ValueError(
-                f"A manifest.json must be that of a distillation, got one without {', '.join(lacking)} in "
-                f"{str(folder)!r} (configuration {config.name}). Run the distillation again."
-            )
         if missing := config.missing_shards():
             raise ValueError(
                 f"`folder` must hold every shard of its manifest, got {str(folder)!r} without {', '.join(missing)} "

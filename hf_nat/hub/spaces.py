@@ -134,12 +134,17 @@ def _card(title: str, tags: list[str]) -> SpaceCardData:
     )
 
 
-@contextmanager
-def _new_space(folder: Path) -> Iterator[Path]:
+def require_new_space(folder: Path) -> None:
+    """Raises ValueError unless a Space can be made here: nothing is there, or an empty folder."""
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(
             f"A Space needs a new folder, got {str(folder)!r}, which is a file or holds something. Choose another."
         )
+
+
+@contextmanager
+def _new_space(folder: Path) -> Iterator[Path]:
+    require_new_space(folder)
     with atomic_folder(folder) as space:
         yield space
 

@@ -95,8 +95,8 @@ class NATConfig(PreTrainedConfig):
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be in [0, 1), got {self.label_smoothing}. Use 0 for none.")
         special = {name: getattr(self, name) for name in ("pad_token_id", "eos_token_id", "mask_token_id")}
-        for name, token_id in special.items():
-            if not 0 <= token_id < self.vocab_size:
+        for name, token_id in {**special, "bos_token_id": self.bos_token_id}.items():
+            if token_id is not None and not 0 <= token_id < self.vocab_size:
                 raise ValueError(f"`{name}` must be in [0, `vocab_size` = {self.vocab_size}), got {token_id}.")
         if len(set(special.values())) < len(special):
             raise ValueError(f"Pad, EOS and mask must be three different tokens, got {special}.")

@@ -21,6 +21,7 @@ from .length import LengthPredictor
 from .losses import reduce_logits
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, lowest, random_mask
+from .selection import selected_positions, take
 from .terms import Terms, place_terms, term_counts, write_terms
 from .word_choice import best_tokens
 
@@ -152,7 +153,8 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
                 decoder_input_ids=canvas.masked_fill(content, self.config.mask_token_id),
                 encoder_outputs=encoder_outputs,
             ).last_hidden_state
-            predicted = reduce_logits(states[replaced], self.lm_head.weight, lambda logits: logits.argmax(dim=1))
+            chosen = take(states, selected_positions(replaced))
+            predicted = reduce_logits(chosen, self.lm_head.weight, lambda logits: logits.argmax(dim=1))
         return canvas.masked_scatter(replaced, predicted), replaced
 
     def init_state(

@@ -98,17 +98,8 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
             canvas = labels.masked_fill(labels == -100, self.config.pad_token_id)
             canvas = canvas.masked_fill(content_mask(labels.ne(-100)), self.config.mask_token_id)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            decoder_inputs_embeds=self.source_copy.embed_canvas(
-                self.model, canvas, input_ids, attention_mask, inputs_embeds
-            ),
-            decoder_attention_mask=canvas.ne(self.config.pad_token_id),
-            encoder_outputs=encoder_outputs,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
+        outputs = self._decode(canvas, source, encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
         if labels is None or not self.training:

@@ -30,12 +30,15 @@ def bind(host: str, port: int) -> socket.socket:
         ValueError: if `port` is none.
     """
     require_number("port", port, least=0, most=65_535, remedy="Use 0 for any free one.")
+    bound: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
     except OSError as error:
+        if bound is not None:
+            bound.close()
         raise OSError(f"The server cannot listen on {host} port {port}: {error.strerror or error}.") from error
     return bound
 

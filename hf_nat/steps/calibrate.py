@@ -29,11 +29,6 @@ class Calibrate(FileInModelStep, SplitStep):
         """The curve."""
         return self.folder / CONFIDENCE_FILE
 
-    def inputs(self) -> dict[str, Any]:
-        """See [`SplitStep`]."""
-        self.require_folder()
-        return super().inputs()
-
     def work(self) -> None:
         """Writes the curve into the model's folder."""
         calibrate(self.args, self.decoding)

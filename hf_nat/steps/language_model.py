@@ -63,7 +63,6 @@ class LanguageModel(FileInModelStep):
 
     def inputs(self) -> dict[str, Any]:
         """Fingerprints of the tokenizer and of the text."""
-        self.require_folder()
         return {
             "tokenizer": tokenizer_fingerprint(self.args.model),
             "corpus": corpus_fingerprint(self.args.load(self.args.split), **self.args.languages),

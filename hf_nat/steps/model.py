@@ -39,8 +39,17 @@ class FileInModelStep(ModelStep):
         """The folder of the model."""
         return Path(self.args.model)
 
+    def run(self) -> Path:
+        """Does what is left to do; see `Step.run`.
+
+        Raises:
+            ValueError: if the model is no local folder, which can be written to.
+        """
+        self.require_folder()
+        return super().run()
+
     def require_folder(self) -> None:
-        """Raises ValueError unless the model is a local folder, which can be written to."""
+        """Raises ValueError unless the model is a local folder."""
         if not self.folder.is_dir():
             raise ValueError(f"`model` must be a local folder, which {self.name} writes to, got {self.args.model!r}.")
 

@@ -149,6 +149,7 @@ def train(model: Any) -> Any:
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((model_type, {}) for model_type in MODEL_TYPES),
     *((model_type, {"glancing_ratio": 0.5}) for model_type in GLANCING_MODEL_TYPES),
+    ("cmlm", {"correction_ratio": 0.3}),
     ("da_transformer", {"fuzzy_alignment": True}),
     ("flowseq", {"init_steps": 1}),
     ("levenshtein_transformer", {"sample_deletion_roll_in": True}),

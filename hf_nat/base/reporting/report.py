@@ -45,20 +45,17 @@ class Table:
 @contextmanager
 def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterator[Any]:
     """Gives the axes of a row of panels and saves the figure as PNG when the block ends."""
-    import matplotlib
+    from matplotlib.figure import Figure
     from PIL import Image
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, num_panels, figsize=(width * num_panels, height), squeeze=False)
+    figure = Figure(figsize=(width * num_panels, height))
+    axes = figure.subplots(1, num_panels, squeeze=False)
     for axis in axes[0]:
         axis.spines[["top", "right"]].set_visible(False)
     yield axes[0]
     figure.tight_layout()
     pixels = io.BytesIO()
     figure.savefig(pixels, dpi=150)
-    pyplot.close(figure)
     # A plot has few colours: with a palette the file is a third as large.
     image = Image.open(pixels).convert("RGB").quantize(64, dither=Image.Dither.NONE)
     with atomic_path(path) as temporary:
