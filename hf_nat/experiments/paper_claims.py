@@ -107,7 +107,11 @@ def _born_again(key: str, sign: int) -> Callable[[Row], dict[str, Effect]]:
         """Compares the measure of each iteration with that of the one before, so that the claim is above 0."""
         rows = [row["measures"] for row in study["iterations"]]
         pairs = pairwise(rows) if sign > 0 else ((after, before) for before, after in pairwise(rows))
-        return {f"iteration {i}": between(more, less, key) for i, (less, more) in enumerate(pairs, start=1)}
+        differences = study.get("differences", ())
+        return {
+            f"iteration {i}": between(more, less, key, differences=differences)
+            for i, (less, more) in enumerate(pairs, start=1)
+        }
 
     return effects
 
@@ -185,19 +189,24 @@ def _most_wins(metric: str, data_set: str) -> Callable[[Row], dict[str, Effect]]
     return effects
 
 
+def _in_words(study: Row) -> Row:
+    """The corpora of several target languages, measured in words, as `hf-nat analyze` records corpora."""
+    corpora = [row["words"] for row in study["corpora"]]
+    return {"corpora": corpora, "differences": study.get("differences", {}).get("words", ())}
+
+
 def _multi_target(study: Row) -> dict[str, Effect]:
-    words = {row["name"]: row["words"] for row in study["corpora"]}
-    single = max((words[lang] for lang in study["settings"]["target_langs"]), key=lambda row: row["complexity"])
-    chosen = words["random selection"]
+    measures = _in_words(study)
+    corpora = _corpora(measures)
+    single = max(study["settings"]["target_langs"], key=lambda lang: corpora[lang]["complexity"])
     return {
-        "all together over random": between(words["concatenated"], chosen, "complexity"),
-        "random over the most complex pair": between(chosen, single, "complexity"),
+        "all together over random": _difference(measures, "concatenated", "random selection", "complexity"),
+        "random over the most complex pair": _difference(measures, "random selection", single, "complexity"),
     }
 
 
 def _selected_by_teacher(study: Row) -> dict[str, Effect]:
-    words = {row["name"]: row["words"] for row in study["corpora"]}
-    return {"random over distilled": between(words["random selection"], words["distilled"], "complexity")}
+    return {"random over distilled": _difference(_in_words(study), "random selection", "distilled", "complexity")}
 
 
 def _concentrated(*pairs: tuple[str, str]) -> Callable[..., dict[str, Effect]]:

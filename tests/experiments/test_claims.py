@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,38 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     assert judged(12)["effects"]["cmlm"]["basis"] == "1 seed"
     add("cmlm_distilled_seed2", 9)
     assert judged(12)["effects"]["cmlm"]["basis"] == "2 seeds"
+
+
+def test_studies_that_hold_differences_of_corpora_have_paired_intervals(tmp_path: Path) -> None:
+    def paired(first: str, second: str, *measures: str) -> dict[str, Any]:
+        return {"first": first, "second": second, **{name: {"value": 0, "interval": [-2, 3]} for name in measures}}
+
+    def judged() -> dict[int, set[tuple[float, float, str]]]:
+        rows = dict(enumerate(judge(tmp_path), start=1))
+        return {n: {tuple(e[k] for k in ("low", "high", "basis")) for e in rows[n]["effects"].values()} for n in names}
+
+    names = {4: "multimodality", 5: "multimodality", 15: "born_again", 16: "born_again"}
+    files = [claim.files[0] for claim in CLAIMS]
+    studies = {files[n - 1]: read_json(ROOT / "configs" / files[n - 1]) for n in names}
+    assert len(studies) == 2
+    for study in studies.values():
+        study.pop("differences", None)  # As the studies that were made before these were recorded.
+    for file, study in studies.items():
+        write_json(tmp_path / file, study)
+    assert {basis for effects in judged().values() for *_, basis in effects} == {"widest"}
+
+    single = ["random selection", "concatenated", "distilled", "de", "fr", "cs"]
+    studies[files[3]]["differences"] = {
+        "words": [paired(*pair, "complexity") for pair in combinations(single, 2)],
+        "pieces": [],
+    }
+    studies[files[14]]["differences"] = [
+        paired(f"iteration {i}", f"iteration {i + 1}", "complexity", "faithfulness") for i in range(3)
+    ]
+    for file, study in studies.items():
+        write_json(tmp_path / file, study)
+    same, turned = (-2, 3, "paired bootstrap"), (-3, 2, "paired bootstrap")
+    assert judged() == {4: {same, turned}, 5: {same}, 15: {same}, 16: {turned}}
 
 
 def test_committed_page_is_that_of_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
