@@ -97,6 +97,11 @@ def test_all_configs_are_found():
     assert len(RUNS) >= 18
 
 
+def validated(path):
+    """What a run that stops early is validated by: its validation curve."""
+    return {"eval_strategy": "steps", "eval_steps": 2} if "early_stopping_patience" in keys(ROOT / path) else {}
+
+
 def started(path):
     """What makes a training small; a start decides the size itself."""
     has_start = {"init_from_teacher", "init_from"} & keys(ROOT / path).keys()
@@ -124,10 +129,11 @@ def test_config_runs(path, toy, tmp_path):
         argv = ["filter", str(path), *small]
         expected = ("manifest.json", "filter.json", "README.md")
     elif "iterations" in keys(path):
+        teacher_config, student = (keys(path)[name] for name in ("teacher_config", "student_config"))
         own = {
-            "teacher_options": merged(place, SMALL, QUIET, PLAIN, config_name=None),
+            "teacher_options": merged(place, SMALL, QUIET, PLAIN, validated(teacher_config), config_name=None),
             "distill_options": merged(place, FEW_ROWS),
-            "student_options": merged(started(keys(path)["student_config"]), QUIET, PLAIN),
+            "student_options": merged(started(student), QUIET, PLAIN, validated(student)),
         }
         argv = ["born-again", str(path), *options(own, iterations=0, num_bootstrap=0, output_dir=output_dir)]
         expected = ("report.html", "born_again.json", "iteration_0/corpus/README.md", "iteration_0/student/README.md")
@@ -141,8 +147,7 @@ def test_config_runs(path, toy, tmp_path):
             small += [f"--init_from_teacher={teacher}"] if "init_from_teacher" in keys(first) else []
             assert main(["train", str(first), "--early_stopping_patience=null", *small]) == 0
             more["init_from"] = tmp_path / "first"
-        if "early_stopping_patience" in keys(path):  # by its validation curve, so it needs one
-            more |= {"eval_strategy": "steps", "eval_steps": 2}
+        more |= validated(path)
         small = options(place, started(path), QUIET, PLAIN, more, config_name=None, output_dir=output_dir)
         argv = ["train", str(path), *small]
         expected = ("metrics.json", "README.md")
@@ -154,7 +159,7 @@ def test_config_runs(path, toy, tmp_path):
 def test_study_as_written_is_a_run(path):
     """Every entry takes the keys of its YAML file and its own, and the header is the command."""
     (args,) = load_config((EXPERIMENTS[path.stem].arguments,), [str(path)])
-    command = f" experiment {path.stem} configs/{path.parent.name}/{path.name}\n"
+    command = f" experiment {path.stem} {path.relative_to(ROOT)}\n"
     assert command in path.read_text(encoding="utf-8")
     if path.parent.name in ("europarl", "multi30k_gpu"):  # the machine of the tests may have no such precision
         for models in (getattr(args, name, {}) for name in ("models", "teachers", "students")):
@@ -174,7 +179,7 @@ def test_config_as_written_is_a_run(path, monkeypatch):
         load_config((FilterArguments,), [str(path)])
     elif "iterations" in keys(path):
         (args,) = load_config((BornAgainArguments,), [str(path)])
-        assert args.output_dir == f"runs/{path.parent.name}/{path.stem}"
+        assert args.output_dir == f"runs/{path.relative_to(ROOT / 'configs').with_suffix('')}"
         plain = {"bf16": False}  # the machine of the tests may have no such precision
         args = replace(
             args, teacher_options=args.teacher_options | plain, student_options=args.student_options | plain

@@ -76,21 +76,6 @@ class Iteration:
     distillation: DistillArguments
     student: Train | None
 
-    def analysis(self, args: BornAgainArguments, folder: Path) -> Analyze:
-        """Plans the measures of the corpus beside the real one."""
-        real = self.distillation
-        return Analyze(
-            AnalyzeArguments(
-                real=real.real_corpus,
-                real_split=real.train_split,
-                distilled=[f"iteration {self.number}={real.output_dir}"],
-                **real.inside,
-                tokens=args.tokens,
-                num_bootstrap=args.num_bootstrap,
-                output_dir=str(folder / f"measures/iteration_{self.number}"),
-            )
-        )
-
 
 @dataclass(frozen=True)
 class BornAgain(StudyStep):
@@ -156,7 +141,23 @@ class BornAgain(StudyStep):
             yield Distill(iteration.distillation)
             if iteration.student is not None:
                 yield iteration.student
-            yield iteration.analysis(self.args, self.folder)
+            yield self.analysis(iteration.number)
+
+    def analysis(self, number: int) -> Analyze:
+        """Plans the measures of a corpus beside the real one and the one of the iteration before."""
+        compared = self.iterations[max(number - 1, 0) : number + 1]
+        real = compared[-1].distillation
+        return Analyze(
+            AnalyzeArguments(
+                real=real.real_corpus,
+                real_split=real.train_split,
+                distilled=[f"iteration {one.number}={one.distillation.output_dir}" for one in compared],
+                **real.inside,
+                tokens=self.args.tokens,
+                num_bootstrap=self.args.num_bootstrap,
+                output_dir=str(self.folder / f"measures/iteration_{number}"),
+            )
+        )
 
     def real_corpora(self) -> Iterator[DistillArguments]:
         """Yields the distillation of each iteration."""
@@ -179,7 +180,7 @@ class BornAgain(StudyStep):
 
     def _report(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes the table and the plots of the iterations that there are."""
-        analyses = [iteration.analysis(self.args, self.folder) for iteration in self.iterations[: len(rows)]]
+        analyses = [self.analysis(number) for number in range(len(rows))]
         for analysis in analyses:
             analysis.run()
         if not process_state().is_main_process:
@@ -189,7 +190,10 @@ class BornAgain(StudyStep):
             "settings": {"iterations": self.args.iterations, "tokens": self.args.tokens},
             "measured": measured[0]["settings"],
             "real": measured[0]["corpora"][0],
-            "iterations": [{**row, "measures": one["corpora"][1]} for row, one in zip(rows, measured, strict=True)],
+            "iterations": [{**row, "measures": one["corpora"][-1]} for row, one in zip(rows, measured, strict=True)],
+            "differences": [
+                row for one in measured for row in one["differences"] if row["second"] == one["corpora"][-1]["name"]
+            ],
             "environment": environment(),
         }
         write_json(self.folder / RESULTS_FILE, results)

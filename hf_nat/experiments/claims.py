@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..base.config import option
 from ..base.folders import check_output_folder
 from ..base.reporting import Table, write_report
 from ..base.utils import read_json, write_json
+from .converged_claims import ConvergedRuns
 from .effects import CONFIRMED, VERDICTS, Effect, Row, verdict_of
 from .paper_claims import CLAIMS, Claim
 
@@ -48,28 +49,35 @@ def claims(args: ClaimsArguments) -> Path:
 
 def judge(results_dir: Path) -> Iterator[dict[str, Any]]:
     """Yields a row for each claim: what it says, the effects, and the verdict; without its files it has no effects."""
-    computed = ("effects", "known", "files", "converged_files", "converged_effects")
     for claim in CLAIMS:
-        files, effects = _evidence(claim, results_dir)
-        verdict = verdict_of(list(effects.values()))
+        evidence = _evidence(claim, results_dir)
+        verdict = verdict_of(list(evidence.effects.values()))
         yield {
-            **{key: value for key, value in asdict(claim).items() if key not in computed},
-            "files": list(files),
-            "effects": {name: asdict(effect) for name, effect in effects.items()},
+            **{key: getattr(claim, key) for key in ("text", "source", "measured", "size")},
+            "files": list(evidence.files),
+            "effects": {name: asdict(effect) for name, effect in evidence.effects.items()},
             "verdict": verdict,
-            "known": claim.known if verdict != CONFIRMED else "",
+            "known": evidence.known if verdict != CONFIRMED else "",
         }
 
 
-def _evidence(claim: Claim, results_dir: Path) -> tuple[Sequence[str], Mapping[str, Effect]]:
-    """Returns the files that a claim is judged by, and its effects: those of converged runs once there are any."""
+class _Evidence(NamedTuple):
+    """What a claim is judged by: the files that were read, the effects, and what is known from these runs."""
+
+    files: Sequence[str]
+    effects: Mapping[str, Effect]
+    known: str
+
+
+def _evidence(claim: Claim, results_dir: Path) -> _Evidence:
+    """Returns the evidence from converged runs, once there is any, else that of the claim's files."""
     if claim.converged_effects is not None:
-        present = [name for name in claim.converged_files if (results_dir / name).is_file()]
-        effects = claim.converged_effects({name: read_json(results_dir / name) for name in present})
-        if effects:
-            return present, effects
+        runs = ConvergedRuns(results_dir)
+        if effects := claim.converged_effects(runs):
+            return _Evidence(runs.files, effects, claim.converged_known)
     paths = [results_dir / name for name in claim.files]
-    return claim.files, claim.effects(*map(read_json, paths)) if all(path.is_file() for path in paths) else {}
+    effects = claim.effects(*map(read_json, paths)) if all(path.is_file() for path in paths) else {}
+    return _Evidence(claim.files, effects, claim.known)
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, int]:

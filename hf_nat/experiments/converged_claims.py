@@ -1,16 +1,19 @@
 """Claims about students that have converged, from as many of their runs as there are.
 
 A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. The
-targets are `real`, `distilled` (by beam search), `distilled_nano`, from a weaker teacher, of size nano, and by other
-strategies of the teacher `sampling`, `top-k` and `greedy`.
+targets are `real`, `distilled` (by beam search), `distilled_nano`, from a weaker teacher, of size nano, `experts`, by
+the best of a mixture, and by other strategies of the teacher `sampling`, `top-k`, `greedy` and `interpolation`. Of
+studies there are `born_again` and `multimodality`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from statistics import mean
 
+from ..base.utils import read_json
 from .effects import Effect, Row, over_seeds
 from .matrix_report import REAL
 
@@ -19,6 +22,9 @@ _FOLDER = "multi30k/results/converged"
 _STUDENTS = (
     "vanilla_nat",
     "vanilla_nat_glancing",
+    "flowseq",
+    "iterative_nat",
+    "insertion_transformer",
     "ctc_nat",
     "ctc_nat_glancing",
     "da_transformer",
@@ -26,29 +32,49 @@ _STUDENTS = (
     "levenshtein_transformer",
 )
 # How a teacher decodes, from the strategy that the paper finds worst for a vanilla NAT to the best.
-STRATEGIES = ("sampling", "top-k", "greedy", "distilled")
+_STRATEGIES = ("sampling", "top-k", "greedy", "distilled")
 _SEEDS = {1: "", 2: "_seed2", 3: "_seed3"}  # what the name of a run ends with
 
 
-def converged_files(*targets: str) -> list[str]:
-    """The results of the converged students that there may be, on some targets."""
-    return [
-        f"{_FOLDER}/{name}_{target}{end}.json" for name in _STUDENTS for target in targets for end in _SEEDS.values()
-    ]
+class ConvergedRuns:
+    """The results of converged runs that there are, read when a claim asks for them.
+
+    Args:
+        results_dir (`Path`): folder of the JSON files that the runs left.
+    """
+
+    def __init__(self, results_dir: Path) -> None:
+        self._results_dir = results_dir
+        self._read: dict[str, Row] = {}
+
+    @property
+    def files(self) -> list[str]:
+        """The files that were read, by their place in the folder."""
+        return list(self._read)
+
+    def by_seed(self, *names: str) -> list[dict[int, Row]]:
+        """Returns the results of each of these runs by the seeds that all of them have."""
+        files = [{seed: f"{_FOLDER}/{name}{end}.json" for seed, end in _SEEDS.items()} for name in names]
+        common = [seed for seed in _SEEDS if all((self._results_dir / of[seed]).is_file() for of in files)]
+        return [{seed: self._result(of[seed]) for seed in common} for of in files]
+
+    def _result(self, file: str) -> Row:
+        if file not in self._read:
+            self._read[file] = read_json(self._results_dir / file)
+        return self._read[file]
 
 
-def _bleu(runs: Mapping[str, Row], *targets: str) -> dict[str, list[dict[int, Row]]]:
+def _bleu(runs: ConvergedRuns, *targets: str, students: Sequence[str] = _STUDENTS) -> dict[str, list[dict[int, Row]]]:
     """The test BLEU of each student by seed, on all these targets; only students with a seed that has them all."""
     found = {}
-    for name in _STUDENTS:
-        files = [{seed: f"{_FOLDER}/{name}_{t}{end}.json" for seed, end in _SEEDS.items()} for t in targets]
-        scores = [{seed: runs[file]["scores"]["bleu"] for seed, file in of.items() if file in runs} for of in files]
-        if set.intersection(*map(set, scores)):
-            found[name] = scores
+    for name in students:
+        results = runs.by_seed(*(f"{name}_{target}" for target in targets))
+        if results[0]:
+            found[name] = [{seed: run["scores"]["bleu"] for seed, run in of.items()} for of in results]
     return found
 
 
-def distillation_helps(runs: Mapping[str, Row]) -> dict[str, Effect]:
+def distillation_helps(runs: ConvergedRuns) -> dict[str, Effect]:
     """The gain of each student by distillation; nothing for fewer than two, which are not "every" one."""
     pairs = _bleu(runs, "distilled", REAL)
     if len(pairs) < 2:
@@ -56,13 +82,36 @@ def distillation_helps(runs: Mapping[str, Row]) -> dict[str, Effect]:
     return {name: over_seeds(distilled, real) for name, (distilled, real) in pairs.items()}
 
 
-def strategies(runs: Mapping[str, Row]) -> dict[str, Effect]:
+def strategies(runs: ConvergedRuns) -> dict[str, Effect]:
     """What a vanilla NAT gains from each strategy of the teacher to the next; nothing before all were tried."""
-    scores = _bleu(runs, *STRATEGIES).get("vanilla_nat")
-    if scores is None:
-        return {}
-    steps = zip(pairwise(STRATEGIES), pairwise(scores), strict=True)
-    return {f"{better} over {worse}": over_seeds(more, less) for (worse, better), (less, more) in steps}
+    scores = _bleu(runs, *_STRATEGIES, students=["vanilla_nat"])
+    return {
+        f"{better} over {worse}": over_seeds(more, less)
+        for of in scores.values()
+        for (worse, better), (less, more) in zip(pairwise(_STRATEGIES), pairwise(of), strict=True)
+    }
+
+
+def gain_of(student: str, better: str, worse: str) -> Callable[[ConvergedRuns], dict[str, Effect]]:
+    """What a student gains by one kind of targets over another."""
+
+    def effects(runs: ConvergedRuns) -> dict[str, Effect]:
+        scores = _bleu(runs, better, worse, students=[student])
+        return {f"{better} over {worse}": over_seeds(*of) for of in scores.values()}
+
+    return effects
+
+
+def in_study(
+    name: str, effects: Callable[[Mapping[int, Row]], Mapping[str, Effect]]
+) -> Callable[[ConvergedRuns], Mapping[str, Effect]]:
+    """Effects from the results of a study by seed."""
+
+    def found(runs: ConvergedRuns) -> Mapping[str, Effect]:
+        (studies,) = runs.by_seed(name)
+        return effects(studies) if studies else {}
+
+    return found
 
 
 def _weakest_and_strongest(pairs: Mapping[str, list[dict[int, Row]]], by: int) -> tuple[str, str] | None:
@@ -71,7 +120,7 @@ def _weakest_and_strongest(pairs: Mapping[str, list[dict[int, Row]]], by: int) -
     return (ranked[0], ranked[-1]) if len(ranked) > 1 else None
 
 
-def weak_gain_more(runs: Mapping[str, Row]) -> dict[str, Effect]:
+def weak_gain_more(runs: ConvergedRuns) -> dict[str, Effect]:
     """How much more the student that is weakest on real targets gains than the strongest one."""
     pairs = _bleu(runs, "distilled", REAL)
     ends = _weakest_and_strongest(pairs, by=1)
@@ -81,7 +130,7 @@ def weak_gain_more(runs: Mapping[str, Row]) -> dict[str, Effect]:
     return {f"{weak} over {strong}": _over(pairs[weak], pairs[strong])}
 
 
-def preferences(runs: Mapping[str, Row]) -> dict[str, Effect]:
+def preferences(runs: ConvergedRuns) -> dict[str, Effect]:
     """How much more the strongest student gains than the weakest by the corpus of the stronger teacher."""
     pairs = _bleu(runs, "distilled", "distilled_nano", REAL)
     ends = _weakest_and_strongest(pairs, by=2)

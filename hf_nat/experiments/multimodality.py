@@ -22,7 +22,8 @@ from ..base.utils import environment, read_json, write_json
 from ..data import concatenate_targets, corpus_tokens, load_corpus, select_targets, tokenize, tokenizer_checksum
 from ..data.multi_target import MULTI_TARGET_LANG
 from ..decoding import load_model, translate
-from ..metrics import LanguagePosterior, concentration
+from ..metrics import LanguagePosterior, concentration, corpus_bootstraps, corpus_differences, fuzzy_reordering
+from ..metrics.bootstrap import Bootstrap
 from ..metrics.translation import require_bootstrap
 from ..steps import Distill, DistillArguments, Step, Train
 from ..steps.fingerprints import corpus_fingerprint, model_fingerprint
@@ -195,7 +196,7 @@ class Multimodality(StudyStep):
                 {"name": name, **_system(self.args, found), "unknown_share": posterior.unknown_share(pieces[name])}
                 for name, found in points.items()
             ],
-            "corpora": list(_measures(self, posterior)),
+            **_measures(self, posterior),
             "examples": _examples(self, outputs),
             "environment": environment(),
         }
@@ -289,9 +290,12 @@ def _system(args: MultimodalityArguments, points: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _measures(study: Multimodality, posterior: LanguagePosterior) -> Iterator[dict[str, Any]]:
-    """Measures pair by pair, all together, the selection and the distilled corpus, in words and in pieces."""
-    args, source_lang, pieces = study.args, study.real.source_lang, str(study.folder / "teacher")
+def _measures(study: Multimodality, posterior: LanguagePosterior) -> dict[str, Any]:
+    """Measures pair by pair, all together, the selection and the distilled corpus, in words and in pieces.
+
+    Samples are drawn of the sources, which all corpora share, so that the differences are paired by them.
+    """
+    args, pieces = study.args, str(study.folder / "teacher")
     distilled = _rows(study, DISTILLED, ["train"])
     chosen = posterior(corpus_tokens(distilled, MULTI_TARGET_LANG, pieces, is_target=True)).argmax(axis=1)
     corpora = {
@@ -300,34 +304,56 @@ def _measures(study: Multimodality, posterior: LanguagePosterior) -> Iterator[di
         RANDOM: _rows(study, RANDOM, ["train"]),
         DISTILLED: distilled.add_column("language", [args.target_langs[lang] for lang in chosen]),
     }
-    for name, rows in corpora.items():
-        measured: dict[str, Any] = {"name": name}
-        for kind, tokens in (("words", "space"), ("pieces", pieces)):
-            path = study.folder / "measures" / f"{name.replace(' ', '_')}_{kind}"
-            result = path.with_suffix(".json")
-            made_from = {
-                "corpus": corpus_fingerprint(rows, source_lang, MULTI_TARGET_LANG, columns=["language"]),
-                "tokenizer": tokenizer_checksum(tokens),
-            }
-            if _stored(result, made_from) is None:
-                shutil.rmtree(path, ignore_errors=True)  # Tokens and links of a killed run, perhaps of another corpus.
-                logger.info(f"--- Measuring {name} in {kind}")
-                pairs = rows.select_columns(["translation", "language"])
-                if kind == "words":
-                    pairs = pairs.map(
-                        _to_words, batched=True, fn_kwargs={"source_lang": source_lang, "words": args.words}
-                    )
-                measure_args = MeasureArguments(
-                    source_lang=source_lang,
-                    target_lang=MULTI_TARGET_LANG,
-                    tokens=tokens,
-                    num_bootstrap=args.num_bootstrap,
+    num_sources = len(corpora[RANDOM])
+    measured: dict[str, dict[str, Any]] = {name: {"name": name} for name in corpora}
+    differences = {}
+    for kind, tokens in (("words", "space"), ("pieces", pieces)):
+        bootstraps: dict[str, dict[str, Bootstrap]] = {}
+        for name, rows in corpora.items():
+            corpus = _aligned(study, name, rows, kind, tokens)
+            # The pairs of a language after those of the other; distilled ones may be some of them.
+            sources = np.array(rows["id"][:]) if name == DISTILLED else np.arange(len(rows)) % num_sources
+            bootstraps[name] = (
+                corpus_bootstraps(
+                    corpus.counts,
+                    fuzzy_reordering(corpus.links()),
+                    rows=sources,
+                    num_rows=num_sources,
+                    num_samples=args.num_bootstrap,
                     seed=args.seed,
                 )
-                measures = measure_corpus(AlignedCorpus(name, pairs, path, measure_args))
-                write_json(result, {"made_from": made_from, **measures})
-            measured[kind] = read_json(result)
-        yield measured
+                if args.num_bootstrap
+                else {}
+            )
+            measured[name][kind] = measure_corpus(corpus, bootstraps=bootstraps[name])
+        differences[kind] = corpus_differences(bootstraps)
+    return {"corpora": list(measured.values()), "differences": differences}
+
+
+def _aligned(study: Multimodality, name: str, rows: Dataset, kind: str, tokens: str) -> AlignedCorpus:
+    """Cuts a corpus into words or pieces and aligns it, unless that was done before."""
+    args, source_lang = study.args, study.real.source_lang
+    folder = study.folder / "measures" / f"{name.replace(' ', '_')}_{kind}"
+    mark = folder / "made_from.json"
+    made_from = {
+        "corpus": corpus_fingerprint(rows, source_lang, MULTI_TARGET_LANG, columns=["language"]),
+        "tokenizer": tokenizer_checksum(tokens),
+    }
+    if _stored(mark, made_from) is None:
+        shutil.rmtree(folder, ignore_errors=True)  # Tokens and links of another corpus.
+        write_json(mark, {"made_from": made_from})
+    logger.info(f"--- Measuring {name} in {kind}")
+    pairs = rows.select_columns(["translation", "language"])
+    if kind == "words":
+        pairs = pairs.map(_to_words, batched=True, fn_kwargs={"source_lang": source_lang, "words": args.words})
+    measure_args = MeasureArguments(
+        source_lang=source_lang,
+        target_lang=MULTI_TARGET_LANG,
+        tokens=tokens,
+        num_bootstrap=args.num_bootstrap,
+        seed=args.seed,
+    )
+    return AlignedCorpus(name, pairs, folder, measure_args)
 
 
 def _to_words(batch: dict[str, list[Any]], source_lang: str, words: str) -> dict[str, list[Any]]:

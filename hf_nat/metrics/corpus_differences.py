@@ -24,6 +24,7 @@ def corpus_bootstraps(
     *,
     real: LexicalCounts | None = None,
     rows: Array | None = None,
+    num_rows: int | None = None,
     bleu_statistics: Array | None = None,
     num_samples: int = 1000,
     seed: int = 1,
@@ -37,6 +38,7 @@ def corpus_bootstraps(
             real corpus itself, which has no F(d).
         rows (`np.ndarray`, *optional*): number of the real row that each row belongs to, int64 `[counts.num_rows]`; by
             default the corpora have the same rows in the same order.
+        num_rows (`int`, *optional*): rows that are drawn from without `real`; by default those of the corpus.
         bleu_statistics (`np.ndarray`, *optional*): of the targets against the real ones, int64
             `[counts.num_rows, 10]`, see `sentence_statistics`; without them there is no training BLEU.
         num_samples (`int`, *optional*): samples drawn.
@@ -50,7 +52,7 @@ def corpus_bootstraps(
         ValueError: if the rows were not kept or do not fit, or `num_samples` is below 1.
     """
     draws: dict[str, Any] = {"num_samples": num_samples, "seed": seed, "rows": rows}
-    drawn = draws | {"num_rows": counts.num_rows if real is None else real.num_rows}
+    drawn = draws | {"num_rows": num_rows if real is None else real.num_rows}
     found = {
         "complexity": complexity_bootstrap(counts, **drawn),
         "reordering": reordering_bootstrap(reordering, **drawn),

@@ -75,6 +75,7 @@ def score_translations(
             - `"sacrebleu"`: BLEU over the tokens that sacrebleu has for the language: 13a, zh, ja-mecab, ko-mecab or
               characters;
             - `"chrf"`, `"chrf3"`: chrF2 and chrF3 (beta 2 and 3, character n-grams up to 6);
+            - `"chrfpp"`: chrF++ (chrF2 with words and word pairs, which are what spaces separate);
             - `"ter"`: translation edit rate over what spaces separate, or over words where these have none;
             - `"ribes"`: RIBES over words;
             - `"meteor"`: METEOR of exact and stem matches over words, case included;
@@ -94,8 +95,8 @@ def score_translations(
         ValueError: if there is nothing to score, the two lengths differ, a metric is unknown or has no parameters for
             the language, options name no metric asked for, or `num_bootstrap` is 1 or negative.
 
-    Source: Papineni et al. 2002 (BLEU), Post 2018 (signatures), Popovic 2015 (chrF), Snover et al. 2006 (TER),
-    Isozaki et al. 2010 (RIBES), Denkowski & Lavie 2014 (METEOR), Stanojevic & Sima'an 2014 (BEER), Koehn 2004
+    Source: Papineni et al. 2002 (BLEU), Post 2018 (signatures), Popovic 2015, 2017 (chrF, chrF++), Snover et al. 2006
+    (TER), Isozaki et al. 2010 (RIBES), Denkowski & Lavie 2014 (METEOR), Stanojevic & Sima'an 2014 (BEER), Koehn 2004
     (bootstrap); BLEU, chrF, TER and signatures by sacrebleu, tokens by sacremoses.
     """
     check_sides(hypotheses, references)
@@ -164,6 +165,7 @@ _METRICS: dict[str, tuple[Callable[..., Metric], Tokenized]] = {
     "bleu": (lambda language, **options: BLEU(tokenize="none", force=True, **options), "always"),
     "chrf": (lambda language, **options: CHRF(**options), "never"),
     "chrf3": (lambda language, **options: CHRF(beta=3, **options), "never"),
+    "chrfpp": (lambda language, **options: CHRF(word_order=2, **options), "never"),
     "meteor": (lambda language, **options: METEOR(language.code, **options), "always"),
     "ribes": (lambda language, **options: RIBES(**options), "always"),
     "sacrebleu": (lambda language, **options: _sacrebleu(language, **options), "never"),

@@ -74,6 +74,11 @@ def test_each_teacher_learns_from_the_corpus_before_and_all_are_scored_on_real_t
         assert row["measures"]["complexity"] == read_json(own / "corpus/measures.json")["corpora"][1]["complexity"]
         assert (folder / f"measures/{own.name}/measures.json").is_file()
         assert f"{row['measures']['complexity']:.3f}" in (folder / "report.md").read_text()
+    pairs = {(row["first"], row["second"]): row for row in results["differences"]}
+    assert list(pairs) == [("real", "iteration 0"), ("real", "iteration 1"), ("iteration 0", "iteration 1")]
+    for measure in ("complexity", "faithfulness", "reordering", "training_bleu"):
+        before, after = (row["measures"][measure] for row in results["iterations"])
+        assert pairs["iteration 0", "iteration 1"][measure]["value"] == pytest.approx(before - after)
     assert report.is_file() and (folder / "born_again.png").is_file()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,91 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     assert judged(12)["effects"]["cmlm"]["basis"] == "1 seed"
     add("cmlm_distilled_seed2", 9)
     assert judged(12)["effects"]["cmlm"]["basis"] == "2 seeds"
+
+    add("vanilla_nat_experts", 9)
+    add("levenshtein_transformer_interpolation_seed2", 9)
+    assert not judged(21)["effects"]  # without its rival of the same seed
+    add("levenshtein_transformer_distilled_seed2", 2)
+    for number, name in ((19, "experts over distilled"), (21, "interpolation over distilled")):
+        assert {effect: row["value"] > 0 for effect, row in judged(number)["effects"].items()} == {name: True}
+    assert judged(21)["files"] == [
+        f"multi30k/results/converged/levenshtein_transformer_{t}_seed2.json" for t in ("interpolation", "distilled")
+    ]
+
+
+def test_files_and_what_is_known_are_of_the_runs_that_were_used(tmp_path: Path) -> None:
+    used = [f"{student}_{targets}" for student in ("vanilla_nat", "cmlm") for targets in ("distilled", "real")]
+    for run in [
+        *used,
+        "ctc_nat_distilled",
+        "cmlm_distilled_seed2",
+        "cmlm_distilled_nano",
+        "vanilla_nat_distilled_nano",
+    ]:
+        write_json(tmp_path / f"multi30k/results/converged/{run}.json", {"scores": {"bleu": scored(5)}})
+    rows = list(judge(tmp_path))
+    for number in (12, 13):
+        assert {Path(file).stem for file in rows[number - 1]["files"]} == set(used)
+    assert len(rows[13]["files"]) == 6 and rows[13]["verdict"] == "undecided"
+    assert rows[13]["known"] == CLAIMS[13].converged_known != CLAIMS[13].known
+    assert rows[10]["files"] == CLAIMS[10].files and rows[10]["known"] == CLAIMS[10].known
+
+
+def test_converged_studies_are_judged_by_seed(tmp_path: Path) -> None:
+    def add(seed: int, *errors: int) -> None:
+        iterations = [
+            {
+                "measures": {"name": f"iteration {i}", "complexity": -i, "faithfulness": seed * i},
+                "teacher": {"test": {"bleu": scored(9)}},
+                "student": {"test": {"bleu": scored(of)}},
+            }
+            for i, of in enumerate(errors)
+        ]
+        end = "" if seed == 1 else f"_seed{seed}"
+        write_json(tmp_path / f"multi30k/results/converged/born_again{end}.json", {"iterations": iterations})
+
+    add(1, 2, 5, 8)
+    add(3, 2, 5)
+    fewer, worse, student, teacher = list(judge(tmp_path))[14:18]
+    names = ["iteration 1, seed 1", "iteration 2, seed 1", "iteration 1, seed 3"]
+    assert [(name, row["value"]) for name, row in fewer["effects"].items()] == [(name, 1) for name in names]
+    assert [row["value"] for row in worse["effects"].values()] == [1, 1, 3]
+    assert list(student["effects"]) == list(teacher["effects"]) == ["iteration 1"]  # the other seed has no second one
+    assert student["effects"]["iteration 1"]["basis"] == "2 seeds" and student["verdict"] == "confirmed"
+    assert teacher["effects"]["iteration 1"]["value"] == 0 and teacher["verdict"] == "confirmed"
+    assert len(student["files"]) == 2
+
+
+def test_studies_that_hold_differences_of_corpora_have_paired_intervals(tmp_path: Path) -> None:
+    def paired(first: str, second: str, *measures: str) -> dict[str, Any]:
+        return {"first": first, "second": second, **{name: {"value": 0, "interval": [-2, 3]} for name in measures}}
+
+    def judged() -> dict[int, set[tuple[float, float, str]]]:
+        rows = dict(enumerate(judge(tmp_path), start=1))
+        return {n: {tuple(e[k] for k in ("low", "high", "basis")) for e in rows[n]["effects"].values()} for n in names}
+
+    names = {4: "multimodality", 5: "multimodality", 15: "born_again", 16: "born_again"}
+    files = [claim.files[0] for claim in CLAIMS]
+    studies = {files[n - 1]: read_json(ROOT / "configs" / files[n - 1]) for n in names}
+    assert len(studies) == 2
+    for study in studies.values():
+        study.pop("differences", None)  # As the studies that were made before these were recorded.
+    for file, study in studies.items():
+        write_json(tmp_path / file, study)
+    assert {basis for effects in judged().values() for *_, basis in effects} == {"widest"}
+
+    single = ["random selection", "concatenated", "distilled", "de", "fr", "cs"]
+    studies[files[3]]["differences"] = {
+        "words": [paired(*pair, "complexity") for pair in combinations(single, 2)],
+        "pieces": [],
+    }
+    studies[files[14]]["differences"] = [
+        paired(f"iteration {i}", f"iteration {i + 1}", "complexity", "faithfulness") for i in range(3)
+    ]
+    for file, study in studies.items():
+        write_json(tmp_path / file, study)
+    same, turned = (-2, 3, "paired bootstrap"), (-3, 2, "paired bootstrap")
+    assert judged() == {4: {same, turned}, 5: {same}, 15: {same}, 16: {turned}}
 
 
 def test_committed_page_is_that_of_the_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

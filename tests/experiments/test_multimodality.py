@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import combinations
 from pathlib import Path
 
 import datasets
@@ -60,6 +61,14 @@ def arguments(config: Callable[..., str], tmp_path: Path) -> Callable[..., Multi
     return lambda **changes: MultimodalityArguments(**{**keys, **changes})
 
 
+def without_seconds(results: dict) -> dict:
+    """Results but for the time that measuring took."""
+    for row in results["corpora"]:
+        for kind in ("words", "pieces"):
+            del row[kind]["seconds"]
+    return results
+
+
 def test_study_trains_measures_and_a_second_call_does_nothing(
     arguments: Callable[..., MultimodalityArguments], tmp_path: Path
 ) -> None:
@@ -94,18 +103,36 @@ def test_study_trains_measures_and_a_second_call_does_nothing(
     assert list(corpora) == [*LANGS, "concatenated", "random selection", "distilled"]
     assert [row["num_pairs"] for row in corpora.values()] == [150, 150, 150, 450, 150, 100]
     assert corpora["concatenated"]["complexity"] > max(corpora[lang]["complexity"] for lang in LANGS)
+    for kind in ("words", "pieces"):
+        measures = {row["name"]: row[kind] for row in results["corpora"]}
+        pairs = {(row["first"], row["second"]): row["complexity"] for row in results["differences"][kind]}
+        assert list(pairs) == list(combinations(corpora, 2))
+        for (one, another), row in pairs.items():
+            assert row["value"] == measures[one]["complexity"] - measures[another]["complexity"]
     shown = load_dataset(str(tmp_path / "multi"), split="test").select(range(5))
     assert [example[0] for example in results["examples"]] == [["source", row["translation"]["src"]] for row in shown]
     page = (folder / "report.md").read_text(encoding="utf-8")
     assert systems_table(results).markdown() in page and corpora_table(results).markdown() in page
     assert all((folder / f"{name}.png").is_file() for name in ("simplex", "complexity"))
-    made = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".safetensors", ".parquet")}
+    made = {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.suffix in (".safetensors", ".parquet") or path.name in ("target.txt", "links.txt")
+    }
+    assert len([path for path in made if path.name == "links.txt"]) == 2 * len(corpora)
     (folder / "multimodality.json").unlink()
+    # Tokens and links of another corpus are not taken over.
+    other = folder / "measures/l0_words"
+    write_json(other / "made_from.json", {"made_from": {}})
+    (other / "target.txt").write_text("x\n" * 150)
     # Outputs of another model are not taken over.
     write_json(folder / "outputs/AT.json", {"made_from": {}, "outputs": ["x"] * 15})
     Multimodality(args).run()
-    assert {path: path.stat().st_mtime_ns for path in made} == made
-    assert read_json(folder / "multimodality.json") == results
+    assert {path for path in made if path.stat().st_mtime_ns != made[path]} == {
+        other / "target.txt",
+        other / "links.txt",
+    }
+    assert without_seconds(read_json(folder / "multimodality.json")) == without_seconds(results)
     with pytest.raises(ValueError, match="seed"):
         Multimodality(arguments(seed=2)).run()
 

@@ -8,6 +8,7 @@ from random_corpora import columns, random_corpus
 
 from hf_nat.metrics import (
     LexicalCounts,
+    complexity,
     complexity_interval,
     corpus_bootstraps,
     corpus_differences,
@@ -69,6 +70,21 @@ def test_every_two_corpora_are_compared_by_what_both_have():
             low, high = difference.interval(centered=centered)
             assert row[name] == {"value": difference.value, "interval": [low, high]}
             assert low < high
+
+
+def test_pairs_of_one_source_are_drawn_together():
+    # Three targets of every source, one corpus after the other, in samples of the sources.
+    together = measured([*REAL, *FIRST, *SECOND], rows=np.arange(36) % 12, num_rows=12)
+    rng = np.random.default_rng(DRAWS["seed"])
+    for i in range(DRAWS["num_samples"]):
+        drawn = rng.integers(12, size=12)
+        sample = [rows[source] for source in drawn for rows in (REAL, FIRST, SECOND)]
+        sources, targets, links = columns(sample)
+        expected = complexity(LexicalCounts.from_corpus(sources, targets, links)).value
+        assert together["complexity"].samples[i] == pytest.approx(expected)
+        assert together["reordering"].samples[i] == pytest.approx(fuzzy_reordering(links).value)
+    row = corpus_differences({"together": together, "one": MEASURES["real"]})[0]
+    assert row["complexity"]["value"] == together["complexity"].value - MEASURES["real"]["complexity"].value
 
 
 def test_corpora_of_other_draws_are_not_compared():

@@ -10,7 +10,7 @@ from hf_nat.metrics import score_translations
 
 
 MODULES = Path(hf_nat.metrics.__file__).parent / "evaluate_modules"
-NAMES = ("beer", "bleu", "chrf", "chrf3", "meteor", "ribes", "sacrebleu", "ter")
+NAMES = ("beer", "bleu", "chrf", "chrf3", "chrfpp", "meteor", "ribes", "sacrebleu", "ter")
 HYPOTHESES = ["Das ist ein Hund, der z.B. schläft.", "Zwei Männer laufen über die Straße."]
 REFERENCES = ["Das ist ein Hund, der schläft.", "Zwei Männer gehen über die Straße."]
 

@@ -169,6 +169,17 @@ def test_chrf3_is_chrf_of_beta_3():
     assert score.signature.startswith("chrF3|")
 
 
+def test_chrfpp_counts_words_and_word_pairs_too():
+    score = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=["chrfpp"])["chrfpp"]
+    assert score.score == sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES], word_order=2).score
+    assert score.signature.startswith("chrF2++|") and "|nw:2|" in score.signature
+    # The same letters cut into other words: all n-grams of letters match, 1 of 2 words, and no pair.
+    joined = score_translations(["a bc d"], ["a b cd"], target_lang="de", metrics=["chrf", "chrfpp"])
+    assert joined["chrf"].score == pytest.approx(100)
+    # Orders 1 to 4 of letters are perfect, of words 1 in 3 and none in 2; longer n-grams do not exist.
+    assert joined["chrfpp"].score == pytest.approx(100 * (4 + 1 / 3) / 6)
+
+
 def test_each_side_is_tokenised_once_for_all_metrics(monkeypatch):
     calls = []
 
@@ -211,7 +222,7 @@ def test_words_are_held_some_at_a_time(monkeypatch):
 
 
 def test_segments_are_the_scores_of_the_sentences_alone():
-    metrics = ("bleu", "sacrebleu", "chrf", "chrf3", "ter", "ribes", "meteor")
+    metrics = ("bleu", "sacrebleu", "chrf", "chrf3", "chrfpp", "ter", "ribes", "meteor")
     scores = score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=metrics, segment_scores=True)
     for k, pair in enumerate(zip(HYPOTHESES, REFERENCES, strict=True)):
         alone = score_translations(*([text] for text in pair), target_lang="de", metrics=metrics)
