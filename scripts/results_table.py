@@ -1,18 +1,20 @@
 """Prints the results table of a corpus from the committed metrics of its runs.
 
     python scripts/results_table.py configs/multi30k/results/systems [configs/multi30k/results/benchmark/cpu.json]
+        [--measures MEASURES.json]
 
 Every `<run>.json` in the folder is a metrics.json that `hf-nat evaluate` wrote; `<run>_seed<n>.json` is the same run
 from another seed. A row is the mean over the seeds, with half the distance of the best from the worst.
-`training/<model>.json` is a metrics.json of `hf-nat train`; a run is `<model>` or `<model>__<decoding>`. It adds
-the epochs and the share of the target tokens that could not be learned. A benchmark of `scripts/benchmark_decoding.py`
-with systems of the same names adds their speed.
+`training/<model>.json` is a metrics.json of `hf-nat train`; a run is `<model>` or `<model>__<decoding>`. It adds the
+epochs and the share of the target tokens that could not be learned. A benchmark of `scripts/benchmark_decoding.py`
+with systems of the same names adds their speed. `--measures`, a measures.json of `hf-nat analyze`, adds C(d) and F(d)
+of the corpus that a model was trained on: the one by whose name the model's ends, as `mbr` in `ctc_nat_mbr`.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +24,13 @@ from hf_nat.base.reporting import Table
 from hf_nat.base.utils import read_json
 
 
-def results_table(folder: Path, benchmark: Path | None = None) -> str:
+def results_table(folder: Path, benchmark: Path | None = None, measures: Path | None = None) -> str:
     """Returns the table in Markdown, with the signatures of the scores below.
 
     Args:
         folder (`Path`): folder of the metrics files.
         benchmark (`Path`, *optional*): result of `scripts/benchmark_decoding.py`.
+        measures (`Path`, *optional*): measures.json of `hf-nat analyze`, of the corpora that the models learned from.
 
     Raises:
         ValueError: if the folder holds no metrics, or their signatures differ.
@@ -44,6 +47,7 @@ def results_table(folder: Path, benchmark: Path | None = None) -> str:
         if len(found) > 1:
             raise ValueError(f"All runs must be scored alike, got {sorted(found)} for {name}. Evaluate them again.")
     columns: dict[str, dict[str, str]] = {
+        **_measures(measures, runs),
         "seeds": {run: str(len(seeds)) for run, seeds in runs.items()},
         **{
             name: {run: _mean([metrics["scores"][name]["score"] for metrics in seeds]) for run, seeds in runs.items()}
@@ -58,6 +62,23 @@ def results_table(folder: Path, benchmark: Path | None = None) -> str:
     rows = [[run, *(column.get(run, "") for column in columns.values())] for run in sorted(runs)]
     lines = [f"- {name}: `{found.pop()}`" for name, found in signatures.items()]
     return "\n".join([Table(["run", *columns], rows).markdown(), "", *lines])
+
+
+def _measures(path: Path | None, runs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Prints C(d) and F(d) of the corpus of each run; nothing where no corpus has such a name."""
+    if path is None:
+        return {}
+    corpora = {row["name"]: row for row in read_json(path)["corpora"]}
+    columns: dict[str, dict[str, str]] = {"C(d)": {}, "F(d)": {}}
+    for run in runs:
+        names = [name for name in corpora if f"_{run.split('__')[0]}".endswith(f"_{name}")]
+        if not names:
+            continue
+        corpus = corpora[max(names, key=len)]
+        for column, measure in zip(columns.values(), ("complexity", "faithfulness"), strict=True):
+            if corpus[measure] is not None:  # The real corpus has no F(d).
+                column[run] = f"{corpus[measure]:.3f}"
+    return columns
 
 
 def _errors(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, str]]:
@@ -114,5 +135,15 @@ def _speeds(benchmark: Path | None) -> dict[str, dict[str, str]]:
     return columns
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of the metrics files")
+    parser.add_argument("benchmark", type=Path, nargs="?", help="JSON file of benchmark_decoding.py")
+    parser.add_argument("--measures", type=Path, help="measures.json of the corpora that the models learned from")
+    args = parser.parse_args(argv)
+    print(results_table(args.folder, args.benchmark, args.measures))
+
+
 if __name__ == "__main__":
-    print(results_table(*map(Path, sys.argv[1:])))
+    main()

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from hf_nat.base.config import load_config
 from hf_nat.data.toy import ToyTask, generate_toy_corpus
-from hf_nat.distillation import DistillArguments, FilterArguments
+from hf_nat.distillation import DistillArguments, FilterArguments, MixArguments
 from hf_nat.experiments.born_again import BornAgain, BornAgainArguments
 from hf_nat.experiments.distillation_studies import CAPACITY, DECODING, EXPERTS, INTERPOLATION
 from hf_nat.experiments.matrix import Matrix
@@ -128,6 +128,13 @@ def test_config_runs(path, toy, tmp_path):
         small = options(corpus=tmp_path / "distilled", backward_teacher=teacher, output_dir=output_dir)
         argv = ["filter", str(path), *small]
         expected = ("manifest.json", "filter.json", "README.md")
+    elif path.stem.startswith("mix_"):
+        distilled = options(place, FEW_ROWS, teacher=teacher, output_dir=tmp_path / "distilled")
+        assert main(["distill", *distilled, "--strategy=greedy"]) == 0
+        corpora = [f"first={tmp_path / 'distilled'}", f"rest={place['corpus']}"]
+        languages = {name: place[name] for name in ("source_lang", "target_lang")}
+        argv = ["mix", str(path), *options(languages, output_dir=output_dir), "--corpora", *corpora]
+        expected = ("manifest.json", "README.md")
     elif "iterations" in keys(path):
         teacher_config, student = (keys(path)[name] for name in ("teacher_config", "student_config"))
         own = {
@@ -177,6 +184,9 @@ def test_config_as_written_is_a_run(path, monkeypatch):
         load_config((DistillArguments,), [str(path)])
     elif path.stem.startswith("filter_"):
         load_config((FilterArguments,), [str(path)])
+    elif path.stem.startswith("mix_"):
+        (mixed,) = load_config((MixArguments,), [str(path)])
+        assert mixed.output_dir == f"runs/{path.relative_to(ROOT / 'configs').parent}/{path.stem.removeprefix('mix_')}"
     elif "iterations" in keys(path):
         (args,) = load_config((BornAgainArguments,), [str(path)])
         assert args.output_dir == f"runs/{path.relative_to(ROOT / 'configs').with_suffix('')}"

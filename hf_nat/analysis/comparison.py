@@ -84,9 +84,9 @@ class AnalyzeArguments(MeasureArguments):
         }
 
     def load(self, name: str) -> Dataset:
-        """Loads the rows of a corpus that are measured."""
+        """Loads the rows of a corpus that are measured: every target of a source, as a student learns from them."""
         split = self.real_split if name == "real" and self.real_split else self.split
-        return self.corpora[name].load(split)
+        return self.corpora[name].load_pairs(split)
 
     @property
     def links(self) -> dict[str, str | None]:
@@ -176,7 +176,7 @@ def measures_table(measures: Sequence[Mapping[str, Any]]) -> Table:
             _number(row["agreement"]),
             _number(row["unseen_mass"]),
             _number(row["reordering"]),
-            _number(row["training_bleu"], 2),
+            _training_bleu(row),
         ]
         rows.append([row["name"], f"{row['num_pairs']:,}", *numbers])
     return Table(header, rows)
@@ -184,6 +184,12 @@ def measures_table(measures: Sequence[Mapping[str, Any]]) -> Table:
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _training_bleu(row: Mapping[str, Any]) -> str:
+    """Prints training BLEU, with the number of pairs that have a real target where not all have."""
+    counted = row.get("num_real_targets") or row["num_pairs"]
+    return _number(row["training_bleu"], 2) + ("" if counted == row["num_pairs"] else f" ({counted:,} pairs)")
 
 
 def _interval(ends: Sequence[float] | None) -> str:

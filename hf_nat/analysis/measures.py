@@ -138,30 +138,42 @@ class AlignedCorpus:
     def real_rows(self, real: AlignedCorpus) -> np.ndarray | None:
         """Returns for each row the number of its row in the real corpus: `[rows]`, None if that is unknown.
 
-        A distilled corpus says it by `id`, which holds where `real_target` is the target there; other corpora of the
-        same length have the same rows.
+        A distilled corpus says it by `id`, which holds where `real_target` is the target there, or without one the
+        source is; other corpora of the same length have the same rows.
         """
         if not {"id", "real_target"} <= set(self.rows.column_names):
             return np.arange(len(self.rows)) if len(self.rows) == len(real.rows) else None
         rows = np.array(self.rows["id"][:])
-        if rows.max() < len(real.rows) and self.rows["real_target"][:] == real.target_texts(rows):
+        if rows.max() < len(real.rows) and all(self._are_of(real.rows.select(rows))):
             return rows
         logger.warning_once(
-            f"The rows of `{self.name}` are not traced: its `real_target` is not the target of row `id` of the real "
-            "corpus. Give the corpus that it was distilled from."
+            f"The rows of `{self.name}` are not traced: its `real_target`, or source where that is null, is not that "
+            "of row `id` of the real corpus. Give the corpus that it was distilled from."
         )
         return None
+
+    def _are_of(self, real_rows: Dataset) -> Iterator[bool]:
+        """Tells of each row whether it may have been made from the real one in its place."""
+        source, target = self.args.source_lang, self.args.target_lang
+        columns = (self.rows["translation"], self.rows["real_target"], real_rows["translation"])
+        for own, real_target, real in zip(*columns, strict=True):
+            yield real[source] == own[source] if real_target is None else real[target] == real_target
 
     def entropies(self) -> np.ndarray:
         """Returns the mean conditional entropy per source token of each row in nats: `[rows]`, nan if empty."""
         return sentence_entropies(self.sources(), self.complexity.per_word)[1]
 
-    def references(self, real: AlignedCorpus) -> list[str] | None:
-        """Returns the real target of each row, None where they are unknown."""
+    def beside_real(self, real: AlignedCorpus) -> tuple[np.ndarray, list[str], list[str]]:
+        """Returns the numbers of the rows whose real target is known, their targets, and the real ones."""
         if "real_target" in self.rows.column_names:
-            return self.rows["real_target"][:]
-        rows = self.real_rows(real)
-        return None if rows is None else real.target_texts(rows)
+            found = self.rows["real_target"][:]
+        else:
+            rows = self.real_rows(real)
+            found = [] if rows is None else real.target_texts(rows)
+        known = np.array([row for row, target in enumerate(found) if target is not None], dtype=np.int64)
+        if len(known) == len(self.rows):
+            return known, self.target_texts(), found
+        return known, self.target_texts(known), [target for target in found if target is not None]
 
     def bootstraps(self, real: AlignedCorpus | None = None) -> dict[str, Bootstrap]:
         """Measures the corpus in samples of the rows of the real one, the same samples for every corpus.
@@ -176,10 +188,13 @@ class AlignedCorpus:
         rows = None if real is None else self.real_rows(real)
         if not self.args.num_bootstrap or (real is not None and rows is None):
             return {}
-        references = None if real is None else self.references(real)
         statistics = None
-        if references is not None:
-            _, statistics = sentence_statistics(self.target_texts(), references, target_lang=self.args.target_lang)
+        if real is not None:
+            known, targets, real_targets = self.beside_real(real)
+            if real_targets:
+                _, counts = sentence_statistics(targets, real_targets, target_lang=self.args.target_lang)
+                statistics = np.zeros((len(self.rows), counts.shape[1]), dtype=counts.dtype)
+                statistics[known] = counts
         return corpus_bootstraps(
             self.counts,
             fuzzy_reordering(self.links()),
@@ -231,9 +246,9 @@ def measure_corpus(
         `dict[str, Any]`: complexity C(d) and faithfulness F(d) in nats with F's parts, fuzzy reordering score 0-1,
         training BLEU 0-100 with its signature, each with its 95 % interval as `<measure>_interval`, mean sentence
         entropy in nats per token, and seconds. What there is no real corpus for is None; so is an interval where
-        `AlignedCorpus.real_rows` does not know the rows, but for that of C, and the training BLEU where there is no
-        column `real_target` either. A corpus without some rows of the real one, a filtered one for instance, is
-        measured against the whole real corpus.
+        `AlignedCorpus.real_rows` does not know the rows, but for that of C. Training BLEU is of the
+        `num_real_targets` rows whose real target is known, None without any. A corpus without some rows of the real
+        one, a filtered one for instance, is measured against the whole real corpus.
 
     Source: Zhou, Gu & Neubig 2020, sections 3.2 and 4.2, Figures 3 and 7.
     """
@@ -255,7 +270,8 @@ def measure_corpus(
         "complexity": corpus.complexity.value,
         "reordering": fuzzy_reordering(corpus.links()).value,
         "sentence_entropy": float(np.nanmean(corpus.entropies())),
-        **dict.fromkeys(["faithfulness", "agreement", "unseen_mass", "training_bleu", "training_bleu_signature"]),
+        **dict.fromkeys(["faithfulness", "agreement", "unseen_mass"]),
+        **dict.fromkeys(["training_bleu", "training_bleu_signature", "num_real_targets"]),
         **intervals,
     }
     if real is not None:
@@ -265,8 +281,10 @@ def measure_corpus(
             "agreement": result.agreement,
             "unseen_mass": result.unseen_mass,
         }
-        if (references := corpus.references(real)) is not None:
-            bleu = training_bleu(corpus.target_texts(), references, target_lang=args.target_lang)
+        _, targets, real_targets = corpus.beside_real(real)
+        measures["num_real_targets"] = len(real_targets)
+        if real_targets:
+            bleu = training_bleu(targets, real_targets, target_lang=args.target_lang)
             measures |= {"training_bleu": bleu.score, "training_bleu_signature": bleu.signature}
     measures["seconds"] = round(corpus.seconds + time.perf_counter() - started, 1)
     return measures

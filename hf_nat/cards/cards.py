@@ -17,8 +17,10 @@ from ..models import ARCHITECTURES
 from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
     edited_card,
+    further_work,
     is_hub_id,
     languages,
+    listed_work,
     making_card,
     place,
     placed,
@@ -268,6 +270,7 @@ def _distillation_rows(corpus: CorpusConfig) -> dict[str, Any]:
             "Targets written by": place(manifest["teacher"]),
             "Strategy of distillation": f"{manifest['strategy']}: {settings(manifest['decoding'])}",
         }
+    rows |= further_work(manifest)
     if corpus.measures:
         _, measured = corpus.measures["corpora"]
         rows["Complexity C(d) of the targets, nats"] = f"{measured['complexity']:.3f}"
@@ -276,9 +279,10 @@ def _distillation_rows(corpus: CorpusConfig) -> dict[str, Any]:
 
 
 def _of_mix(part: Mapping[str, Any]) -> str:
-    """Tells how many targets one corpus of a mix gave, and who wrote them."""
+    """Tells how many targets one corpus of a mix gave, who wrote them, and what else was done."""
     by = f"by {place(part['teacher'])}, {part['strategy']}" if "teacher" in part else "real"
-    return f"{part['num_taken']:,} of `{part['name']}`, {by}"
+    also = listed_work(part)
+    return f"{part['num_taken']:,} of `{part['name']}`, {by}" + (f" ({also})" if also else "")
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -31,7 +31,7 @@ def render(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"place": place, "settings": settings, "cell": cell}
+    environment.filters |= {"place": place, "settings": settings, "cell": cell, "further_work": listed_work}
     environment.globals["bibtex"] = _references().__getitem__
     return environment.from_string((_templates() / template).read_text(encoding="utf-8")).render(values)
 
@@ -139,6 +139,28 @@ def settings(values: dict[str, Any]) -> str:
 def placed(values: dict[str, Any]) -> dict[str, Any]:
     """Shortens every path among settings."""
     return {name: place(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
+def further_work(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Says what was done to the rows of a distilled corpus, or part of a mix, beside decoding by one teacher."""
+    told: dict[str, str] = {}
+    if manifest.get("source_alone"):
+        told["Real targets"] = "none, sources alone"
+    if noise := manifest.get("source_noise"):
+        told["Noise of the sources"] = settings(noise)
+    if further := manifest.get("teachers", [])[1:]:
+        told["Further teachers"] = ", ".join(map(place, further))
+    for name, judge in manifest.get("judge_names", {}).items():
+        told[f"Judge, `{name}`"] = place(judge)
+    for applied in manifest.get("filters", []):
+        gone = f"{applied['num_dropped']:,} of {applied['num_rows']:,} rows by {settings(applied['rule'])}"
+        told["Left out"] = f"{told['Left out']}; {gone}" if "Left out" in told else gone
+    return told
+
+
+def listed_work(manifest: Mapping[str, Any]) -> str:
+    """Prints what `further_work` says in a line."""
+    return "; ".join(f"{label}: {value}" for label, value in further_work(manifest).items())
 
 
 def cell(value: Any) -> str:

@@ -10,6 +10,7 @@ from ..base.config import load_config, option
 from ..base.files import open_output
 from ..data import corpus_sides, load_corpus
 from ..data.locations import local_files
+from ..data.several import expand_targets
 
 
 @dataclass
@@ -46,7 +47,7 @@ class AlignArguments:
 
 
 def run(argv: Sequence[str]) -> None:
-    """Writes the links of a corpus, line n for its row n."""
+    """Writes the links of a corpus, line n for its row n, or its pair n where rows have several targets."""
     (args,) = load_config((AlignArguments,), argv, prog="hf-nat align")
     corpus = args.corpus or [args.source_file, args.target_file]
     languages = (args.source_lang, args.target_lang)
@@ -62,7 +63,7 @@ def run(argv: Sequence[str]) -> None:
             target_column=args.target_column,
         )
         links = align(
-            *corpus_sides(rows, languages, args.tokens),
+            *corpus_sides(expand_targets(rows, *languages), languages, args.tokens),
             reverse=args.reverse,
             symmetrize=args.symmetrize,
             device=args.device,

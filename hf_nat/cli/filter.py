@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..base.config import load_config
@@ -29,11 +30,28 @@ def run(argv: Sequence[str]) -> None:
                 source, target = (row["translation"][manifest[key]] for key in ("source_lang", "target_lang"))
                 print(f"  {row['id']}{_value(row, found)}: {source!r} -> {target!r}")
     print(f"all of them: {folder / DROPPED_FILE}")
-    if not manifest.get("source_alone") and not manifest.get("mix"):
-        words = ["hf-nat", "analyze", "--real", manifest["corpus"], "--distilled", applied["corpus"], str(folder)]
-        words += ["--source_lang", manifest["source_lang"], "--target_lang", manifest["target_lang"]]
-        print(f"complexity and faithfulness before and after: {shlex.join(words)}")
+    before, after = applied["corpus"], str(folder)
+    if Path(before).name == folder.name:
+        before, after = f"before={before}", f"after={after}"
+    print(f"complexity and faithfulness before and after: {_analyze_line(manifest, before, after, folder)}")
+    if manifest["counts"].get("validation"):  # What proxies are scored on.
+        words = ["hf-nat", "recommend", "--candidates", before, after, "--student", "STUDENT.yaml"]
+        words += ["--proxy_updates", "1000", "--output_dir", f"{folder}-recommendation"]
+        print(f"then a proxy student before and after: {shlex.join(words)}")
     print(f"flagged and kept: {_counts(manifest['flag_counts'])}")
+
+
+def _analyze_line(manifest: dict[str, Any], before: str, after: str, folder: Path) -> str:
+    """Returns the command that measures both corpora against the real one; REAL where no parallel corpus is known."""
+    is_known = not manifest.get("source_alone") and not manifest.get("mix")
+    real = {key: manifest.get(key) for key in ("config_name", "source_column", "target_column")} if is_known else {}
+    split = manifest.get("splits", {}).get("train", "train")
+    if is_known and split != "train":
+        real["real_split"] = split
+    words = ["hf-nat", "analyze", "--real", manifest["corpus"] if is_known else "REAL"]
+    words += [word for key, value in real.items() if value for word in (f"--{key}", value)]
+    words += ["--distilled", before, after, "--source_lang", manifest["source_lang"]]
+    return shlex.join([*words, "--target_lang", manifest["target_lang"], "--output_dir", f"{folder}-analysis"])
 
 
 def _cut(found: dict[str, Any]) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from datasets import Dataset
+
 from ..base.config import option
 from .corpora import load_corpus
+from .several import expand_targets
 
 
 _WHERE_IN_IT = ("config_name", "source_column", "target_column")
@@ -38,6 +41,10 @@ class CorpusArguments:
     def load(self, split: str, **kwargs: Any) -> Any:
         """Loads a split, as `load_corpus` does, with its further arguments."""
         return load_corpus(self.corpus, split, **self.inside, **kwargs)
+
+    def load_pairs(self, split: str, num_targets: int | None = None) -> Dataset:
+        """Loads a split to learn from or to measure: every target of a source, or the first ones, is a row."""
+        return expand_targets(self.load(split), self.source_lang, self.target_lang, num_targets)
 
     @property
     def languages(self) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
-from datasets import Dataset, Features, Translation, concatenate_datasets
+from datasets import Dataset, Features, IterableDataset, Translation, concatenate_datasets
 
+
+Rows = TypeVar("Rows", Dataset, IterableDataset)
 
 # Columns of a distilled corpus that keeps several targets of each source, the best first, and their scores.
 TARGETS, TARGET_SCORES = "targets", "target_scores"
+# What its other columns say of a source, whichever its target.
+_OF_SOURCE = ("id", "real_target")
 
 
 def corpus_place(text: str) -> dict[str, Any]:
@@ -39,36 +43,37 @@ def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
     return dict(pairs)
 
 
-def expand_targets(rows: Dataset, source_lang: str, target_lang: str, number: int | None = None) -> Dataset:
+def expand_targets(rows: Rows, source_lang: str, target_lang: str, number: int | None = None) -> Rows:
     """Makes a row of every target of a source, where a corpus keeps several in its column `targets`.
 
     Args:
-        rows (`Dataset`): corpus with the `translation` feature.
+        rows (`Dataset` or `IterableDataset`): corpus with the `translation` feature.
         source_lang (`str`): key of the source language.
         target_lang (`str`): key of the target language.
         number (`int`, *optional*): the first so many targets of each source; by default all.
 
     Returns:
-        `Dataset`: the pairs alone, those of a source one after the other, the best first; `rows` where there is no
-        such column. A row whose list is empty keeps its `translation`.
+        `Dataset` or `IterableDataset`: the pairs, those of a source one after the other, the best first, with `id` and
+        `real_target` of their row where it has them; `rows` where there is no such column. A row whose list is empty
+        keeps its `translation`.
 
     Raises:
         ValueError: if the column is no list of text.
     """
-    if TARGETS not in rows.column_names:
+    if TARGETS not in (rows.column_names or ()):
         return rows
     found = rows.features.arrow_schema.field(TARGETS).type
     if not (pa.types.is_list(found) and (pa.types.is_string(found.value_type) or pa.types.is_null(found.value_type))):
         raise ValueError(
             f"`{TARGETS}` must be a list of texts in each row of a corpus, got {found}. Rename the column or drop it."
         )
+    kept = [name for name in _OF_SOURCE if name in rows.column_names]
     return rows.map(
         _pairs,
         batched=True,
-        input_columns=["translation", TARGETS],
         remove_columns=rows.column_names,
-        features=pair_features(source_lang, target_lang),
-        fn_kwargs={"source_lang": source_lang, "target_lang": target_lang, "number": number},
+        features=Features({**pair_features(source_lang, target_lang), **{name: rows.features[name] for name in kept}}),
+        fn_kwargs={"source_lang": source_lang, "target_lang": target_lang, "number": number, "kept": kept},
     )
 
 
@@ -84,18 +89,16 @@ def pair_features(source_lang: str, target_lang: str) -> Features:
 
 
 def _pairs(
-    translations: list[dict[str, str]],
-    targets: list[list[str]],
-    source_lang: str,
-    target_lang: str,
-    number: int | None,
-) -> dict[str, list[dict[str, str]]]:
-    if any(text is None for own in targets for text in own or []):
+    batch: dict[str, list[Any]], source_lang: str, target_lang: str, number: int | None, kept: Sequence[str]
+) -> dict[str, list[Any]]:
+    if any(text is None for own in batch[TARGETS] for text in own or []):
         raise ValueError(f"`{TARGETS}` must be a list of texts in each row, got null in one. Leave it out.")
+    found = [
+        (row, {source_lang: pair[source_lang], target_lang: text})
+        for row, (pair, own) in enumerate(zip(batch["translation"], batch[TARGETS], strict=True))
+        for text in (own or [pair[target_lang]])[:number]
+    ]
     return {
-        "translation": [
-            {source_lang: pair[source_lang], target_lang: text}
-            for pair, own in zip(translations, targets, strict=True)
-            for text in (own or [pair[target_lang]])[:number]
-        ]
+        "translation": [pair for _, pair in found],
+        **{name: [batch[name][row] for row, _ in found] for name in kept},
     }

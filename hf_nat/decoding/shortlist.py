@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..alignment import align
 from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
-from ..data.corpora import load_corpus
+from ..data.arguments import CorpusArguments
 from ..data.encoding import encode
 from ..models import NATPreTrainedModel
 from .sources import encode_sources
@@ -55,7 +55,8 @@ class ShortListArguments:
         if self.shortlist is None:
             return None
         source_lang, target_lang = self._languages
-        return load_corpus(self.shortlist, "train", source_lang=str(source_lang), target_lang=str(target_lang))
+        corpus = CorpusArguments(corpus=self.shortlist, source_lang=str(source_lang), target_lang=str(target_lang))
+        return corpus.load_pairs("train")
 
     @property
     def shortlist_options(self) -> dict[str, Any]:

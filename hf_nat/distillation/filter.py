@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from ..base.folders import atomic_contents
 from ..base.utils import progress_bar, sha256_file, write_json
+from ..data.several import TARGETS
 from .checksums import recorded_checksums
 from .duplicates import ranks, text_keys
 from .filter_arguments import FilterArguments
@@ -40,10 +41,15 @@ def filter_corpus(args: FilterArguments) -> None:
 
     Raises:
         OSError: if there is no such backward teacher.
-        ValueError: if the corpus has no manifest or is not what its manifest says, a column cannot be measured, or no
-            training row is left.
+        ValueError: if the corpus has no manifest, is not what its manifest says or has lists of targets, a column
+            cannot be measured, or no training row is left.
     """
     manifest = read_manifest(Path(args.corpus))
+    if TARGETS in manifest.get("columns", []):
+        raise ValueError(
+            f"`corpus` must have one target a row, got {args.corpus!r} with lists of them in the column `{TARGETS}`. "
+            "Distil with `--expand true`, which makes a row of each."
+        )
     corpus = MeasuredCorpus(args, manifest)
     corpus.measure()
     cuts = {

@@ -103,8 +103,8 @@ def write_manifest(
 ) -> None:
     """Writes manifest.json: the identity, the names, the count of each flag and the checksum of each shard.
 
-    The revision of a teacher from the Hub is the commit that was loaded. The checksums are those recorded when the
-    shards were written, so that later damage shows.
+    `splits` has the corpus' name of each split, in which `id` counts. The revision of a teacher from the Hub is the
+    commit that was loaded. The checksums are those recorded when the shards were written, so that later damage shows.
     """
     counts: Counter[str] = Counter()
     sources: Counter[str] = Counter()
@@ -127,6 +127,8 @@ def write_manifest(
         "corpus": args.place_name,
         **({"source_alone": True} if args.source else {}),
         "config_name": args.config_name,
+        **{name: column for name in ("source_column", "target_column") if (column := getattr(args, name))},
+        "splits": args.splits,
         "license": args.license,
         **shard_entries(output_dir, shards, checksums),
     }

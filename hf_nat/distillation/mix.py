@@ -29,11 +29,8 @@ from .shards import (
 )
 
 
-# What a mix records of the manifest of one of its corpora.
-_OF_MANIFEST = (
-    *("teacher", "teacher_revision", "teacher_sha256", "tokenizer_sha256", "strategy", "decoding", "seed", "corpus"),
-    *("config_name", "license", "source_alone", "judge_names", "filters", "mix"),
-)
+# What a mix does not record of the manifest of one of its corpora: its files, and what the mix says itself.
+_NOT_OF_MANIFEST = ("shards", "counts", "num_sources", "flag_counts", "source_lang", "target_lang", "shard_size")
 
 
 # A weight beyond it is a slip: the rows of such a corpus would be repeated until memory ends.
@@ -91,6 +88,12 @@ class MixArguments:
         """The weight of each corpus."""
         return [1.0] * len(self.corpora) if self.weights is None else self.weights
 
+    @property
+    def splits(self) -> dict[str, str]:
+        """The corpora's names of the splits, by those that they have in the new corpus."""
+        named = {"train": self.train_split, "validation": self.validation_split, "test": self.test_split}
+        return {split: name for split, name in named.items() if name}
+
     def load(self, name: str, split: str) -> Dataset:
         """Loads a split of one of the corpora.
 
@@ -106,10 +109,9 @@ class MixArguments:
     def load_splits(self) -> dict[str, dict[str, Dataset]]:
         """Loads the rows of each split of the new corpus, by the name of their corpus."""
         first = next(iter(self.places))
-        copied = {"validation": self.validation_split, "test": self.test_split}
         return {
-            "train": {name: self.load(name, self.train_split) for name in self.places},
-            **{split: {first: self.load(first, name)} for split, name in copied.items() if name},
+            split: {name: self.load(name, own) for name in (self.places if split == "train" else [first])}
+            for split, own in self.splits.items()
         }
 
     def manifests(self) -> dict[str, dict[str, Any]]:
@@ -228,7 +230,7 @@ def _manifest(
         args.places.items(), args.all_weights, corpora.values(), chosen, strict=True
     ):
         made = manifests.get(name, {})
-        own = {key: made[key] for key in _OF_MANIFEST if key in made}
+        own = {key: value for key, value in made.items() if key not in _NOT_OF_MANIFEST}
         sizes = {"weight": weight, "num_rows": len(rows), "num_taken": len(taken)}
         parts.append({"name": name, "place": place["corpus"], "configuration": place["config_name"], **sizes, **own})
     teachers = list(dict.fromkeys(part["teacher"] for part in parts if "teacher" in part))
@@ -240,6 +242,7 @@ def _manifest(
         "teacher": ", ".join(teachers) or "none, all targets are real",
         "corpus": ", ".join(part["place"] for part in parts),
         "config_name": None,
+        "splits": args.splits,
         "license": args.license,
         "columns": list(columns),
     }

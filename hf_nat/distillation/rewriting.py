@@ -14,7 +14,7 @@ from ..data import has_content
 from ..decoding import RowJudge, SentenceSplitter, Translation, encode_sources, keep_best, max_source_length
 from .arguments import DistillArguments
 from .backends import Backend
-from .flags import row_flags
+from .flags import FLAGS, row_flags
 from .judges import Judge
 from .shards import corpus_features, empty_values
 
@@ -178,7 +178,7 @@ class Rewriter:
             "translation": {args.source_lang: pair[args.source_lang], args.target_lang: texts[0]},
             "real_target": real,
             "teacher_score": scores[0],
-            "flags": flags[0],
+            "flags": [flag for flag in FLAGS if any(flag in own for own in flags)],
             "candidate": None if best.quality is None else best.candidate,
             "quality": _rounded(best.quality),
             "teacher": None if best.quality is None else best.candidate // args.number,

@@ -18,7 +18,6 @@ from ..base.files import atomic_path
 from ..base.processes import process_state
 from ..base.reporting import plot_reliability
 from ..base.utils import environment, write_json
-from ..data import load_corpus
 from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
 from ..decoding.shortlist import ShortListArguments
@@ -139,7 +138,7 @@ class EvaluateArguments(SplitArguments):
         """Loads what the model learned from, None where it is not given."""
         if self.training_corpus is None:
             return None
-        return load_corpus(self.training_corpus, self.training_split, **self.languages)
+        return CorpusArguments(corpus=self.training_corpus, **self.languages).load_pairs(self.training_split)
 
     @property
     def scoring(self) -> dict[str, Any]:

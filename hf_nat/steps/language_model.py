@@ -65,7 +65,7 @@ class LanguageModel(FileInModelStep):
         """Fingerprints of the tokenizer and of the text."""
         return {
             "tokenizer": tokenizer_fingerprint(self.args.model),
-            "corpus": corpus_fingerprint(self.args.load(self.args.split), **self.args.languages),
+            "corpus": corpus_fingerprint(self.args.load_pairs(self.args.split), **self.args.languages),
         }
 
     def prepare(self) -> None:
@@ -98,6 +98,6 @@ class LanguageModel(FileInModelStep):
         tokenizer = load_tokenizer(self.args.model, parameter="model")
         # A character that the tokenizer does not know tells nothing of its neighbours.
         left_out = {*SPECIAL_WORDS, tokenizer.unk_token}
-        rows = self.args.load(self.args.split)
+        rows = self.args.load_pairs(self.args.split)
         for pieces in corpus_tokens(rows, self.args.target_lang, self.args.model, is_target=True):
             yield [piece for piece in pieces if piece not in left_out]

@@ -22,7 +22,7 @@ from ..base.config import option, refuse_changed
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
 from ..data.locations import has_configurations
-from ..data.several import concatenate_pairs, corpus_place, expand_targets
+from ..data.several import concatenate_pairs, corpus_place
 
 
 logger = logging.get_logger(__name__)
@@ -172,9 +172,8 @@ class DataArguments(CorpusArguments):
 
     def _load_all(self) -> Dataset:
         """Loads the rows of all corpora to train on, every target of a source a row."""
-        languages = (self.source_lang, self.target_lang)
-        parts = [expand_targets(place.load(self.train_split), *languages, self.num_targets) for place in self._places]
-        return parts[0] if len(parts) == 1 else concatenate_pairs(parts, *languages)
+        parts = [place.load_pairs(self.train_split, self.num_targets) for place in self._places]
+        return parts[0] if len(parts) == 1 else concatenate_pairs(parts, self.source_lang, self.target_lang)
 
     def _parted(self, rows: Dataset, share: float) -> tuple[Dataset, Dataset]:
         """Parts rows into those to train on and those to validate on: the same in every run, each in their order."""

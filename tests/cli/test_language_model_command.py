@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from marian_tokenizers import save_marian_tokenizer
 from nat_model_tester import save, tiny_student
 from rights import of_an_ordinary_user
@@ -56,6 +57,23 @@ def test_n_grams_are_counted_once_and_come_with_the_model(
     for order in (1, 7):  # KenLM reads neither
         assert main(["language-model", *options, f"--order={order}"]) == 2
         assert f"`order` must be >= 2 and <= 6, got {order}" in capsys.readouterr().err
+
+
+def test_every_target_of_a_source_is_counted(options: list[str]) -> None:
+    pairs = [{"src": source, "tgt": target} for source, target in zip(SOURCES, TARGETS, strict=True)]
+    lists = [[target, "ab ba ab"] for target in TARGETS]
+    Path("lists/data").mkdir(parents=True)
+    rows = Dataset.from_dict({"translation": pairs, "targets": lists})
+    rows.to_parquet("lists/data/train-00000-of-00001.parquet")
+    Path("train.src").write_text("".join(f"{source}\n" * 2 for source in SOURCES))
+    Path("train.tgt").write_text("".join(f"{text}\n" for own in lists for text in own))
+    written = []
+    for corpus in ([], ["--corpus=lists"]):
+        assert main(["language-model", *options, *corpus]) == 0
+        written.append((Path("model") / LANGUAGE_MODEL_FILE).read_bytes())
+        for name in (LANGUAGE_MODEL_FILE, ".language-model.json"):
+            (Path("model") / name).unlink()
+    assert written[0] == written[1]
 
 
 def test_a_beam_reads_it_from_the_folder_of_the_model(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,11 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 from hf_nat.base.utils import read_json
 from hf_nat.data.encoding import encode
 from hf_nat.decoding import Translation, Translator, score_pairs
-from hf_nat.distillation import DistillArguments
+from hf_nat.distillation import DistillArguments, FilterArguments, rewriting
+from hf_nat.distillation.flags import FLAGS
 from hf_nat.distillation.judges import EvaluateUtility, ExpectedUtility, QualityEstimate, load_estimator
 from hf_nat.metrics.external import ExternalMetric
-from hf_nat.steps import distill
+from hf_nat.steps import Filter, distill
 
 
 Run = Callable[..., list[dict[str, Any]]]
@@ -92,6 +93,26 @@ def test_n_best_keeps_the_different_outputs_with_their_scores(
     assert manifest["counts"]["train"] == len(flat) > manifest["num_sources"]["train"] == len(sources)
     splits = load_dataset(str(tmp_path / "expanded"), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in splits.items()} == manifest["counts"]
+
+
+def test_flags_of_a_list_are_those_of_all_its_targets(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rewriting, "row_flags", lambda output, **marks: [FLAGS[sum(map(ord, output)) % 3]])
+    options = {"strategy": "n-best", "num_candidates": 4}
+    found, expanded = run("lists", **options), run("expanded", **options, expand=True)
+    own = [{flag for row in expanded if row["id"] == number for flag in row["flags"]} for number in range(len(found))]
+    assert [row["flags"] for row in found] == [[flag for flag in FLAGS if flag in flags] for flags in own]
+    assert max(map(len, own)) > 1
+    counts = read_json(tmp_path / "lists" / "manifest.json")["flag_counts"]
+    assert counts == {flag: sum(flag in flags for flags in own) for flag in FLAGS}
+
+
+def test_a_filter_of_rows_refuses_lists_of_targets(run: Run, tmp_path: Path) -> None:
+    run("lists", strategy="n-best", num_candidates=2)
+    message = "`corpus` must have one target a row, got .*lists' with lists of them .* Distil with `--expand true`"
+    with pytest.raises(ValueError, match=message):
+        Filter(FilterArguments(corpus=str(tmp_path / "lists"), output_dir=str(tmp_path / "filtered"))).run()
 
 
 @pytest.mark.parametrize("utility", ["chrf", "bleu"])

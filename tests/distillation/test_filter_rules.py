@@ -283,6 +283,31 @@ def test_command_prints_examples_and_how_to_measure(
     (example, *_) = found["examples"]
     assert f"  {example['id']} ({example['number_differences']}): {example['translation']['en']!r} -> " in printed
     assert f"--real runs/real --distilled {corpus} {new} --source_lang en --target_lang xx" in printed
+    assert f"hf-nat recommend --candidates {corpus} {new} --student STUDENT.yaml --proxy_updates 1000" in printed
+
+
+PART = {"name": "a", "place": "x", "configuration": None, "weight": 1.0, "num_rows": 1, "num_taken": 1}
+
+
+@pytest.mark.parametrize(
+    ("made", "options"),
+    [
+        (
+            {"config_name": "de-en", "source_column": "a", "target_column": "b", "splits": {"train": "first"}},
+            "--real runs/real --config_name de-en --source_column a --target_column b --real_split first --distilled",
+        ),
+        ({"source_alone": True, "splits": {"train": "first"}}, "--real REAL --distilled"),
+        ({"mix": [PART], "corpus": "a, b"}, "--real REAL --distilled"),
+    ],
+)
+def test_printed_line_tells_where_the_real_corpus_is(
+    made: dict[str, Any], options: str, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_json(corpus / "manifest.json")
+    write_json(corpus / "manifest.json", manifest | made)
+    new = tmp_path / "other" / corpus.name
+    assert main(["filter", f"--corpus={corpus}", f"--output_dir={new}", "--max_number_differences=0"]) == 0
+    assert f"hf-nat analyze {options} before={corpus} after={new} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

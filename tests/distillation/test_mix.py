@@ -13,8 +13,9 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import model_card
-from hf_nat.distillation import DistillArguments, MixArguments
-from hf_nat.steps import Mix, distill
+from hf_nat.distillation import DistillArguments, FilterArguments, MixArguments
+from hf_nat.evaluation import EvaluateArguments
+from hf_nat.steps import Filter, Mix, distill
 from hf_nat.training.arguments import DataArguments
 
 
@@ -98,6 +99,46 @@ def test_rows_keep_their_columns_and_say_where_they_come_from(
     assert "null in rows with the flag `source_alone`" in card
 
 
+def test_a_mix_keeps_and_tells_what_was_done_to_its_parts(
+    mix: Callable[..., list[dict[str, Any]]],
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    tmp_path: Path,
+) -> None:
+    noise = {"typos": 0.5, "casing": 0.25}
+    noisy = distill(copy_teacher, tiny_tokenizer, arguments("noisy", strategy="greedy", source_noise=noise))
+    rule = {"drop": ["none"], "max_per_source": 1}
+    kept = Filter(FilterArguments(corpus=str(noisy), output_dir=str(tmp_path / "kept"), **rule)).run()
+    made = read_json(kept / "manifest.json")
+    made |= {"teachers": ["the teacher", "runs/second"], "judge_names": {"quality": "judge.py:f"}, "union": [{"a": 1}]}
+    write_json(kept / "manifest.json", made)
+    mix("mixed", corpora=[f"kept={kept}"])
+    (part,) = read_json(tmp_path / "mixed/manifest.json")["mix"]
+    gone = {"shards", "counts", "flag_counts", "source_lang", "target_lang", "shard_size"}
+    assert {name: part[name] for name in made.keys() - gone} == {name: made[name] for name in made.keys() - gone}
+    assert not gone & part.keys()
+    assert part["splits"] == {"train": "train", "validation": "dev", "test": "eval"}
+    assert read_json(tmp_path / "mixed/manifest.json")["splits"] == {"train": "train"}
+    (applied,) = made["filters"]
+    told = (
+        "Noise of the sources: `casing=0.25`, `typos=0.5`; Further teachers: runs/second; "
+        f"Judge, `quality`: judge.py:f; Left out: {applied['num_dropped']} of 11 rows by `max_per_source=1`"
+    )
+    assert f"| {told} |" in (tmp_path / "mixed/README.md").read_text()
+    assert "| Noise of the sources, shares | `casing=0.25`, `typos=0.5` |" in (noisy / "README.md").read_text()
+
+    write_json(tmp_path / "model/config.json", {"model_type": "ctc_nat"})
+    for corpus, wanted in {
+        "mixed": [f"of `kept`, by the teacher, greedy ({told}) |"],
+        "kept": [f"| {one.replace(': ', ' | ', 1)} |" for one in told.split("; ")],
+    }.items():
+        run = {"arguments": {**LANGUAGES, "corpus": str(tmp_path / corpus)}, "num_parameters": 1}
+        write_json(tmp_path / "model/run.json", {**run, "environment": {"device": "cpu", "versions": {}}})
+        card = model_card(tmp_path / "model")
+        assert all(text in card for text in wanted)
+
+
 def test_cards_of_a_mix_say_of_its_targets_what_is_so(
     mix: Callable[..., list[dict[str, Any]]], corpora: dict[str, str], tmp_path: Path
 ) -> None:
@@ -113,7 +154,10 @@ def test_cards_of_a_mix_say_of_its_targets_what_is_so(
     environment = {"device": "cpu", "versions": {}}
     run = {"arguments": arguments, "num_parameters": 1, "environment": environment}
     write_json(tmp_path / "model/run.json", run)
-    told = "11 of `best`, by the teacher, n-best; 4 of `mono`, by the teacher, greedy; 11 of `real`, real"
+    told = (
+        "11 of `best`, by the teacher, n-best; 4 of `mono`, by the teacher, greedy (Real targets: none, sources "
+        "alone); 11 of `real`, real"
+    )
     assert f"| Targets | {told} |" in model_card(tmp_path / "model")
 
 
@@ -158,6 +202,12 @@ def test_training_reads_lists_of_corpora_and_every_target(corpora: dict[str, str
     all_targets = [(row["translation"]["en"], text) for row in best for text in row["targets"]]
     assert len(all_targets) > len(best)
     assert pairs(corpus=corpora["best"]) == all_targets
+    # What a student learned from is also what its output, and a short list for it, are compared with.
+    place = {"model": "m", "corpus": corpora["real"], **LANGUAGES}
+    learned = EvaluateArguments(training_corpus=corpora["best"], **place).load_training_rows()
+    listed = EvaluateArguments(shortlist=corpora["best"], **place).load_shortlist()
+    for found in (learned, listed):
+        assert [(pair["en"], pair["xx"]) for pair in found["translation"]] == all_targets
     firsts = [(row["translation"]["en"], row["targets"][0]) for row in best]
     assert pairs(corpus=corpora["best"], num_targets=1) == firsts
     mono = [(row["translation"]["en"], row["translation"]["xx"]) for row in rows(Path(corpora["mono"]))]

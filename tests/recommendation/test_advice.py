@@ -33,8 +33,13 @@ TASK = ToyTask(num_words=12)
 NUM_ROWS = 240
 
 
-def write_distilled(folder: Path, rows: list[dict[str, Any]], is_kept: Callable[[int], bool]) -> None:
-    """A distilled corpus: the most probable mode for every row but those that keep their real target."""
+def write_distilled(
+    folder: Path, rows: list[dict[str, Any]], is_kept: Callable[[int], bool], alone: bool = False
+) -> None:
+    """A distilled corpus: the most probable mode for every row but those that keep their real target.
+
+    With `alone` nothing is known of the real targets of its training rows.
+    """
     features = corpus_features("src", "tgt")
 
     def row(given: dict[str, Any], target: str) -> dict[str, Any]:
@@ -55,6 +60,8 @@ def write_distilled(folder: Path, rows: list[dict[str, Any]], is_kept: Callable[
         )
         for given in rows
     ]
+    if alone:
+        train = [own | {"real_target": None} for own in train]
     held_out = [row(given, given["translation"]["tgt"]) for given in rows[:20]]
     for split, content in (("train", train), ("validation", held_out)):
         path = folder / f"data/{split}-00000-of-00001.parquet"
@@ -237,6 +244,25 @@ def test_proxies_are_trained_scored_and_recorded(
         recommend_corpus(arguments(proxy_updates=5, proxy_samples=50))
 
 
+def test_sources_alone_and_a_mix_with_them_are_ranked(
+    workshop: Path, arguments: Callable[..., RecommendArguments], tmp_path: Path
+) -> None:
+    rows = load_dataset("parquet", data_files=str(workshop / "real/data/train-*.parquet"), split="train")
+    write_distilled(tmp_path / "alone", rows.to_list(), lambda row: False, alone=True)
+    languages = ["--source_lang=src", "--target_lang=tgt", "--validation_split=null", "--test_split=null"]
+    mixed = ["--corpora", str(workshop / "faithful"), str(tmp_path / "alone"), f"--output_dir={tmp_path / 'mixed'}"]
+    assert main(["mix", *languages, *mixed]) == 0
+    folders = [str(workshop / "faithful"), str(tmp_path / "alone"), str(tmp_path / "mixed")]
+    results = recommend_corpus(arguments(candidates=folders, corpus=str(workshop / "real")))
+    faithful, alone, both = (results["candidates"][name] for name in ("faithful", "alone", "mixed"))
+    assert alone["complexity"] < both["complexity"] < results["real"]["complexity"]
+    assert (alone["training_bleu"], alone["num_real_targets"]) == (None, 0)
+    assert both["num_pairs"] == 2 * NUM_ROWS and both["num_real_targets"] == NUM_ROWS
+    assert both["training_bleu"] == pytest.approx(faithful["training_bleu"])
+    assert results["recommendation"]["levels"][0] == ("alone",), "it has intervals as the others have"
+    assert {entry["name"] for entry in results["recommendation"]["ranking"]} == {"faithful", "alone", "mixed"}
+
+
 REFERENCES = [f"the house number {i} is red and stands near the old bridge" for i in range(40)]
 WORSE = [text.replace("red", "blue").replace("old", "new") if i % 2 else text for i, text in enumerate(REFERENCES)]
 NEARLY = [*REFERENCES[:-1], "the house number 39 is red and stands near an old bridge"]
@@ -315,6 +341,15 @@ def test_measures_of_what_a_corpus_was_before_are_an_error(
     write_json(copies / "simple/manifest.json", manifest | {"counts": {"train": 239}})
     with pytest.raises(ValueError, match="must be of the corpus beside it, got 240 rows for {'train': 239}"):
         recommend_corpus(arguments(candidates=[str(copies / "simple"), str(copies / "faithful")]))
+
+
+def test_pairs_of_a_corpus_with_lists_of_targets_may_be_more_than_its_rows(
+    copies: Path, arguments: Callable[..., RecommendArguments]
+) -> None:
+    manifest = read_json(copies / "simple/manifest.json")
+    write_json(copies / "simple/manifest.json", manifest | {"counts": {"train": 120}, "columns": ["targets"]})
+    results = recommend_corpus(arguments(candidates=[str(copies / "simple"), str(copies / "faithful")]))
+    assert results["recommendation"]["advised"] == "simple"
 
 
 def test_what_lacks_measures_is_measured_as_the_others_were(
