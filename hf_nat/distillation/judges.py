@@ -15,7 +15,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.foreign_code import foreign_code
-from ..decoding import check_source_prefix, load_model, score_pairs, set_languages
+from ..decoding import check_source_prefix, load_model, require_target_language, score_pairs, set_languages
 from ..metrics.bootstrap import Array
 from ..metrics.external import ExternalMetric
 from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
@@ -114,7 +114,7 @@ class EvaluateUtility:
     metric: ExternalMetric
 
     def __call__(self, sources: Sequence[str], texts: Sequence[Sequence[str]]) -> list[Array]:
-        """Returns the scores `[N, N]` of the N texts of each source as translations, a row, where each is the reference.
+        """Returns the scores `[N, N]` of the N texts of each source, a row for each, where each is the reference.
 
         Raises:
             ValueError: if the metric answers without a number, or with several that none is called as it is.
@@ -179,7 +179,8 @@ def load_backward_model(
 
     Raises:
         OSError: as `load_model`.
-        ValueError: as `load_model`, `set_languages` and `check_source_prefix`, and of a model that cannot score.
+        ValueError: as `load_model`, `set_languages`, `require_target_language` and `check_source_prefix`, and of a
+            model that cannot score.
     """
     options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": trust_remote_code}
     model, tokenizer = load_model(name, **options)
@@ -190,6 +191,7 @@ def load_backward_model(
         )
     if hasattr(tokenizer, "src_lang"):
         set_languages(model, tokenizer, target_lang, source_lang)
+    require_target_language(model, tokenizer, "backward_teacher")
     check_source_prefix(tokenizer, prefix)
     return model, tokenizer
 

@@ -68,8 +68,7 @@ class Distill(CorpusStep):
     @cached_property
     def _further(self) -> list[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
         """The teachers whose candidates are added."""
-        args = self.args
-        return [args.load_member(*member) for member in zip(args.union or [], args.prefixes, strict=True)]
+        return self.args.load_union()
 
     @cached_property
     def _chosen(self) -> DistillArguments:
@@ -183,8 +182,8 @@ class Distill(CorpusStep):
         backend = load_backend(teacher, tokenizer, self._resolved)
         prefixes = self.args.prefixes
         further = [
-            FurtherTeacher(load_backend(*member, replace(self._resolved, expert=None)), prefix)
-            for member, prefix in zip(self._further, prefixes, strict=True)
+            FurtherTeacher(load_backend(*member, self._resolved, number), prefix)
+            for number, (member, prefix) in enumerate(zip(self._further, prefixes, strict=True), start=1)
         ]
         return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0], further)
 
