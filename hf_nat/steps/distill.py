@@ -106,7 +106,9 @@ class Distill(CorpusStep):
         languages = (args.source_lang,) if args.source else (args.source_lang, args.target_lang)
         splits = args.splits.items()
         files = {split: local_files(args.place_name, name, languages) for split, name in splits}
-        place = {"config_name": args.config_name, "splits": dict(splits), "max_samples": args.max_samples}
+        within = ("config_name", "source_column", "target_column", "max_samples")
+        place = {name: getattr(args, name) for name in within}
+        place |= {"splits": dict(splits), "source_alone": bool(args.source)}
         if any(files.values()):
             return {
                 "files": {split: [sha256_file(path) for path in regular_files(own)] for split, own in files.items()},
