@@ -57,7 +57,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     )
     corpus_revision: str | None = option(None, "branch, tag or commit of a corpus on the Hub")
     streaming: bool = option(
-        False, "read the corpus as it goes, never all of it: for one that is larger than memory and disk"
+        False,
+        "read the corpus as it goes: for one that is larger than memory, and, as parquet on the Hub, than the disk",
     )
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
