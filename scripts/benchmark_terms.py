@@ -87,7 +87,7 @@ def measure(
 
     Returns:
         `dict[str, Any]`: for `with_terms` and `without_terms`: `seconds`, `bleu` (0-100), `bleu_of_the_rest` and
-        `share_of_terms` that the output has.
+        `share_of_terms` that the output has as whole words.
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     texts: dict[bool, list[str]] = {}
@@ -99,7 +99,7 @@ def measure(
     rest = [without_terms(text, own) for text, own in zip(references, terms, strict=True)]
     result = {}
     for with_terms, outputs in texts.items():
-        shown = [term in text for text, own in zip(outputs, terms, strict=True) for term in own]
+        shown = [term in term_pieces(text) for text, own in zip(outputs, terms, strict=True) for term in own]
         others = [without_terms(text, own) for text, own in zip(outputs, terms, strict=True)]
         result["with_terms" if with_terms else "without_terms"] = {
             "seconds": median(seconds[with_terms]),

@@ -6,7 +6,14 @@ from .arguments import DecodingArguments, LoadingArguments
 from .documents import SentenceSplitter
 from .drafting import Draft, DraftCounts
 from .language_model import NGramLanguageModel
-from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .loading import (
+    check_source_prefix,
+    decoding_expert,
+    language_pair,
+    load_model,
+    require_target_language,
+    set_languages,
+)
 from .scoring import score_pairs
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
 from .terms import TermList, term_pieces, term_tokens
@@ -31,10 +38,12 @@ __all__ = [
     "encode_non_blank",
     "encode_sources",
     "keep_best",
+    "language_pair",
     "load_model",
     "max_new_tokens",
     "max_source_length",
     "output_limits",
+    "require_target_language",
     "score_pairs",
     "set_languages",
     "term_pieces",

@@ -96,11 +96,32 @@ def set_languages(
         _language_id(tokenizer, source_lang)
         tokenizer.src_lang = source_lang
     if target_lang is not None:
-        token_id, config = _language_id(tokenizer, target_lang), cast(Any, model.generation_config)
-        start = config.decoder_start_token_id
-        start = model.config.decoder_start_token_id if start is None else start
-        is_special = start in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
-        setattr(config, "forced_bos_token_id" if is_special else "decoder_start_token_id", token_id)
+        token_id = _language_id(tokenizer, target_lang)
+        key = "decoder_start_token_id" if _starts_in_language(model, tokenizer) else "forced_bos_token_id"
+        setattr(model.generation_config, key, token_id)
+
+
+def require_target_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
+    """Raises ValueError if a multilingual model has no target language, told or by its own generation config.
+
+    Args:
+        model (`PreTrainedModel`): a model, multilingual or not.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        parameter (`str`): name of the option that gave the model, for errors.
+    """
+    forced = getattr(model.generation_config, "forced_bos_token_id", None)
+    if hasattr(tokenizer, "src_lang") and forced is None and not _starts_in_language(model, tokenizer):
+        raise ValueError(
+            f"`{parameter}` must be told its languages where it has several, as this {type(tokenizer).__name__}, got "
+            "none. See the options that end in `lang` and `languages`."
+        )
+
+
+def _starts_in_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tells whether a multilingual model's decoder starts with a language, as mBART's, not with EOS."""
+    start = cast(Any, model.generation_config).decoder_start_token_id
+    start = model.config.decoder_start_token_id if start is None else start
+    return start not in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
 def _language_id(tokenizer: PreTrainedTokenizerBase, lang: str) -> int:
@@ -117,6 +138,22 @@ def _language_id(tokenizer: PreTrainedTokenizerBase, lang: str) -> int:
             f"A language must be one that the model's tokenizer has, {_listed(sorted(map(str, codes)))}, got {lang!r}."
         )
     return token_id
+
+
+def language_pair(parameter: str, text: str) -> tuple[str, str]:
+    """Returns the codes of SRC:TGT.
+
+    Args:
+        parameter (`str`): name of the option that gave it, for errors.
+        text (`str`): both codes as the tokenizer spells them.
+
+    Raises:
+        ValueError: if it is not two codes.
+    """
+    source, _, target = text.partition(":")
+    if not (source and target) or ":" in target:
+        raise ValueError(f"`{parameter}` must be SRC:TGT, as eng_Latn:deu_Latn, got {text!r}.")
+    return source, target
 
 
 def check_source_prefix(tokenizer: PreTrainedTokenizerBase, source_prefix: str | None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from ..data.encoding import encode
@@ -14,6 +16,10 @@ from ..data.text_files import read_lines
 
 
 _PIECE = re.compile(r"\w+|[^\w\s]")
+# SentencePiece's mark of a word's beginning, and its pieces of one byte.
+_WORD_MARK, _BYTE = "▁", re.compile("<0x[0-9A-F]{2}>")
+# Scripts that put no blanks between words, by the names of their letters.
+_WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
 @dataclass(frozen=True)
@@ -117,3 +123,33 @@ def term_tokens(tokenizer: PreTrainedTokenizerBase, terms: Sequence[str]) -> lis
                 f"A target term must be text that the model's tokenizer knows, got {term!r}. Leave it out."
             )
     return tokens
+
+
+def continuation_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> torch.Tensor | None:
+    """Tells the tokens that would go on with a word that stands before them, such as `e` behind `▁Hund`.
+
+    These are pieces that begin with a letter or digit instead of SentencePiece's mark of a new word, those of one
+    byte, and what is no text, which lets the next piece stand beside the word. Letters of scripts that put no blanks
+    between words go on with none.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): the tokenizer.
+        vocab_size (`int`): tokens V of the model, maybe more than the tokenizer has.
+
+    Returns:
+        `torch.BoolTensor` of shape `(V,)`, or `None` if no piece has the mark, so that pieces do not tell.
+    """
+    number = min(len(tokenizer), vocab_size)
+    pieces = tokenizer.convert_ids_to_tokens(list(range(number)))
+    if not any(piece.startswith(_WORD_MARK) for piece in pieces):
+        return None
+    goes_on = torch.ones(vocab_size, dtype=torch.bool)
+    goes_on[:number] = torch.tensor([_goes_on(piece) for piece in pieces])
+    goes_on[[token for token in tokenizer.all_special_ids if token < vocab_size]] = True
+    return goes_on
+
+
+def _goes_on(piece: str) -> bool:
+    if _BYTE.fullmatch(piece):
+        return True
+    return bool(re.match(r"\w", piece)) and not unicodedata.name(piece[0], "").startswith(_WITHOUT_BLANKS)

@@ -26,7 +26,7 @@ from .documents import SentenceSplitter
 from .drafting import Draft
 from .scoring import mean_log_probs, padded_batch
 from .sources import encode_non_blank, output_limits, token_batches
-from .terms import term_tokens
+from .terms import continuation_tokens, term_tokens
 from .translations import RowJudge, Translation, highest, to_texts, to_translations
 
 
@@ -171,6 +171,7 @@ class Translator:
             draft.require_teacher(model)
         if terms is not None:
             require_terms(model)
+            self._continuations = continuation_tokens(tokenizer, model.config.vocab_size)
         self.model, self.tokenizer = model, tokenizer
         self.max_batch_tokens, self.with_scores = max_batch_tokens, with_scores
         self.judge, self.processors = judge, processors
@@ -290,6 +291,7 @@ class Translator:
         settings = self.generate_kwargs | {"return_dict_in_generate": True, "output_scores": self.with_scores}
         if self.terms is not None:
             settings["terms"] = [term_tokens(self.tokenizer, self.terms(sentence)) for sentence in sentences]
+            settings["continuations"] = self._continuations
         output = model.generate(**inputs, **settings)
         scores = output.sequences_scores.tolist() if self.with_scores else None
         iterations = output.iterations.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,15 @@ from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
-from ..decoding import LoadingArguments, SentenceSplitter, check_source_prefix, load_model, set_languages
+from ..decoding import (
+    LoadingArguments,
+    SentenceSplitter,
+    check_source_prefix,
+    language_pair,
+    load_model,
+    require_target_language,
+    set_languages,
+)
 from .judges import load_backward_model
 from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
@@ -48,7 +57,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     )
     corpus_revision: str | None = option(None, "branch, tag or commit of a corpus on the Hub")
     streaming: bool = option(
-        False, "read the corpus as it goes, never all of it: for one that is larger than memory and disk"
+        False,
+        "read the corpus as it goes: for one that is larger than memory, and, as parquet on the Hub, than the disk",
     )
     teacher: str = field(metadata={"help": "checkpoint folder or Hub id of a seq2seq model; named in the manifest"})
     output_dir: str = field(metadata={"help": "folder of the distilled corpus, in Hub layout"})
@@ -60,6 +70,12 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     )
     union_prefixes: list[str] | None = option(
         None, "`source_prefix` of each teacher in `union`; default: none", may_be_empty=True
+    )
+    union_languages: list[str] | None = option(
+        None,
+        "codes SRC:TGT of each teacher in `union` (eng_Latn:deu_Latn), '' for one that has none; default: "
+        "model_source_lang and model_target_lang for all that have several",
+        may_be_empty=True,
     )
     teacher_revision: str | None = option(None, "branch, tag or commit of a teacher on the Hub")
     backend: str = option(
@@ -140,11 +156,14 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             )
         if self.union and self.ensemble:
             raise ValueError(f"Only one of `ensemble` and `union` can be given, got {self.ensemble} and {self.union}.")
-        if self.union_prefixes is not None and len(self.union_prefixes) != len(self.union or []):
-            raise ValueError(
-                f"`union_prefixes` must be as many as `union`, got {len(self.union_prefixes)} and "
-                f"{len(self.union or [])}. Write '' for none."
-            )
+        for name in ("union_prefixes", "union_languages"):
+            values, number = getattr(self, name), len(self.union or [])
+            if values is not None and len(values) != number:
+                raise ValueError(
+                    f"`{name}` must be as many as `union`, got {len(values)} and {number}. Write '' for none."
+                )
+        for pair in filter(None, self.union_languages or ()):
+            language_pair("union_languages", pair)
         if self.ensemble and self.backend == "ct2":
             raise ValueError("`backend` must be torch for an `ensemble`, got 'ct2'. Leave it out.")
 
@@ -152,6 +171,12 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     def prefixes(self) -> list[str]:
         """What is put before every source for each teacher in `union`."""
         return self.union_prefixes or [""] * len(self.union or [])
+
+    def load_union(self) -> list[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
+        """Loads the teachers of `union`; see `load_member`."""
+        names = self.union or []
+        languages: Sequence[str | None] = self.union_languages or [None] * len(names)
+        return [self.load_member(*member) for member in zip(names, self.prefixes, languages, strict=True)]
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -162,16 +187,21 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             *(NOISE_COLUMNS if self.source_noise else ()),
         )
 
-    def load_member(self, name: str, prefix: str = "") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Loads a teacher of `union`, set to the languages where it has any.
+    def load_member(
+        self, name: str, prefix: str = "", languages: str | None = None
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Loads a teacher of `union`, set to its languages SRC:TGT, by default to the first teacher's if it has any.
 
         Raises:
             OSError: as `load_model`.
-            ValueError: as `load_model`, `set_languages` and `check_source_prefix`.
+            ValueError: as `load_model`, `set_languages`, `require_target_language` and `check_source_prefix`.
         """
         model, tokenizer = load_model(name, parameter="union", trust_remote_code=self.trust_remote_code)
-        if hasattr(tokenizer, "src_lang"):
+        if languages:
+            set_languages(model, tokenizer, *language_pair("union_languages", languages))
+        elif languages is None and hasattr(tokenizer, "src_lang"):
             set_languages(model, tokenizer, self.model_source_lang, self.model_target_lang)
+        require_target_language(model, tokenizer, "union")
         check_source_prefix(tokenizer, prefix or None)
         return model, tokenizer
 
@@ -204,8 +234,13 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             OSError: as `load_model`.
             ValueError: as `load_backward_model`.
         """
-        languages = (self.model_source_lang, self.model_target_lang)
-        return load_backward_model(name, *languages, self.backward_prefix, self.trust_remote_code)
+        own, languages = self.backward_languages, (self.model_source_lang, self.model_target_lang)
+        if own is not None:
+            languages = language_pair("backward_languages", own)[::-1]
+        model, tokenizer = load_backward_model(name, *languages, self.backward_prefix, self.trust_remote_code)
+        if not hasattr(tokenizer, "src_lang"):
+            refuse_changed(self, ("backward_languages",), f"for `{name}`, a model of one pair of languages")
+        return model, tokenizer
 
     @property
     def splitter(self) -> SentenceSplitter | None:
@@ -238,7 +273,9 @@ class DistillArguments(StrategyArguments, LoadingArguments):
     def _several(self) -> dict[str, Any]:
         """How many teachers decode, and how together, where it is not one."""
         if self.union:
-            return {"union": 1 + len(self.union), **({"union_prefixes": self.prefixes} if any(self.prefixes) else {})}
+            languages = {"union_languages": self.union_languages} if self.union_languages is not None else {}
+            prefixes = {"union_prefixes": self.prefixes} if any(self.prefixes) else {}
+            return {"union": 1 + len(self.union), **prefixes, **languages}
         return {"ensemble": 1 + len(self.ensemble)} if self.ensemble else {}
 
     def settings(self) -> dict[str, Any]:

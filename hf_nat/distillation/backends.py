@@ -86,8 +86,9 @@ def choose_backend(
         return decided(args.backend)
     try:
         chosen = decided("ct2")
-        for teacher, tokenizer in teachers:
-            load_backend(teacher, tokenizer, chosen).translate(["a"], **chosen.translate_kwargs([0]))
+        for number, (teacher, tokenizer) in enumerate(teachers):
+            backend = load_backend(teacher, tokenizer, chosen, number)
+            backend.translate(["a"], **chosen.translate_kwargs([0], number))
     except (ImportError, ValueError, RuntimeError) as error:
         logger.info(f"`backend: auto` takes torch: {error}")
         if args.compute_type != "float32":
@@ -99,8 +100,16 @@ def choose_backend(
     return chosen
 
 
-def load_backend(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments) -> Backend:
+def load_backend(
+    teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DistillArguments, number: int = 0
+) -> Backend:
     """Makes the backend that the arguments ask for; what they left to the machine is chosen.
+
+    Args:
+        teacher (`PreTrainedModel`): the teacher.
+        tokenizer (`PreTrainedTokenizerBase`): its tokenizer.
+        args (`DistillArguments`): backend, precision, batch, and the expert of the first teacher.
+        number (`int`, *optional*, defaults to 0): number of the teacher among several.
 
     Raises:
         ImportError: if CTranslate2 is asked for and not installed.
@@ -122,5 +131,5 @@ def load_backend(teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, a
         tokenizer,
         compute_type=args.compute_type,
         max_batch_tokens=args.max_batch_tokens,
-        expert=args.expert,
+        expert=None if number else args.expert,
     )

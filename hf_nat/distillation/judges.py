@@ -15,7 +15,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.foreign_code import foreign_code
-from ..decoding import check_source_prefix, load_model, score_pairs, set_languages
+from ..decoding import check_source_prefix, load_model, require_target_language, score_pairs, set_languages
 from ..metrics.bootstrap import Array
 from ..metrics.external import ExternalMetric
 from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
@@ -24,6 +24,9 @@ from ..models import NATPreTrainedModel
 
 # From the sources and the candidates of a batch, pair by pair, to the quality of each candidate; higher is better.
 Estimator = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+
+# From sources and the N texts of each to the scores `[N, N]` of each text, a row, where each is the reference.
+Utility = Callable[[Sequence[str], Sequence[Sequence[str]]], list[Array]]
 
 UTILITIES = ("chrf", "bleu")
 
@@ -73,32 +76,35 @@ class ExpectedUtility:
     A candidate that is there twice counts twice.
 
     Args:
-        utility (`Callable`): from a source and N texts to the scores `[N, N]` of each as a translation where each is
-            the reference.
+        utility (`Callable`): from sources and the N texts of each to the scores `[N, N]` of each text as a translation
+            where each is the reference.
 
     Source: Kumar & Byrne 2004; Eikema & Aziz 2020 (with samples of the model).
     """
 
-    utility: Callable[[str, Sequence[str]], Array]
+    utility: Utility
 
     def __call__(
         self, sources: Sequence[str], real_targets: Sequence[str], candidates: Sequence[Sequence[str]]
     ) -> list[list[float]]:
         """Returns for each candidate its expected utility, in the utility's unit."""
-        return [self._expected(source, own) for source, own in zip(sources, candidates, strict=True)]
+        distinct = [list(dict.fromkeys(own)) for own in candidates]
+        scores = self.utility(sources, distinct)
+        return [_expected(*row) for row in zip(scores, distinct, candidates, strict=True)]
 
-    def _expected(self, source: str, candidates: Sequence[str]) -> list[float]:
-        texts = list(dict.fromkeys(candidates))
-        counts = np.array([candidates.count(text) for text in texts])
-        expected = dict(zip(texts, (self.utility(source, texts) @ counts / len(candidates)).tolist(), strict=True))
-        return [expected[text] for text in candidates]
+
+def _expected(scores: Array, texts: Sequence[str], candidates: Sequence[str]) -> list[float]:
+    """The mean of the scores `[N, N]` of each candidate, one of N texts, over the candidates."""
+    counts = np.array([candidates.count(text) for text in texts])
+    expected = dict(zip(texts, (scores @ counts / len(candidates)).tolist(), strict=True))
+    return [expected[text] for text in candidates]
 
 
 @dataclass(frozen=True)
 class EvaluateUtility:
     """The scores of a metric of the `evaluate` library.
 
-    One call for all pairs of a source where the metric answers with a list of so many numbers (as COMET does in
+    One call for all pairs of a batch where the metric answers with a list of so many numbers (as COMET does in
     `scores`); else one call for each pair.
 
     Args:
@@ -107,20 +113,23 @@ class EvaluateUtility:
 
     metric: ExternalMetric
 
-    def __call__(self, source: str, texts: Sequence[str]) -> Array:
-        """Returns the score of each text as a translation, a row, where each is the reference: `[N, N]`.
+    def __call__(self, sources: Sequence[str], texts: Sequence[Sequence[str]]) -> list[Array]:
+        """Returns the scores `[N, N]` of the N texts of each source, a row for each, where each is the reference.
 
         Raises:
             ValueError: if the metric answers without a number, or with several that none is called as it is.
         """
-        pairs = [(text, other) for text in texts for other in texts]
-        scores = self.metric.segments(self._compute(source, pairs), len(pairs))
+        pairs = [
+            (source, text, other) for source, own in zip(sources, texts, strict=True) for text in own for other in own
+        ]
+        scores = self.metric.segments(self._compute(pairs), len(pairs))
         if scores is None:
-            scores = [self.metric.number(self._compute(source, [pair])) for pair in pairs]
-        return np.array(scores, dtype=float).reshape(len(texts), len(texts))
+            scores = [self.metric.number(self._compute([pair])) for pair in pairs]
+        left = iter(scores)
+        return [np.array([[next(left) for _ in own] for _ in own], dtype=float) for own in texts]
 
-    def _compute(self, source: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-        return self.metric.compute([source] * len(pairs), [text for text, _ in pairs], [other for _, other in pairs])
+    def _compute(self, pairs: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+        return self.metric.compute(*zip(*pairs, strict=True))
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,8 @@ def load_backward_model(
 
     Raises:
         OSError: as `load_model`.
-        ValueError: as `load_model`, `set_languages` and `check_source_prefix`, and of a model that cannot score.
+        ValueError: as `load_model`, `set_languages`, `require_target_language` and `check_source_prefix`, and of a
+            model that cannot score.
     """
     options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": trust_remote_code}
     model, tokenizer = load_model(name, **options)
@@ -181,6 +191,7 @@ def load_backward_model(
         )
     if hasattr(tokenizer, "src_lang"):
         set_languages(model, tokenizer, target_lang, source_lang)
+    require_target_language(model, tokenizer, "backward_teacher")
     check_source_prefix(tokenizer, prefix)
     return model, tokenizer
 
@@ -234,11 +245,11 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def pair_utility(name: str, tokens: str) -> Callable[[str, Sequence[str]], Array]:
+def pair_utility(name: str, tokens: str) -> Utility:
     """Returns a utility of sacrebleu's by its name, one of `UTILITIES`; BLEU counts such tokens."""
     return {
-        "chrf": lambda source, texts: pairwise_chrf(texts),
-        "bleu": lambda source, texts: pairwise_bleu(texts, tokens),
+        "chrf": lambda sources, texts: [pairwise_chrf(own) for own in texts],
+        "bleu": lambda sources, texts: [pairwise_bleu(own, tokens) for own in texts],
     }[name]
 
 

@@ -13,6 +13,7 @@ from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..base.languages import find_language
 from ..data.arguments import CorpusArguments
+from ..decoding import language_pair
 from ..decoding.arguments import MAX_PENALTY
 from ..models.generation_settings import MAX_BEAMS
 from .judges import UTILITIES, utility_signature
@@ -59,6 +60,11 @@ class StrategyArguments(CorpusArguments):
     backward_prefix: str | None = option(
         None, "rerank: text put before every candidate for that model", may_be_empty=True
     )
+    backward_languages: str | None = option(
+        None,
+        "rerank: codes SRC:TGT of what that model reads and writes (deu_Latn:eng_Latn); default: "
+        "model_target_lang and model_source_lang",
+    )
     quality: str | None = option(None, "rerank: a judge of your own, FILE.py:FUNCTION of sources and candidates")
     max_new_tokens: int = option(200, "longest output in tokens, EOS counted; an output that reaches it is flagged")
     max_length_a: float = option(2.0, "longest output as well: max_length_a * (source tokens) + max_length_b tokens")
@@ -84,7 +90,10 @@ class StrategyArguments(CorpusArguments):
             "num_candidates": self.num_candidates is not None and not has_candidates,
             "utility": self.utility != "chrf" and self.strategy != "mbr",
             "utility_options": self.utility_options is not None and self.strategy != "mbr",
-            "backward_prefix": self.backward_prefix is not None and self.backward_teacher is None,
+            **{
+                name: getattr(self, name) is not None and self.backward_teacher is None
+                for name in ("backward_prefix", "backward_languages")
+            },
         }
         drawn = self.candidates if has_candidates else self.strategy
         for kind, name in (("top-k", "top_k"), ("top-p", "top_p")):
@@ -104,6 +113,8 @@ class StrategyArguments(CorpusArguments):
 
     def _check_judge(self) -> None:
         judges = [name for name in ("backward_teacher", "quality") if getattr(self, name)]
+        if self.backward_languages is not None:
+            language_pair("backward_languages", self.backward_languages)
         if self.strategy == "rerank" and len(judges) != 1:
             raise ValueError(
                 "The strategy 'rerank' must have one judge, `backward_teacher` or `quality`, got "
@@ -158,10 +169,11 @@ class StrategyArguments(CorpusArguments):
 
         Args:
             numbers (`Sequence[int]`): number of each source, which together with the seed decides what it samples.
-            teacher (`int`, *optional*, defaults to 0): number of the teacher among several, which draw other samples.
+            teacher (`int`, *optional*, defaults to 0): number of the teacher among several, which draw other samples;
+                an expert is the first one's.
         """
         parameters = self.decoding_parameters()
-        for name in ("choice", "expand"):
+        for name in ("choice", "expand", *(("expert",) if teacher else ())):
             parameters.pop(name, None)
         if not parameters.pop("do_sample"):
             return {**parameters, "do_sample": False}
@@ -252,6 +264,8 @@ def _rerank(args: StrategyArguments) -> dict[str, Any]:
     judge = "mean log-probability of the source by the backward teacher"
     if args.backward_prefix:
         judge += f", whose prefix is {args.backward_prefix!r}"
+    if args.backward_languages:
+        judge += f", from and into {args.backward_languages}"
     return {**_candidates(args), "choice": f"quality by {Path(args.quality).name}" if args.quality else judge}
 
 

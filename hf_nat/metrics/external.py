@@ -18,6 +18,8 @@ from ..base.utils import sha256_file
 
 # What `compute` gets from here.
 _TEXTS = ("predictions", "references", "sources")
+# What lists with a score of each sentence are called.
+_LISTS = ("scores", "segments")
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,15 @@ class ExternalMetric:
     def segments(self, result: Mapping[str, Any], number: int) -> list[float] | None:
         """Returns the scores of so many sentences out of an answer, None where it has no such list.
 
+        A list by another name than `scores` or `segments` is one only beside no number: BLEU's `precisions` are not.
+
         Raises:
-            ValueError: if it has several, and none is called `scores` or `segments`, or a score is not finite.
+            ValueError: if it has several, and none is called so, or a score is not finite.
         """
         lists = {key: value for key, value in result.items() if _is_numbers(value, number)}
-        return [self._finite(score) for score in self._one(lists, ("scores", "segments"))] if lists else None
+        if not lists or not lists.keys() & set(_LISTS) and _has_number(result):
+            return None
+        return [self._finite(score) for score in self._one(lists, _LISTS)]
 
     def number(self, result: Mapping[str, Any]) -> float:
         """Returns the one number of an answer.
@@ -104,7 +110,7 @@ class ExternalMetric:
         """
         result = self.compute(sources, predictions, references)
         segments = None
-        if not any(_is_number(value) for value in result.values()):
+        if not _has_number(result):
             segments = self.segments(result, len(predictions))
         return self.number(result) if segments is None else fmean(segments)
 
@@ -186,6 +192,10 @@ def external_identity(name: str) -> dict[str, str]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _has_number(result: Mapping[str, Any]) -> bool:
+    return any(map(_is_number, result.values()))
 
 
 def _is_numbers(value: Any, length: int) -> bool:

@@ -143,25 +143,11 @@ def end_canvas(
     return tokens, scores[:, :width].masked_fill(~is_content, 0.0)
 
 
-def collapse_repeats(
-    tokens: torch.Tensor, scores: torch.Tensor, pad_token_id: int, held: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keeps the first of each run of equal neighbours, see [`compact`].
-
-    Args:
-        tokens (`torch.LongTensor` of shape `(R, T)`): right-padded rows.
-        scores (`torch.FloatTensor` of shape `(R, T)`): scores of the tokens.
-        pad_token_id (`int`): id of padding.
-        held (`torch.BoolTensor` of shape `(R, T)`, *optional*): True at tokens that stay in any case.
-
-    Returns:
-        `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(R, T)`: tokens and scores.
-    """
-    first_of_run = torch.ones_like(tokens, dtype=torch.bool)
-    first_of_run[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
-    if held is not None:
-        first_of_run |= held
-    return compact(tokens, scores, first_of_run, pad_token_id)
+def first_of_runs(tokens: torch.Tensor) -> torch.Tensor:
+    """Returns True at the first token of each run of equal neighbours of rows `[R, T]`."""
+    is_first = torch.ones_like(tokens, dtype=torch.bool)
+    is_first[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
+    return is_first
 
 
 def insert_masks(

@@ -13,13 +13,13 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation import BaseStreamer
 
-from .canvas import collapse_repeats, require_right_padding
+from .canvas import compact, first_of_runs, require_right_padding
 from .generation_output import NATGenerateOutput, choose_candidates, gather_rows, trim, usable
 from .generation_settings import NATSettingsMixin
 from .generation_state import NATState
 from .shallow_fusion import LanguageModel
 from .teacher import teacher_scores
-from .terms import Terms, check_terms
+from .terms import Terms, check_continuations, check_terms, glued_to_terms
 from .word_choice import average_logits
 
 
@@ -108,6 +108,7 @@ class NATGenerationMixin(NATSettingsMixin):
         ensemble: Sequence[PreTrainedModel] = (),
         language_model: LanguageModel | None = None,
         terms: Terms | None = None,
+        continuations: torch.Tensor | None = None,
         short_list: Callable[[torch.Tensor], torch.Tensor] | None = None,
         synced_gpus: bool | None = None,
         streamer: BaseStreamer | None = None,
@@ -132,6 +133,8 @@ class NATGenerationMixin(NATSettingsMixin):
             terms (`Sequence[Sequence[Sequence[int]]]`, *optional*): for each sentence the terms, each as its tokens,
                 that its translation holds, whole; a model that inserts keeps their order. Where an architecture
                 `holds_terms`.
+            continuations (`torch.BoolTensor` of shape `(V,)`, *optional*): with `terms`, True at the tokens that go on
+                with the word before them, none of which then stands right behind a term.
             short_list (`Callable`, *optional*): called with the sources `(B, S)`, it returns the tokens `(V',)`, in
                 rising order, of which alone this batch is translated; those that an architecture cannot do without
                 (blank, EOS of insertions) among them. Not with a beam search.
@@ -160,7 +163,7 @@ class NATGenerationMixin(NATSettingsMixin):
         settings.language_model = language_model
         if language_model is not None:
             self.require_beam(settings)
-        settings.terms, settings.short_list = terms, short_list
+        settings.terms, settings.continuations, settings.short_list = terms, continuations, short_list
         if short_list is not None and not callable(short_list):
             raise ValueError(f"`short_list` must be a function of the sources, got a {type(short_list).__name__}.")
         # Sharded parameters that are gathered in inference mode could not be trained any more.
@@ -193,9 +196,17 @@ class NATGenerationMixin(NATSettingsMixin):
             check_terms(settings.terms, len(input_ids), self.config.vocab_size, self._special_token_ids(), most)
             if not any(settings.terms):
                 settings.terms = None
+        elif settings.continuations is not None:
+            raise ValueError("`continuations` must come with `terms`, got them alone. Leave them out.")
         members = self._members(ensemble)
         encoder_hidden_states = self._encode(input_ids, attention_mask, members)
         state = self.init_state(input_ids, attention_mask, members, encoder_hidden_states, settings)
+        if settings.terms is not None and settings.continuations is not None:
+            special = self._special_token_ids()
+            continuations = check_continuations(
+                settings.continuations, self.config.vocab_size, special, input_ids.device
+            )
+            state = dataclasses.replace(state, continuations=continuations)
         if settings.short_list is not None:
             vocabulary = settings.short_list(input_ids)
             self._require_vocabulary(vocabulary)
@@ -293,8 +304,12 @@ class NATGenerationMixin(NATSettingsMixin):
         """Returns the tokens and scores `[R, T]` of rows that are finished."""
         if not collapse:
             return state.tokens, state.scores
-        held = None if state.terms is None else state.terms.gt(0)
-        return collapse_repeats(state.tokens, state.scores, self.config.pad_token_id, held)
+        keep = first_of_runs(state.tokens)
+        if state.terms is not None:
+            keep |= state.terms.gt(0)
+            if state.continuations is not None:
+                keep &= ~glued_to_terms(state.tokens, state.terms, keep, state.continuations)
+        return compact(state.tokens, state.scores, keep, self.config.pad_token_id)
 
     def _teacher_scores(
         self, teacher: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor, sequences: torch.Tensor

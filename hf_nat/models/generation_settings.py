@@ -70,7 +70,7 @@ class NATSettingsMixin:
         if unknown:
             raise ValueError(f"`generate` must be called with arguments out of {sorted(known)}, got {unknown}.")
         saved = self.generation_config if generation_config is None else generation_config
-        settings = SimpleNamespace(terms=None, short_list=None)
+        settings = SimpleNamespace(terms=None, continuations=None, short_list=None)
         for name in known:
             candidates = (kwargs.get(name), getattr(saved, name, None), self.generation_defaults.get(name))
             setattr(settings, name, next((value for value in candidates if value is not None), None))

@@ -34,6 +34,8 @@ class NATState:
             `tokens`, for the history.
         terms (`torch.LongTensor` of shape `(R, T)`, *optional*): marks of the terms, see `terms.py`; `None` where no
             sentence has any.
+        continuations (`torch.BoolTensor` of shape `(V,)`, *optional*): with terms, True at the tokens that may not
+            stand right behind one.
     """
 
     input_ids: torch.Tensor
@@ -50,6 +52,7 @@ class NATState:
     iteration: int = 0
     intermediate: tuple[torch.Tensor, ...] = ()
     terms: torch.Tensor | None = None
+    continuations: torch.Tensor | None = None
 
     def select(self, rows: torch.Tensor) -> Self:
         """Returns the state of some rows.
@@ -61,7 +64,7 @@ class NATState:
             [`NATState`]: the smaller state.
         """
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        per_row = {name: value for name, value in values.items() if name != "vocabulary"}
+        per_row = {name: value for name, value in values.items() if name not in ("vocabulary", "continuations")}
         kept: dict[str, Any] = {
             name: value[rows] for name, value in per_row.items() if isinstance(value, torch.Tensor)
         }

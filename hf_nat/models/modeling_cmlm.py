@@ -22,8 +22,8 @@ from .losses import reduce_logits
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, lowest, random_mask
 from .selection import selected_positions, take
-from .terms import Terms, place_terms, term_counts, write_terms
-from .word_choice import best_tokens
+from .terms import Terms, behind_terms, forbid_continuations, place_terms, term_counts, write_terms
+from .word_choice import all_logits, best_tokens, write_words
 
 
 class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel):
@@ -219,7 +219,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         Before round t of T, counted from 0, n * (T - t) // T of a row's n content tokens are masked: all in round 0.
         A row is finished when the next round would mask none. Tokens keep the score of the round that wrote them; a
         model that corrects itself writes those that are not masked anew, too. Those of terms are never masked or
-        written anew, and do not count.
+        written anew, and do not count; no token that goes on with a word is written right behind one.
 
         Args:
             state ([`NATState`]): the state.
@@ -239,10 +239,17 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         members = zip(state.members, state.encoder_hidden_states, strict=True)
         hidden_states = [member.canvas_states(state, states, canvas)[written] for member, states in members]
         predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids())
+        tokens = canvas.masked_scatter(written, predicted)
+        scores = state.scores.masked_scatter(written, log_probs)
+        if state.terms is not None and state.continuations is not None:
+            behind = behind_terms(state.terms) & written
+            logits = all_logits(state, [states[behind[written]] for states in hidden_states])
+            forbid_continuations(logits, behind[behind], state.continuations, state.vocabulary)
+            tokens, scores = write_words(logits, behind, tokens, scores, state.vocabulary, self._special_token_ids())
         return dataclasses.replace(
             state,
-            tokens=canvas.masked_scatter(written, predicted),
-            scores=state.scores.masked_scatter(written, log_probs),
+            tokens=tokens,
+            scores=scores,
             finished=num_content * (rounds_left - 1) // state.max_iterations == 0,
             # A graph shows no history, and cannot ask for the round.
             intermediate=() if torch.compiler.is_exporting() or not state.iteration else (canvas,),

@@ -25,7 +25,7 @@ from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise, random_keep, sample
 from .selection import selected_positions, take
-from .terms import TERM_INSIDE, term_canvas, term_counts
+from .terms import TERM_INSIDE, behind_terms, forbid_continuations, glued_to_terms, term_canvas, term_counts
 from .word_choice import forbid, project, write_words
 
 
@@ -408,12 +408,14 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         return dataclasses.replace(state, **columns)
 
     def _delete(self, state: InsertionState) -> InsertionState:
-        """Deletes the content tokens, terms left out, that are more probably deleted than kept."""
+        """Deletes the content tokens, terms left out, that are rather deleted than kept, or would go on with one."""
         logits = self._logits(state, "head_logits", "deletion")
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
         deleted = content & (logits[..., 1] > logits[..., 0])
         if state.terms is not None:
             deleted &= state.terms.eq(0)
+            if state.continuations is not None:
+                deleted |= glued_to_terms(state.tokens, state.terms, ~deleted, state.continuations)
         return _moved(state, lambda values: compact(state.tokens, values, ~deleted, self.config.pad_token_id))
 
     def _insert(self, state: InsertionState) -> InsertionState:
@@ -443,9 +445,11 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         )
 
     def _write(self, state: InsertionState) -> InsertionState:
-        """Writes the most probable words over the placeholders."""
+        """Writes the most probable words over the placeholders; right behind a term none that goes on with it."""
         masked = state.tokens.eq(self.config.mask_token_id)
         logits = self._logits(state, "head_logits", "word")
+        if state.terms is not None and state.continuations is not None:
+            forbid_continuations(logits, behind_terms(state.terms)[masked], state.continuations, state.vocabulary)
         tokens, scores = write_words(
             logits, masked, state.tokens, state.scores, state.vocabulary, self._special_token_ids()
         )

@@ -44,6 +44,73 @@ def check_terms(
             raise ValueError(f"`terms` of a sentence must be at most {max_tokens} tokens, got {size}. Give fewer.")
 
 
+def check_continuations(
+    continuations: torch.Tensor, vocab_size: int, special_token_ids: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """Returns the marks of tokens that go on with a word, without special ones, which are no text.
+
+    Args:
+        continuations (`torch.BoolTensor` of shape `(V,)`): True at these tokens.
+        vocab_size (`int`): V.
+        special_token_ids (`Sequence[int]`): tokens that are no text.
+        device (`torch.device`): where the marks are wanted.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    is_tensor = isinstance(continuations, torch.Tensor)
+    if not is_tensor or continuations.dtype != torch.bool or continuations.shape != (vocab_size,):
+        raise ValueError(
+            f"`continuations` must be a `torch.BoolTensor` of shape ({vocab_size},), got {continuations!r:.80}."
+        )
+    marks = continuations.clone()
+    marks[list(special_token_ids)] = False
+    return marks.to(device)
+
+
+def behind_terms(marks: torch.Tensor) -> torch.Tensor:
+    """Returns True `[R, T]` right behind each term, where no other one begins; `marks` `[R, T]` are those of terms."""
+    behind = torch.zeros_like(marks, dtype=torch.bool)
+    behind[:, 1:] = marks[:, 1:].eq(0) & marks[:, :-1].gt(0)
+    return behind
+
+
+def glued_to_terms(
+    tokens: torch.Tensor, marks: torch.Tensor, kept: torch.Tensor, continuations: torch.Tensor
+) -> torch.Tensor:
+    """Finds what would go on with a term once other tokens are gone.
+
+    Args:
+        tokens (`torch.LongTensor` of shape `(R, T)`): canvases.
+        marks (`torch.LongTensor` of shape `(R, T)`): marks of the terms.
+        kept (`torch.BoolTensor` of shape `(R, T)`): True at tokens that stay, those of terms among them.
+        continuations (`torch.BoolTensor` of shape `(V,)`): True at tokens that go on with a word.
+
+    Returns:
+        `torch.BoolTensor` of shape `(R, T)`: True at the kept tokens that only such stand between and their term.
+    """
+    held, places = marks.gt(0), torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    goes_on = kept & ~held & continuations[tokens]
+    last_held = (held * places).cummax(dim=1).values
+    last_other = ((kept & ~held & ~goes_on) * places).cummax(dim=1).values
+    return goes_on & (last_held > last_other)
+
+
+def forbid_continuations(
+    logits: torch.Tensor, behind: torch.Tensor, continuations: torch.Tensor, vocabulary: torch.Tensor | None
+) -> None:
+    """Takes all probability from tokens that would go on with a term, in place.
+
+    Args:
+        logits (`torch.FloatTensor` of shape `(N, V)`): unnormalised scores; with a vocabulary those of its tokens.
+        behind (`torch.BoolTensor` of shape `(N,)`): True right behind a term.
+        continuations (`torch.BoolTensor` of shape `(V,)`): True at tokens that go on with a word.
+        vocabulary (`torch.LongTensor` of shape `(V',)`, *optional*): the tokens that may be chosen, by default all.
+    """
+    goes_on = continuations if vocabulary is None else continuations[vocabulary]
+    logits.masked_fill_(behind.unsqueeze(1) & goes_on, float("-inf"))
+
+
 def term_counts(terms: Terms, device: torch.device) -> torch.Tensor:
     """Returns the number of tokens `[B]` of the terms of each sentence."""
     return torch.tensor([sum(map(len, row)) for row in terms], device=device)

@@ -68,8 +68,7 @@ class Distill(CorpusStep):
     @cached_property
     def _further(self) -> list[tuple[PreTrainedModel, PreTrainedTokenizerBase]]:
         """The teachers whose candidates are added."""
-        args = self.args
-        return [args.load_member(*member) for member in zip(args.union or [], args.prefixes, strict=True)]
+        return self.args.load_union()
 
     @cached_property
     def _chosen(self) -> DistillArguments:
@@ -107,7 +106,9 @@ class Distill(CorpusStep):
         languages = (args.source_lang,) if args.source else (args.source_lang, args.target_lang)
         splits = args.splits.items()
         files = {split: local_files(args.place_name, name, languages) for split, name in splits}
-        place = {"config_name": args.config_name, "splits": dict(splits), "max_samples": args.max_samples}
+        within = ("config_name", "source_column", "target_column", "max_samples")
+        place = {name: getattr(args, name) for name in within}
+        place |= {"splits": dict(splits), "source_alone": bool(args.source)}
         if any(files.values()):
             return {
                 "files": {split: [sha256_file(path) for path in regular_files(own)] for split, own in files.items()},
@@ -183,8 +184,8 @@ class Distill(CorpusStep):
         backend = load_backend(teacher, tokenizer, self._resolved)
         prefixes = self.args.prefixes
         further = [
-            FurtherTeacher(load_backend(*member, replace(self._resolved, expert=None)), prefix)
-            for member, prefix in zip(self._further, prefixes, strict=True)
+            FurtherTeacher(load_backend(*member, self._resolved, number), prefix)
+            for number, (member, prefix) in enumerate(zip(self._further, prefixes, strict=True), start=1)
         ]
         return Rewriter(backend, teacher, tokenizer, self._resolved, self._judge[0], further)
 

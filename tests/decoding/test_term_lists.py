@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from nat_model_tester import save, tiny_student
 
-from hf_nat.decoding import TermList, Translator, term_tokens, translate
+from hf_nat.decoding import TermList, Translator, term_pieces, term_tokens, translate
+from hf_nat.decoding.terms import continuation_tokens
 from hf_nat_cli import main
 
 
@@ -70,6 +71,29 @@ def test_tokens_of_terms_are_text(tiny_tokenizer):
             term_tokens(tiny_tokenizer, terms)
 
 
+class Pieces:
+    """A tokenizer of some pieces, the first of which is no text."""
+
+    all_special_ids = (0,)
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = ["<unk>", *pieces]
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return [self.pieces[i] for i in ids]
+
+
+def test_what_goes_on_with_a_word():
+    going_on = ["e", "é", "7x", "_", "<0x41>", "ß", "한"]
+    others = ["▁e", "▁", ",", "-", "▁<0x41>", "<", "が", "犬", "ไ", "…"]
+    found = continuation_tokens(Pieces(*going_on, *others), 1 + len(going_on) + len(others) + 2)
+    assert found.tolist() == [True] * (1 + len(going_on)) + [False] * len(others) + [True] * 2
+    assert continuation_tokens(Pieces(*going_on), 8) is None
+
+
 @pytest.fixture(params=["cmlm", "levenshtein_transformer"])
 def model(request, tiny_tokenizer):
     return tiny_student(request.param, tiny_tokenizer, max_position_embeddings=64)
@@ -83,6 +107,9 @@ def test_texts_hold_their_terms(model, tiny_tokenizer):
         for line, translation in zip(lines, held, strict=True):
             for term in TERMS(line):
                 assert translation.text.count(term) >= TERMS(line).count(term)
+                words = term_pieces(term)
+                pieces = term_pieces(translation.text)
+                assert words in [pieces[i : i + len(words)] for i in range(len(pieces))], "a term stands whole"
     assert [held[i].text for i in (2, 4)] == [free[i].text for i in (2, 4)]
     stream = Translator(model, tiny_tokenizer, terms=TERMS).stream(lines, window=2)
     assert [translation.text for translation in stream] == [translation.text for translation in held]

@@ -266,8 +266,8 @@ def test_ctranslate2_keeps_and_chooses_the_same(search: dict[str, Any], run: Run
 
 
 def test_risk_counts_candidates_that_are_there_twice() -> None:
-    def equal(source: str, texts: Sequence[str]) -> Any:
-        return torch.eye(len(texts)).numpy()
+    def equal(sources: Sequence[str], texts: Sequence[Sequence[str]]) -> Any:
+        return [torch.eye(len(own)).numpy() for own in texts]
 
     assert ExpectedUtility(equal)([""], [""], [["a", "b", "b"]]) == [pytest.approx([1 / 3, 2 / 3, 2 / 3])]
 
@@ -332,7 +332,50 @@ def test_a_utility_must_be_finite(answer: dict[str, Any]) -> None:
             return answer
 
     with pytest.raises(ValueError, match="`module` must give a finite score, got (nan|inf) of it"):
-        EvaluateUtility(ExternalMetric(Module(), name="it"))("s", ["a", "b"])
+        EvaluateUtility(ExternalMetric(Module(), name="it"))(["s"], [["a", "b"]])
+
+
+class OfSources:
+    """Rates a pair by the number of its source and the letters of its two texts; counts its calls."""
+
+    name, features = "bleu", {"predictions": 0, "sources": 0}
+
+    def __init__(self, answer: Callable[[list[float]], dict[str, Any]]) -> None:
+        self.answer, self.calls = answer, 0
+
+    def compute(self, sources: list[str], predictions: list[str], references: list[str]) -> dict[str, Any]:
+        self.calls += 1
+        triples = zip(sources, predictions, references, strict=True)
+        return self.answer([100 * int(source) + 10 * len(text) + len(other) for source, text, other in triples])
+
+
+@pytest.mark.parametrize(
+    ("answer", "calls"),
+    [
+        (lambda scores: {"scores": scores, "mean_score": 7.0}, 1),
+        (lambda scores: {"segments": scores, "precisions": [1.0] * len(scores), "bleu": 7.0}, 1),
+        (lambda scores: {"anything": scores}, 1),
+        # Four numbers as many as two candidates have pairs, with two lists or one.
+        (lambda scores: {"bleu": scores[0], "precisions": [1.0, 2.0, 3.0, 4.0], "brevity_penalty": 1.0}, 5),
+        (lambda scores: {"score": scores[0], "counts": [1, 2, 3, 4], "totals": [5, 6, 7, 8]}, 5),
+    ],
+)
+def test_a_utility_reads_pairs_and_no_other_lists(answer: Callable, calls: int) -> None:
+    module = OfSources(answer)
+    (scores,) = EvaluateUtility(ExternalMetric(module))(["1"], [["a", "bb"]])
+    assert scores.tolist() == [[111, 112], [121, 122]]
+    assert module.calls == calls
+
+
+def test_a_utility_gets_the_pairs_of_all_sources_at_once() -> None:
+    module = OfSources(lambda scores: {"scores": scores})
+    texts = [["a", "bb"], ["cc"], ["", "d", "eee"]]
+    found = EvaluateUtility(ExternalMetric(module))(["1", "2", "3"], texts)
+    assert [scores.tolist() for scores in found] == [
+        [[100 * number + 10 * len(text) + len(other) for other in own] for text in own]
+        for number, own in enumerate(texts, start=1)
+    ]
+    assert module.calls == 1
 
 
 def test_a_utility_with_two_numbers_has_none() -> None:
@@ -343,7 +386,7 @@ def test_a_utility_with_two_numbers_has_none() -> None:
             return {"one": 1.0, "two": 2.0}
 
     with pytest.raises(ValueError, match=r"one number, or a list `scores`, but it has \['one', 'two'\]"):
-        EvaluateUtility(ExternalMetric(Module(), name="it"))("s", ["a", "b"])
+        EvaluateUtility(ExternalMetric(Module(), name="it"))(["s"], [["a", "b"]])
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from distillation.strategy_runs import JUDGE, most_vowels
+from teachers import m2m100, nllb
 from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json
 from hf_nat.decoding import Translator
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.ensemble import TeacherEnsemble
+from hf_nat.models import MoEMarianConfig, MoEMarianMTModel
 from hf_nat.steps import distill
 
 
@@ -133,6 +135,121 @@ def test_the_judge_chooses_among_the_candidates_of_all(
     assert "| Further teacher, 2 | " in card and "| `teacher` | " in card and "| Judge, `quality` | " in card
 
 
+@pytest.fixture
+def multilingual(sentences: list[str], tmp_path: Path) -> dict[str, str]:
+    """Teachers of two families, whose codes of one language differ, as folders."""
+    folders = {}
+    for build in (nllb, m2m100):
+        (tmp_path / f"{build.__name__}_pieces").mkdir()
+        torch.manual_seed(7)
+        built = build(tmp_path / f"{build.__name__}_pieces", sentences)
+        folders[build.__name__] = str(tmp_path / build.__name__)
+        for part in (built.model, built.tokenizer):
+            part.save_pretrained(folders[build.__name__])
+    return folders
+
+
+def test_every_teacher_of_a_union_has_its_own_codes(
+    unsure_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    multilingual: dict[str, str],
+    third: str,
+    tmp_path: Path,
+) -> None:
+    options = {"strategy": "mbr", "num_candidates": 2, "union": [multilingual["nllb"], third, multilingual["m2m100"]]}
+    args = arguments(**options, union_languages=["eng_Latn:deu_Latn", "", "en:de"])
+    members = args.load_union()
+    assert [getattr(tokenizer, "src_lang", None) for _, tokenizer in members] == ["eng_Latn", None, "en"]
+    forced = [members[0][1].convert_tokens_to_ids("deu_Latn"), None, members[2][1].get_lang_id("de")]
+    assert [model.generation_config.forced_bos_token_id for model, _ in members] == forced
+    manifest = read_json(distill(unsure_teacher, tiny_tokenizer, args) / "manifest.json")
+    assert manifest["decoding"]["union_languages"] == ["eng_Latn:deu_Latn", "", "en:de"]
+    found = [own["teacher_generation_config"].get("forced_bos_token_id") for own in manifest["union"]]
+    assert found == forced
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"union": ["m2m100"]}, "`union` must be told its languages where it has several, as this M2M100Tokenizer"),
+        ({"union": ["m2m100"], "union_languages": [""]}, "`union` must be told its languages where it has several"),
+        ({"union": ["third"], "union_languages": ["en:de"]}, "Languages must be left out for a .*, which has none"),
+        ({"union": ["m2m100"], "union_languages": ["en:deu_Latn"]}, "A language must be one that .*, got 'deu_Latn'"),
+        ({"backward_teacher": "m2m100"}, "`backward_teacher` must be told its languages where it has several"),
+        (
+            {"backward_teacher": "third", "backward_languages": "de:en"},
+            "`backward_languages` must be left out for `.*third`, a model of one pair of languages, got 'de:en'",
+        ),
+    ],
+    ids=str,
+)
+def test_languages_that_a_further_teacher_has_not(
+    changes: dict[str, Any],
+    message: str,
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    multilingual: dict[str, str],
+    third: str,
+) -> None:
+    folders = {**multilingual, "third": third}
+    if "union" in changes:
+        changes = {"strategy": "mbr", **changes, "union": [folders[name] for name in changes["union"]]}
+    else:
+        changes = {"strategy": "rerank", **changes, "backward_teacher": folders[changes["backward_teacher"]]}
+    args = arguments(**changes)
+    with pytest.raises(ValueError, match=message):
+        distill(copy_teacher, tiny_tokenizer, args)
+    assert not Path(args.output_dir).exists()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_backward_teacher_may_have_its_own_codes(
+    own: bool,
+    copy_teacher: MarianMTModel,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    arguments: Callable[..., DistillArguments],
+    multilingual: dict[str, str],
+) -> None:
+    codes: dict[str, Any] = {"model_source_lang": "en", "model_target_lang": "de"}
+    if own:
+        codes = {"backward_languages": "de:en"}
+    args = arguments(strategy="rerank", backward_teacher=multilingual["m2m100"], **codes)
+    model, tokenizer = args.load_backward(multilingual["m2m100"])
+    assert (tokenizer.src_lang, model.generation_config.forced_bos_token_id) == ("de", tokenizer.get_lang_id("en"))
+    if own:
+        manifest = read_json(distill(copy_teacher, tiny_tokenizer, args) / "manifest.json")
+        assert manifest["decoding"]["choice"].endswith("by the backward teacher, from and into de:en")
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_an_expert_is_the_first_teachers(
+    backend: str,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    copy_teacher: MarianMTModel,
+    arguments: Callable[..., DistillArguments],
+    rows: Callable,
+    second: str,
+) -> None:
+    if backend == "auto":
+        pytest.importorskip("ctranslate2")
+    torch.manual_seed(1)
+    size = len(tiny_tokenizer) + 2
+    shape = {"vocab_size": size, "decoder_vocab_size": size, "num_experts": 2, "init_std": 0.5}
+    mixture = MoEMarianMTModel(MoEMarianConfig(**{**copy_teacher.config.to_dict(), **shape})).eval()
+    mixture.generation_config.expert = 1
+    options = {"strategy": "rerank", "quality": JUDGE, "num_candidates": 2, "union": [second], "backend": backend}
+    found = {}
+    for expert in (None, 0, 1):
+        folder = distill(mixture, tiny_tokenizer, arguments(f"expert-{expert}", **options, expert=expert))
+        found[expert] = [row["translation"]["xx"] for row in rows(folder)]
+        decoding = read_json(folder / "manifest.json")["decoding"]
+        assert decoding["expert"] == (1 if expert is None else expert)
+        assert decoding["backend"] == ("ct2" if backend == "auto" else "torch")
+    assert found[None] == found[1] != found[0]
+
+
 def test_samples_of_several_teachers_are_not_drawn_alike(arguments: Callable[..., DistillArguments]) -> None:
     args = arguments(strategy="mbr", candidates="sampling", num_candidates=2, union=["x"])
     zeros = torch.zeros(2, 1000)
@@ -153,6 +270,19 @@ def test_samples_of_several_teachers_are_not_drawn_alike(arguments: Callable[...
             "`union_prefixes` must be as many .*, got 0",
         ),
         ({"ensemble": ["a"], "backend": "ct2"}, "`backend` must be torch for an `ensemble`, got 'ct2'"),
+        (
+            {"union_languages": ["en:de"]},
+            "`union_languages` must be as many as `union`, got 1 and 0. Write ''",
+        ),
+        (
+            {"union": ["a", "b"], "union_languages": ["en:de", "en"], "strategy": "mbr"},
+            "`union_languages` must be SRC:TGT, as eng_Latn:deu_Latn, got 'en'",
+        ),
+        (
+            {"strategy": "rerank", "backward_teacher": "a", "backward_languages": "a:b:c"},
+            "`backward_languages` must be SRC:TGT, .* got 'a:b:c'",
+        ),
+        ({"backward_languages": "de:en"}, "`backward_languages` must be left out where it has no effect"),
     ],
 )
 def test_arguments_that_break_a_rule(changes: dict, message: str, arguments: Callable[..., DistillArguments]) -> None:

@@ -184,6 +184,45 @@ def test_a_damaged_shard_of_a_stream_is_made_again_and_a_whole_one_does_nothing(
     assert read_json(folder / "metrics.json")["num_sentences"] == 3
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (
+            {"alone": True, "source_column": "a"},
+            {"alone": True, "source_column": "b"},
+            "`stream.source_column` must be the same .* it was 'a', got 'b'",
+        ),
+        (
+            {"source_column": "en", "target_column": "a"},
+            {"source_column": "en", "target_column": "b"},
+            "`stream.target_column` must be the same .* it was 'a', got 'b'",
+        ),
+        ({}, {"alone": True}, "`stream.source_alone` must be the same .* it was False, got True"),
+    ],
+    ids=str,
+)
+def test_a_stream_is_also_its_columns_and_whether_it_has_targets(
+    first: dict[str, Any],
+    then: dict[str, Any],
+    message: str,
+    run: Callable[..., Path],
+    sources: list[str],
+    tmp_path: Path,
+) -> None:
+    rows = [{"en": source, "xx": "real", "a": f"{source} a", "b": f"{source} b"} for source in sources]
+    (tmp_path / "columns.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def stream(alone: bool = False, **columns: str) -> Path:
+        place = {"corpus": None, "source": str(tmp_path / "columns.jsonl")}
+        if not alone:
+            place = {"corpus": place["source"], "validation_split": None, "test_split": None}
+        return run("columns", streaming=True, **place, **columns)
+
+    stream(**first)
+    with pytest.raises(ValueError, match=message):
+        stream(**then)
+
+
 def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
     run: Callable[..., Path], forms: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,7 +241,8 @@ def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
     folder = run("of_hub", **hub)
     assert seen == [("owner/name", "train", "a", "big")]
     inputs = read_json(folder / "step.json")["inputs"]
-    place = {"config_name": "big", "splits": {"train": "train"}, "max_samples": None}
+    place = {"config_name": "big", "splits": {"train": "train"}, "max_samples": None, "source_alone": True}
+    place |= {"source_column": None, "target_column": None}
     assert inputs["stream"] == {"dataset": "owner/name", "commit": "a", **place}
     run("of_hub", **hub)
     with pytest.raises(ValueError, match="`stream.splits.train` must be the same .* it was 'train', got 'other'"):

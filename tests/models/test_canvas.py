@@ -5,9 +5,9 @@ from nat_model_tester import EOS, MASK, PAD
 
 from hf_nat.models.canvas import (
     cap_counts,
-    collapse_repeats,
     compact,
     content_mask,
+    first_of_runs,
     insert_masks,
     mask_canvas,
     prepend,
@@ -25,10 +25,10 @@ def test_content_mask_is_all_but_the_last_real_position() -> None:
     assert content_mask(target_mask).int().tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
 
 
-def test_collapse_repeats_keeps_the_first_of_each_run_with_its_score() -> None:
+def test_what_is_first_of_its_run_is_kept_with_its_score() -> None:
     tokens = torch.tensor([[5, 5, 6, 5, 5, 5, EOS], [7, EOS, PAD, PAD, PAD, PAD, PAD]])
     scores = -torch.tensor([[1.0, 2, 3, 4, 5, 6, 0], [7, 0, 0, 0, 0, 0, 0]])
-    collapsed, moved = collapse_repeats(tokens, scores, PAD)
+    collapsed, moved = compact(tokens, scores, first_of_runs(tokens), PAD)
     assert collapsed.tolist() == [[5, 6, 5, EOS, PAD, PAD, PAD], [7, EOS, PAD, PAD, PAD, PAD, PAD]]
     assert moved.tolist() == [[-1, -3, -4, 0, 0, 0, 0], [-7, 0, 0, 0, 0, 0, 0]]
 

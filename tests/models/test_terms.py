@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from nat_model_tester import (
 )
 
 from hf_nat.models import ARCHITECTURES, modeling_cmlm, modeling_levenshtein_transformer
-from hf_nat.models.terms import place_terms, term_canvas
+from hf_nat.models.terms import glued_to_terms, place_terms, term_canvas
 
 
 HOLDERS = [name for name in MODEL_TYPES if ARCHITECTURES[name][1].holds_terms]
@@ -37,12 +38,16 @@ def places(content: list[int], term: list[int]) -> list[int]:
     return [i for i in range(len(content)) if content[i : i + len(term)] == term]
 
 
-def assert_holds(content: list[int], terms: list[list[int]], in_order: bool) -> None:
-    """Finds places side by side for all terms, each a place of its own, by enumeration."""
+def assert_holds(
+    content: list[int], terms: list[list[int]], in_order: bool, continuations: frozenset[int] = frozenset()
+) -> None:
+    """Finds places side by side for all terms, each a place of its own, by enumeration; none of a term goes on."""
     for choice in itertools.product(*(places(content, term) for term in terms)):
         taken = [range(start, start + len(term)) for start, term in zip(choice, terms, strict=True)]
         cells = [cell for cells in taken for cell in cells]
-        if len(set(cells)) == len(cells) and (not in_order or list(choice) == sorted(choice)):
+        behind = {own.stop for own in taken} - set(choice)
+        goes_on = any(content[place] in continuations for place in behind if place < len(content))
+        if len(set(cells)) == len(cells) and not goes_on and (not in_order or list(choice) == sorted(choice)):
             return
     raise AssertionError(f"{terms} are not in {content}")
 
@@ -65,6 +70,83 @@ def test_every_term_is_in_the_output_whole(name, seed):
             assert_translations(output)
             for content, own in zip(contents(output), terms, strict=True):
                 assert_holds(content, own, in_order=name == "levenshtein_transformer")
+
+
+@pytest.mark.parametrize("name", HOLDERS)
+@pytest.mark.parametrize("with_short_list", [False, True])
+def test_nothing_goes_on_with_a_term(name, with_short_list):
+    chance, text, glued = random.Random(0), range(5, VOCAB_SIZE), 0
+    for seed in range(8):
+        model = (
+            tiny_model(name, seed=seed, correction_ratio=0.5)
+            if name == "cmlm" and seed % 2
+            else tiny_model(name, seed)
+        )
+        going_on = frozenset(chance.sample(text, 12))
+        beginnings = [token for token in text if token not in going_on]
+        terms = [
+            [[chance.choice(beginnings), *chance.choices(text, k=chance.randint(0, 2))] for _ in range(number)]
+            for number in (2, 0, 1, 3)
+        ]
+        options = {"short_list": lambda source: torch.arange(5, VOCAB_SIZE)} if with_short_list else {}
+        marks = torch.tensor([token in going_on for token in range(VOCAB_SIZE)])
+        for knobs in ({}, {"collapse_repeats": True}, {"max_iterations": 1}):
+            options |= {"terms": terms, "max_iterations": 4, **knobs}
+            output = model.generate(INPUT_IDS, continuations=marks, **options)
+            assert_translations(output)
+            for content, own in zip(contents(output), terms, strict=True):
+                assert_holds(content, own, name == "levenshtein_transformer", going_on)
+            for content, own in zip(contents(model.generate(INPUT_IDS, **options)), terms, strict=True):
+                try:
+                    assert_holds(content, own, name == "levenshtein_transformer", going_on)
+                except AssertionError:
+                    glued += 1
+    assert glued, "without the marks something does"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_would_be_glued_to_a_term_is_found_one_by_one(seed):
+    chance = random.Random(seed)
+    going_on = {5, 6}
+    rows = [
+        [(chance.randint(5, 8), chance.choice((0, 0, 1, 2)), chance.random() < 0.5) for _ in range(9)] for _ in "ab"
+    ]
+    tokens, marks, kept = (torch.tensor([[cell[part] for cell in row] for row in rows]) for part in range(3))
+    kept |= marks.gt(0)
+    found = glued_to_terms(tokens, marks, kept, torch.tensor([token in going_on for token in range(9)]))
+    for row in range(2):
+        left = [place for place in range(9) if kept[row, place]]
+        while wrong := [
+            place
+            for before, place in itertools.pairwise(left)
+            if marks[row, before] and not marks[row, place] and int(tokens[row, place]) in going_on
+        ]:
+            left.remove(wrong[0])
+        assert [place for place in range(9) if kept[row, place] and not found[row, place]] == left
+
+
+def test_a_repeat_that_collapses_leaves_nothing_glued_to_its_term():
+    model = tiny_model("cmlm")
+    state = SimpleNamespace(
+        tokens=torch.tensor([[7, 7, 8, 9, 9, EOS]]),
+        scores=torch.zeros(1, 6),
+        terms=torch.tensor([[1, 0, 0, 0, 0, 0]]),
+        continuations=torch.arange(VOCAB_SIZE).eq(8),
+    )
+    assert model._written(state, collapse=True)[0].tolist() == [[7, 9, EOS, PAD, PAD, PAD]]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"continuations": torch.zeros(VOCAB_SIZE).bool()}, "`continuations` must come with `terms`, got them alone"),
+        ({"terms": TERMS, "continuations": torch.zeros(VOCAB_SIZE)}, r"must be a `torch.BoolTensor` of shape \(24,\)"),
+        ({"terms": TERMS, "continuations": torch.zeros(3).bool()}, r"must be a `torch.BoolTensor` of shape \(24,\)"),
+    ],
+)
+def test_marks_that_fit_no_terms_are_an_error(options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_model("cmlm").generate(INPUT_IDS, **options)
 
 
 @pytest.mark.parametrize("name", HOLDERS)
