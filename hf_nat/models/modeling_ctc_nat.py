@@ -62,6 +62,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Predicts all frames and, with labels, adds up the alignments of the target with them.
@@ -79,6 +80,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -108,7 +110,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
                 shares["glanced"] = token_share(revealed, masked, labels, num_items_in_batch)
         outputs = self._decode(decoder_input_ids, source, encoder_outputs, **kwargs)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             is_frame = content_mask(decoder_input_ids.ne(self.config.pad_token_id))

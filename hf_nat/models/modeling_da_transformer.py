@@ -121,6 +121,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> DATransformerOutput:
         """Predicts the graph and, with labels, adds up its paths that write the target.
@@ -138,6 +139,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -171,7 +173,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         is_vertex = decoder_input_ids.ne(self.config.pad_token_id)
         links = self.links(outputs.last_hidden_state, is_vertex)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             targets, num_labels = self._targets(labels)
