@@ -92,7 +92,9 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         config = self.config
         width = None
         if not torch.compiler.is_exporting():  # A graph would keep what Python rounds.
-            width = max(2, min(int(attention_mask.shape[1] * config.graph_size_ratio), config.max_position_embeddings))
+            # In the precision of the lengths, which the longest row must not exceed.
+            widest = int(torch.tensor(attention_mask.shape[1], device="cpu") * config.graph_size_ratio)
+            width = max(2, min(widest, config.max_position_embeddings))
         longest = width or config.max_position_embeddings
         lengths = (attention_mask.sum(dim=1) * config.graph_size_ratio).long().clamp(min=2, max=longest)
         canvas = mask_canvas(lengths, config.mask_token_id, config.eos_token_id, config.pad_token_id, width)

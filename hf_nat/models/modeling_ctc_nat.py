@@ -130,9 +130,26 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
                 self.config.label_smoothing,
             )
             components = {"word": loss}
-            infeasible = ~is_feasible(targets, num_labels, is_frame.sum(dim=1)).unsqueeze(1)
+            infeasible = self._infeasible(decoder_input_ids, labels).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, token_shares=shares or None)
+
+    def infeasible_pairs(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the pairs that the loss leaves out: their target has no alignment with the frames of its source.
+
+        Args:
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+
+        Returns:
+            `torch.BoolTensor` of shape `(B,)`: True where the target does not fit.
+        """
+        return self._infeasible(self.initial_canvas(attention_mask), labels)
+
+    def _infeasible(self, canvas: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the sentences `[B]` whose labels `[B, T]` do not fit into the frames of a canvas `[B, F + 1]`."""
+        num_frames = content_mask(canvas.ne(self.config.pad_token_id)).sum(dim=1)
+        return ~is_feasible(*self._targets(labels), num_frames)
 
     @property
     def _blank(self) -> int:

@@ -186,11 +186,28 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             else:
                 weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
                 components = {"word": linear_graph_loss(*graph, weights, self.config.label_smoothing)}
-            infeasible = ~is_feasible(num_labels, is_vertex.sum(dim=1)).unsqueeze(1)
+            infeasible = self._infeasible(decoder_input_ids, labels).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return DATransformerOutput.build(
             outputs, components, logits=logits, links=None if logits is None else links, token_shares=shares or None
         )
+
+    def infeasible_pairs(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the pairs that the loss leaves out: their target, with BOS, is longer than the graph of its source.
+
+        Args:
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+
+        Returns:
+            `torch.BoolTensor` of shape `(B,)`: True where the target does not fit.
+        """
+        return self._infeasible(self.initial_canvas(attention_mask), labels)
+
+    def _infeasible(self, canvas: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the sentences `[B]` whose labels `[B, T]` no path through the graph of a canvas `[B, L]` can write."""
+        _, num_labels = self._targets(labels)
+        return ~is_feasible(num_labels, canvas.ne(self.config.pad_token_id).sum(dim=1))
 
     def _targets(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Puts BOS before labels `[B, T]`: targets `[B, T + 1]`, padded, and their lengths `[B]`."""
