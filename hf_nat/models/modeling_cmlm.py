@@ -36,7 +36,9 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
     Source: Ghazvininejad et al. 2019 (arXiv:1904.09324); MaskT in Zhou et al. 2020. Differs from the authors' code:
         EOS is never masked, since the length fixes it, and the mask token is never predicted. Correction: Huang et al.
         2022, "Improving Non-Autoregressive Translation Models Without Distillation"; without their embedding of
-        positions and their second, causal self-attention, which would be a decoder of its own.
+        positions and their second, causal self-attention, which would be a decoder of its own. Deep supervision (DSLP,
+        Huang et al. 2022, arXiv:2110.07515) is left out for all architectures, not because it would need one, which a
+        step between the layers would do for, but because every layer then projects to the vocabulary in decoding too.
     """
 
     fills_masks = True

@@ -40,7 +40,8 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
 
     Source: Gu et al. 2018 (arXiv:1711.02281), simplified as in Zhou et al. 2020: no fertilities, no positional
         attention; decoder positions attend to themselves too, as in fairseq. Glancing: Qian et al. 2021
-        (arXiv:2008.07905), but EOS is never masked, so never revealed. OaXE: Du et al. 2021 (arXiv:2106.05093), but
+        (arXiv:2008.07905), but EOS is never masked, so never revealed, and the length loss counts in full, where the
+        authors' counts by the share that is not revealed. OaXE: Du et al. 2021 (arXiv:2106.05093), but
         EOS stays at the end, and the margin is what it says (the authors' code compares a natural logarithm with one
         to base 2) and leaves label smoothing out too.
     """
