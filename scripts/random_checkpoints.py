@@ -30,7 +30,7 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "vanilla_nat": {"num_length_bins": 2},  # the length of the source, and one less
     "cmlm": {"num_length_bins": 2},
     "ctc_nat": {"upsample_ratio": 2},
-    "da_transformer": {"upsample_ratio": 4},
+    "da_transformer": {"graph_size_ratio": 4},
 }
 # Of a token that is never written: finite, since 8 bits know no infinity.
 _NEVER = -1e4

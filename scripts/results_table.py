@@ -6,9 +6,10 @@
 Every `<run>.json` in the folder is a metrics.json that `hf-nat evaluate` wrote; `<run>_seed<n>.json` is the same run
 from another seed. A row is the mean over the seeds, with half the distance of the best from the worst.
 `training/<model>.json` is a metrics.json of `hf-nat train`; a run is `<model>` or `<model>__<decoding>`. It adds the
-epochs and the share of the target tokens that could not be learned. A benchmark of `scripts/benchmark_decoding.py`
-with systems of the same names adds their speed. `--measures`, a measures.json of `hf-nat analyze`, adds C(d) and F(d)
-of the corpus that a model was trained on: the one by whose name the model's ends, as `mbr` in `ctc_nat_mbr`.
+epochs and the share of what could not be learned: of the pairs, where the run counted them, else of the target tokens.
+A benchmark of `scripts/benchmark_decoding.py` with systems of the same names adds their speed. `--measures`, a
+measures.json of `hf-nat analyze`, adds C(d) and F(d) of the corpus that a model was trained on: the one by whose name
+the model's ends, as `mbr` in `ctc_nat_mbr`.
 """
 
 from __future__ import annotations
@@ -99,15 +100,17 @@ def _errors(runs: Mapping[str, list[dict[str, Any]]]) -> dict[str, dict[str, str
 
 def _training(folder: Path, runs: Iterable[str]) -> dict[str, dict[str, str]]:
     """Prints for how many epochs the model of a run was trained, and what it could not learn, in percent."""
-    columns: dict[str, dict[str, str]] = {"epochs": {}, "infeasible": {}}
+    columns: dict[str, dict[str, str]] = {"epochs": {}, "infeasible": {}, "infeasible pairs, %": {}}
     for run in runs:
         paths = [path for path in folder.glob("*.json") if re.sub(r"_seed\d+$", "", path.stem) == run.split("__")[0]]
         metrics = [read_json(path) for path in sorted(paths)]
         if metrics:
             columns["epochs"][run] = _mean([found["epochs"] for found in metrics], decimals=0)
-            columns["infeasible"][run] = _mean(
-                [100 * found["share_infeasible"] if "share_infeasible" in found else None for found in metrics]
-            )
+            if all("num_infeasible_pairs" in found for found in metrics):
+                shares = [100 * found["num_infeasible_pairs"] / found["num_train_pairs"] for found in metrics]
+                columns["infeasible pairs, %"][run] = _mean(shares)
+            elif all("share_infeasible" in found for found in metrics):
+                columns["infeasible"][run] = _mean([100 * found["share_infeasible"] for found in metrics])
     return columns
 
 

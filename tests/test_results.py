@@ -42,6 +42,16 @@ def test_benchmark_page_holds_the_table_of_the_training_benchmark():
     assert table in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
+def test_training_costs_no_more_than_is_aimed_at():
+    """In the time and the memory of vanilla NAT; glancing in the time of the same model without it."""
+    costs = read_json(ROOT / "scripts/results/benchmark_training_cpu.json")["architectures"]
+    seconds, memory = ({name: cost[key] for name, cost in costs.items()} for key in ("speed_ratio", "memory_ratio"))
+    for name, most in (("ctc_nat", 2), ("da_transformer", 4)):
+        assert 1 / seconds[name] <= most and memory[name] <= most and memory[f"{name}+glancing"] <= most
+    for name in ("vanilla_nat", "ctc_nat", "da_transformer"):
+        assert seconds[name] / seconds[f"{name}+glancing"] <= 1.5
+
+
 @pytest.mark.parametrize("name", ["compare_trainers", "compare_training", "benchmark_distillation"])
 def test_benchmark_page_holds_the_table_of(name):
     table = runpy.run_path(str(ROOT / f"scripts/{name}.py"))["markdown_table"]

@@ -94,7 +94,7 @@ def model_card(folder: str | Path, repo_id: str | None = None) -> str:
 def _model_card(folder: Path, repo_id: str | None) -> str:
     """Renders the card, without its seal."""
     config = read_required(folder, "config.json", "Save the model there with `save_pretrained`")
-    run = read_optional(folder, "run.json")
+    run, metrics = read_optional(folder, "run.json"), read_optional(folder, "metrics.json") or {}
     evaluations = [read_json(path) for path in sorted(folder.glob("eval-*/metrics.json"))]
     arguments = run["arguments"] if run else {}
     names = _corpora(arguments)
@@ -104,7 +104,7 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     parent = arguments.get("init_from_teacher") or arguments.get("init_from")
     corpora = [*(name.partition("#")[0] for name in names), *(own.manifest["corpus"] for own in distilled.values())]
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
-    metrics = {name for evaluation in evaluations for name in evaluation["scores"]}
+    scored = {name for evaluation in evaluations for name in evaluation["scores"]}
     known, unknown = languages(arguments)
     metadata = ModelCardData(
         language=known or None,
@@ -113,7 +113,7 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         tags=["hf_nat", config["model_type"], *(["non-autoregressive-translation"] if non_autoregressive else [])],
         base_model=parent if is_hub_id(parent) else None,
         datasets=list(dict.fromkeys(name for name in corpora if is_hub_id(name))) or None,
-        metrics=sorted(metrics.intersection(_HUB_METRICS)) or None,
+        metrics=sorted(scored.intersection(_HUB_METRICS)) or None,
         model_name=title if results else None,
         eval_results=results or None,
     )
@@ -131,7 +131,8 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         export=read_optional(folder, "onnx/export.json"),
         language_model=LANGUAGE_MODEL_FILE if (folder / LANGUAGE_MODEL_FILE).is_file() else None,
         run=run,
-        training=_training_rows(run, read_optional(folder, "metrics.json") or {}, distilled) if run else {},
+        training=_training_rows(run, metrics, distilled) if run else {},
+        infeasible_share=metrics.get("num_infeasible_pairs", 0) / (metrics.get("num_train_pairs") or 1),
         evaluations=evaluations,
     )
 
@@ -247,6 +248,7 @@ def _training_rows(
         "Changed from the preset": settings(arguments.get("model_config") or {}),
         "Parameters": f"{run['num_parameters']:,}",
         "Training pairs": metrics.get("num_train_pairs"),
+        "Pairs whose target does not fit": metrics.get("num_infeasible_pairs"),
         "Processes": metrics.get("num_processes"),
         "Updates": metrics.get("num_updates"),
         "Epochs": _rounded(metrics.get("epochs")),

@@ -78,7 +78,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         Source: Graves et al. 2006, section 3.2 (best path decoding).
         """
         config, blank, settings = self.config, self.config.blank_token_id, state.settings
-        sentences = self._sentences(state)
+        sentences, sequences_log_probs = self._sentences(state), None
         is_frame = content_mask(sentences.tokens.ne(config.pad_token_id))
         forbidden = self._forbidden_token_ids()
         shown: tuple[torch.Tensor, ...] = ()
@@ -87,15 +87,22 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
             predicted, log_probs = best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
+            if state.with_scores:
+                sequences_log_probs = scores.sum(dim=1)
             tokens, scores = collapse(frames, scores, is_frame, blank, config.pad_token_id)
             shown = (frames,)
         else:
             logits, vocabulary = self.frame_logits(sentences, is_frame)
             log_probs = to_log_probs(logits, forbidden if vocabulary is None else ())
-            tokens, scores = self._search(log_probs, vocabulary, is_frame, settings)
+            tokens, scores, sequences_log_probs = self._search(log_probs, vocabulary, is_frame, settings)
         tokens, scores = end_canvas(tokens, scores, settings.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
-            state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=shown
+            state,
+            tokens=tokens,
+            scores=scores,
+            log_probs=sequences_log_probs,
+            finished=torch.ones_like(state.finished),
+            intermediate=shown,
         )
 
     def frame_logits(self, state: UpsampledState, is_frame: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -122,15 +129,17 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         vocabulary: torch.Tensor | None,
         is_frame: torch.Tensor,
         settings: SimpleNamespace,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Searches for candidates, best first, given log-probabilities `[N, V]` of frames: tokens and scores `[R, F]`.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Searches for candidates, best first, given log-probabilities `[N, V]` of frames.
 
-        Where there are fewer than K, the best one is repeated.
+        Returns:
+            `tuple` of tokens and scores `[R, F]` and log P(Y) `[R]`; where there are fewer than K, the best one is
+            repeated and this is minus infinity.
         """
         blank, pad, beam_size = self.config.blank_token_id, self.config.pad_token_id, settings.ctc_beam_size
         fusion = self._fusion(settings, settings.ctc_length_bonus)
         eos = self.config.eos_token_id
-        targets, _, scores = prefix_beam_search(
+        targets, likelihoods, scores = prefix_beam_search(
             log_probs, is_frame, blank, beam_size, vocabulary=vocabulary, fusion=fusion, eos_token_id=eos
         )
         targets = torch.where(scores.isfinite().unsqueeze(2), targets, targets[:, :1]).flatten(0, 1)
@@ -138,14 +147,13 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         is_label = targets.ne(blank)
         tokens = targets.masked_fill(~is_label, pad)
         if not settings.output_scores:
-            return tokens, log_probs.new_zeros(tokens.shape)
+            return tokens, log_probs.new_zeros(tokens.shape), likelihoods.flatten()
         if vocabulary is not None:
             columns = torch.zeros(self.config.vocab_size, dtype=torch.long, device=vocabulary.device)
             columns[vocabulary] = torch.arange(len(vocabulary), device=vocabulary.device)
             targets, blank = columns[targets], int(columns[blank])
-        return tokens, label_peaks(
-            log_probs, is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank
-        )
+        peaks = label_peaks(log_probs, is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank)
+        return tokens, peaks, likelihoods.flatten()
 
     def _special_token_ids(self) -> list[int]:
         """Returns the ids that never stand in the content of a translation, the blank's among them."""

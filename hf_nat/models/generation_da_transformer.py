@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import GenerationConfig
 
-from .canvas import compact, content_mask, end_canvas, mask_canvas
+from .canvas import compact, content_mask, end_canvas, mask_canvas, stable_order
 from .generation_nat import NATGenerationMixin
 from .generation_settings import MAX_BEAMS
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
@@ -35,7 +35,8 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
     by |Y| ** `graph_beam_length_penalty`.
 
     Of several `num_candidates` `beam` finds the best. Otherwise the first is the path, and the others are the best
-    ones of `viterbi`, each of another length. `collapse_repeats` is what the authors' code always does but for `beam`.
+    ones of `viterbi`, each of another length and none that reads like the first. `collapse_repeats` is what the
+    authors' code always does but for `beam`.
 
     Source: Huang et al. 2022 (greedy, lookahead, beam); Shao et al. 2022 (arXiv:2210.05193; joint Viterbi).
     """
@@ -92,7 +93,9 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         config = self.config
         width = None
         if not torch.compiler.is_exporting():  # A graph would keep what Python rounds.
-            width = max(2, min(int(attention_mask.shape[1] * config.graph_size_ratio), config.max_position_embeddings))
+            # In the precision of the lengths, which the longest row must not exceed.
+            widest = int(torch.tensor(attention_mask.shape[1], device="cpu") * config.graph_size_ratio)
+            width = max(2, min(widest, config.max_position_embeddings))
         longest = width or config.max_position_embeddings
         lengths = (attention_mask.sum(dim=1) * config.graph_size_ratio).long().clamp(min=2, max=longest)
         canvas = mask_canvas(lengths, config.mask_token_id, config.eos_token_id, config.pad_token_id, width)
@@ -103,7 +106,8 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         """Predicts graphs and writes the tokens of a path through each; the only round.
 
         A token's score is the log-probability of token and step, given the path so far; with `beam` that of the token,
-        given those before it. But for `beam`, which follows no path of its own, the history also shows the paths.
+        given those before it. The log-probability of a whole translation adds to the former those of the last step,
+        after which EOS is certain. But for `beam`, which follows no path of its own, the history also shows the paths.
 
         Args:
             state ([`UpsampledState`]): the state.
@@ -114,18 +118,28 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         config, settings, sentences = self.config, state.settings, self._sentences(state)
         shown: tuple[torch.Tensor, ...] = ()
         if settings.graph_decoding == "beam":
-            tokens, scores = self._search(sentences)
+            tokens, scores, log_probs = self._search(sentences)
         else:
             words, word_scores, links = self._graph(sentences)
-            paths = self._paths(sentences, word_scores, links)
+            paths, is_new = self._paths(sentences, words, word_scores, links)
             rows = torch.arange(paths.shape[0], device=paths.device).repeat_interleave(paths.shape[1])
-            words, paths = words[rows], paths.flatten(0, 1)
+            words, word_scores, paths = words[rows], word_scores[rows], paths.flatten(0, 1)
             shown = (torch.where(paths, words, state.tokens),)
-            scores = word_scores[rows] + step_scores(links[rows], paths)
+            is_vertex = state.tokens.ne(config.pad_token_id)
+            to_end = paths | (is_vertex & ~content_mask(is_vertex))
+            steps = step_scores(links[rows], to_end)
+            log_probs = (steps.masked_fill(~to_end, 0.0) + word_scores.masked_fill(~paths, 0.0)).sum(dim=1)
+            log_probs = log_probs.masked_fill(~is_new.flatten(), float("-inf"))
+            scores = word_scores + steps
             tokens, scores = compact(words, scores, paths, config.pad_token_id)
         tokens, scores = end_canvas(tokens, scores, settings.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
-            state, tokens=tokens, scores=scores, finished=torch.ones_like(state.finished), intermediate=shown
+            state,
+            tokens=tokens,
+            scores=scores,
+            log_probs=log_probs,
+            finished=torch.ones_like(state.finished),
+            intermediate=shown,
         )
 
     def _vertices(self, state: UpsampledState) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
@@ -175,8 +189,10 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         longest = torch.minimum(2 * state.attention_mask.sum(dim=1), num_vertices - 2)
         return longest.clamp(max=state.settings.max_length - 1)
 
-    def _paths(self, state: UpsampledState, word_scores: torch.Tensor, links: torch.Tensor) -> torch.Tensor:
-        """Finds paths `[B, K, L]` between the ends of graphs."""
+    def _paths(
+        self, state: UpsampledState, words: torch.Tensor, word_scores: torch.Tensor, links: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Finds paths `[B, K, L]` between the ends of graphs; marks `[B, K]` those that read like no earlier one."""
         is_vertex, settings = state.tokens.ne(self.config.pad_token_id), state.settings
         num_vertices, num_candidates = is_vertex.sum(dim=1), settings.num_candidates
         found = []
@@ -189,15 +205,19 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
             path &= content_mask(is_vertex)
             path[:, 0] = False
             found.append(path.unsqueeze(1))
-            num_candidates -= 1
-        if num_candidates:
+        if not found or num_candidates > 1:
             penalty = settings.viterbi_length_penalty
             max_words = self._max_words(state)
             found.append(joint_viterbi(links, word_scores, num_vertices, max_words, penalty, num_candidates))
-        return torch.cat(found, dim=1)
+        paths = torch.cat(found, dim=1)
+        if num_candidates == 1:
+            return paths, torch.ones_like(paths[:, :, 0])
+        is_new = _first_of_equal(words, paths)
+        kept = stable_order(is_new.int(), descending=True)[:, :num_candidates]
+        return paths.gather(1, kept.unsqueeze(2).expand(-1, -1, paths.shape[2])), is_new.gather(1, kept)
 
-    def _search(self, state: UpsampledState) -> tuple[torch.Tensor, torch.Tensor]:
-        """Searches for candidates, best first: tokens and scores `[R, M]`, padding and 0 behind them."""
+    def _search(self, state: UpsampledState) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Searches for candidates, best first: tokens, scores `[R, M]`, padding and 0 behind them; log P(Y) `[R]`."""
         config, settings = self.config, state.settings
         is_vertex, hidden_states, links = self._vertices(state)
         special = self._special_token_ids()
@@ -224,4 +244,16 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         # A column more, for EOS behind the longest.
         tokens, scores = (nn.functional.pad(x.flatten(0, 1), (0, 1)) for x in (found.tokens, found.token_scores))
         is_word = torch.arange(tokens.shape[1], device=tokens.device) < found.lengths.flatten().unsqueeze(1)
-        return tokens.masked_fill(~is_word, config.pad_token_id), scores.masked_fill(~is_word, 0.0)
+        log_probs = torch.where(found.scores.isfinite(), found.log_probs, found.scores).flatten()
+        return tokens.masked_fill(~is_word, config.pad_token_id), scores.masked_fill(~is_word, 0.0), log_probs
+
+
+def _first_of_equal(words: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:
+    """Marks `[B, K]` the paths `[B, K, L]` over words `[B, L]` that do not read like an earlier one."""
+    num_paths = paths.shape[1]
+    rows = words.unsqueeze(1).expand(paths.shape).flatten(0, 1)
+    # No token is -1.
+    written, _ = compact(rows, torch.zeros(rows.shape, device=rows.device), paths.flatten(0, 1), -1)
+    written = written.view(len(words), num_paths, -1)
+    equal = (written.unsqueeze(1) == written.unsqueeze(2)).all(dim=3)
+    return ~equal.tril(diagonal=-1).any(dim=2)

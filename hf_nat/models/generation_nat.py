@@ -137,7 +137,7 @@ class NATGenerationMixin(NATSettingsMixin):
                 with the word before them, none of which then stands right behind a term.
             short_list (`Callable`, *optional*): called with the sources `(B, S)`, it returns the tokens `(V',)`, in
                 rising order, of which alone this batch is translated; those that an architecture cannot do without
-                (blank, EOS of insertions) among them. Not with a beam search.
+                (blank, EOS of insertions) among them.
             synced_gpus (`bool`, *optional*): execute `max_iterations` rounds on all rows, so that every process calls
                 the model equally often.
             streamer (`BaseStreamer`, *optional*): its `put` gets a list of canvases `(R, T)` of the rows that are
@@ -298,7 +298,9 @@ class NATGenerationMixin(NATSettingsMixin):
                 rows, state = rows[live], state.select(live)
         if streamer is not None:
             streamer.end()
-        return gather_rows(done, history, state.with_scores, pad)
+        output = gather_rows(done, history, state.with_scores, pad)
+        output.sequences_log_probs = state.log_probs
+        return output
 
     def _written(self, state: NATState, collapse: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns the tokens and scores `[R, T]` of rows that are finished."""

@@ -17,10 +17,16 @@ class NATGenerateOutput(ModelOutput):
 
     Args:
         sequences (`torch.LongTensor` of shape `(B, T)`): content, EOS, padding; no BOS and no mask.
-        sequences_scores (`torch.FloatTensor` of shape `(B,)`): mean log-probability (nats) of the content tokens; 0
-            for an empty translation. None with `output_scores=False`, as `token_scores` is.
+        sequences_scores (`torch.FloatTensor` of shape `(B,)`): mean log-probability (nats) of the content tokens, the
+            confidence in them, which candidates need not be sorted by; 0 for an empty translation. None with
+            `output_scores=False`, as the other scores are.
         token_scores (`torch.FloatTensor` of shape `(B, T)`): log-probability (nats) of each content token; else 0, and
             also at the tokens of terms.
+        sequences_log_probs (`torch.FloatTensor` of shape `(B,)`, *optional*): log-probability (nats) of the whole
+            translation as it was found, before `max_length` and `collapse_repeats` cut it: with a beam over all
+            alignments or paths that it followed, without one of the best frames, or of path and words. Minus infinity
+            where candidates have run out and an earlier one is repeated. Of models that write it in one round from
+            upsampled canvases.
         iterations (`torch.LongTensor` of shape `(B,)`): rounds that were executed for the sentence.
         history (`list[list[torch.LongTensor]]`, *optional*): for each sentence its canvases without padding: the
             initial one, then those of every round; with `return_history=True`.
@@ -29,6 +35,7 @@ class NATGenerateOutput(ModelOutput):
     sequences: torch.Tensor
     sequences_scores: torch.Tensor = None  # type: ignore[assignment]
     token_scores: torch.Tensor = None  # type: ignore[assignment]
+    sequences_log_probs: torch.Tensor | None = None
     iterations: torch.Tensor = None  # type: ignore[assignment]
     history: list[list[torch.Tensor]] | None = None
 
@@ -88,11 +95,9 @@ def choose_candidates(output: NATGenerateOutput, scores: torch.Tensor, number: i
     num_sentences, num_candidates = scores.shape
     best = stable_order(scores, descending=True)[:, :number]
     rows = (torch.arange(num_sentences, device=scores.device).unsqueeze(1) * num_candidates + best).flatten()
+    tensors = {name: value[rows] for name, value in output.items() if isinstance(value, torch.Tensor)}
     return NATGenerateOutput(
-        sequences=output.sequences[rows],
-        sequences_scores=output.sequences_scores[rows],
-        token_scores=output.token_scores[rows],
-        iterations=output.iterations[rows],
+        **tensors,
         history=None if output.history is None else [output.history[row] for row in rows.tolist()],
     )
 
@@ -123,7 +128,7 @@ def usable(output: NATGenerateOutput, with_scores: bool) -> NATGenerateOutput:
     Returns:
         [`NATGenerateOutput`]: its copy, without scores that nobody has asked for.
     """
-    left_out = () if with_scores else ("sequences_scores", "token_scores")
+    left_out = () if with_scores else ("sequences_scores", "token_scores", "sequences_log_probs")
     tensors = {name: value.clone() for name, value in output.items() if isinstance(value, torch.Tensor)}
     tensors = {name: value for name, value in tensors.items() if name not in left_out}
     history = output.history and [[canvas.clone() for canvas in canvases] for canvases in output.history]

@@ -32,6 +32,8 @@ class NATState:
         iteration (`int`): rounds executed. In a graph this and `max_iterations` are tensors of shape `()`.
         intermediate (`tuple` of `torch.LongTensor`): canvases `(R, T')` that the last round went through before
             `tokens`, for the history.
+        log_probs (`torch.FloatTensor` of shape `(R,)`, *optional*): what an only round says of whole translations, see
+            `sequences_log_probs` of [`NATGenerateOutput`].
         terms (`torch.LongTensor` of shape `(R, T)`, *optional*): marks of the terms, see `terms.py`; `None` where no
             sentence has any.
         continuations (`torch.BoolTensor` of shape `(V,)`, *optional*): with terms, True at the tokens that may not
@@ -51,6 +53,7 @@ class NATState:
     vocabulary: torch.Tensor | None = None
     iteration: int = 0
     intermediate: tuple[torch.Tensor, ...] = ()
+    log_probs: torch.Tensor | None = None
     terms: torch.Tensor | None = None
     continuations: torch.Tensor | None = None
 

@@ -37,7 +37,9 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
     Source: Ghazvininejad et al. 2019 (arXiv:1904.09324); MaskT in Zhou et al. 2020. Differs from the authors' code:
         EOS is never masked, since the length fixes it, and the mask token is never predicted. Correction: Huang et al.
         2022, "Improving Non-Autoregressive Translation Models Without Distillation"; without their embedding of
-        positions and their second, causal self-attention, which would be a decoder of its own.
+        positions and their second, causal self-attention, which would be a decoder of its own. Deep supervision (DSLP,
+        Huang et al. 2022, arXiv:2110.07515) is left out for all architectures, not because it would need one, which a
+        step between the layers would do for, but because every layer then projects to the vocabulary in decoding too.
     """
 
     fills_masks = True
@@ -65,6 +67,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Masks the labels and predicts the masked tokens, or scores a given canvas.
@@ -81,6 +84,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the masking, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -103,7 +107,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         outputs = self.model(**source, decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             selected = decoder_input_ids.eq(self.config.mask_token_id) & labels.ne(-100)

@@ -62,6 +62,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Predicts all frames and, with labels, adds up the alignments of the target with them.
@@ -79,6 +80,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -108,7 +110,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
                 shares["glanced"] = token_share(revealed, masked, labels, num_items_in_batch)
         outputs = self._decode(decoder_input_ids, source, encoder_outputs, **kwargs)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             is_frame = content_mask(decoder_input_ids.ne(self.config.pad_token_id))
@@ -128,9 +130,26 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
                 self.config.label_smoothing,
             )
             components = {"word": loss}
-            infeasible = ~is_feasible(targets, num_labels, is_frame.sum(dim=1)).unsqueeze(1)
+            infeasible = self._infeasible(decoder_input_ids, labels).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, token_shares=shares or None)
+
+    def infeasible_pairs(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the pairs that the loss leaves out: their target has no alignment with the frames of its source.
+
+        Args:
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+
+        Returns:
+            `torch.BoolTensor` of shape `(B,)`: True where the target does not fit.
+        """
+        return self._infeasible(self.initial_canvas(attention_mask), labels)
+
+    def _infeasible(self, canvas: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the sentences `[B]` whose labels `[B, T]` do not fit into the frames of a canvas `[B, F + 1]`."""
+        num_frames = content_mask(canvas.ne(self.config.pad_token_id)).sum(dim=1)
+        return ~is_feasible(*self._targets(labels), num_frames)
 
     @property
     def _blank(self) -> int:

@@ -121,6 +121,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> DATransformerOutput:
         """Predicts the graph and, with labels, adds up its paths that write the target.
@@ -138,6 +139,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -171,7 +173,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         is_vertex = decoder_input_ids.ne(self.config.pad_token_id)
         links = self.links(outputs.last_hidden_state, is_vertex)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             targets, num_labels = self._targets(labels)
@@ -184,11 +186,28 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             else:
                 weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
                 components = {"word": linear_graph_loss(*graph, weights, self.config.label_smoothing)}
-            infeasible = ~is_feasible(num_labels, is_vertex.sum(dim=1)).unsqueeze(1)
+            infeasible = self._infeasible(decoder_input_ids, labels).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return DATransformerOutput.build(
             outputs, components, logits=logits, links=None if logits is None else links, token_shares=shares or None
         )
+
+    def infeasible_pairs(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the pairs that the loss leaves out: their target, with BOS, is longer than the graph of its source.
+
+        Args:
+            attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens.
+            labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+
+        Returns:
+            `torch.BoolTensor` of shape `(B,)`: True where the target does not fit.
+        """
+        return self._infeasible(self.initial_canvas(attention_mask), labels)
+
+    def _infeasible(self, canvas: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Marks the sentences `[B]` whose labels `[B, T]` no path through the graph of a canvas `[B, L]` can write."""
+        _, num_labels = self._targets(labels)
+        return ~is_feasible(num_labels, canvas.ne(self.config.pad_token_id).sum(dim=1))
 
     def _targets(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Puts BOS before labels `[B, T]`: targets `[B, T + 1]`, padded, and their lengths `[B]`."""

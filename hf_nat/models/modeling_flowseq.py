@@ -98,6 +98,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Reconstructs the labels from a sample of the posterior, or decodes the most probable noise of the prior.
@@ -119,6 +120,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the samples, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -153,7 +155,7 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
             latents = self.prior.inverse(states.new_zeros(*grids[0].mask.shape, states.shape[2]), grids)
         outputs: Any = self._decode(latents, grids, attention_mask, encoder_outputs, **kwargs)
         length_logits = self.length_predictor(states, attention_mask)
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state[:, : is_token.shape[1]])
         if labels is not None:
             sums["word"] = self._reconstruction_loss(outputs.last_hidden_state, labels, grids[0].mask)

@@ -57,6 +57,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Drops random tokens of the labels and predicts what is missing in each slot, or scores a given canvas.
@@ -74,6 +75,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the dropping, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -105,7 +107,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         )
         slots = slot_states(outputs.last_hidden_state)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(self.slot_projection(slots))
         if labels is not None:
             is_slot = decoder_input_ids.ne(pad)

@@ -64,6 +64,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Refines a translation of the gold length for `num_training_rounds`, or scores a given canvas in one pass.
@@ -81,6 +82,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of corruption and sampling, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -102,7 +104,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         outputs = self._decode(canvas, source, encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             hidden_states = outputs.last_hidden_state

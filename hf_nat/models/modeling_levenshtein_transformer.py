@@ -164,6 +164,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> LevenshteinTransformerOutput:
         """Learns all three edits from the labels, or scores a given canvas.
@@ -184,6 +185,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the dropping, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like, of encoder and word decoder.
 
         Returns:
@@ -227,7 +229,7 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         elif labels is not None:
             selected = decoder_input_ids.eq(self.config.mask_token_id) & labels.ne(-100)
             components = {"word": self._word_loss(states, selected, labels, num_items_in_batch)}
-        if labels is not None and self.training:
+        if self._skips_logits(labels, skip_logits):
             return LevenshteinTransformerOutput.build(outputs, components)
         if roll_in is None:
             placeholder_logits = self._score("placeholder", decoder_input_ids, *source)

@@ -173,6 +173,10 @@ class NATPreTrainedModel(PreTrainedModel):
             )
         return decoder_input_ids.masked_fill(decoder_attention_mask.eq(0), self.config.pad_token_id)
 
+    def _skips_logits(self, labels: torch.Tensor | None, asked: bool | None) -> bool:
+        """Says whether `forward` leaves its logits out, given what it was `asked`: nobody reads those of a loss."""
+        return self.training and labels is not None if asked is None else asked
+
     def _word_loss(
         self,
         hidden_states: torch.Tensor,

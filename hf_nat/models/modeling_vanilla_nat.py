@@ -40,7 +40,8 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
 
     Source: Gu et al. 2018 (arXiv:1711.02281), simplified as in Zhou et al. 2020: no fertilities, no positional
         attention; decoder positions attend to themselves too, as in fairseq. Glancing: Qian et al. 2021
-        (arXiv:2008.07905), but EOS is never masked, so never revealed. OaXE: Du et al. 2021 (arXiv:2106.05093), but
+        (arXiv:2008.07905), but EOS is never masked, so never revealed, and the length loss counts in full, where the
+        authors' counts by the share that is not revealed. OaXE: Du et al. 2021 (arXiv:2106.05093), but
         EOS stays at the end, and the margin is what it says (the authors' code compares a natural logarithm with one
         to base 2) and leaves label smoothing out too.
     """
@@ -71,6 +72,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         inputs_embeds: torch.Tensor | None = None,
         num_items_in_batch: int | torch.Tensor | None = None,
         generator: torch.Generator | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Any,
     ) -> NATSeq2SeqLMOutput:
         """Predicts all target tokens, at the gold length or on a given canvas.
@@ -88,6 +90,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
             inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
             generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
+            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
             **kwargs: `output_hidden_states`, `output_attentions` and the like.
 
         Returns:
@@ -121,7 +124,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         outputs = self._decode(decoder_input_ids, source, encoder_outputs, **kwargs)
         length_logits = self.length_predictor(outputs.encoder_last_hidden_state, attention_mask)
         logits, components = None, None
-        if labels is None or not self.training:
+        if not self._skips_logits(labels, skip_logits):
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None and selected is not None:
             kept, targets = None, labels

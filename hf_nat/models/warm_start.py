@@ -45,7 +45,9 @@ def selected_layers(num_layers: int, num_wanted: int, selection: LayerSelection 
 def copy_blocks(
     student: PreTrainedModel, teacher: PreTrainedModel, vocab_size: int, layer_selection: LayerSelection = "spread"
 ) -> None:
-    """Copies every weight under `model.`; the student keeps its embeddings of tokens behind `vocab_size`.
+    """Copies every weight under `model.`, and an AT student's `final_logits_bias`, which is no weight.
+
+    The student keeps its embeddings and biases of tokens behind `vocab_size`.
 
     Args:
         student (`PreTrainedModel`): model whose weights are set.
@@ -76,6 +78,9 @@ def copy_blocks(
                 f"{tuple(parameter.shape)}. Leave the sizes out of `config_overrides`."
             )
         target.copy_(weight)
+    bias = dict(student.named_buffers()).get("final_logits_bias")
+    if bias is not None and "final_logits_bias" in weights:
+        bias[:, :vocab_size] = weights["final_logits_bias"][:, :vocab_size]
 
 
 def _by_student_names(

@@ -98,7 +98,7 @@ def recommend_corpus(args: RecommendArguments) -> dict[str, Any]:
     folder = Path(args.output_dir)
     check_output_folder(folder, own=_OWN)
     model = load_student(args.student)
-    student = place_student(model.model_type, model.num_parameters, model.is_glancing)
+    student = place_student(model.model_type, model.num_parameters, model.methods)
     if args.proxy_updates:
         check_proxies(args.student, args.folders)  # Before anything is measured.
     measures = _load_measures(args)

@@ -11,6 +11,14 @@ from ..data.pretrained import load_pretrained_config
 from ..steps import Train
 
 
+# Methods of training that make another student of an architecture, and what in its configuration says so.
+METHODS = {
+    "glancing": "is_glancing",
+    "order-agnostic cross-entropy": "order_agnostic",
+    "correction": "correction_ratio",
+}
+
+
 @dataclass(frozen=True)
 class StudentModel:
     """Architecture and size of a student.
@@ -18,12 +26,12 @@ class StudentModel:
     Args:
         model_type (`str`): its architecture.
         num_parameters (`int`): its parameters, embeddings not counted.
-        is_glancing (`bool`): it is trained with glancing.
+        methods (`tuple[str, ...]`): what it is trained with beside, out of `METHODS`.
     """
 
     model_type: str
     num_parameters: int
-    is_glancing: bool = False
+    methods: tuple[str, ...] = ()
 
 
 def is_training_yaml(student: str) -> bool:
@@ -49,8 +57,8 @@ def load_student(student: str) -> StudentModel:
     )
     with torch.device("meta"):
         model = AutoModelForSeq2SeqLM.from_config(config)
-    is_glancing = getattr(config, "is_glancing", False)
-    return StudentModel(config.model_type, model.num_parameters(exclude_embeddings=True), is_glancing)
+    methods = tuple(name for name, field in METHODS.items() if getattr(config, field, False))
+    return StudentModel(config.model_type, model.num_parameters(exclude_embeddings=True), methods)
 
 
 def _config_of_yaml(path: str) -> PreTrainedConfig:

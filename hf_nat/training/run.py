@@ -26,6 +26,7 @@ from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
 from .early_stopping import StopWithoutProgress
+from .infeasible import infeasible_pairs
 from .model import build_model
 from .resuming import require_state
 from .sharding import set_weights
@@ -45,9 +46,9 @@ def train(
     """Trains a teacher or a student and leaves a folder that `from_pretrained` loads.
 
     `output_dir` ends up with the weights (best checkpoint, or the mean of several), tokenizer, `run.json` (every
-    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, share of the target tokens that a
-    model leaves out, updates, seconds, environment). A run that was killed goes on from its last complete checkpoint;
-    killed after the last update, it only evaluates and saves again.
+    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, pairs and share of the target
+    tokens that a model leaves out, updates, seconds, environment). A run that was killed goes on from its last
+    complete checkpoint; killed after the last update, it only evaluates and saves again.
 
     Args:
         model_args (`ModelArguments`): which model is trained, and where it starts from.
@@ -74,6 +75,7 @@ def train(
     num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
     _require_positions(model, train_set)
+    infeasible = infeasible_pairs(model, train_set, validation_set)
     trainer = NATSeq2SeqTrainer(
         model=model,
         args=training_args,
@@ -101,7 +103,12 @@ def train(
     scores = {} if validation_set is None else trainer.evaluate()
     trainer.save_model()
     trainer.save_state()
-    metrics = {"model_type": model.config.model_type, "num_parameters": num_parameters, **_metrics(trainer, scores)}
+    metrics = {
+        "model_type": model.config.model_type,
+        "num_parameters": num_parameters,
+        **infeasible,
+        **_metrics(trainer, scores),
+    }
     if trainer.is_world_process_zero():
         write_json(output_dir / "metrics.json", metrics)
     return metrics

@@ -20,11 +20,15 @@ def training_summary(folder: str | Path) -> str:
     numbers = dict.fromkeys(("num_parameters", "num_train_pairs", "num_updates", "num_processes"), int)
     metrics = read_record(Path(folder) / "metrics.json", {"model_type": str, **numbers})
     seconds = metrics["train_seconds"]
+    infeasible = metrics.get("num_infeasible_pairs")
     loss, bleu = metrics.get("eval_loss"), metrics.get("eval_bleu")
     rows = {
         "model": metrics["model_type"],
         "parameters": f"{metrics['num_parameters']:,}",
         "training pairs": f"{metrics['num_train_pairs']:,}",
+        "infeasible pairs": None
+        if infeasible is None
+        else f"{infeasible:,} ({infeasible / metrics['num_train_pairs']:.2%} of them)",
         "updates": f"{metrics['num_updates']:,} ({metrics['epochs']:.2f} epochs)",
         "processes": f"{metrics['num_processes']} ({metrics['distribution']})",
         "training time": None if seconds is None else str(timedelta(seconds=round(seconds))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import time
 from collections import defaultdict
@@ -174,12 +175,14 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
                 dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix
             )
         model = self._whole_model()
+        # All that is asked of a model that computes its loss itself: logits of the whole canvases may not fit.
+        loss_alone = {"skip_logits": True} if "skip_logits" in inspect.signature(model.forward).parameters else {}
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         # Nats, target tokens, rows.
         totals = torch.zeros(3, dtype=torch.float64, device=self.args.device)
         shares: defaultdict[str, torch.Tensor] = defaultdict(lambda: torch.zeros_like(totals[0]))
         for step, inputs in enumerate(dataloader):
-            inputs = self._prepare_inputs(inputs)
+            inputs = {**self._prepare_inputs(inputs), **loss_alone}
             labels = inputs["labels"]
             with torch.no_grad(), self.compute_loss_context_manager():
                 # The parent multiplies by the number of processes what is divided by the tokens of all of them.

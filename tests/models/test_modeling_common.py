@@ -135,6 +135,17 @@ def test_loss_in_training_repeats_with_the_seed(model: NATPreTrainedModel) -> No
     assert torch.equal(*losses)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_logits_are_left_out_as_asked_and_the_loss_stays(model: NATPreTrainedModel, training: bool) -> None:
+    model.train(training)
+    outputs = []
+    for skip_logits in (True, False, None):
+        torch.manual_seed(3)
+        outputs.append(model(**tiny_batch(), skip_logits=skip_logits))
+    assert [output.logits is None for output in outputs] == [True, False, training]
+    assert torch.equal(outputs[0].loss, outputs[1].loss) and torch.equal(outputs[0].loss, outputs[2].loss)
+
+
 def test_loss_of_empty_targets_is_finite(model: NATPreTrainedModel) -> None:
     model.train()
     output = model(input_ids=torch.tensor([[EOS], [EOS]]), labels=torch.tensor([[EOS], [EOS]]))

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import defaultdict
+from itertools import groupby, product
+
 import pytest
 import torch
 from nat_model_tester import BOS, EOS, MASK, PAD, VOCAB_SIZE, tiny_batch, tiny_model, tiny_teacher
@@ -42,6 +45,28 @@ def test_pair_that_does_not_fit_changes_no_weight() -> None:
     output.loss.backward()
     assert output.loss == 0 and output.token_shares["infeasible"] == 1
     assert all(p.grad is None or p.grad.eq(0).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_log_probs_of_translations_are_those_of_their_frame_strings(seed: int) -> None:
+    model, source = tiny_model("ctc_nat", seed=seed, vocab_size=7), torch.tensor([[5, EOS]])
+    frames = model(source, decoder_input_ids=model.initial_canvas(torch.ones(1, 2))).logits[0, :4].detach()
+    frames[:, [PAD, EOS, MASK]] = float("-inf")
+    log_probs = frames.double().log_softmax(1)
+    exact: defaultdict[tuple[int, ...], float] = defaultdict(float)
+    strings = list(product(log_probs[0].isfinite().nonzero().flatten().tolist(), repeat=4))
+    probabilities = [float(log_probs[range(4), list(string)].sum().exp()) for string in strings]
+    for string, probability in zip(strings, probabilities, strict=True):
+        exact[tuple(label for label, _ in groupby(string) if label != BLANK)] += probability
+    best = model.generate(source, return_dict_in_generate=True)
+    assert best.sequences_log_probs.exp().item() == pytest.approx(max(probabilities), rel=1e-4)
+    size = len(exact) + 2
+    found = model.generate(source, ctc_beam_size=size, num_return_sequences=size, return_dict_in_generate=True)
+    rows = [tuple(row[: row.index(EOS)]) for row in found.sequences.tolist()]
+    assert rows[:-2] == sorted(exact, key=exact.__getitem__, reverse=True) and rows[-2:] == [rows[0]] * 2
+    expected = [exact[row] for row in rows[:-2]] + [0.0] * 2
+    assert found.sequences_log_probs.exp().tolist() == pytest.approx(expected, rel=1e-4)
+    assert model.generate(source, return_dict_in_generate=True, output_scores=False).sequences_log_probs is None
 
 
 @pytest.mark.parametrize("ratio", [2, 3])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -111,6 +111,8 @@ def test_generate_follows_the_graph(decoding: str) -> None:
         assert generated.sequences[row, : len(path) + 1].tolist() == [*expected, EOS]
         scores = [float(best[j] + links[row, i, j]) for i, j in pairwise([0, *path])]
         assert generated.token_scores[row, : len(path)].tolist() == pytest.approx(scores, rel=1e-4)
+        log_prob = sum(scores) + float(links[row, [0, *path][-1], size - 1])
+        assert generated.sequences_log_probs[row].item() == pytest.approx(log_prob, rel=1e-4)
         canvas, shown, translation = generated.history[row]
         assert canvas.tolist() == [BOS, *[MASK] * (size - 2), EOS] and translation.tolist() == [*expected, EOS]
         assert [token for token in shown.tolist() if token not in (BOS, MASK)] == [*expected, EOS]
@@ -140,10 +142,97 @@ def test_candidates_beside_the_path_of_another_decoding() -> None:
     encoded = model.get_encoder()(source, mask).last_hidden_state
     with torch.no_grad():
         tokens = model.refine(model.init_state(source, mask, (model,), (encoded,), settings)).tokens.view(4, 3, -1)
-    by_length = model.generate(source, graph_decoding="viterbi")
     assert torch.equal(tokens[:, 0, : followed.shape[1]], followed)
-    assert torch.equal(tokens[:, 1, : by_length.shape[1]], by_length)
-    assert not torch.equal(tokens[:, 1], tokens[:, 2])
+    by_length = model.generate(source, graph_decoding="viterbi", num_candidates=3, num_return_sequences=3)
+    is_best = []
+    for row in range(4):
+        (first, *rest), others = (
+            [words[: words.index(EOS)] for words in candidates.tolist()]
+            for candidates in (tokens[row], by_length.view(4, 3, -1)[row])
+        )
+        is_best.append(first == others[0])
+        assert rest == [*(other for other in others if other != first), first][:2]
+    assert len(set(is_best)) == 2
+
+
+def paths_by_log_prob(
+    model: DATransformerForConditionalGeneration, source: torch.Tensor
+) -> tuple[torch.Tensor, list[tuple[float, tuple[int, ...]]]]:
+    """Log-probabilities of the words `[L, V]` and, by enumeration, of the steps of all paths of one graph."""
+    output = model(source, decoder_input_ids=model.initial_canvas(torch.ones_like(source)))
+    words = output.logits[0].detach()
+    words[:, [PAD, BOS, MASK, EOS]] = float("-inf")
+    last = len(words) - 1
+    paths = [path for number in range(last) for path in combinations(range(1, last), number)]
+    links = output.links[0].detach()
+    steps = [sum(float(links[i, j]) for i, j in pairwise([0, *path, last])) for path in paths]
+    return words.log_softmax(1), list(zip(steps, paths, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_log_probs_of_a_beam_are_those_over_all_paths(seed: int) -> None:
+    model = tiny_model("da_transformer", seed=seed, graph_size_ratio=1.5)
+    source = torch.tensor([[5, 6, 7, EOS]])
+    words, paths = paths_by_log_prob(model, source)
+    found = model.generate(
+        source,
+        graph_decoding="beam",
+        graph_beam_size=40,
+        num_candidates=6,
+        num_return_sequences=6,
+        return_dict_in_generate=True,
+    )
+    for tokens, log_prob in zip(found.sequences.tolist(), found.sequences_log_probs.tolist(), strict=True):
+        content = tokens[: tokens.index(EOS)]
+        exact = [
+            steps + sum(float(words[i, token]) for i, token in zip(path, content, strict=True))
+            for steps, path in paths
+            if len(path) == len(content)
+        ]
+        assert log_prob == pytest.approx(torch.tensor(exact).logsumexp(0).item(), rel=1e-4)
+
+
+def test_log_probs_of_viterbi_are_those_of_the_best_path_of_a_length() -> None:
+    model = tiny_model("da_transformer", graph_size_ratio=1.5)
+    source = torch.tensor([[5, 6, 7, EOS]])
+    words, paths = paths_by_log_prob(model, source)
+    scores, tokens = words.max(1)
+    # 1 to 4 words fit between the ends: two candidates are repetitions.
+    found = model.generate(
+        source,
+        graph_decoding="viterbi",
+        num_candidates=6,
+        num_return_sequences=6,
+        return_dict_in_generate=True,
+    )
+    best = {}
+    for steps, path in paths:
+        log_prob = steps + float(scores[list(path)].sum())
+        if log_prob > best.get(len(path), (float("-inf"),))[0]:
+            best[len(path)] = log_prob, tokens[list(path)].tolist()
+    for row, log_prob in zip(found.sequences.tolist()[:4], found.sequences_log_probs.tolist(), strict=False):
+        content = row[: row.index(EOS)]
+        assert best.pop(len(content)) == (pytest.approx(log_prob, rel=1e-4), content)
+    assert found.sequences_log_probs[4:].tolist() == [float("-inf")] * 2
+    assert found.sequences[4].tolist() == found.sequences[5].tolist() == found.sequences[0].tolist()
+
+
+@pytest.mark.parametrize("decoding", ["greedy", "lookahead", "viterbi", "beam"])
+def test_candidates_are_all_different(decoding: str) -> None:
+    for seed in range(4):
+        model, source = tiny_model("da_transformer", seed=seed), tiny_batch()["input_ids"]
+        options = {"graph_decoding": decoding, "num_candidates": 4, "num_return_sequences": 4}
+        found = model.generate(source, **options, return_dict_in_generate=True)
+        rows = zip(found.sequences.tolist(), found.sequences_log_probs.tolist(), strict=True)
+        by_sentence = [[next(rows) for _ in range(4)] for _ in source]
+        for candidates in by_sentence:
+            different = [tokens for tokens, log_prob in candidates if log_prob > float("-inf")]
+            assert len({tuple(tokens) for tokens in different}) == len(different)
+            assert all(tokens in different for tokens, _ in candidates)
+        # An empty source has a graph of few paths.
+        assert [len([1 for _, log_prob in by_sentence[row] if log_prob > float("-inf")]) for row in (0, 1, 3)] == [
+            4
+        ] * 3
 
 
 def test_unknown_decoding_is_an_error() -> None:

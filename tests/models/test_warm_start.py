@@ -5,7 +5,7 @@ import torch
 from nat_model_tester import VOCAB_SIZE, tiny_teacher
 
 from hf_nat.models import ARCHITECTURES
-from hf_nat.models.warm_start import selected_layers
+from hf_nat.models.warm_start import copy_blocks, selected_layers
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,14 @@ def test_layers_are_chosen_in_their_order(num_layers, num_wanted, selection, exp
 def test_the_first_of_too_few_layers_are_an_error(selection):
     with pytest.raises(ValueError, match=f"must be spread for .*, got '{selection}' for 3 of 2"):
         selected_layers(2, 3, selection)
+
+
+def test_a_student_that_writes_word_by_word_has_the_teachers_bias():
+    teacher, student = tiny_teacher(encoder_layers=2), tiny_teacher(vocab_size=VOCAB_SIZE + 1)
+    teacher.final_logits_bias.normal_()
+    copy_blocks(student, teacher, VOCAB_SIZE)
+    assert torch.equal(student.final_logits_bias[:, :-1], teacher.final_logits_bias)
+    assert student.final_logits_bias[0, -1] == 0
 
 
 @pytest.mark.parametrize("selection", ("spread", "first", "last"))

@@ -21,6 +21,7 @@ from hf_nat.models import marian_config, new_teacher
 from hf_nat.steps import Train
 from hf_nat.training.averaging import average_checkpoints, list_checkpoints
 from hf_nat.training.run import _tokenizer
+from hf_nat.training.trainer import NATSeq2SeqTrainer
 
 
 STUDENTS = ("vanilla_nat", "levenshtein_transformer", "flowseq")
@@ -455,6 +456,23 @@ def test_tokenizer_is_loadable_without_the_package(tiny_run, tmp_path):
     tiny_run(max_steps=1)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run")
     assert tokenizer("ba").input_ids[-1] == tokenizer.eos_token_id == 2
+
+
+@pytest.mark.parametrize("model_type", [*STUDENTS, "ctc_nat", "da_transformer"])
+def test_validation_keeps_no_logits(run_keys, tmp_path, monkeypatch, model_type):
+    """For its loss: a batch of canvases times the vocabulary would be the largest tensor of a run."""
+    trainer_class, kept = NATSeq2SeqTrainer, []
+    compute_loss = trainer_class.compute_loss
+
+    def watched(self, model, *args, **kwargs):
+        result = compute_loss(self, model, *args, **kwargs)
+        if not model.training:
+            kept.append(result[1].logits)
+        return result
+
+    monkeypatch.setattr(trainer_class, "compute_loss", watched)
+    Train.from_config(**run_keys(tmp_path / "run", model_type=model_type, max_steps=1)).run()
+    assert kept and all(logits is None for logits in kept)
 
 
 def test_pairs_that_do_not_fit_are_reported(tiny_run, tmp_path):
