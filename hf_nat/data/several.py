@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, Features, Translation, concatenate_datasets
 
+from .locations import has_configurations
+
 
 # Columns of a distilled corpus that keeps several targets of each source, the best first, and their scores.
 TARGETS, TARGET_SCORES = "targets", "target_scores"
@@ -19,6 +21,24 @@ def corpus_place(text: str) -> dict[str, Any]:
     corpus, _, config_name = text.partition("#")
     is_named = config_name and not Path(text).exists()
     return {"corpus": corpus, "config_name": config_name} if is_named else {"corpus": text}
+
+
+def validation_place(
+    corpus: str | Sequence[str], config_name: str | None, validation_corpus: str | None
+) -> dict[str, Any]:
+    """Returns `corpus` and `config_name` of what a run validates on.
+
+    Args:
+        corpus (`str` or `Sequence[str]`): corpora that it is trained on; the first is validated on.
+        config_name (`str`, *optional*): configuration of a single corpus.
+        validation_corpus (`str`, *optional*): another corpus.
+    """
+    if validation_corpus is None:
+        if isinstance(corpus, str):
+            return {"corpus": corpus, "config_name": config_name}
+        return {"config_name": None, **corpus_place(corpus[0])}
+    kept = config_name if has_configurations(validation_corpus) else None
+    return {"config_name": kept, **corpus_place(validation_corpus)}
 
 
 def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
