@@ -6,8 +6,8 @@
 
 Options of a system are those of `generate`, with `language_model=FILE` for an n-gram model, and how it is loaded:
 `dtype=bfloat16`; for a MarianMT teacher
-`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions, and with
-`shortlist=CORPUS` for short lists of its own (`use_vmap`), made as `hf-nat export --shortlist` makes them; for what
+`backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions; with `shortlist=CORPUS` for
+short lists made as `hf-nat export --shortlist` makes them, in CTranslate2 for its own (`use_vmap`); for what
 `hf-nat export` made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
 
     python scripts/benchmark_decoding.py --systems transformers=runs/teacher:dtype=bfloat16 \
@@ -17,7 +17,8 @@ What is timed is `model.generate`, or CTranslate2's `translate_batch`, on tokeni
 device already. Systems take turns at every pass over the sentences, so that a machine that slows down slows all of
 them, and each finds its own weights in the processor's cache; the first system is the baseline of all ratios.
 `--threads` is for all of them, one call at a time. `--quality` translates the whole split with each system as it is
-timed, in batches of 64, and scores it. `--footprint` adds the size of the files, and, of a process that has this
+timed, in batches of 64, and scores it; one with a short list, which is that of all sentences of a batch, also one by
+one. `--footprint` adds the size of the files, and, of a process that has this
 system alone, the seconds from the loading to the first translation and the peak of its memory. Tables go to standard
 output, every measured second to the JSON file.
 """
@@ -49,6 +50,8 @@ from hf_nat.metrics.translation import score_translations
 WARM_UP_BATCHES = 3
 QUALITY_BATCH_SIZE = 64
 QUALITY_METRICS = ("bleu", "chrf")
+# Key of the scores of a system with a short list that translates one sentence at a time.
+ALONE = "quality_batch_1"
 
 
 def read_pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -64,7 +67,9 @@ def read_pairs(args: argparse.Namespace) -> list[tuple[str, str]]:
     return pairs
 
 
-def quality(system: System, pairs: Sequence[tuple[str, str]], target_lang: str) -> dict[str, Any]:
+def quality(
+    system: System, pairs: Sequence[tuple[str, str]], target_lang: str, batch_size: int = QUALITY_BATCH_SIZE
+) -> dict[str, Any]:
     """Translates sources as they are timed, in batches, and scores them against their references.
 
     Returns:
@@ -72,8 +77,8 @@ def quality(system: System, pairs: Sequence[tuple[str, str]], target_lang: str) 
     """
     order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]), reverse=True)
     sequences: list[list[int]] = [[] for _ in pairs]
-    for first in range(0, len(order), QUALITY_BATCH_SIZE):
-        rows = order[first : first + QUALITY_BATCH_SIZE]
+    for first in range(0, len(order), batch_size):
+        rows = order[first : first + batch_size]
         _, outputs = system.generate(system.prepare([pairs[i][0] for i in rows]))
         for i, ids in zip(rows, outputs, strict=True):
             sequences[i] = ids
@@ -132,8 +137,9 @@ def measure(
         max_batches (`int`, *optional*): batches to decode at most, those spread evenly over the lengths.
 
     Returns:
-        Per system: `seconds` of each pass, medians `ms_per_batch` (over batches and passes), `sentences_per_second`
-        and `speedup` (over passes, with their ranges; against the baseline), and `output_tokens_mean` per sentence.
+        Per system: `seconds` of each pass, medians `ms_per_batch` (over batches and passes; its range is that of the
+        medians of passes), `sentences_per_second` and `speedup` (over passes, with their ranges; against the
+        baseline), and `output_tokens_mean` per sentence.
     """
     ordered = sorted(sentences, key=len, reverse=True)
     chunks = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
@@ -160,10 +166,12 @@ def measure(
 def _summary(times: list[list[float]], baseline: list[float], tokens: int, num_sentences: int) -> dict[str, Any]:
     totals = [sum(batches) for batches in times]
     rates = [num_sentences / total for total in totals]
+    medians = [1000 * median(batches) for batches in times]
     speedups = [base / total for base, total in zip(baseline, totals, strict=True)]
     return {
         "seconds": totals,
         "ms_per_batch": 1000 * median(batch for batches in times for batch in batches),
+        "ms_per_batch_range": [min(medians), max(medians)],
         "sentences_per_second": median(rates),
         "sentences_per_second_range": [min(rates), max(rates)],
         "speedup": median(speedups),
@@ -175,7 +183,7 @@ def _summary(times: list[list[float]], baseline: list[float], tokens: int, num_s
 def markdown_table(result: dict[str, Any]) -> str:
     """Prints one row per system: milliseconds a sentence at batch size 1, sentences a second at the others.
 
-    Speed-ups have the range of the passes.
+    Milliseconds and speed-ups have the range of the passes.
     """
     sizes = sorted(result["batch_sizes"], key=int)
     heads = [f"batch {size}: {'ms/sentence' if size == '1' else 'sentences/s'} | speed-up" for size in sizes]
@@ -184,7 +192,7 @@ def markdown_table(result: dict[str, Any]) -> str:
     for name, system in result["systems"].items():
         measured = [result["batch_sizes"][size][name] for size in sizes]
         speeds = [
-            f"{row['ms_per_batch'] if size == '1' else row['sentences_per_second']:.1f} | "
+            f"{_milliseconds(row) if size == '1' else format(row['sentences_per_second'], '.1f')} | "
             f"{row['speedup']:.2f}x ({row['speedup_range'][0]:.2f} to {row['speedup_range'][1]:.2f})"
             for size, row in zip(sizes, measured, strict=True)
         ]
@@ -193,10 +201,16 @@ def markdown_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _milliseconds(row: dict[str, Any]) -> str:
+    low, high = row["ms_per_batch_range"]
+    return f"{row['ms_per_batch']:.1f} ({low:.1f} to {high:.1f})"
+
+
 def footprint_table(result: dict[str, Any]) -> str:
     """Prints one row per system: precision, scores, size of the files, peak of the memory, seconds to start.
 
-    What was not measured has no column.
+    Scores of a system with a short list are those of batches, then those one by one. What was not measured has no
+    column.
     """
     columns: dict[str, tuple[str, str, str]] = {
         "BLEU": ("quality", "bleu", ".2f"),
@@ -213,7 +227,10 @@ def footprint_table(result: dict[str, Any]) -> str:
         cells = [name, system["precision"]]
         for group, key, form in known.values():
             value = system[group][key]
-            cells.append(format(value["score"] if group == "quality" else value, form))
+            cell = format(value["score"] if group == "quality" else value, form)
+            if group == "quality" and ALONE in system:
+                cell += f"; alone {system[ALONE][key]['score']:{form}}"
+            cells.append(cell)
         rows.append(cells)
     return Table(["system", "precision", *known], rows).markdown()
 
@@ -266,13 +283,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     with TemporaryDirectory() as place:
         work = Path(place)
         systems = [load_system(*entry, args.device, work, languages) for entry in parsed]
-        described = [describe(system, options) for system, (_, _, options) in zip(systems, parsed, strict=True)]
         batch_sizes = {
             str(size): measure(systems, sentences, size, args.repeats, args.max_batches) for size in args.batch_sizes
         }
+        # Now: OpenVINO says its precision once it has computed.
+        described = [describe(system, options) for system, (_, _, options) in zip(systems, parsed, strict=True)]
         for system, entry, description in zip(systems, parsed, described, strict=True):
             if args.quality:
                 description["quality"] = quality(system, pairs, args.target_lang)
+                if system.has_short_list:
+                    description[ALONE] = quality(system, pairs, args.target_lang, batch_size=1)
             if args.footprint:
                 job = {"system": entry, "device": args.device, "work": str(work), "languages": languages}
                 job |= {"sentences": sentences, "batch_sizes": args.batch_sizes, "threads": torch.get_num_threads()}

@@ -29,6 +29,14 @@ from hf_nat.decoding.shortlist import ShortListArguments, build_short_list
 _PRECISIONS = {"torch": "dtype", "ct2": "compute_type", "onnx": "quantize", "openvino": ""}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ShortListOf(ShortListArguments):
+    """The short list of a NAT model in torch."""
+
+    source_lang: str | None
+    target_lang: str | None
+
+
 @dataclass
 class System:
     """One checkpoint with one way of decoding."""
@@ -47,6 +55,11 @@ class System:
             return self.model.num_parameters()
         with torch.device("meta"):
             return AutoModelForSeq2SeqLM.from_config(self.model.config).num_parameters()
+
+    @property
+    def has_short_list(self) -> bool:
+        """Whether it chooses from a list of its batch."""
+        return "short_list" in self.decoding or bool(getattr(self.model, "record", {}).get("shortlist"))
 
     @property
     def precision(self) -> str:
@@ -99,6 +112,11 @@ class CTranslate2System(System):
         self.limit = max_new_tokens(self.model, {} if asked is None else {"max_new_tokens": asked})
         if unknown := sorted(self.beam.keys() - {"num_beams", "length_penalty"}):
             raise ValueError(f"`{unknown[0]}` must be left out under `backend=ct2`, of system {self.name!r}.")
+
+    @property
+    def has_short_list(self) -> bool:
+        """Whether it chooses from a list of its batch."""
+        return self.shortlist is not None
 
     @property
     def precision(self) -> str:
@@ -181,16 +199,18 @@ def load_system(
         remedy = f"`{own}`" if own else "left out"
         raise ValueError(f"`{wrong}` must be {remedy} under `backend={backend}`, of system {name!r}.")
     shortlist = decoding.pop("shortlist", None)
-    if shortlist is not None and (backend != "ct2" or None in languages):
+    if shortlist is not None and (backend not in ("torch", "ct2") or None in languages):
         raise ValueError(
-            f"`shortlist` must come with `backend=ct2`, --source_lang and --target_lang, of system {name!r}. A graph "
-            "has the one that it was exported with."
+            "`shortlist` must come with `backend=torch` or `backend=ct2`, --source_lang and --target_lang, of system "
+            f"{name!r}. A graph has the one that it was exported with."
         )
     precision = {own: decoding.pop(own)} if own in decoding else {}
     if backend != "ct2":
         loaded = load_model(path, device=device, backend=backend, **precision)
         if file := decoding.get("language_model"):
             decoding["language_model"] = NGramLanguageModel(file, loaded[1])
+        listed = _ShortListOf(shortlist=shortlist, source_lang=languages[0], target_lang=languages[1])
+        decoding |= listed.short_list_kwargs(*loaded)
         return System(name, path, decoding, *loaded, files=_weights(path, loaded[0]))
     assert work is not None
     folder = work / name

@@ -34,9 +34,14 @@ def race_points(result: dict[str, Any], metric: str = "bleu") -> dict[str, dict[
     scores = {name: system["quality"][metric]["score"] for name, system in systems.items()}
     sizes = sorted(result["batch_sizes"], key=int)
     smallest, largest = (result["batch_sizes"][size] for size in (sizes[0], sizes[-1]))
+    # A short list of one sentence is another than that of a batch.
+    alone = {
+        name: systems[name].get(f"quality_batch_{sizes[0]}", {metric: {"score": score}})[metric]["score"]
+        for name, score in scores.items()
+    }
     return {
         f"milliseconds a sentence, batch {sizes[0]}": {
-            name: (smallest[name]["ms_per_batch"] / int(sizes[0]), score) for name, score in scores.items()
+            name: (smallest[name]["ms_per_batch"] / int(sizes[0]), score) for name, score in alone.items()
         },
         f"sentences a second, batch {sizes[-1]}": {
             name: (largest[name]["sentences_per_second"], score) for name, score in scores.items()

@@ -15,28 +15,35 @@ export_graph() { # NAME MODEL [OPTIONS]
     --sentences data/multi30k/val.en.gz --references data/multi30k/val.de.gz --target_lang de "${@:3}"
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
-  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled)
+  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [vanilla]=vanilla_nat_distilled [ctc_plain]=ctc_nat_distilled
+  [levt]=levenshtein_transformer_distilled [dat]=da_transformer_distilled)
+declare -A options=([dat]="--graph_decoding lookahead")
 # One for both CTC models, whose tokenizer is the teacher's.
 hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
-for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}"; done
+for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}" ${options[$name]:-}; done
 for name in ctc_3-3 ctc_5-1; do
   export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
 done
 
-teacher=$converged/teacher:backend=ct2 at=$converged/marian_3-1_distilled:backend=ct2 list=shortlist=$converged/distilled
+at=$converged/marian_3-1_distilled:backend=ct2
+teacher=$converged/teacher:backend=ct2 list=shortlist=$converged/distilled
 fused=language_model=$converged/${model[ctc_3-3]},lm_weight=0.3
 beam5=ctc_beam_size=5,ctc_length_bonus=2.0,$fused beam10=ctc_beam_size=10,ctc_length_bonus=2.5,$fused
 systems=(
   "teacher_ct2_int8_greedy=$teacher,compute_type=int8"
   "teacher_ct2_int8_greedy_shortlist=$teacher,compute_type=int8,$list"
   "teacher_ct2_float32_greedy=$teacher,compute_type=float32"
+  "teacher_ct2_float32_beam5=$teacher,compute_type=float32,num_beams=5"
   "teacher_ct2_int8_beam5=$teacher,compute_type=int8,num_beams=5"
   "teacher_ct2_int8_beam5_shortlist=$teacher,compute_type=int8,num_beams=5,$list"
   "teacher_transformers_greedy=$converged/teacher:num_beams=1"
+  "at_3-1_ct2_float32_greedy=$at,compute_type=float32"
+  "at_3-1_ct2_float32_beam5=$at,compute_type=float32,num_beams=5"
   "at_3-1_ct2_int8_greedy=$at,compute_type=int8"
   "at_3-1_ct2_int8_greedy_shortlist=$at,compute_type=int8,$list"
   "at_3-1_ct2_int8_beam5=$at,compute_type=int8,num_beams=5"
   "at_3-1_ct2_int8_beam5_shortlist=$at,compute_type=int8,num_beams=5,$list"
+  "at_5-1_ct2_int8_greedy=$converged/marian_5-1_distilled:backend=ct2,compute_type=int8"
   "ctc_3-3_torch=$converged/${model[ctc_3-3]}"
   "ctc_3-3_torch_beam5=$converged/${model[ctc_3-3]}:ctc_beam_size=5,ctc_length_bonus=0.5"
   "ctc_3-3_torch_beam10_lm=$converged/${model[ctc_3-3]}:$beam10"
@@ -49,6 +56,7 @@ for name in ctc_3-3 ctc_5-1; do
     "${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"
     "${name}_onnx_int8_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8")
 done
+for name in vanilla ctc_plain levt dat; do systems+=("${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"); done
 systems+=(
   "glat_torch=$converged/${model[glat]}" "glat_onnx_int8=$folder/glat:backend=onnx,quantize=int8"
   "glat_openvino=$folder/glat:backend=openvino" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"

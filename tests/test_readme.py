@@ -180,4 +180,5 @@ def test_quickstart_shows_distilled_above_real_for_both_students(tmp_path, monke
     complexity = {name: corpus["complexity"] for name, corpus in results["corpora"].items()}
     assert complexity["real"] == pytest.approx(complexity["exact"], rel=0.02)
     assert complexity["distilled"] < 0.9 * complexity["real"]
+    assert len({speed["name"] for speed in results["speeds"]}) == 4 and results["not_timed"] == []
     assert (tmp_path / "runs/quickstart/report/quickstart.png").stat().st_size > 10_000

@@ -106,11 +106,13 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
     scored = {name for evaluation in evaluations for name in evaluation["scores"]}
     known, unknown = languages(arguments)
+    export = read_optional(folder, "onnx/export.json")
+    kind = ["non-autoregressive-translation"] if non_autoregressive else []
     metadata = ModelCardData(
         language=known or None,
-        library_name="transformers",
+        library_name="transformers" if export is None else "onnx",
         pipeline_tag="translation",
-        tags=["hf_nat", config["model_type"], *(["non-autoregressive-translation"] if non_autoregressive else [])],
+        tags=["hf_nat", *([] if export is None else ["onnx"]), config["model_type"], *kind],
         base_model=parent if is_hub_id(parent) else None,
         datasets=list(dict.fromkeys(name for name in corpora if is_hub_id(name))) or None,
         metrics=sorted(scored.intersection(_HUB_METRICS)) or None,
@@ -128,7 +130,7 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         non_autoregressive=non_autoregressive,
         remote_code="auto_map" in config,
         decoding=_decoding_defaults(read_optional(folder, "generation_config.json") or {}),
-        export=read_optional(folder, "onnx/export.json"),
+        export=export,
         language_model=LANGUAGE_MODEL_FILE if (folder / LANGUAGE_MODEL_FILE).is_file() else None,
         run=run,
         training=_training_rows(run, metrics, distilled) if run else {},

@@ -53,6 +53,11 @@ def run(argv: Sequence[str]) -> None:
         if not ipaddress.ip_address(address).is_loopback:
             logger.warning(f"{address} can be reached from other machines, and the server asks nobody who they are.")
         model, tokenizer = decoding.load_model(args.model)
+        if args.shortlist is not None or getattr(model, "record", {}).get("shortlist"):
+            logger.warning(
+                "A short list is that of all sentences of a batch: a translation depends on those of other clients. "
+                "`--max_batch_sentences 1` gives each its own."
+            )
         settings = decoding.generate_kwargs(model)
         settings |= args.short_list_kwargs(model, tokenizer)
         translator = Translator(model, tokenizer, with_scores=serving.with_scores, **settings)

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, Translation, concatenate_datasets
 
+from .locations import has_configurations
+
 
 Rows = TypeVar("Rows", Dataset, IterableDataset)
 
@@ -23,6 +25,24 @@ def corpus_place(text: str) -> dict[str, Any]:
     corpus, _, config_name = text.partition("#")
     is_named = config_name and not Path(text).exists()
     return {"corpus": corpus, "config_name": config_name} if is_named else {"corpus": text}
+
+
+def validation_place(
+    corpus: str | Sequence[str], config_name: str | None, validation_corpus: str | None
+) -> dict[str, Any]:
+    """Returns `corpus` and `config_name` of what a run validates on.
+
+    Args:
+        corpus (`str` or `Sequence[str]`): corpora that it is trained on; the first is validated on.
+        config_name (`str`, *optional*): configuration of a single corpus.
+        validation_corpus (`str`, *optional*): another corpus.
+    """
+    if validation_corpus is None:
+        if isinstance(corpus, str):
+            return {"corpus": corpus, "config_name": config_name}
+        return {"config_name": None, **corpus_place(corpus[0])}
+    kept = config_name if has_configurations(validation_corpus) else None
+    return {"config_name": kept, **corpus_place(validation_corpus)}
 
 
 def named_corpora(corpora: Sequence[str]) -> dict[str, str]:

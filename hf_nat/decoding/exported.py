@@ -25,8 +25,7 @@ from .shortlist import content_vocabulary
 
 
 _REMEDY = "Export the model again."
-# What is asked for of a graph that is all of a model, and of a round.
-_TOKENS = ("sequences",)
+# What is asked for of a round.
 _STEP = ("next_tokens", "next_scores", "next_finished")
 # What each graph must compute.
 _OUTPUTS = {
@@ -94,7 +93,8 @@ class _Exported:
             if getattr(settings, name) != value:
                 raise ValueError(
                     f"`{name}` must be {value!r}, with which the model was exported, got {getattr(settings, name)!r}. "
-                    "Export the model with this value, or use `backend: torch`."
+                    "Set it in the generation_config.json of the model (`hf-nat tune` does) and export that, or use "
+                    "`backend: torch`."
                 )
         return settings
 
@@ -284,11 +284,7 @@ def _open_sessions(
 ) -> dict[str, Session]:
     """Loads graphs, which must have the inputs and outputs that are expected of them."""
     files = {name: folder / graph_file(name, quantize) for name in graphs}
-    # Scores are read less often than tokens.
-    sessions = {
-        name: open_session(file, backend, threads, _TOKENS if name == "model" else None)
-        for name, file in files.items()
-    }
+    sessions = {name: open_session(file, backend, threads) for name, file in files.items()}
     for name, session in sessions.items():
         _require_outputs(session, _OUTPUTS[name])
         known = _INPUTS if name != "step_model" else {*_STEP_INPUTS, *sessions["encoder_model"].outputs}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ class Session(Protocol):
 
     Attributes:
         path (`Path`): its file.
-        precision (`str`, *optional*): in which it computes, where that is known to be another than the file's.
+        precision (`str`, *optional*): in which it computes, where that is known to be another than the file's; once it
+            has computed.
         inputs (`tuple[str, ...]`): names of what the file reads.
         outputs (`tuple[str, ...]`): names of what it computes.
     """
@@ -35,15 +37,13 @@ class Session(Protocol):
         """
 
 
-def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str] | None = None) -> Session:
-    """Loads a graph.
+def open_session(path: Path, backend: str, threads: int) -> Session:
+    """Reads a graph, which is compiled for some outputs when it is first asked for these: no copy waits in vain.
 
     Args:
         path (`Path`): ONNX file.
         backend (`str`): `"onnx"` or `"openvino"`.
         threads (`int`): threads of one call.
-        outputs (`Sequence[str]`, *optional*): what will be asked for most often, by default all: ready at once, others
-            when they are asked for.
 
     Raises:
         ImportError: if the library of the backend is not installed.
@@ -51,21 +51,30 @@ def open_session(path: Path, backend: str, threads: int, outputs: Sequence[str] 
     """
     kind: Any = {"onnx": _OnnxSession, "openvino": _OpenVINOSession}[backend]
     try:
-        session = kind(path, threads)
-        session.open(outputs or session.outputs)
+        with _whole_graph(path, backend):
+            return kind(path, threads)
     except ModuleNotFoundError as error:
         raise ImportError(
             f"`backend: {backend}` needs {error.name}, which is not installed. Run `pip install hf_nat[{backend}]`."
         ) from error
+
+
+@contextmanager
+def _whole_graph(path: Path, backend: str) -> Iterator[None]:
+    """Names a file that a library cannot load."""
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise
     except Exception as error:  # Neither library raises anything narrower.
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"`{path}` must be a whole ONNX graph, but {backend} cannot load it: {reason}") from error
-    return session
 
 
 class _Session:
     """What both libraries share: a compiled graph for each choice of outputs, which computes no other."""
 
+    backend: str
     precision: str | None = None
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -78,7 +87,8 @@ class _Session:
         """Returns the graph with these outputs alone, compiled at the first time."""
         key = tuple(outputs)
         if key not in self._compiled:
-            self._compiled[key] = self._compile(key)
+            with _whole_graph(self.path, self.backend):
+                self._compiled[key] = self._compile(key)
         return self._compiled[key]
 
     def _compile(self, outputs: tuple[str, ...]) -> Any:
@@ -87,6 +97,8 @@ class _Session:
 
 class _OnnxSession(_Session):
     """ONNX Runtime, which computes all outputs of a file in any case."""
+
+    backend = "onnx"
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnx.utils
@@ -125,6 +137,8 @@ class _OnnxSession(_Session):
 
 class _OpenVINOSession(_Session):
     """OpenVINO, with the precision that it chooses for this processor."""
+
+    backend = "openvino"
 
     def __init__(self, path: Path, threads: int) -> None:
         import openvino

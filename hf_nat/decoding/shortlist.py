@@ -32,7 +32,9 @@ class ShortListArguments:
     """
 
     shortlist: str | None = option(
-        None, "NAT model: corpus whose word links list the target tokens of each source token, the only ones written"
+        None,
+        "NAT model: corpus whose word links list the target tokens of each source token of a batch, the only ones "
+        "written: a translation depends on its neighbours, and a large batch may take longer than without",
     )
     shortlist_best: int = option(50, "`shortlist`: target tokens listed for each source token")
     shortlist_frequent: int = option(200, "`shortlist`: most frequent target tokens, which every list has")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .arguments import ExportArguments
 from .export import export
+from .parity import load_validation
 
 
-__all__ = ["ExportArguments", "export"]
+__all__ = ["ExportArguments", "export", "load_validation"]

@@ -11,7 +11,7 @@ from ..base.processes import main_process_decides, process_state
 from ..base.utils import read_json, read_record, sha256_file
 from ..decoding.exported import GRAPHS, RECORD
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
-from ..export import ExportArguments, export
+from ..export import ExportArguments, export, load_validation
 from .fingerprints import corpus_fingerprint, model_fingerprint
 from .model import ModelStep
 
@@ -26,6 +26,7 @@ class Export(ModelStep):
 
     name = "export"
     args: ExportArguments
+    renewing = ("validation",)  # It says how good the graphs are, and may lie elsewhere later.
 
     def run(self) -> Path:
         """Does what is left to do; see `Step.run`. In the folder of the model graphs would become files of that."""
@@ -39,16 +40,21 @@ class Export(ModelStep):
         # The language says how the references are cut into words.
         scored = {} if args.references is None else {"target_lang": args.target_lang}
         listed = {"shortlist": args.shortlist_sizes}
-        return {"quantize": args.quantize, "max_samples": args.max_samples, **scored, **listed, **args.knobs}
+        # Named where they are not the default: older records have no such keys.
+        quantized = {"quantize": args.quantize, **args.quantization}
+        return {**quantized, "max_samples": args.max_samples, **scored, **listed, **args.knobs}
 
     def inputs(self) -> dict[str, Any]:
-        """Fingerprints of the model, of the corpus of the short list, and of n-grams, sentences and references."""
+        """Fingerprints of the model, of n-grams, of the corpus of the short list, and of what is compared on."""
+        found = load_validation(self.args)
+        validation = found and corpus_fingerprint(found[2], **found[0].languages)
         rows, n_grams = self.args.load_shortlist(), Path(self.args.model) / LANGUAGE_MODEL_FILE
         texts = {"sentences": self.args.sentences, "references": self.args.references}
         return {
             "model": model_fingerprint(self.args.model),
             # Named where there is one: older records have no such key.
             **({"language_model": sha256_file(n_grams)} if n_grams.is_file() else {}),
+            **({} if validation is None else {"validation": validation}),
             "shortlist": None
             if rows is None
             else corpus_fingerprint(rows, str(self.args.source_lang), str(self.args.target_lang)),

@@ -21,8 +21,7 @@ from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.corpora import same_rows_for_every_split
-from ..data.locations import has_configurations
-from ..data.several import concatenate_pairs, corpus_place
+from ..data.several import concatenate_pairs, corpus_place, validation_place
 
 
 logger = logging.get_logger(__name__)
@@ -163,12 +162,7 @@ class DataArguments(CorpusArguments):
     @property
     def _validation_place(self) -> DataArguments:
         """The corpus of the validation split."""
-        if self.validation_corpus is None:
-            return self._places[0]
-        place = {"corpus": self.validation_corpus, "config_name": self.config_name}
-        if not has_configurations(self.validation_corpus):
-            place["config_name"] = None
-        return replace(self, **{**place, **corpus_place(self.validation_corpus)})
+        return replace(self, **validation_place(self.corpus, self.config_name, self.validation_corpus))
 
     def _load_all(self) -> Dataset:
         """Loads the rows of all corpora to train on, every target of a source a row."""

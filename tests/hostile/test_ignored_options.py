@@ -51,6 +51,8 @@ _OLD = "corpus/{split}.{lang}"
         ("filter", ("--backward_prefix", "x"), "`backward_prefix` must be left out without `backward_teacher`"),
         ("filter", ("--max_batch_tokens", "9"), "`max_batch_tokens` must be left out without `backward_teacher`"),
         ("filter", ("--tokens", "moses"), "`tokens` must be left out where none of"),
+        ("export", ("--quantize_embeddings", "false"), "`quantize_embeddings` must be left out without `quantize`"),
+        ("export", ("--reduce_range", "true"), "`reduce_range` must be left out without `quantize`"),
         ("export", ("--source_lang", "en"), "`source_lang` must be left out without `shortlist`"),
         ("export", ("--target_lang", "de"), "`target_lang` must be left out without `references` and `shortlist`"),
         ("serve", ("--source_lang", "en"), "`source_lang` must be left out without `shortlist`, got 'en'"),

@@ -112,6 +112,7 @@ def test_measure_numbers_are_those_of_the_clock(benchmark: ModuleType, fakes) ->
     assert measured["slow"] == {
         "seconds": [8.0, 8.0, 8.0],
         "ms_per_batch": 4000.0,
+        "ms_per_batch_range": [4000.0, 4000.0],
         "sentences_per_second": 0.5,
         "sentences_per_second_range": [0.5, 0.5],
         "speedup": 1.0,
@@ -163,7 +164,8 @@ def test_main_writes_json_and_prints_the_table(
         "| system | decoding | batch 1: ms/sentence | speed-up | batch 3: sentences/s | speed-up |"
     )
     assert re.fullmatch(
-        r"\| beam2 \| num_beams=2 \| [\d.]+ \| [\d.]+x \([\d.]+ to [\d.]+\) \| [\d.]+ \| [\d.]+x \(.+\) \| 6\.0 \|",
+        r"\| beam2 \| num_beams=2 \| [\d.]+ \([\d.]+ to [\d.]+\) "
+        r"\| [\d.]+x \([\d.]+ to [\d.]+\) \| [\d.]+ \| [\d.]+x \(.+\) \| 6\.0 \|",
         table[3],
     )
     assert len({line.count("|") for line in table}) == 1
@@ -192,8 +194,9 @@ def test_ctranslate2_decodes_the_same_sentences(benchmark: ModuleType, checkpoin
         ("compute_type=int8", "`compute_type` must be `dtype` under `backend=torch`"),
         ("backend=ct2,dtype=float16", "`dtype` must be `compute_type` under `backend=ct2`"),
         ("backend=openvino,quantize=int8", "`quantize` must be left out under `backend=openvino`"),
-        ("shortlist=corpora/toy", "`shortlist` must come with `backend=ct2`"),
-        ("backend=ct2,shortlist=corpora/toy", "`shortlist` must come with `backend=ct2`, --source_lang"),
+        ("backend=onnx,shortlist=corpora/toy", "`shortlist` must come with `backend=torch` or `backend=ct2`"),
+        ("shortlist=corpora/toy", "`shortlist` must come with .*, --source_lang and --target_lang, of system 'a'"),
+        ("backend=ct2,shortlist=corpora/toy", "`shortlist` must come with .*, --source_lang"),
     ],
 )
 def test_a_system_that_cannot_be_loaded_so_is_an_error(benchmark: ModuleType, options: str, message: str) -> None:
@@ -229,14 +232,15 @@ def test_quality_of_each_system(benchmark: ModuleType, checkpoint: Path, tmp_pat
     precisions = {name: system["precision"] for name, system in systems.items()}
     assert precisions == {"torch": "float32", "ct2": "float32", "short": "int8_float32"}
     assert len({system["num_parameters"] for system in systems.values()}) == 1
+    # A list of one sentence is another than that of a batch.
+    assert [name for name, system in systems.items() if benchmark.ALONE in system] == ["short"]
     table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert [cell.strip() for cell in table[0].split("|")[1:-1]] == ["system", "precision", "BLEU", "chrF"]
     assert len(table) == 5
+    assert [len(re.findall("; alone [0-9.]+ ", row)) for row in table] == [0, 0, 0, 0, 2]
 
 
-def test_quality_compares_each_sentence_with_its_own_reference(
-    benchmark: ModuleType, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quality_compares_each_sentence_with_its_own_reference(benchmark: ModuleType, checkpoint: Path) -> None:
     """A system that repeats its source is perfect, in whichever order the sentences are translated."""
     _, tokenizer = load_model(checkpoint, device="cpu")
 
@@ -250,8 +254,7 @@ def test_quality_compares_each_sentence_with_its_own_reference(
         def generate(self, batch: list[list[int]]) -> tuple[float, list[list[int]]]:
             return 0.0, batch
 
-    monkeypatch.setattr(benchmark, "QUALITY_BATCH_SIZE", 3)
-    scores = benchmark.quality(Echo(), [(sentence, sentence) for sentence in SENTENCES], "de")
+    scores = benchmark.quality(Echo(), [(sentence, sentence) for sentence in SENTENCES], "de", batch_size=3)
     assert scores["chrf"]["score"] == pytest.approx(100)
 
 

@@ -28,6 +28,11 @@ def test_every_system_is_drawn_at_its_numbers(tmp_path: Path) -> None:
         "milliseconds a sentence, batch 8": {"slow": (1.0, 37.5), "fast": (2.0, 34.0), "poor": (3.0, 20.0)},
         "sentences a second, batch 64": {"slow": (100.0, 37.5), "fast": (50.0, 34.0), "poor": (100 / 3, 20.0)},
     }
+    result = race()
+    result["batch_sizes"]["1"] = result["batch_sizes"]["8"]
+    result["systems"]["fast"]["quality_batch_1"] = {"bleu": {"score": 33.0}}
+    latency, throughput = SCRIPT["race_points"](result).values()
+    assert (latency["fast"][1], throughput["fast"][1], latency["slow"][1]) == (33.0, 34.0, 37.5)
     write_json(tmp_path / "race.json", race())
     SCRIPT["main"]([str(tmp_path / "race.json"), str(tmp_path / "race.png"), "--metric", "chrf"])
     assert (tmp_path / "race.png").stat().st_size > 5_000

@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 from clients import load, read_answer, request_bytes
+from nat_model_tester import save, tiny_student
 
 import hf_nat.serving.server
 from hf_nat.decoding import load_model, translate
+from hf_nat.steps import Export, ExportArguments
 from hf_nat_cli import main
 
 
@@ -91,13 +93,29 @@ def resident_kb(pid: int) -> int:
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
 
 
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory, tiny_tokenizer) -> Path:
+    """An exported CTC model."""
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    folder = tmp_path_factory.mktemp("graph")
+    save(folder / "model", tiny_student("ctc_nat", tiny_tokenizer), tiny_tokenizer)
+    Export(ExportArguments(model=str(folder / "model"), output_dir=str(folder / "exported"))).run()
+    return folder / "exported"
+
+
 @pytest.mark.slow
-def test_two_thousand_requests_lose_nothing_and_memory_stays(model, expected) -> None:
+@pytest.mark.parametrize(("served", "options"), [("model", {}), ("graph", {"backend": "onnx"})])
+def test_two_thousand_requests_lose_nothing_and_memory_stays(served, options, texts, request) -> None:
+    folder = request.getfixturevalue(served)
+    loaded = load_model(folder, **options or {"device": "cpu"})
+    expected = {text: translate(*loaded, [text])[0].text for text in texts}
+
     def send(num_requests: int) -> None:
         ends = asyncio.run(load(port, list(expected), num_requests, 32, expected.__getitem__))
         assert ends == {"served": 0.8 * num_requests, "refused": 0.1 * num_requests, "left": 0.1 * num_requests}
 
-    with process(model) as (running, port):
+    with process(folder, *(f"--{name}={value}" for name, value in options.items())) as (running, port):
         send(200)
         before = resident_kb(running.pid)
         send(1800)

@@ -89,7 +89,10 @@ export class Translator {
     const { ids, truncated } = this.codec.encode(sentence);
     if (!ids.length) return { text: "", score: null, milliseconds: performance.now() - started, truncated };
     const tensor = (values) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), [1, values.length]);
-    const outputs = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) });
+    const outputs = await this.session.run(
+      { input_ids: tensor(ids), attention_mask: tensor(ids.map(() => 1)) },
+      ["sequences", "token_scores"], // not the frames of CTC, which a search alone reads
+    );
     const content = this.codec.content(Array.from(outputs.sequences.data, Number));
     const scores = outputs.token_scores.data.slice(0, content.length);
     const score = scores.length ? scores.reduce((sum, one) => sum + one) / scores.length : 0;
