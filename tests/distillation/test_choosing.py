@@ -65,10 +65,11 @@ def mean_log_prob(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, sour
     return total / len(ids)
 
 
+@pytest.mark.parametrize("candidates", ["beam", "sampling"])
 def test_n_best_keeps_the_different_outputs_with_their_scores(
-    run: Run, outputs_of: Callable, sources: list[str], tmp_path: Path
+    candidates: str, run: Run, outputs_of: Callable, sources: list[str], tmp_path: Path
 ) -> None:
-    options = {"strategy": "n-best", "num_candidates": 4}
+    options = {"strategy": "n-best", "num_candidates": 4, "candidates": candidates}
     found = run("lists", **options)
     expanded = run("expanded", **options, expand=True)
     flat = []

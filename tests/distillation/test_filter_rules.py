@@ -241,6 +241,7 @@ def test_backward_scores_are_those_of_the_model_and_can_be_used_again(
     ids = [row["id"] for row in measured if row["backward_score"] is None or row["backward_score"] >= cut]
     again = run_filter(tmp_path / "measured", tmp_path / "again", worst_backward_score=0.3)
     assert [row["id"] for row in again] == ids
+    assert run_filter(tmp_path / "measured", tmp_path / "floor", min_backward_score=cut) == again
     options = {"worst_backward_score": 0.3, "backward_teacher": str(backward)}
     assert run_filter(corpus, tmp_path / "once", **options) == again
     (applied,) = read_json(tmp_path / "once/manifest.json")["filters"]
