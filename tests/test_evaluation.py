@@ -106,6 +106,16 @@ def test_rounds_of_a_nat_model_are_counted(student_folder, arguments):
     assert metrics["decoding"] == {"max_iterations": 3, "length_beam": 2, "max_batch_tokens": 4096}
 
 
+def test_knobs_that_the_checkpoint_was_tuned_to_are_recorded_where_they_act(tiny_tokenizer, arguments, tmp_path):
+    model = tiny_student("ctc_nat", tiny_tokenizer)
+    model.generation_config.update(ctc_beam_size=3, ctc_length_bonus=0.5)
+    folder = str(save(tmp_path / "student", model, tiny_tokenizer))
+    tuned = {"ctc_beam_size": 3, "ctc_length_bonus": 0.5}
+    assert evaluate(*arguments(folder))["decoding"] == {**tuned, "max_batch_tokens": 4096}
+    greedy = evaluate(*arguments(folder, ctc_beam_size=1))
+    assert greedy["decoding"] == {"ctc_beam_size": 1, "max_batch_tokens": 4096}
+
+
 def test_a_reranker_chooses_among_the_lengths(student_folder, teacher_folder, arguments, tmp_path):
     texts = {}
     for reranker in (None, teacher_folder):

@@ -45,6 +45,13 @@ def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortLis
     return {name: value for name, value in way.items() if name not in idle}
 
 
+def tuned_knobs(decoding: DecodingArguments, model: Any, shortlist: ShortListArguments) -> dict[str, Any]:
+    """Returns the knobs that act with a value of the checkpoint's own, not that of its architecture."""
+    defaults = getattr(model, "generation_defaults", {})
+    way = way_of_decoding(decoding, model, shortlist)
+    return {name: way[name] for name in defaults if name in way and way[name] != defaults[name]}
+
+
 def read_calibration(
     model: str | Path, decoding: DecodingArguments, loaded: Any, shortlist: ShortListArguments
 ) -> Calibration | None:

@@ -31,7 +31,7 @@ from ..metrics.translation import (
     require_bootstrap,
     score_translations,
 )
-from .confidence import measure_calibration, read_calibration
+from .confidence import measure_calibration, read_calibration, tuned_knobs
 from .errors import translation_errors
 
 
@@ -196,6 +196,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         "reliability": measured and asdict(measured),
         "num_parameters": model.num_parameters(),
         "decoding": {
+            **tuned_knobs(decoding, model, args),
             **decoding.options(model),
             **decoding.input_options,
             **decoding.runtime_options,

@@ -131,3 +131,17 @@ def test_gpu_learns_in_bfloat16(model_type: str) -> None:
     model, held_out = train(model_type, "reverse", "cuda", autocast=True)
     sequences = model.bfloat16().generate(held_out["input_ids"].cuda())
     assert exact_matches(sequences.cpu(), held_out["labels"]) > 0.9
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[needs_gpu, pytest.mark.gpu])])
+@pytest.mark.parametrize("model_type", ["ctc_nat", "da_transformer"])
+def test_two_backward_passes_of_a_loss_are_equal_bit_for_bit(model_type: str, device: str) -> None:
+    """torch's own CTC loss on a GPU adds up its gradients in whatever order they come."""
+    model = tiny_model(model_type, max_position_embeddings=256).train().to(device)
+    source = torch.randint(5, VOCAB_SIZE, (16, 40), generator=torch.Generator().manual_seed(0)).to(device)
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        model(source, labels=source).loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))

@@ -11,6 +11,7 @@ from nat_model_tester import (
     BOS,
     CANVAS_READERS,
     EOS,
+    GLANCING_MODEL_TYPES,
     MASK,
     MODEL_TYPES,
     PAD,
@@ -485,7 +486,18 @@ def test_from_teacher_mismatch_is_an_error(model_type: str, overrides: dict, mes
         ARCHITECTURES[model_type][1].from_teacher(tiny_teacher(), **overrides)
 
 
-def test_stock_trainer_trains_evaluates_and_generates(model: NATPreTrainedModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("model_type", "fields"),
+    [
+        *((name, {}) for name in MODEL_TYPES),
+        *(
+            (name, {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 6})
+            for name in GLANCING_MODEL_TYPES
+        ),
+    ],
+)
+def test_stock_trainer_trains_evaluates_and_generates(model_type: str, fields: dict, tmp_path: Path) -> None:
+    model = tiny_model(model_type, **fields)
     batch = tiny_batch()
     lengths = batch["labels"].ne(-100).sum(1), batch["attention_mask"].sum(1)
     rows = [
@@ -514,6 +526,8 @@ def test_stock_trainer_trains_evaluates_and_generates(model: NATPreTrainedModel,
     )
     trainer = Seq2SeqTrainer(model, arguments, data_collator=collate, train_dataset=rows, eval_dataset=rows)
     training_loss = trainer.train().training_loss
+    if fields:  # Three updates of two batches.
+        assert model.glancing.num_batches == 6
     metrics = trainer.evaluate(max_length=9)
     predictions = torch.from_numpy(trainer.predict(rows).predictions)  # padded to `max_length` by the Trainer
     assert_translations(predictions[:, predictions.ne(PAD).any(dim=0)])

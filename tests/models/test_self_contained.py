@@ -27,19 +27,21 @@ PROGRAM = Path(__file__).with_name("fine_tune_checkpoints.py")
 FILES = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 STUDENT_SETTINGS = [{}, {"collapse_repeats": False}]
 MIXTURE_SETTINGS = [{}, {"expert": 0}, {"num_beams": 2}]
-VARIANTS = [*MODEL_TYPES, "moe_marian", "moe_marian-learned-soft"]
+GLANCING = {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 4}
+VARIANTS = [*MODEL_TYPES, "ctc_nat-glancing", "moe_marian", "moe_marian-learned-soft"]
 
 
 def build(variant: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """A student or a mixture with the tokenizer's vocabulary, whose settings are not the defaults."""
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
-    if variant in MODEL_TYPES:
+    name, *kinds = variant.split("-")
+    if name in MODEL_TYPES:
+        fields = GLANCING if kinds else {}
         model: PreTrainedModel = tiny_model(
-            variant, vocab_size=len(tokenizer), mask_token_id=tokenizer.mask_token_id, **special
+            name, vocab_size=len(tokenizer), mask_token_id=tokenizer.mask_token_id, **special, **fields
         )
         model.generation_config.collapse_repeats = True
     else:
-        _, *kinds = variant.split("-")
         model = tiny_moe(
             vocab_size=len(tokenizer), **special, **dict(zip(("prior", "assignment"), kinds, strict=False))
         )
@@ -86,7 +88,7 @@ def test_checkpoint_holds_all_that_it_needs(
     assert set(auto_map) == {"AutoConfig", "AutoModelForSeq2SeqLM"}
     assert {f"{reference.split('.')[0]}.py" for reference in auto_map.values()} <= code
     settings = json.loads((folder / "generation_config.json").read_text())
-    assert settings["collapse_repeats" if variant in MODEL_TYPES else "expert"] == 1
+    assert settings["expert" if "moe" in variant else "collapse_repeats"] == 1
 
 
 def test_checkpoints_are_compared_tuned_saved_and_loaded_where_the_package_is_missing(
@@ -96,7 +98,7 @@ def test_checkpoints_are_compared_tuned_saved_and_loaded_where_the_package_is_mi
     for variant in VARIANTS:
         model, folder = build(variant, tiny_tokenizer), tmp_path / variant
         saved_by_hand(model, tiny_tokenizer, folder)
-        settings = STUDENT_SETTINGS if variant in MODEL_TYPES else MIXTURE_SETTINGS
+        settings = MIXTURE_SETTINGS if "moe" in variant else STUDENT_SETTINGS
         output = fine_tune_checkpoints.outputs(model, tiny_tokenizer, sentences, settings)
         torch.save({"sentences": sentences, "settings": settings, "outputs": output}, folder / "expected.pt")
         folders.append(str(folder))
@@ -104,6 +106,8 @@ def test_checkpoints_are_compared_tuned_saved_and_loaded_where_the_package_is_mi
     for folder in folders:  # what was tuned without the package is this package's again where it is there
         tuned = AutoModelForSeq2SeqLM.from_pretrained(f"{folder}-tuned")
         assert type(tuned).__module__.startswith("hf_nat.models.")
+        if "glancing" in folder:  # The schedule went on, one step for each of two updates.
+            assert tuned.glancing.num_batches == 2
 
 
 TRANSLATE = """

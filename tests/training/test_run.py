@@ -93,10 +93,20 @@ def made(run_dir):
     )
 
 
+GLANCING = {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 12}
+
+
 @pytest.mark.parametrize(
-    ("model_type", "step"), [*((name, 6) for name in ("marian", "moe_marian", "ctc_nat", *STUDENTS)), ("flowseq", 12)]
+    ("model_type", "step", "fields"),
+    [
+        *((name, 6, {}) for name in ("marian", "moe_marian", "ctc_nat", *STUDENTS)),
+        ("flowseq", 12, {}),
+        ("ctc_nat", 6, GLANCING),
+    ],
 )
-def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(tiny_run, tmp_path, model_type, step):
+def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(
+    run_keys, tiny_run, tmp_path, model_type, step, fields
+):
     """Killed between two log lines, or after the last update: in its final evaluation or while it saves."""
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     options = {
@@ -106,6 +116,8 @@ def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(ti
         "eval_strategy": "steps",
         "eval_steps": 6,
     }
+    if fields:
+        options["model_config"] = run_keys(whole, **options)["model_config"] | fields
     tiny_run(whole, **options)
     assert read_json(whole / "trainer_state.json")["epoch"] > 1
     shutil.copytree(whole, resumed)
