@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distillation.strategy_runs import in_folder
 from killing import dies_before_change
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.slow
 DISTILLATIONS: dict[str, dict[str, Any]] = {
     "greedy": {},
     "stream": {"streaming": True},
+    "noise": {"source_noise": {"casing": 0.4, "punctuation": 0.4, "typos": 0.4, "merge": 0.4}},
     "n-best": {"strategy": "n-best", "num_candidates": 2},
     "expanded": {"strategy": "n-best", "num_candidates": 2, "expand": True},
     "sampling": {"strategy": "sampling"},
@@ -41,6 +43,15 @@ WITH_MODEL = {"rerank": "backward_teacher", "union": "union"}
 RULES: dict[str, dict[str, Any]] = {
     "filter": {"drop": ["empty_source"]},
     "filter by measures": {"max_copy_rate": 0.9, "worst_score": 0.2, "max_per_source": 1},
+    "filter by all others": {
+        "backward_teacher": "FOLDER/second",
+        "worst_backward_score": 0.2,
+        "min_language_posterior": 0.1,
+        "max_length_ratio": 3,
+        "max_number_differences": 0,
+        "max_url_differences": 0,
+        "max_per_target": 1,
+    },
 }
 NO_EXTRA_SPLITS = {"validation_split": None, "test_split": None}
 
@@ -66,7 +77,8 @@ def steps(
         return lambda name: distill(copy_teacher, tiny_tokenizer, arguments(name, **changes))
 
     def filtering(rule: dict[str, Any]) -> Callable[[str], Path]:
-        return lambda name: Filter(FilterArguments(corpus=str(greedy), output_dir=str(tmp_path / name), **rule)).run()
+        own = in_folder(rule, tmp_path)
+        return lambda name: Filter(FilterArguments(corpus=str(greedy), output_dir=str(tmp_path / name), **own)).run()
 
     def mixing(name: str) -> Path:
         options: dict[str, Any] = {"shard_size": 12, **NO_EXTRA_SPLITS}
@@ -120,7 +132,7 @@ def test_two_processes_write_what_one_writes(
     command, options = (
         ("mix", {"corpora": corpora, **languages, "shard_size": 12, **NO_EXTRA_SPLITS})
         if name == "mix"
-        else ("filter", {"corpus": tmp_path / "corpus", **RULES[name]})
+        else ("filter", {"corpus": tmp_path / "corpus", **in_folder(RULES[name], tmp_path)})
     )
     words = [command, "--output_dir", tmp_path / "two"]
     for key, value in options.items():

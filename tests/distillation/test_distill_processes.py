@@ -34,7 +34,8 @@ NUM_SHARDS = 40
 # A standstill uses no more processor seconds than these in so many seconds; a run needs fewer from shard to shard.
 IDLE_CPU, IDLE_SECONDS, MOST_CPU = 1, 120, 300
 
-ALL_RUNS = {**RUNS, **SEVERAL, "ct2": {"backend": "ct2"}}
+NOISE = {"casing": 0.4, "punctuation": 0.4, "typos": 0.4, "merge": 0.4}
+ALL_RUNS = {**RUNS, **SEVERAL, "ct2": {"backend": "ct2"}, "noise": {"strategy": "greedy", "source_noise": NOISE}}
 
 # Processes start from one that has imported what takes seconds, so that kills fall into the work.
 LAUNCHER = multiprocessing.get_context("forkserver")
