@@ -127,10 +127,8 @@ def slot_entropies(target: Sequence[int], kept: Sequence[int]) -> list[float]:
         `list[float]`: one for each token of `kept`.
     """
     is_there = np.array([[token == other for other in target] for token in kept], dtype=float)
-    before, after = (
-        is_there.copy(),
-        is_there.copy(),
-    )  # ways to find what stands up to a token, and from it on, by place
+    # Ways to find all up to a token of what is left, and all from it on, by its place in the target.
+    before, after = is_there.copy(), is_there.copy()
     for j in range(1, len(kept)):
         before[j] *= np.concatenate([[0], before[j - 1].cumsum()[:-1]])
     for j in reversed(range(len(kept) - 1)):

@@ -4,7 +4,8 @@
     python scripts/toy_languages.py --output configs/toy/results/languages.json
 
 The toy corpus with three equally probable languages, where p(y|x) is known. The best one-pass model chooses the most
-probable length, then at each position the most probable word, so its output follows from how it weighs the languages:
+probable length, then at each position the most probable word, so its output follows from how it weighs the languages,
+and is a mean over all that are equally probable:
 
 - *concatenated*, every source once in each language: evenly;
 - *random*, one language drawn for each sentence. For a new source the best weights are p(language | source): evenly
@@ -19,41 +20,73 @@ import itertools
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from statistics import mean
 from typing import Any
 
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, write_json
 from hf_nat.data import Mode, ToyTask
-from hf_nat.metrics import LanguagePosterior, concentration
+from hf_nat.metrics import LanguagePosterior
 
 
 TASK = ToyTask(language_probs=(1 / 3, 1 / 3, 1 / 3))
 
 
-def one_pass_output(task: ToyTask, source: str, weights: Sequence[float], rng: random.Random) -> list[str]:
-    """Returns the words of the best one-pass model, which weighs the languages so; ties are drawn."""
+def one_pass_outputs(task: ToyTask, source: str, weights: Sequence[float]) -> list[list[list[str]]]:
+    """Returns what the best one-pass model may write, which weighs the languages so.
+
+    Returns:
+        `list[list[list[str]]]`: for each of the most probable lengths the most probable words of each position. One of
+            each is written; where there are several they are tied, and equally probable.
+    """
     lengths: dict[int, float] = defaultdict(float)
     translations = []
-    for language, weight in enumerate(weights):
-        for register, share in enumerate(task.register_probs):
-            words = task.translate(source, Mode(language, register)).split()
-            translations.append((words, weight * share))
-            lengths[len(words)] += weight * share
-    length = _most_probable(lengths, rng)
-    output = []
-    for position in range(length):
-        probs: dict[str, float] = defaultdict(float)
+    for language, share, words in _translations(task, source):
+        translations.append((words, weights[language] * share))
+        lengths[len(words)] += weights[language] * share
+    outputs = []
+    for length in _most_probable(lengths):
+        positions: list[dict[str, float]] = [defaultdict(float) for _ in range(length)]
         for words, prob in translations:
             if len(words) == length:
-                probs[words[position]] += prob
-        output.append(_most_probable(probs, rng))
-    return output
+                for probs, word in zip(positions, words, strict=True):
+                    probs[word] += prob
+        outputs.append([_most_probable(probs) for probs in positions])
+    return outputs
 
 
-def _most_probable(probs: dict[Any, float], rng: random.Random) -> Any:
+@cache
+def _translations(task: ToyTask, source: str) -> list[tuple[int, float, list[str]]]:
+    """Returns the translations of a source: language, probability of the register, words."""
+    return [
+        (language, share, task.translate(source, Mode(language, register)).split())
+        for language in range(len(task.orders))
+        for register, share in enumerate(task.register_probs)
+    ]
+
+
+def _most_probable(probs: Mapping[Any, float]) -> list[Any]:
     best = max(probs.values())
-    return rng.choice([value for value, prob in probs.items() if math.isclose(prob, best, rel_tol=1e-9)])
+    return [value for value, prob in probs.items() if math.isclose(prob, best, rel_tol=1e-9)]
+
+
+def mean_concentration(outputs: Sequence[Sequence[Sequence[str]]], posterior: LanguagePosterior) -> float:
+    """The concentration of p(language | output), a mean over all ways to break the ties."""
+    points = {word: posterior.by_token[word].tolist() for of in outputs for words in of for word in words}
+    found = []
+    for positions in outputs:
+        # Sums of p(language | word), with their probability.
+        sums = {tuple(0.0 for _ in posterior.languages): 1.0}
+        for words in positions:
+            longer: dict[tuple[float, ...], float] = defaultdict(float)
+            for (total, prob), word in itertools.product(sums.items(), words):
+                # Rounded, so that equal sums are one.
+                longer[tuple(round(a + b, 9) for a, b in zip(total, points[word], strict=True))] += prob / len(words)
+            sums = longer
+        found.append(sum(prob * max(total) for total, prob in sums.items()) / len(positions))
+    return mean(found)
 
 
 def told(num_languages: int, share: float) -> Iterator[tuple[float, list[float]]]:
@@ -72,13 +105,12 @@ def seen(num_languages: int, times: int) -> Iterator[tuple[float, list[float]]]:
 
 
 def expected_concentration(
-    task: ToyTask, sources: Sequence[str], weighings: Sequence[tuple[float, list[float]]], seed: int
+    task: ToyTask, sources: Sequence[str], weighings: Sequence[tuple[float, list[float]]]
 ) -> float:
-    """The concentration of p(language | output), a mean over sources, expected over the weights."""
-    rng = random.Random(seed)
+    """The concentration of p(language | output), a mean over sources, expected over the weights and ties."""
     posterior = _posterior(task, sources)
     return sum(
-        prob * concentration(posterior(one_pass_output(task, source, weights, rng) for source in sources))[0]
+        prob * mean(mean_concentration(one_pass_outputs(task, source, weights), posterior) for source in sources)
         for prob, weights in weighings
     )
 
@@ -110,7 +142,7 @@ def table(results: dict[str, Any]) -> Table:
 def main(argv: Sequence[str] | None = None) -> None:
     """Writes the JSON file, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num_sources", type=int, default=300)
+    parser.add_argument("--num_sources", type=int, default=200)
     parser.add_argument("--shares", nargs="+", type=float, default=[0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0])
     parser.add_argument("--times", nargs="+", type=int, default=[1, 2, 3, 5, 10, 20])
     parser.add_argument("--seed", type=int, default=1)
@@ -120,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sources = [TASK.sample_source(rng) for _ in range(args.num_sources)]
 
     def measured(weighings: Iterator[tuple[float, list[float]]]) -> float:
-        return expected_concentration(TASK, sources, list(weighings), args.seed)
+        return expected_concentration(TASK, sources, list(weighings))
 
     results = {
         "num_sources": args.num_sources,
