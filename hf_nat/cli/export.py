@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..base.config import load_config
+from ..base.processes import process_state
 from ..steps import Export, ExportArguments
 
 
@@ -17,6 +18,8 @@ def run(argv: Sequence[str]) -> None:
     """Makes graphs of a model and says how much of what they translate is what the model does."""
     step = Export(*load_config((ExportArguments,), argv, prog="hf-nat export"))
     step.run()
+    if not process_state().is_main_process:
+        return
     of_what = " of random tokens" if step.record.get("samples") == "random" else ""
     for precision, parity in step.record["parity"].items():
         equal, total = parity["num_equal"], parity["num_sentences"]

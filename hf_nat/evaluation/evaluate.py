@@ -209,8 +209,11 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     }
     with atomic_path(folder / "translations.txt") as temporary:
         temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    if metrics["reliability"] is not None:
-        plot_reliability(folder / "reliability.png", metrics["reliability"])
+    plot = folder / "reliability.png"
+    if metrics["reliability"] is None:
+        plot.unlink(missing_ok=True)  # Of the curve that the model had before.
+    else:
+        plot_reliability(plot, metrics["reliability"])
     write_json(folder / "metrics.json", metrics)
     return metrics
 

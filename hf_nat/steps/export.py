@@ -8,7 +8,7 @@ from typing import Any
 
 from ..base.folders import require_outside
 from ..base.processes import main_process_decides, process_state
-from ..base.utils import read_json, read_record, sha256_file
+from ..base.utils import read_record, sha256_file
 from ..decoding.exported import GRAPHS, RECORD
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..export import ExportArguments, export, load_validation
@@ -78,4 +78,4 @@ class Export(ModelStep):
     @property
     def record(self) -> dict[str, Any]:
         """What `onnx/export.json` of the finished step holds."""
-        return read_json(self.folder / GRAPHS / RECORD)
+        return read_record(self.folder / GRAPHS / RECORD, {"parity": dict})

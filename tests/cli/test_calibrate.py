@@ -74,6 +74,7 @@ def test_an_evaluation_is_made_anew_once_there_is_a_curve_and_no_other_change_is
     assert main(["calibrate", *options]) == 0
     assert main(["evaluate", *options]) == 0
     assert read_json(metrics)["reliability"]["error"] >= 0
+    assert metrics.with_name("reliability.png").is_file()
     written = metrics.stat().st_mtime_ns
     assert main(["evaluate", *options]) == 0
     assert metrics.stat().st_mtime_ns == written, "the same curve: nothing to do"
@@ -83,6 +84,7 @@ def test_an_evaluation_is_made_anew_once_there_is_a_curve_and_no_other_change_is
     assert "`metrics` must be the same" in capsys.readouterr().err
     assert main(["evaluate", *options]) == 0
     assert read_json(metrics)["reliability"] is None
+    assert not metrics.with_name("reliability.png").exists()
 
 
 def test_the_curve_of_a_split_of_blanks_has_no_error(options, tmp_path):
