@@ -50,7 +50,7 @@ from hf_nat.alignment import align, format_links, parse_links, symmetrize
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, progress_bar, read_json, write_json
 from hf_nat.data import corpus_sides, load_corpus, tokenize
-from hf_nat.data.corpora import read_lines
+from hf_nat.data.text_files import read_lines
 
 
 JOINT = "grow-diag-final-and"

@@ -42,7 +42,8 @@ from decoding_systems import System, load_system, parse_system
 from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
-from hf_nat.data.corpora import load_corpus, read_lines
+from hf_nat.data.corpora import load_corpus
+from hf_nat.data.text_files import read_lines
 from hf_nat.decoding import to_texts
 from hf_nat.metrics.translation import score_translations
 

@@ -18,7 +18,7 @@ from ..base.bounds import require_choice, require_number
 from ..base.config import option
 from ..base.files import atomic_path
 from ..data import corpus_sides, tokenize
-from ..data.corpora import read_lines
+from ..data.text_files import read_lines
 from ..metrics import (
     Complexity,
     LexicalCounts,

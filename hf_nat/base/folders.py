@@ -123,13 +123,12 @@ def _lock(descriptor: int, folder: Path) -> bool:
     return folder.exists() and os.path.samestat(os.fstat(descriptor), os.stat(folder))
 
 
-def require_outside(folder: str | Path, inputs: Iterable[str], parameter: str = "output_dir") -> None:
+def require_outside(folder: str | Path, inputs: Iterable[str]) -> None:
     """Raises unless a folder to write lies outside those that are read, whose files its own would join.
 
     Args:
         folder (`str` or `Path`): where a command will write.
         inputs (`Iterable[str]`): what it reads; names of no folder are passed over.
-        parameter (`str`, *optional*, defaults to `"output_dir"`): name of the option, for the error.
 
     Raises:
         ValueError: naming both.
@@ -138,7 +137,7 @@ def require_outside(folder: str | Path, inputs: Iterable[str], parameter: str = 
     for given in inputs:
         if os.path.isdir(given) and Path(given).resolve() in place.parents:
             raise ValueError(
-                f"`{parameter}` must lie outside of what is read, got {str(folder)!r} in {str(given)!r}. Use a folder "
+                f"`output_dir` must lie outside of what is read, got {str(folder)!r} in {str(given)!r}. Use a folder "
                 "beside it."
             )
 

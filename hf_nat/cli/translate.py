@@ -14,7 +14,7 @@ from ..base.bounds import require_number
 from ..base.config import load_config, option
 from ..base.files import open_output, refuse_one_output
 from ..base.languages import require_language
-from ..data.corpora import read_lines
+from ..data.text_files import read_lines
 from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, Translator
 from ..decoding.shortlist import ShortListArguments
 from ..evaluation.confidence import confidence, require_calibration

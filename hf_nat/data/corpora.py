@@ -34,18 +34,15 @@ from .locations import (
     find_files,
     is_table,
     local_or_hub,
-    same_rows_for_every_split,
     source_files,
     text_patterns,
     unknown_split,
 )
 from .readers import load_sources, load_tables, load_text
-from .text_files import read_lines, regular_files, scratch_folder
+from .text_files import regular_files, scratch_folder
 
 
 logger = logging.get_logger(__name__)
-
-__all__ = ["load_corpus", "read_lines", "same_rows_for_every_split"]
 
 
 def load_corpus(

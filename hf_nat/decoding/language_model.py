@@ -44,8 +44,6 @@ class NGramLanguageModel:
         path (`str` or `Path`): file of the model, ARPA (packed as .gz too) or KenLM's binary form, or a folder or Hub
             id with what `hf-nat language-model` wrote, see [`language_model_file`].
         tokenizer (`PreTrainedTokenizerBase`): the tokenizer.
-        parameter (`str`, *optional*, defaults to `"language_model"`): name of the option that gave the path, for
-            errors.
 
     Raises:
         ImportError: if KenLM is missing.
@@ -53,15 +51,13 @@ class NGramLanguageModel:
         ValueError: if the file is damaged, or of other words than the tokenizer's pieces.
     """
 
-    def __init__(
-        self, path: str | Path, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "language_model"
-    ) -> None:
-        place, path = str(path), language_model_file(path, parameter=parameter)
+    def __init__(self, path: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        place, path = str(path), language_model_file(path)
         if place != tokenizer.name_or_path:  # Of a Hub id there is no other way to know it.
-            _require_same_pieces(path, tokenizer, parameter)
+            _require_same_pieces(path, tokenizer)
         kenlm = import_kenlm()
         self._pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
-        _require_words(path, {*self._pieces, *SPECIAL_WORDS, "<UNK>"}, parameter)
+        _require_words(path, {*self._pieces, *SPECIAL_WORDS, "<UNK>"})
         config = kenlm.Config()
         config.show_progress, config.arpa_complain = False, kenlm.ARPALoadComplain.NONE
         try:
@@ -69,13 +65,13 @@ class NGramLanguageModel:
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
             reason = _PLACE_IN_KENLM.sub("", str(error)).rstrip(".")
             raise ValueError(
-                f"`{parameter}` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {reason}. "
-                "The file is damaged, or something else. Make it anew with `hf-nat language-model`."
+                f"`language_model` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {reason}."
+                " The file is damaged, or something else. Make it anew with `hf-nat language-model`."
             ) from error
         ordinary = [piece for piece in self._pieces if piece not in tokenizer.all_special_tokens]
         if not any(piece in self._model for piece in ordinary):
             raise ValueError(
-                f"`{parameter}` must know pieces of the tokenizer, such as {ordinary[-1]!r}, got a model of other "
+                f"`language_model` must know pieces of the tokenizer, such as {ordinary[-1]!r}, got a model of other "
                 f"words at {str(path)!r}. Make it of text that the tokenizer has cut."
             )
         self._pieces[tokenizer.eos_token_id] = "</s>"
@@ -121,12 +117,11 @@ class NGramLanguageModel:
         return self._pieces[token] if token < len(self._pieces) else "<unk>"
 
 
-def language_model_file(path: str | Path, *, parameter: str = "language_model") -> Path:
+def language_model_file(path: str | Path) -> Path:
     """Finds the file of an n-gram model.
 
     Args:
         path (`str` or `Path`): the file; or a model's folder, or its Hub id, with `language_model.arpa.gz`.
-        parameter (`str`, *optional*): name of the option that gave the path, for errors.
 
     Raises:
         OSError: if there is no such file.
@@ -136,30 +131,30 @@ def language_model_file(path: str | Path, *, parameter: str = "language_model") 
         require_plain_file(path)
         return Path(path)
     patterns = [LANGUAGE_MODEL_FILE, *TOKENIZER_FILES]
-    file = local_folder(path, parameter=parameter, patterns=patterns) / LANGUAGE_MODEL_FILE
+    file = local_folder(path, parameter="language_model", patterns=patterns) / LANGUAGE_MODEL_FILE
     if not file.is_file():
         raise FileNotFoundError(
-            f"`{parameter}` must be a file of an n-gram model, or a folder or Hub id with {file.name}, got "
+            f"`language_model` must be a file of an n-gram model, or a folder or Hub id with {file.name}, got "
             f"{str(path)!r} without. Run `hf-nat language-model`."
         )
     return file
 
 
-def _require_same_pieces(file: Path, tokenizer: PreTrainedTokenizerBase, parameter: str) -> None:
+def _require_same_pieces(file: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises ValueError for what `hf-nat language-model` wrote into the folder of a model with other pieces."""
     folder = file.parent
     has_tokenizer = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
     is_own = os.path.realpath(folder) == os.path.realpath(tokenizer.name_or_path)
     if file.name != LANGUAGE_MODEL_FILE or not has_tokenizer or is_own:
         return
-    if load_tokenizer(folder, parameter=parameter).get_vocab() != tokenizer.get_vocab():
+    if load_tokenizer(folder, parameter="language_model").get_vocab() != tokenizer.get_vocab():
         raise ValueError(
-            f"`{parameter}` must be of the model's own tokenizer, got {str(folder)!r}, whose tokenizer has other "
+            f"`language_model` must be of the model's own tokenizer, got {str(folder)!r}, whose tokenizer has other "
             "pieces. Run `hf-nat language-model` for this model."
         )
 
 
-def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
+def _require_words(path: str | Path, words: Set[str]) -> None:
     """Raises ValueError for an ARPA file with a count below 0, of which KenLM dies, or with other words than these.
 
     A word with a character of none of them is no fault: tokenizers spell out what they do not know.
@@ -175,7 +170,7 @@ def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
                 break
             if _NEGATIVE.match(line):
                 raise ValueError(
-                    f"`{parameter}` must be an n-gram model with counts >= 0, got "
+                    f"`language_model` must be an n-gram model with counts >= 0, got "
                     f"{line.decode(errors='replace').strip()!r} in {str(path)!r}. The file is damaged."
                 )
         else:
@@ -184,8 +179,8 @@ def _require_words(path: str | Path, words: Set[str], parameter: str) -> None:
             word = fields[1].decode(errors="replace") if len(fields) > 1 else UNK
             if word not in words and known.issuperset(word):
                 raise ValueError(
-                    f"`{parameter}` must be an n-gram model of the tokenizer's pieces, got one with the word {word!r} "
-                    f"in {str(path)!r}. Make it of text that the tokenizer has cut: `hf-nat language-model`."
+                    f"`language_model` must be an n-gram model of the tokenizer's pieces, got one with the word "
+                    f"{word!r} in {str(path)!r}. Make it of text that the tokenizer has cut: `hf-nat language-model`."
                 )
 
 

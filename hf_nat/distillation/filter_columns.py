@@ -69,18 +69,17 @@ class MeasuredCorpus:
         posterior = self._posterior() if missing and "language_posterior" in self.columns else None
         with progress_bar(len(missing), "Measuring shards") as bar:
             for name in missing:
-                found = self._measure(self.read(name, ["translation"], measured=False), posterior)
+                found = self._measure(self.read(name, ["translation"]), posterior)
                 with atomic_path(self._file(name)) as temporary:
                     pq.write_table(pa.table({column: typed(column, found[column]) for column in found}), temporary)
                 bar.update(1)
 
-    def read(self, name: str, columns: Sequence[str] | None = None, *, measured: bool = True) -> pa.Table:
-        """Reads the rows of a shard.
+    def read(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Reads the rows of a shard, with the measured columns, which are null outside train.
 
         Args:
             name (`str`): its path in the corpus.
             columns (`Sequence[str]`, *optional*): those to read, by default all.
-            measured (`bool`, *optional*, defaults to `True`): with the measured ones, which are null outside train.
 
         Raises:
             ValueError: if the file is not what the manifest says, or a column is of another type.
@@ -88,8 +87,7 @@ class MeasuredCorpus:
         path = self.folder / name
         _require_sound(path, self.shards[name])
         require_column_types(pq.read_schema(path), f"`{path}`")
-        own = self.columns if measured and columns is None else [c for c in columns or [] if c in self.columns]
-        own = own if measured else []
+        own = self.columns if columns is None else [name for name in columns if name in self.columns]
         rows = pq.read_table(path, columns=columns and [column for column in columns if column not in own])
         if not own:
             return rows
@@ -167,7 +165,7 @@ class MeasuredCorpus:
 
     def _texts(self, lang: str, number: int) -> Iterator[str]:
         for name in self.training:
-            rows = self.read(name, ["translation", "real_target"], measured=False)
+            rows = self.read(name, ["translation", "real_target"])
             for pair, real in zip(rows["translation"].to_pylist(), rows["real_target"].to_pylist(), strict=True):
                 yield pair[lang] if number == 0 or real is None else real
 

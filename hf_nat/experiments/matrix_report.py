@@ -41,29 +41,28 @@ def names(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def scores_of(results: Results, student: str, corpus: str, metric: str = "bleu", split: str = "test") -> list[float]:
-    """Returns a score of a student on a corpus for every seed that was run.
+def scores_of(results: Results, student: str, corpus: str, metric: str = "bleu") -> list[float]:
+    """Returns a test score of a student on a corpus for every seed that was run.
 
     Args:
         results (`Results`): content of the study's JSON file.
         student (`str`): its name.
         corpus (`str`): its name; "real" for the real targets.
         metric (`str`, *optional*, defaults to `"bleu"`): which score, 0-100.
-        split (`str`, *optional*, defaults to `"test"`): of the real corpus.
     """
     return [
-        row[split]["scores"][metric]["score"]
+        row["test"]["scores"][metric]["score"]
         for row in results["students"]
         if (row["name"], row["corpus"]) == (student, corpus)
     ]
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
+def spread(values: Sequence[float]) -> str:
     """Prints the mean, and with more than one value half the distance between the largest and the smallest."""
     if not values:
         return ""
-    half = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{half}"
+    half = f" ± {(max(values) - min(values)) / 2:.2f}" if len(values) > 1 else ""
+    return f"{mean(values):.2f}{half}"
 
 
 def paper_cell(study: Study, name: str, column: str) -> str:

@@ -25,7 +25,7 @@ from ..base.folders import check_output_folder
 from ..base.reporting import Table, plot_bars, write_report
 from ..base.utils import environment, write_json
 from ..data.arguments import CorpusArguments
-from ..data.corpora import read_lines
+from ..data.text_files import read_lines
 from ..data.toy import SOURCE_LANG, TARGET_LANG, ToyTask, generate_toy_corpus, is_toy_corpus
 from ..decoding import load_model, translate
 from ..metrics.complexity import corpus_complexity

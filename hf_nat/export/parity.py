@@ -14,9 +14,9 @@ from transformers.utils import logging
 
 from ..base.utils import check_record, read_record
 from ..data.arguments import CorpusArguments, first_rows
-from ..data.corpora import read_lines
 from ..data.locations import local_folder
 from ..data.several import validation_place
+from ..data.text_files import read_lines
 from ..decoding import encode_non_blank, to_texts, token_batches
 from ..metrics.translation import score_translations
 from .arguments import ExportArguments

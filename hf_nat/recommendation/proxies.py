@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..data.corpora import load_corpus, read_lines
+from ..data.corpora import load_corpus
+from ..data.text_files import read_lines
 from ..metrics import compare_systems
 from ..steps import Evaluate, EvaluateArguments, Train, check_steps
 from .rule import Proxies

@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..base.folders import require_outside
 from ..base.processes import main_process_decides
 from ..cards import write_corpus_card
-from ..data.corpora import same_rows_for_every_split
+from ..data.locations import same_rows_for_every_split
 from ..distillation.manifest import is_sound
 from .step import Step
 

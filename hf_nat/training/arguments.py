@@ -20,7 +20,7 @@ from transformers.utils import logging
 from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import CorpusArguments, first_rows
-from ..data.corpora import same_rows_for_every_split
+from ..data.locations import same_rows_for_every_split
 from ..data.several import concatenate_pairs, corpus_place, validation_place
 
 

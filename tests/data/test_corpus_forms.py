@@ -21,8 +21,8 @@ from huggingface_hub.errors import OfflineModeIsEnabled
 
 from hf_nat.data import load_corpus
 from hf_nat.data.arguments import CorpusArguments
-from hf_nat.data.corpora import _load_from_hub, _Wanted, same_rows_for_every_split
-from hf_nat.data.locations import local_or_hub
+from hf_nat.data.corpora import _load_from_hub, _Wanted
+from hf_nat.data.locations import local_or_hub, same_rows_for_every_split
 from hf_nat.data.text_files import regular_files
 
 

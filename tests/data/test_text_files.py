@@ -13,7 +13,7 @@ import pytest
 from rights import of_an_ordinary_user
 
 from hf_nat.data import load_corpus
-from hf_nat.data.corpora import read_lines
+from hf_nat.data.text_files import read_lines
 
 
 LANGUAGES = {"source_lang": "en", "target_lang": "de"}
