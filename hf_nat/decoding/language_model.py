@@ -65,8 +65,8 @@ class NGramLanguageModel:
         except (OSError, RuntimeError, UnicodeDecodeError) as error:
             reason = _PLACE_IN_KENLM.sub("", str(error)).rstrip(".")
             raise ValueError(
-                f"`language_model` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: {reason}."
-                " The file is damaged, or something else. Make it anew with `hf-nat language-model`."
+                f"`language_model` must be an n-gram model in ARPA or KenLM's binary form, got {str(path)!r}: "
+                f"{reason}. The file is damaged, or something else. Make it anew with `hf-nat language-model`."
             ) from error
         ordinary = [piece for piece in self._pieces if piece not in tokenizer.all_special_tokens]
         if not any(piece in self._model for piece in ordinary):
