@@ -272,8 +272,9 @@ def check_languages(args: argparse.Namespace) -> dict[str, Any]:
 def _measures(corpus: AlignedCorpus, num_sources: int) -> dict[str, Any]:
     """Measures a corpus of several languages as the study does, in samples of its sources."""
     samples = corpus.args.num_bootstrap
-    sources = {"rows": np.arange(len(corpus.rows)) % num_sources, "num_rows": num_sources, "num_samples": samples}
-    drawn = corpus_bootstraps(corpus.counts, fuzzy_reordering(corpus.links()), **sources) if samples else {}
+    draws: dict[str, Any] = {"num_rows": num_sources, "num_samples": samples}
+    draws["rows"] = np.arange(len(corpus.rows)) % num_sources  # the pairs of a language after those of the other
+    drawn = corpus_bootstraps(corpus.counts, fuzzy_reordering(corpus.links()), **draws) if samples else {}
     return measure_corpus(corpus, bootstraps=drawn)
 
 
