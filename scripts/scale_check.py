@@ -39,20 +39,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from benchmark_alignment import SIDES, replicate, write_text
 from benchmark_training import Trainee, make_batches, num_targets, peak_growth, synthetic_lengths
 from random_checkpoints import word_tokenizer
 
-from hf_nat.analysis.measures import AlignedCorpus, MeasureArguments
+from hf_nat.analysis.measures import AlignedCorpus, MeasureArguments, measure_corpus
 from hf_nat.base.allocator import keep_freed_memory
 from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, read_json, write_json
 from hf_nat.data import concatenate_targets, corpus_tokens, encode_corpus, load_corpus, select_targets
 from hf_nat.data.multi_target import MULTI_TARGET_LANG
 from hf_nat.data.tokenizer import corpus_texts, train_tokenizer
-from hf_nat.metrics import LanguagePosterior, faithfulness, fuzzy_reordering, training_bleu
+from hf_nat.metrics import LanguagePosterior, corpus_bootstraps, faithfulness, fuzzy_reordering, training_bleu
 from hf_nat.steps import Train
 from hf_nat.training.arguments import ModelArguments
 from hf_nat.training.model import build_model
@@ -226,37 +227,55 @@ def check_languages(args: argparse.Namespace) -> dict[str, Any]:
         `dict[str, Any]`: as `check_corpus`, of the random selection and of all languages.
     """
     corpora: dict[str, dict[str, Any]] = {"random selection": {}, "all languages": {}}
-    result = {"num_pairs": args.num_pairs, "environment": environment(), "corpora": corpora}
+    result = {
+        "num_pairs": args.num_pairs,
+        "num_bootstrap": args.num_bootstrap,
+        "environment": environment(),
+        "corpora": corpora,
+    }
     pair = {"source_lang": args.source_lang, "target_lang": MULTI_TARGET_LANG}
-    measuring = MeasureArguments(**pair, tokens="space", num_bootstrap=0)
+    measures = {label: partial(_measure_part, parts, args.output, result) for label, parts in corpora.items()}
     with tempfile.TemporaryDirectory(prefix="hf_nat-") as name:
         folder = Path(name)
         corpus = write_languages(args, folder)
+        made = {}
         for label, make in (("random selection", select_targets), ("all languages", concatenate_targets)):
-            measure = partial(_measure_part, corpora[label], args.output, result)
             file = folder / f"{label}.parquet"
-            made = partial(make, corpus, args.source_lang, args.target_langs)
-            measure("make", partial(_write_rows, made, file))
-            rows = load_corpus(file, **pair)
-            describe = operator.attrgetter("complexity.value")
-            texts = folder / label
-            measure("align and count links", partial(AlignedCorpus, label, rows, texts, measuring), describe)
+            selected = partial(make, corpus, args.source_lang, args.target_langs)
+            measures[label]("make", partial(_write_rows, selected, file))
+            made[label] = load_corpus(file, **pair)
+        rows, measure = made["all languages"], measures["all languages"]
         tokenizer = measure(
             "learn subwords", partial(train_tokenizer, corpus_texts(rows, **pair), args.vocab_size), len
         )
         encode = partial(encode_corpus, rows, tokenizer, max_source_length=250, max_target_length=250, **pair)
         encoded = measure("encode", lambda: encode()[0], len)
         measure("make batches", lambda: len(TokenBatchSampler(encoded["length"][:], args.max_tokens)))
-        tokenizer.save_pretrained(folder / "tokenizer")
-        size = len(rows) // len(args.target_langs)
+        pieces = str(folder / "tokenizer")
+        tokenizer.save_pretrained(pieces)
+        size = len(made["random selection"])
         parts = {
-            lang: corpus_tokens(
-                rows.select(range(i * size, (i + 1) * size)), MULTI_TARGET_LANG, str(folder / "tokenizer")
-            )
+            lang: corpus_tokens(rows.select(range(i * size, (i + 1) * size)), MULTI_TARGET_LANG, pieces)
             for i, lang in enumerate(args.target_langs)
         }
         measure("posterior of the languages", partial(LanguagePosterior.from_corpora, parts), lambda found: None)
+        for kind, tokens in (("words", "space"), ("pieces", pieces)):
+            measuring = MeasureArguments(**pair, tokens=tokens, num_bootstrap=args.num_bootstrap)
+            for label, measure in measures.items():
+                align = partial(AlignedCorpus, label, made[label], folder / kind / label, measuring)
+                aligned = measure(f"align and count links, {kind}", align, operator.attrgetter("complexity.value"))
+                measured = partial(_measures, aligned, num_sources=size)
+                measure(f"measures, {kind}", measured, operator.itemgetter("complexity_interval"))
     return result
+
+
+def _measures(corpus: AlignedCorpus, num_sources: int) -> dict[str, Any]:
+    """Measures a corpus of several languages as the study does, in samples of its sources."""
+    samples = corpus.args.num_bootstrap
+    draws: dict[str, Any] = {"num_rows": num_sources, "num_samples": samples}
+    draws["rows"] = np.arange(len(corpus.rows)) % num_sources  # the pairs of a language after those of the other
+    drawn = corpus_bootstraps(corpus.counts, fuzzy_reordering(corpus.links()), **draws) if samples else {}
+    return measure_corpus(corpus, bootstraps=drawn)
 
 
 def _write_rows(make: Callable[[], Any], file: Path) -> None:
@@ -303,6 +322,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     languages.add_argument("--target_langs", nargs="+", required=True, help="language keys of the targets")
     languages.add_argument("--vocab_size", type=int, default=37_000, help="joint subwords that are learned")
     languages.add_argument("--max_tokens", type=int, default=8000, help="budget of a batch: rows x longest row")
+    languages.add_argument(
+        "--num_bootstrap", type=int, default=1000, help="samples of the bootstrap of the intervals; 0 for none"
+    )
     for command, num_pairs in ((corpus, 4_500_000), (languages, 1_900_000)):
         command.add_argument("--corpus", required=True, help="anything that hf_nat.data.corpora.load_corpus reads")
         command.add_argument("--split", default="train")

@@ -16,8 +16,10 @@ from hf_nat.experiments.born_again import BornAgain, BornAgainArguments
 from hf_nat.experiments.distillation_studies import CAPACITY, DECODING, EXPERTS, INTERPOLATION
 from hf_nat.experiments.matrix import Matrix
 from hf_nat.experiments.multimodality import Multimodality
+from hf_nat.experiments.plans import resolve_distillation
 from hf_nat.experiments.registry import EXPERIMENTS
 from hf_nat.models import ARCHITECTURES
+from hf_nat.steps import Train
 from hf_nat.training.arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from hf_nat_cli import main
 
@@ -175,6 +177,13 @@ def test_study_as_written_is_a_run(path):
     matrices = {study.name: study for study in (CAPACITY, DECODING, EXPERTS, INTERPOLATION)}
     study = Matrix(args, matrices[path.stem]) if path.stem in matrices else Multimodality(args)
     assert list(study.steps())
+    if path.parent.name == "multi30k_gpu":  # what both have in common is made once
+        teacher = Train.from_config(path.with_name("teacher_base.yaml"), bf16=False)
+        distill = resolve_distillation(path.with_name("distill_base.yaml"))
+        made = {step.folder: step for step in study.steps()}
+        shared = made[teacher.folder]
+        assert (shared.model, shared.data, shared.settings()) == (teacher.model, teacher.data, teacher.settings())
+        assert made[Path(distill.output_dir)].args == distill
 
 
 @pytest.mark.parametrize("path", SINGLE, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -11,7 +11,7 @@ from ..base.config import option
 from ..base.folders import check_output_folder
 from ..base.reporting import Table, write_report
 from ..base.utils import read_json, write_json
-from .converged_claims import ConvergedRuns
+from .converged_claims import FOLDERS, ConvergedRuns
 from .effects import CONFIRMED, VERDICTS, Effect, Row, verdict_of
 from .paper_claims import CLAIMS, Claim
 
@@ -72,9 +72,10 @@ class _Evidence(NamedTuple):
 def _evidence(claim: Claim, results_dir: Path) -> _Evidence:
     """Returns the evidence from converged runs, once there is any, else that of the claim's files."""
     if claim.converged_effects is not None:
-        runs = ConvergedRuns(results_dir)
-        if effects := claim.converged_effects(runs):
-            return _Evidence(runs.files, effects, claim.converged_known)
+        for folder in FOLDERS:
+            runs = ConvergedRuns(results_dir, folder)
+            if effects := claim.converged_effects(runs):
+                return _Evidence(runs.files, effects, claim.converged_known)
     paths = [results_dir / name for name in claim.files]
     effects = claim.effects(*map(read_json, paths)) if all(path.is_file() for path in paths) else {}
     return _Evidence(claim.files, effects, claim.known)

@@ -3,7 +3,7 @@
 A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. The
 targets are `real`, `distilled` (by beam search), `distilled_nano`, from a weaker teacher, of size nano, `experts`, by
 the best of a mixture, and by other strategies of the teacher `sampling`, `top-k`, `greedy` and `interpolation`. Of
-studies there are `born_again` and `multimodality`.
+studies there are `born_again`, `multimodality`, `capacity` and `decoding`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import mean
 
 from ..base.utils import read_json
-from .effects import Effect, Row, over_seeds
+from .effects import Effect, Effects, EffectsBySeed, Row, over_seeds
 from .matrix_report import REAL
 
 
-_FOLDER = "multi30k/results/converged"
+FOLDERS = ("multi30k_gpu/results", "multi30k/results/converged")  # of runs, the paper's sizes before size mini
 _STUDENTS = (
     "vanilla_nat",
     "vanilla_nat_glancing",
@@ -40,11 +40,12 @@ class ConvergedRuns:
     """The results of converged runs that there are, read when a claim asks for them.
 
     Args:
-        results_dir (`Path`): folder of the JSON files that the runs left.
+        results_dir (`Path`): folder of the JSON files that all runs left.
+        folder (`str`): which of `FOLDERS` in it.
     """
 
-    def __init__(self, results_dir: Path) -> None:
-        self._results_dir = results_dir
+    def __init__(self, results_dir: Path, folder: str) -> None:
+        self._results_dir, self._folder = results_dir, folder
         self._read: dict[str, Row] = {}
 
     @property
@@ -54,7 +55,7 @@ class ConvergedRuns:
 
     def by_seed(self, *names: str) -> list[dict[int, Row]]:
         """Returns the results of each of these runs by the seeds that all of them have."""
-        files = [{seed: f"{_FOLDER}/{name}{end}.json" for seed, end in _SEEDS.items()} for name in names]
+        files = [{seed: f"{self._folder}/{name}{end}.json" for seed, end in _SEEDS.items()} for name in names]
         common = [seed for seed in _SEEDS if all((self._results_dir / of[seed]).is_file() for of in files)]
         return [{seed: self._result(of[seed]) for seed in common} for of in files]
 
@@ -62,6 +63,9 @@ class ConvergedRuns:
         if file not in self._read:
             self._read[file] = read_json(self._results_dir / file)
         return self._read[file]
+
+
+EffectsOfRuns = Callable[[ConvergedRuns], Mapping[str, Effect]]
 
 
 def _bleu(runs: ConvergedRuns, *targets: str, students: Sequence[str] = _STUDENTS) -> dict[str, list[dict[int, Row]]]:
@@ -102,9 +106,7 @@ def gain_of(student: str, better: str, worse: str) -> Callable[[ConvergedRuns], 
     return effects
 
 
-def in_study(
-    name: str, effects: Callable[[Mapping[int, Row]], Mapping[str, Effect]]
-) -> Callable[[ConvergedRuns], Mapping[str, Effect]]:
+def in_study(name: str, effects: EffectsBySeed) -> EffectsOfRuns:
     """Effects from the results of a study by seed."""
 
     def found(runs: ConvergedRuns) -> Mapping[str, Effect]:
@@ -114,10 +116,25 @@ def in_study(
     return found
 
 
+def whole(effects: Effects) -> EffectsBySeed:
+    """Effects of a study that has all its seeds in one file."""
+    return lambda studies: effects(studies[min(studies)])
+
+
+def first_of(*alternatives: EffectsOfRuns) -> EffectsOfRuns:
+    """The effects of the first of these that has any."""
+    return lambda runs: next(filter(None, (effects(runs) for effects in alternatives)), {})
+
+
 def _weakest_and_strongest(pairs: Mapping[str, list[dict[int, Row]]], by: int) -> tuple[str, str] | None:
-    """The students with the lowest and the highest mean BLEU on the targets of number `by`; None for fewer than 2."""
+    """The students with the lowest and the highest mean BLEU on the targets of number `by`.
+
+    None for fewer than 2, or where these two have no seed in common.
+    """
     ranked = sorted(pairs, key=lambda name: mean(row["score"] for row in pairs[name][by].values()))
-    return (ranked[0], ranked[-1]) if len(ranked) > 1 else None
+    if len(ranked) < 2 or not pairs[ranked[0]][by].keys() & pairs[ranked[-1]][by].keys():
+        return None
+    return ranked[0], ranked[-1]
 
 
 def weak_gain_more(runs: ConvergedRuns) -> dict[str, Effect]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -65,6 +65,10 @@ class Effect:
         interval = "no interval" if self.low is None else f"{self.low:+.3g} to {self.high:+.3g}"
         basis = f"; {self.basis}" if self.basis else ""
         return f"{self.value:+.3g} {self.unit}".rstrip() + f" ({interval}{basis})"
+
+
+Effects = Callable[[Row], Mapping[str, Effect]]  # by name, from the results of a study
+EffectsBySeed = Callable[[Mapping[int, Row]], Mapping[str, Effect]]  # from those of each seed
 
 
 def verdict_of(effects: Sequence[Effect]) -> str:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from .converged_claims import (
-    ConvergedRuns,
+    EffectsOfRuns,
     distillation_helps,
+    first_of,
     gain_of,
     in_study,
     preferences,
     strategies,
     weak_gain_more,
+    whole,
 )
-from .effects import Effect, Row, between, over_seeds
+from .effects import Effect, Effects, EffectsBySeed, Row, between, over_seeds
 from .matrix_report import REAL, names
 
 
@@ -43,7 +45,7 @@ class Claim:
     effects: Callable[..., Mapping[str, Effect]]
     size: float | None = None
     known: str = ""
-    converged_effects: Callable[[ConvergedRuns], Mapping[str, Effect]] | None = None
+    converged_effects: EffectsOfRuns | None = None
     converged_known: str = ""
 
 
@@ -81,15 +83,25 @@ def _monotonic(measures: Row) -> dict[str, Effect]:
     return {name: _difference(measures, name, REAL, "reordering", "") for name in _corpora(measures) if name != REAL}
 
 
-def _weaker_teacher(measures: Row) -> dict[str, Effect]:
+def _weaker_teacher(measures: Row, weak: str = "nano", strong: str = "mini") -> dict[str, Effect]:
     return {
-        "C lower": _difference(measures, "mini", "nano", "complexity"),
-        "F higher": _difference(measures, "nano", "mini", "faithfulness"),
+        f"C, {strong} over {weak}": _difference(measures, strong, weak, "complexity"),
+        f"F, {weak} over {strong}": _difference(measures, weak, strong, "faithfulness"),
     }
 
 
-def _stronger_closer(measures: Row) -> dict[str, Effect]:
-    return {"mini over nano": _difference(measures, "mini", "nano", "training_bleu", "BLEU")}
+def _stronger_closer(measures: Row, weak: str = "nano", strong: str = "mini") -> dict[str, Effect]:
+    return {f"{strong} over {weak}": _difference(measures, strong, weak, "training_bleu", "BLEU")}
+
+
+def _of_ends(effects: Callable[[Row, str, str], Mapping[str, Effect]]) -> Effects:
+    """Effects of the corpora of the weakest teacher of a study and the strongest, its first and last distilled one."""
+
+    def found(study: Row) -> Mapping[str, Effect]:
+        weak, *_, strong = (name for name in _corpora(study) if name != REAL)
+        return effects(study, weak, strong)
+
+    return found
 
 
 def _strategies(measures: Row) -> dict[str, Effect]:
@@ -101,10 +113,6 @@ def _strategies_bleu(study: Row) -> dict[str, Effect]:
     student = names(study["students"], "name")[0]
     order = ("sampling", "top-k", "greedy", "beam")
     return _steps(order, lambda b, a: over_seeds(_of_student(study, student, b), _of_student(study, student, a)))
-
-
-Effects = Callable[[Row], Mapping[str, Effect]]
-EffectsBySeed = Callable[[Mapping[int, Row]], Mapping[str, Effect]]
 
 
 def _one_seed(effects: EffectsBySeed) -> Effects:
@@ -313,16 +321,18 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "A weaker teacher makes a simpler and less faithful corpus",
         "section 4.2, Figure 3",
-        "C(d) and F(d) in words of the corpora of converged teachers of size mini and nano",
+        "C(d) and F(d) in words of the corpora of two teachers that have converged",
         [_WORDS],
         _weaker_teacher,
+        converged_effects=in_study("capacity", whole(_of_ends(_weaker_teacher))),
     ),
     Claim(
         "The corpus of a stronger teacher is nearer to the real one",
         "section 4.2, Figure 3",
-        "training BLEU of the corpora of converged teachers of size mini and nano",
+        "training BLEU of the corpora of two teachers that have converged",
         [_WORDS],
         _stronger_closer,
+        converged_effects=in_study("capacity", whole(_of_ends(_stronger_closer))),
     ),
     Claim(
         "Complexity rises from beam search to greedy search, top-10 sampling and sampling",
@@ -330,6 +340,7 @@ CLAIMS: tuple[Claim, ...] = (
         "C(d) in BPE tokens",
         [_BPE],
         _strategies,
+        converged_effects=in_study("decoding", whole(_strategies)),
     ),
     Claim(
         "A vanilla NAT does better from sampling to top-10 sampling, greedy search and beam search",
@@ -341,7 +352,7 @@ CLAIMS: tuple[Claim, ...] = (
         "sentences, without which there is no interval. Samples of this teacher, of size nano, are worse than the "
         "real targets. The teacher of size mini gives the same order (`multi30k/results/strategies`); students that "
         "have converged were not tested with all four strategies.",
-        converged_effects=strategies,
+        converged_effects=first_of(in_study("decoding", whole(_strategies_bleu)), strategies),
     ),
     Claim(
         "Every student does better on distilled targets",
@@ -371,7 +382,7 @@ CLAIMS: tuple[Claim, ...] = (
         known="After 3 epochs the weak student does better on the corpus of the larger teacher and the strong one on "
         "the other; LevT, the paper's strongest, is the weakest on real targets here. Neither longer training nor a "
         "second seed was tested with these.",
-        converged_effects=preferences,
+        converged_effects=first_of(in_study("capacity", whole(_preferences)), preferences),
         converged_known="Both students do better on the corpus of the larger teacher, vanilla NAT even more so. Two "
         "things speak for it there: students start from that teacher's blocks, and the rule that ends a training "
         "ended that of vanilla NAT on the simpler corpus after 12 epochs, on the other after 22. Neither was tested "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,65 @@ def test_converged_studies_are_judged_by_seed(tmp_path: Path) -> None:
     assert len(student["files"]) == 2
 
 
+def test_every_claim_of_several_languages_takes_a_converged_study(tmp_path: Path) -> None:
+    study = read_json(ROOT / "configs" / CLAIMS[0].files[0])
+    write_json(tmp_path / "multi30k/results/converged/multimodality_seed2.json", study)
+    short = list(judge(ROOT / "configs"))[:5]
+    for row, expected in zip(judge(tmp_path), short, strict=False):
+        assert row["files"] == ["multi30k/results/converged/multimodality_seed2.json"]
+        assert row["effects"] == {f"{name}, seed 2": effect for name, effect in expected["effects"].items()}
+        assert row["verdict"] == expected["verdict"]
+
+
+def test_students_without_a_seed_in_common_are_not_compared(tmp_path: Path) -> None:
+    def add(student: str, end: str, errors: int) -> None:
+        for targets in ("real", "distilled", "distilled_nano"):
+            file = tmp_path / f"multi30k/results/converged/{student}_{targets}{end}.json"
+            write_json(file, {"scores": {"bleu": scored(errors)}})
+
+    add("vanilla_nat", "", 2)
+    add("cmlm", "_seed2", 8)
+    rows = list(judge(tmp_path))
+    assert set(rows[11]["effects"]) == {"vanilla_nat", "cmlm"}
+    assert not rows[12]["effects"] and not rows[13]["effects"]
+    add("cmlm", "", 8)
+    assert [set(row["effects"]) for row in list(judge(tmp_path))[12:14]] == [
+        {"vanilla_nat over cmlm"},
+        {"cmlm over vanilla_nat"},
+    ]
+
+
+def test_runs_of_the_papers_sizes_go_before_those_of_size_mini(tmp_path: Path) -> None:
+    mini, paper = tmp_path / "multi30k/results/converged", tmp_path / "multi30k_gpu/results"
+    for folder, errors in ((mini, 5), (paper, 9)):
+        for student in ("vanilla_nat", "cmlm"):
+            write_json(folder / f"{student}_distilled.json", {"scores": {"bleu": scored(errors)}})
+            write_json(folder / f"{student}_real.json", {"scores": {"bleu": scored(2)}})
+    row = list(judge(tmp_path))[11]
+    assert {Path(file).parent for file in row["files"]} == {Path("multi30k_gpu/results")}
+
+    results = ROOT / "configs/multi30k/results"
+    shutil.copy(results / "capacity/capacity.json", paper)
+    shutil.copy(results / "decoding/decoding.json", paper)
+    write_json(mini / "vanilla_nat_distilled_nano.json", {"scores": {"bleu": scored(5)}})
+    write_json(mini / "cmlm_distilled_nano.json", {"scores": {"bleu": scored(5)}})
+    rows, short = list(judge(tmp_path)), list(judge(ROOT / "configs"))
+    files = {8: "capacity", 9: "capacity", 10: "decoding", 11: "decoding", 14: "capacity"}
+    for number, name in files.items():
+        assert rows[number - 1]["files"] == [f"multi30k_gpu/results/{name}.json"]
+    corpora = {row["name"]: row for row in read_json(paper / "capacity.json")["corpora"]}
+    weak, strong = corpora["nano"], corpora["mini"]
+    assert {name: row["value"] for name, row in rows[7]["effects"].items()} == {
+        "C, mini over nano": strong["complexity"] - weak["complexity"],
+        "F, nano over mini": weak["faithfulness"] - strong["faithfulness"],
+    }
+    closer = rows[8]["effects"]["mini over nano"]
+    assert closer["value"] == strong["training_bleu"] - weak["training_bleu"]
+    assert {*rows[9]["effects"]} == {*short[9]["effects"]}
+    assert rows[10]["effects"] == short[10]["effects"]  # of these two seeds
+    assert set(rows[13]["effects"]) == {"levenshtein_transformer over vanilla_nat"}
+
+
 def test_studies_that_hold_differences_of_corpora_have_paired_intervals(tmp_path: Path) -> None:
     def paired(first: str, second: str, *measures: str) -> dict[str, Any]:
         return {"first": first, "second": second, **{name: {"value": 0, "interval": [-2, 3]} for name in measures}}
@@ -291,6 +351,5 @@ def test_committed_page_is_that_of_the_committed_results(tmp_path: Path, monkeyp
     rows, committed = read_json(tmp_path / "claims.json"), read_json(ROOT / "configs/claims/results/claims.json")
     assert rows == committed
     used = {file for row in rows if row["effects"] for file in row["files"]}
-    # Fewer than before: the converged pairs of claims 12 and 13 take the place of many short runs.
     assert len(used) > 15 and all((ROOT / "configs" / file).is_file() for file in used)
     assert {row["text"] for row in rows if not row["known"] and row["verdict"] != "confirmed"} == set()

@@ -32,7 +32,8 @@ def place(tmp_path: Path) -> Path:
 
 
 def run(name: str, place: Path, *options: str) -> None:
-    command = [sys.executable, "-m", "hf_nat", "experiment", name, f"configs/toy/{name}.yaml", *options]
+    config = f"configs/toy/{name.replace('-', '_')}.yaml"
+    command = [sys.executable, "-m", "hf_nat", "experiment", name, config, *options]
     subprocess.run(command, env=ENVIRONMENT, cwd=place, check=True)
 
 
@@ -44,6 +45,16 @@ def test_toy_study_of_three_languages_shows_what_the_paper_shows(place: Path) ->
     assert systems["AT"] > distilled > random > concatenated
     complexity = {measured["name"]: measured["words"]["complexity"] for measured in results["corpora"]}
     assert complexity["concatenated"] >= complexity["random selection"] > complexity["distilled"]
+
+
+def test_toy_teachers_are_born_again_as_written(place: Path) -> None:
+    run("born-again", place)
+    folder = place / "runs/toy/born_again"
+    results = read_json(folder / "born_again.json")
+    assert [row["iteration"] for row in results["iterations"]] == [0, 1, 2]
+    complexity = [measured["complexity"] for measured in (results["real"], results["iterations"][0]["measures"])]
+    assert complexity[0] > complexity[1]
+    assert (folder / "report.html").is_file()
 
 
 @pytest.mark.parametrize("name", ["capacity", "decoding", "experts", "interpolation"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import yaml
 from transformers import TrainerControl
 
 from hf_nat.base.utils import read_json
@@ -69,8 +70,14 @@ def test_a_piece_runs_on_a_cpu(piece: str, multi30k: Path, tmp_path: Path) -> No
 def test_every_configuration_of_the_gpu_is_in_a_piece(script: ModuleType) -> None:
     studies = {"capacity", "decoding"}
     trained = [name for _, _, students in script.TRAININGS.values() for name in students]
-    found = {path.stem for path in script.CONFIGS.glob("*.yaml")} - studies
+    real = sorted(script.CONFIGS.glob("*_real.yaml"))
+    found = {path.stem for path in script.CONFIGS.glob("*.yaml")} - studies - {path.stem for path in real}
     assert sorted(found) == sorted(["teacher_base", "distill_base", *trained])
+    for path in real:  # the same training on another corpus
+        files = path, path.with_name(path.name.replace("_real", "_distilled"))
+        own, distilled = (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files)
+        differing = {key for key in own.keys() | distilled.keys() if own.get(key) != distilled.get(key)}
+        assert differing == {"corpus", "validation_split", "output_dir"}
 
 
 def test_a_failed_stage_is_written_down_and_the_others_go_on(script: ModuleType, check) -> None:

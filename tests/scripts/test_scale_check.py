@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import itertools
 import random
 import re
 from pathlib import Path
@@ -113,14 +114,18 @@ def test_three_languages_are_made_encoded_and_measured(
 ) -> None:
     corpus = ["--corpus", str(texts / "{split}.{lang}.gz"), "--source_lang", "en", "--target_langs", "de", "fr", "cs"]
     sizes = ["--num_pairs", "100", "--vocab_size", "300", "--max_tokens", "60", "--output", str(texts / "scale.json")]
-    script.main(["languages", *corpus, *sizes])
+    script.main(["languages", *corpus, *sizes, "--num_bootstrap", "20"])
     corpora = read_json(texts / "scale.json")["corpora"]
     everything = corpora["all languages"]
     # No more than 60 tokens in a batch, five in a sentence with its end.
     assert everything["encode"]["result"] == 300 and 25 <= everything["make batches"]["result"] < 300
-    selected, joined = (corpora[name]["align and count links"]["result"] for name in corpora)
-    assert selected > 0.5 and joined > 0.5  # three modes of each word
+    for parts, kind in itertools.product(corpora.values(), ("words", "pieces")):
+        value, (low, high) = (parts[f"{part}, {kind}"]["result"] for part in ("align and count links", "measures"))
+        assert value > 0.5 and low < high  # three modes of each word
     assert "posterior of the languages" in capsys.readouterr().out
+    script.main(["languages", *corpus, *sizes, "--num_bootstrap", "0"])
+    corpora = read_json(texts / "scale.json")["corpora"].values()
+    assert [parts[f"measures, {kind}"]["result"] for parts in corpora for kind in ("words", "pieces")] == [None] * 4
 
 
 def test_the_corpora_are_aligned_and_measured(
