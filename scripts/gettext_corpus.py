@@ -9,8 +9,8 @@ becomes of a catalogue's entry:
 
 - line breaks and runs of blanks become one blank; the context of a string is left out;
 - an accelerator, one of `_~&` right before a letter or digit or between a word and a hyphen or slash (`DDE_-Befehl`),
-  goes where its mark stands once in the string, so that names such as `a_b_c` stay; addresses, entities such as `&amp;`
-  and placeholders (`%1`, `$(ARG1)`, `%FILE_NAME`) stay as they are;
+  goes where its mark stands once in the string, so that names such as `a_b_c` stay; addresses, entities (`&amp;`) and
+  placeholders (`%1`, `$(ARG1)`, `%FILE_NAME`) stay as they are;
 - plural forms, the header, sources without a letter, empty strings and those without another translation than
   themselves are left out;
 - of several entries whose sources differ in case and punctuation alone the first stays, so that none is in two splits.
