@@ -5,7 +5,8 @@
         --corpus corpora/toy --split test --source_lang src --target_lang tgt --output benchmark.json
 
 Options of a system are those of `generate`, with `language_model=FILE` for an n-gram model, and how it is loaded:
-`dtype=bfloat16`; for a MarianMT teacher
+`dtype=bfloat16`; for a teacher of torch `draft=STUDENT`, whose drafts it verifies, with `draft_length`, `draft_beta`,
+`draft_tau` and the student's knobs as `hf-nat translate` takes them; for a MarianMT teacher
 `backend=ct2` (CTranslate2), then with `compute_type=float16` or another of its precisions; with `shortlist=CORPUS` for
 short lists made as `hf-nat export --shortlist` makes them, in CTranslate2 for its own (`use_vmap`); for what
 `hf-nat export` made `backend=onnx`, with `quantize=int8` or not, or `backend=openvino`:
@@ -44,7 +45,7 @@ from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.data.text_files import read_lines
-from hf_nat.decoding import to_texts
+from hf_nat.decoding import DraftCounts, to_texts
 from hf_nat.metrics.translation import score_translations
 
 
@@ -140,7 +141,7 @@ def measure(
     Returns:
         Per system: `seconds` of each pass, medians `ms_per_batch` (over batches and passes; its range is that of the
         medians of passes), `sentences_per_second` and `speedup` (over passes, with their ranges; against the
-        baseline), and `output_tokens_mean` per sentence.
+        baseline), and `output_tokens_mean` per sentence; `drafting` (see `DraftCounts`) where a student drafts.
     """
     ordered = sorted(sentences, key=len, reverse=True)
     chunks = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
@@ -152,6 +153,7 @@ def measure(
     for system in systems:
         for batch in batches[system.name][:WARM_UP_BATCHES]:
             system.generate(batch)
+        system.drafted = DraftCounts()
     with progress_bar(repeats * len(chunks) * len(systems), f"batch size {batch_size}", unit="batches") as bar:
         for repeat in range(repeats):
             turn = repeat % len(systems)
@@ -161,7 +163,11 @@ def measure(
                     tokens[system.name] += sum(map(len, rows))
                     bar.update()
     baseline = [sum(times) for times in seconds[systems[0].name]]
-    return {name: _summary(times, baseline, tokens[name], num_sentences) for name, times in seconds.items()}
+    found = {name: _summary(times, baseline, tokens[name], num_sentences) for name, times in seconds.items()}
+    for system in systems:
+        if drafting := system.drafted.means():
+            found[system.name]["drafting"] = drafting
+    return found
 
 
 def _summary(times: list[list[float]], baseline: list[float], tokens: int, num_sentences: int) -> dict[str, Any]:
@@ -202,9 +208,22 @@ def markdown_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def drafting_lines(result: dict[str, Any]) -> list[str]:
+    """Tells how far drafts went, for each system with a student that drafts and each batch size."""
+    return [
+        f"{name}, batch {size}: {DraftCounts.phrase(row['drafting'])}"
+        for size, systems in result["batch_sizes"].items()
+        for name, row in systems.items()
+        if "drafting" in row
+    ]
+
+
 def _milliseconds(row: dict[str, Any]) -> str:
+    median_of_all = f"{row['ms_per_batch']:.1f}"
+    if "ms_per_batch_range" not in row:  # Results of before have none.
+        return median_of_all
     low, high = row["ms_per_batch_range"]
-    return f"{row['ms_per_batch']:.1f} ({low:.1f} to {high:.1f})"
+    return f"{median_of_all} ({low:.1f} to {high:.1f})"
 
 
 def footprint_table(result: dict[str, Any]) -> str:
@@ -309,6 +328,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write_json(args.output, result)
     print(markdown_table(result))
+    if lines := drafting_lines(result):
+        print("\n" + "\n".join(lines))
     if args.quality or args.footprint:
         print("\n" + footprint_table(result))
 

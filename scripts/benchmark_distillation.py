@@ -14,9 +14,15 @@ loading of teacher and corpus is left out, everything from there to the complete
     ceiling   CTranslate2's `translate_batch`, called once for all sources, tokenised before; its outputs stay tokens
 
 `ct2` and `ceiling` use batches of the same size. `--choosing N` compares, in N turns, strategies that choose with the
-decoding of their candidates alone: 16 samples a sentence by torch, or the outputs of a beam of 16 by CTranslate2.
-`--sizes` measures growth with `ct2`, or the systems of `--growth`: the corpus again and again. Memory is the peak of
-what is resident, and what it was before the clock started. A run that was killed goes on after its last turn or size.
+decoding of their candidates alone: `--num_candidates` samples a sentence by torch, or the outputs of so large a beam
+by CTranslate2; with `--backward_teacher` also its choice, the loading of that model counted. `--sizes` measures growth
+with `ct2`, or the systems of `--growth`, strategies and
+
+    filter    `hf-nat filter` by all rules that need no other model
+    mix       `hf-nat mix` of the rows and, once more, half of them
+
+on the corpus again and again. Memory is the peak of what is resident, and what it was before the clock started. A run
+that was killed goes on after its last turn or size.
 """
 
 from __future__ import annotations
@@ -40,8 +46,10 @@ from hf_nat.base.reporting import Table
 from hf_nat.base.utils import environment, peak_memory_mb, progress_bar, read_json, write_json
 from hf_nat.data.corpora import load_corpus
 from hf_nat.decoding import Translator, encode_sources, load_model
-from hf_nat.distillation import DistillArguments
+from hf_nat.distillation import DistillArguments, FilterArguments, MixArguments
 from hf_nat.distillation.backends import choose_backend, load_backend
+from hf_nat.distillation.filter import filter_corpus
+from hf_nat.distillation.mix import mix_corpora
 from hf_nat.steps import distill
 
 
@@ -53,31 +61,49 @@ OURS: dict[str, dict[str, Any]] = {
     "ct2": {"backend": "ct2", "max_batch_tokens": CT2_BATCH_TOKENS},
     "ct2 int8": {"backend": "ct2", "compute_type": "int8", "max_batch_tokens": CT2_BATCH_TOKENS},
 }
-_SAMPLES = {"candidates": "sampling", "num_candidates": 16, "backend": "torch"}
-_BEAM = {"candidates": "beam", "num_candidates": 16, "num_beams": 16, "backend": "ct2"}
 _CT2: dict[str, Any] = {"backend": "ct2", "max_batch_tokens": CT2_BATCH_TOKENS}
-# Candidates alone, then the strategies that choose among them.
-CHOOSING: dict[str, dict[str, dict[str, Any]]] = {
-    "16 samples": {
-        f"mbr {utility}, samples": {"strategy": "mbr", "utility": utility, **_SAMPLES} for utility in ("chrf", "bleu")
-    },
-    "beam of 16": {
-        "mbr chrf, beam": {"strategy": "mbr", **_BEAM},
-        "interpolation": {"strategy": "interpolation", **_BEAM},
-    },
+FILTER_RULES: dict[str, Any] = {
+    **{"max_length_ratio": 3.0, "max_copy_rate": 0.9, "max_number_differences": 0, "max_url_differences": 0},
+    **{"min_language_posterior": 0.1, "max_per_source": 2, "max_per_target": 2},
 }
-CHOICES = {name: options for strategies in CHOOSING.values() for name, options in strategies.items()}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "n-best": {"strategy": "n-best", **_CT2},
     "expanded": {"strategy": "n-best", "expand": True, **_CT2},
     "stream": {"streaming": True, **_CT2},
     "sampling": {"strategy": "sampling", "backend": "torch"},
 }
-MEASURED = OURS | CHOICES | STRATEGIES
+# What files of before these settings were measured with.
+_FORMER = {"num_candidates": 16, "backward_teacher": None}
 SYSTEMS = ("naive", *OURS, "ceiling")
 CHILD = "measured-process"
 # Options that do not bear on a measurement.
 _HOW_OFTEN = ("repeats", "sizes", "growth", "choosing", "output")
+
+
+def choosing(settings: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns candidates alone, and for each the strategies that choose among them, with their options."""
+    number, backward = settings["num_candidates"], settings["backward_teacher"]
+    samples = {"candidates": "sampling", "num_candidates": number, "backend": "torch"}
+    beam = {"candidates": "beam", "num_candidates": number, "num_beams": number, "backend": "ct2"}
+    rerank = {"strategy": "rerank", "backward_teacher": backward}
+    return {
+        f"{number} samples": {
+            "mbr chrf, samples": {"strategy": "mbr", "utility": "chrf", **samples},
+            "mbr bleu, samples": {"strategy": "mbr", "utility": "bleu", **samples},
+            **({"rerank, samples": {**rerank, **samples}} if backward else {}),
+        },
+        f"beam of {number}": {
+            "mbr chrf, beam": {"strategy": "mbr", **beam},
+            "interpolation": {"strategy": "interpolation", **beam},
+            **({"rerank, beam": {**rerank, **beam}} if backward else {}),
+        },
+    }
+
+
+def distilling(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the options of `distill` of each system that is one."""
+    chosen = {name: options for own in choosing(settings).values() for name, options in own.items()}
+    return OURS | chosen | STRATEGIES
 
 
 def rows_of(settings: dict[str, Any], size: int) -> Dataset:
@@ -125,17 +151,17 @@ def ours(name: str, settings: dict[str, Any], rows: Dataset, folder: Path) -> Ca
         test_split=None,
         output_dir=str(folder / "distilled"),
         max_new_tokens=MAX_NEW_TOKENS,
-        **{"num_beams": settings["num_beams"], **MEASURED[name]},
+        **{"num_beams": settings["num_beams"], **distilling(settings)[name]},
     )
     load_corpus(args.place_name, "train", source_lang=args.source_lang, target_lang=args.target_lang)
     return lambda: distill(model, tokenizer, args)
 
 
-def candidates_alone(name: str, settings: dict[str, Any], rows: Dataset) -> Callable[[], object]:
+def candidates_alone(name: str, settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[], object]:
     """The candidates that strategies choose among, from sources to texts; no score, no choice, no files."""
     model, tokenizer = load_model(settings["teacher"])
     languages = {"source_lang": settings["source_lang"], "target_lang": settings["target_lang"]}
-    options = next(iter(CHOOSING[name].values()))
+    options = next(iter(choosing(settings)[name].values()))
     asked = DistillArguments(
         teacher="", corpus="x", output_dir="", max_new_tokens=MAX_NEW_TOKENS, **languages, **options
     )
@@ -168,15 +194,47 @@ def ceiling(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[
     )
 
 
+def mixed(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[], object]:
+    """`hf-nat mix` of the rows and half of them."""
+    rows.to_parquet(folder / "rows.parquet")
+    args = MixArguments(
+        corpora=[f"{name}={folder / 'rows.parquet'}" for name in ("all", "half")],
+        weights=[1.0, 0.5],
+        source_lang=settings["source_lang"],
+        target_lang=settings["target_lang"],
+        validation_split=None,
+        test_split=None,
+        output_dir=str(folder / "mixed"),
+    )
+    splits = args.load_splits()
+    return lambda: mix_corpora(args, splits)
+
+
+def filtered(settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[], object]:
+    """`hf-nat filter` of the rows, of which another process has made a corpus with a manifest."""
+    rows.to_parquet(folder / "rows.parquet")
+    options = {name: settings[name] for name in ("source_lang", "target_lang")}
+    options |= {"validation_split": "null", "test_split": "null", "output_dir": str(folder / "corpus")}
+    command = ["mix", "--corpora", f"rows={folder / 'rows.parquet'}", *(f"--{k}={v}" for k, v in options.items())]
+    subprocess.run([sys.executable, "-m", "hf_nat_cli", *command], check=True, stdout=sys.stderr)
+    args = FilterArguments(corpus=str(folder / "corpus"), output_dir=str(folder / "filtered"), **FILTER_RULES)
+    return lambda: filter_corpus(args)
+
+
+def prepared(name: str, settings: dict[str, Any], rows: Dataset, folder: Path) -> Callable[[], object]:
+    """Loads what a system needs, with an empty folder of its own, and returns its work."""
+    others = {"naive": naive, "ceiling": ceiling, "mix": mixed, "filter": filtered}
+    if name in others:
+        return others[name](settings, rows, folder)
+    return (candidates_alone if name in choosing(settings) else ours)(name, settings, rows, folder)
+
+
 def measured_process(name: str, size: int, settings: dict[str, Any]) -> None:
     """Runs one system and prints what it took; in a process of its own."""
     keep_freed_memory()
     torch.set_num_threads(settings["threads"])
-    prepare: Callable[..., Callable[[], object]] = {"naive": naive, "ceiling": ceiling}.get(name) or (
-        lambda *given: candidates_alone(name, *given[:2]) if name in CHOOSING else ours(name, *given)
-    )
     with tempfile.TemporaryDirectory(prefix="hf_nat-") as folder:
-        run = prepare(settings, rows_of(settings, size), Path(folder))
+        run = prepared(name, settings, rows_of(settings, size), Path(folder))
         before, started = peak_memory_mb(), time.perf_counter()
         run()
         seconds = time.perf_counter() - started
@@ -204,10 +262,13 @@ def markdown_table(result: dict[str, Any]) -> str:
 
 
 def choosing_table(result: dict[str, Any]) -> str:
-    """Prints one row per strategy that chooses: medians over the turns; ratios turn by turn."""
-    turns, rows = result["choosing"], []
-    for candidates, strategies in CHOOSING.items():
+    """Prints one row per strategy that chooses and was measured: medians over the turns; ratios turn by turn."""
+    rows = []
+    for candidates, strategies in choosing(_FORMER | result["settings"]).items():
         for name in strategies:
+            turns = [turn for turn in result["choosing"] if name in turn]
+            if not turns:
+                continue
             ratio = median(turn[name]["seconds"] / turn[candidates]["seconds"] for turn in turns)
             seconds = median(turn[name]["seconds"] for turn in turns)
             rows.append((name, candidates, f"{seconds:.1f}", f"{ratio:.2f}x"))
@@ -246,15 +307,25 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="turns of all systems")
     parser.add_argument("--sizes", type=int, nargs="+", default=[], help="rows of the corpus repeated")
     parser.add_argument(
-        "--growth", nargs="+", default=["ct2"], choices=sorted(MEASURED), help="systems at these sizes"
+        "--growth",
+        nargs="+",
+        default=["ct2"],
+        choices=sorted([*distilling(_FORMER | {"backward_teacher": "any"}), "filter", "mix"]),
+        help="systems at these sizes",
     )
     parser.add_argument("--choosing", type=int, default=0, help="turns of the strategies that choose")
+    parser.add_argument("--num_candidates", type=int, default=16, help="candidates that these choose among")
+    parser.add_argument("--backward_teacher", help="folder of a teacher of the other direction, for rerank")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each system")
     parser.add_argument("--output", required=True, help="JSON file to write; what it holds already is not repeated")
     args = parser.parse_args(argv)
-    counts = [args.num_sentences, args.num_beams, args.threads, *args.sizes]
+    counts = [args.num_sentences, args.num_beams, args.num_candidates, args.threads, *args.sizes]
     if min(counts) < 1:
-        parser.error(f"--num_sentences, --num_beams, --threads and --sizes must be >= 1, got {counts}")
+        parser.error(
+            f"--num_sentences, --num_beams, --num_candidates, --threads and --sizes must be >= 1, got {counts}"
+        )
+    if not args.backward_teacher and any(name.startswith("rerank") for name in args.growth):
+        parser.error("--growth rerank needs --backward_teacher")
     if min(args.repeats, args.choosing) < 0:
         parser.error(f"--repeats and --choosing must be >= 0, got {args.repeats} and {args.choosing}")
     return args
@@ -265,20 +336,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_arguments(argv)
     settings = {key: value for key, value in vars(args).items() if key not in _HOW_OFTEN}
     result = read_json(args.output) if Path(args.output).is_file() else {"turns": [], "growth": {}}
-    if result.setdefault("settings", settings) != settings:
+    if _FORMER | result.setdefault("settings", settings) != settings:
         raise ValueError(
             f"`output` must be a new file or one of the same settings, got {args.output!r} with {result['settings']} "
             f"instead of {settings}. Give another name, or delete it to start again."
         )
     result |= {"systems": OURS, "environment": environment() | {"torch_threads": args.threads}}
-    turns, choosing = range(len(result["turns"]), args.repeats), result.setdefault("choosing", [])
+    turns, chosen = range(len(result["turns"]), args.repeats), result.setdefault("choosing", [])
     # The first files have sizes alone, of `ct2`.
     sizes = {
         (f"{name} {size}" if name != "ct2" else str(size)): (name, size) for size in args.sizes for name in args.growth
     }
     sizes = {key: place for key, place in sizes.items() if key not in result["growth"]}
-    names = [*CHOOSING, *CHOICES]
-    num_choosing = max(0, args.choosing - len(choosing))
+    names = [name for candidates, own in choosing(settings).items() for name in (candidates, *own)]
+    num_choosing = max(0, args.choosing - len(chosen))
     num_runs = len(turns) * len(SYSTEMS) + num_choosing * len(names) + len(sizes)
     with progress_bar(num_runs, "Distilling", unit="runs") as bar:
 
@@ -294,14 +365,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             result["turns"].append({name: measured[name] for name in SYSTEMS})
             write_json(args.output, result)
         for _ in range(num_choosing):
-            choosing.append({name: run(name, args.num_sentences) for name in names})
+            chosen.append({name: run(name, args.num_sentences) for name in names})
             write_json(args.output, result)
         for key, place in sizes.items():
             result["growth"][key] = run(*place)
             write_json(args.output, result)
     if result["turns"]:
         print(markdown_table(result))
-    if choosing:
+    if chosen:
         print(f"\n{choosing_table(result)}")
     if result["growth"]:
         print(f"\n{growth_table(result)}")

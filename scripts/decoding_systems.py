@@ -21,7 +21,8 @@ from hf_nat.data.corpora import load_corpus
 from hf_nat.data.encoding import encode
 from hf_nat.data.pretrained import load_pretrained_config
 from hf_nat.data.tokenizer import load_tokenizer
-from hf_nat.decoding import NGramLanguageModel, load_model, max_new_tokens
+from hf_nat.decoding import DecodingArguments, Draft, DraftCounts, NGramLanguageModel, load_model, max_new_tokens
+from hf_nat.decoding.drafting import DraftOutput
 from hf_nat.decoding.shortlist import ShortListArguments, build_short_list
 
 
@@ -47,12 +48,15 @@ class System:
     model: Any = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
     files: Sequence[Path] = ()
+    # Of the drafts that the model verified, where a student drafts for it.
+    drafted: DraftCounts = field(default_factory=DraftCounts)
 
     @property
     def num_parameters(self) -> int:
-        """Parameters of the model, also of one whose weights are elsewhere."""
+        """Parameters of the model, also of one whose weights are elsewhere, and of a student that drafts for it."""
         if isinstance(self.model, PreTrainedModel):
-            return self.model.num_parameters()
+            draft: Draft | None = self.decoding.get("custom_generate")
+            return self.model.num_parameters() + (0 if draft is None else draft.model.num_parameters())
         with torch.device("meta"):
             return AutoModelForSeq2SeqLM.from_config(self.model.config).num_parameters()
 
@@ -84,6 +88,11 @@ class System:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         seconds = time.perf_counter() - start
+        if isinstance(output, DraftOutput):
+            self.drafted.num_sentences += len(output.sequences)
+            self.drafted.teacher_calls += int(output.teacher_calls.sum())
+            self.drafted.accepted_tokens += int(output.accepted_tokens.sum())
+            output = output.sequences
         frame = {self.tokenizer.pad_token_id, self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}
         return seconds, [[token_id for token_id in row if token_id not in frame] for row in output.tolist()]
 
@@ -207,11 +216,16 @@ def load_system(
     precision = {own: decoding.pop(own)} if own in decoding else {}
     if backend != "ct2":
         loaded = load_model(path, device=device, backend=backend, **precision)
+        files = _weights(path, loaded[0])
+        if any(option.startswith("draft") for option in decoding):
+            decoding = _with_draft(decoding, loaded[0])
+            student = decoding["custom_generate"].model
+            files += _weights(student.name_or_path, student)
         if file := decoding.get("language_model"):
             decoding["language_model"] = NGramLanguageModel(file, loaded[1])
         listed = _ShortListOf(shortlist=shortlist, source_lang=languages[0], target_lang=languages[1])
         decoding |= listed.short_list_kwargs(*loaded)
-        return System(name, path, decoding, *loaded, files=_weights(path, loaded[0]))
+        return System(name, path, decoding, *loaded, files=files)
     assert work is not None
     folder = work / name
     if not folder.exists():
@@ -228,6 +242,17 @@ def load_system(
         shortlist=shortlist,
         **precision,
     )
+
+
+def _with_draft(decoding: dict[str, Any], teacher: PreTrainedModel) -> dict[str, Any]:
+    """Options of the teacher's `generate` out of those of the commands, the student that drafts for it loaded."""
+    commands = {key: decoding[key] for key in DecodingArguments.__dataclass_fields__ if key in decoding}
+    kwargs = DecodingArguments(**commands).generate_kwargs(teacher)
+    draft = kwargs.pop("draft")
+    draft.model.to(teacher.device)
+    del kwargs["max_batch_tokens"]
+    others = {key: value for key, value in decoding.items() if key not in commands}
+    return others | kwargs | {"custom_generate": draft, "return_dict_in_generate": True}
 
 
 def _weights(path: str, model: Any) -> list[Path]:

@@ -4,13 +4,16 @@
     python scripts/gettext_corpus.py --catalogues "/usr/lib/libreoffice/program/resource/de/LC_MESSAGES/*.mo" \
         --source_lang en --target_lang de --output_dir data/interface
 
-Writes {split}.{lang} for train, validation and test, a string a line. What becomes of a catalogue's entry:
+Writes {split}.{lang} for train, validation and test, a string a line. gettext's `msgfmt` makes `.mo` of `.po`. What
+becomes of a catalogue's entry:
 
 - line breaks and runs of blanks become one blank; the context of a string is left out;
-- an accelerator, one of `_~&` right before a letter or digit, goes where its mark stands once in the string, so that
-  names such as `a_b_c` stay, as do entities such as `&amp;` and placeholders (`%1`, `$(ARG1)`, `%PRODUCTNAME`);
-- plural forms, the header, empty strings and those without another translation than themselves are left out;
-- of several entries with one source the first stays, so that no source is in two splits.
+- an accelerator, one of `_~&` right before a letter or digit or between a word and a hyphen or slash (`DDE_-Befehl`),
+  goes where its mark stands once in the string, so that names such as `a_b_c` stay; addresses, entities (`&amp;`) and
+  placeholders (`%1`, `$(ARG1)`, `%FILE_NAME`) stay as they are;
+- plural forms, the header, sources without a letter, empty strings and those without another translation than
+  themselves are left out;
+- of several entries whose sources differ in case and punctuation alone the first stays, so that none is in two splits.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from hf_nat.base.files import open_output
 
 _ACCELERATORS = "_~&"
 _CONTEXT_END = "\x04"
+# Marks in these are no accelerators: addresses, placeholders and entities.
+_KEPT = r"\w+://\S+|%\w+|\$\(\w+\)|&#?\w+;"
 
 
 def read_catalogue(path: str | Path) -> list[tuple[str, str]]:
@@ -46,22 +51,23 @@ def read_catalogue(path: str | Path) -> list[tuple[str, str]]:
 
 def clean(text: str) -> str:
     """Returns a string as one line, without the mark of its accelerator."""
-    text = " ".join(text.split())
+    text = " ".join(text.replace("\u200b", "").split())
     for mark in _ACCELERATORS:
-        if text.count(mark) == 1:
-            text = re.sub(rf"{mark}(?!\w+;)(?=[^\W_])", "", text)
+        if re.sub(_KEPT, "", text).count(mark) == 1:
+            accelerator = rf"{mark}(?=[^\W_])|(?<=\w){mark}(?=[-/])"
+            text = re.sub(rf"({_KEPT})|{accelerator}", lambda found: found[1] or "", text)
     return text
 
 
 def pairs_of(catalogues: Sequence[str | Path]) -> list[tuple[str, str]]:
-    """Returns the pairs of several catalogues, each source once."""
-    pairs: dict[str, str] = {}
+    """Returns the pairs of several catalogues; sources differ in more than case and punctuation."""
+    pairs: dict[str, tuple[str, str]] = {}
     for path in catalogues:
         for source, target in read_catalogue(path):
             source, target = clean(source), clean(target)
-            if source and target and source != target:
-                pairs.setdefault(source, target)
-    return list(pairs.items())
+            if target and source != target and any(map(str.isalpha, source)):
+                pairs.setdefault(" ".join(re.findall(r"[^\W_]+", source.casefold())), (source, target))
+    return list(pairs.values())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

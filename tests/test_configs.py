@@ -26,7 +26,7 @@ from hf_nat_cli import main
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml"))
-CORPORA = ("toy", "multi30k", "multi30k_gpu", "wmt14", "europarl")
+CORPORA = ("toy", "multi30k", "multi30k_gpu", "wmt14", "europarl", "interface")
 RUNS = [path for path in CONFIGS if path.relative_to(ROOT / "configs").parts[0] in CORPORA]
 SMALL = {"max_steps": 2, "max_tokens": 300, "vocab_size": 120, "size": "nano", "bf16": False, "use_cpu": True}
 QUIET = {"report_to": "none", "disable_tqdm": True, "eval_strategy": "no", "save_strategy": "no"}

@@ -53,16 +53,17 @@ def check(place: Path, model_type: str, args: dict[str, Any], **fields: Any) -> 
         assert [(t.text, t.num_tokens) for t in found] == [(t.text, t.num_tokens) for t in expected]
         for before, after in zip(expected, found, strict=True):
             assert after.score == (None if before.score is None else pytest.approx(before.score, abs=1e-5))
-    if "quantize" not in args:
-        shown = dict(zip(SENTENCES, (t.text for t in expected), strict=True))
-        assert as_printed(step.folder, [s for s in SENTENCES if s]) == [shown[s] for s in SENTENCES if s]
+    shown, _ = load_model(step.folder, backend="onnx", quantize=args.get("quantize"))
+    sentences = [s for s in SENTENCES if s]
+    assert as_printed(step.folder, sentences) == [t.text for t in translate(shown, tokenizer, sentences, **knobs)]
     return step
 
 
-def as_printed(folder: Path, sentences: list[str]) -> list[str]:
+def as_printed(folder: Path, sentences: list[str], python: Path | None = None) -> list[str]:
     """What the script of an exported model's card translates, where only the runtime and the tokenizers are.
 
-    It is called as the card says, from a place that has nothing to do with the folder.
+    It is called as the card says, from a place that has nothing to do with the folder: by a Python that has nothing
+    else, else by the one of the tests without most of its libraries.
     """
     card = (folder / "README.md").read_text(encoding="utf-8")
     (printed,) = re.findall(r"```python\n(.*?)```", card, flags=re.S)
@@ -75,9 +76,36 @@ def as_printed(folder: Path, sentences: list[str]) -> list[str]:
         f"import sys, runpy\nsys.modules.update(dict.fromkeys({blocked}))\ndel sys.argv[0]\n"
         "runpy.run_path(sys.argv[0])"
     )
-    command = [sys.executable, "-I", "-c", code, "translate.py", str(folder), *sentences]
+    start = [sys.executable, "-I", "-c", code] if python is None else [python, "-I"]
+    command = [*start, "translate.py", str(folder), *sentences]
     done = subprocess.run(command, check=True, cwd=place, capture_output=True, text=True)
     return ast.literal_eval(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def bare_python(exported: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a new environment with what the card says that its script needs."""
+    (line,) = re.findall("^pip (install .*)$", (exported / "README.md").read_text(encoding="utf-8"), flags=re.M)
+    folder = tmp_path_factory.mktemp("environment")
+    python = folder / "bin" / "python"
+    for command in ([sys.executable, "-m", "venv", folder], [python, "-I", "-m", "pip", *line.split(), "--retries=1"]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"No environment can be made: {(done.stdout + done.stderr)[-200:]}")
+    return python
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exported", "rounds"])
+def test_the_script_of_a_card_needs_only_what_it_says(
+    name: str, bare_python: Path, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(name)
+    assert subprocess.run([bare_python, "-I", "-c", "import transformers"], capture_output=True).returncode == 1
+    exported, tokenizer = load_model(folder, backend="onnx")
+    sentences = [s for s in SENTENCES if s]
+    expected = [t.text for t in translate(exported, tokenizer, sentences)]
+    assert as_printed(folder, sentences, bare_python) == expected != sentences
 
 
 def test_ctc_as_a_graph_in_both_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +169,8 @@ def test_a_model_that_refines_as_encoder_and_step(tmp_path: Path) -> None:
         ("da_transformer", {"graph_decoding": "greedy"}, {}),
         ("da_transformer", {"graph_decoding": "lookahead"}, {"graph_size_ratio": 2.5}),
         ("cmlm", {"max_iterations": 4}, {"correction_ratio": 0.5}),
+        ("cmlm", {"max_iterations": 4, "length_beam": 2, "quantize": "int8"}, {}),
+        ("levenshtein_transformer", {"max_iterations": 3, "quantize": "int8"}, {}),
         ("iterative_nat", {"max_iterations": 3}, {}),
         ("iterative_nat", {"max_iterations": 5, "length_beam": 2}, {"source_copy": "none"}),
         ("flowseq", {}, {}),

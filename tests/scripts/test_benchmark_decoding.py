@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from nat_model_tester import save, tiny_student
 from transformers import BatchEncoding, GenerationConfig, MarianConfig, MarianMTModel
 
 from hf_nat.base.utils import read_json
@@ -202,6 +203,63 @@ def test_ctranslate2_decodes_the_same_sentences(benchmark: ModuleType, checkpoin
 def test_a_system_that_cannot_be_loaded_so_is_an_error(benchmark: ModuleType, options: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         benchmark.load_system(*benchmark.parse_system(f"a=nowhere:{options}"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def student(checkpoint: Path) -> Path:
+    """A random student of the teacher's vocabulary."""
+    tokenizer = load_model(checkpoint, device="cpu")[1]
+    return save(checkpoint.parent / "student", tiny_student("ctc_nat", tokenizer), tokenizer)
+
+
+def test_a_student_drafts_for_a_teacher(
+    benchmark: ModuleType, checkpoint: Path, student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "source.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
+    drafts = f"{checkpoint}:draft={student},collapse_repeats=true,max_new_tokens=6,draft_length"
+    systems = [f"greedy={checkpoint}", f"short={drafts}=1", f"any={drafts}=6,draft_beta=64,draft_tau=100"]
+    options = ["--sentences", tmp_path / "source.txt", "--repeats", 2, "--batch_sizes", 1, 3, "--device", "cpu"]
+    output = tmp_path / "benchmark.json"
+    benchmark.main(["--systems", *systems, *map(str, options), "--output", str(output)])
+    result, printed = read_json(output), capsys.readouterr().out
+    parameters = {name: system["num_parameters"] for name, system in result["systems"].items()}
+    assert parameters["short"] == parameters["any"] == parameters["greedy"] + load_model(student)[0].num_parameters()
+    assert result["systems"]["short"]["decoding"]["draft"] == str(student)
+    for size, measured in result["batch_sizes"].items():
+        assert "drafting" not in measured["greedy"]
+        assert {measured[name]["output_tokens_mean"] for name in ("greedy", "short")} == {6}
+        short, loose = measured["short"]["drafting"], measured["any"]["drafting"]
+        # A call accepts what agrees of a block of one, and writes one token of its own.
+        assert 3 <= short["teacher_calls_mean"] <= 6 and short["accepted_length_mean"] <= 1
+        assert loose["teacher_calls_mean"] < short["teacher_calls_mean"] and loose["accepted_length_mean"] > 1
+        assert f"\nshort, batch {size}: {short['teacher_calls_mean']:.2f} calls of the teacher a sentence, " in printed
+
+
+def test_what_drafts_counts_no_warm_up(benchmark: ModuleType, checkpoint: Path, student: Path) -> None:
+    system = benchmark.load_system(*benchmark.parse_system(f"a={checkpoint}:draft={student}"), "cpu")
+    benchmark.measure([system], SENTENCES, batch_size=2, repeats=3)
+    assert system.drafted.num_sentences == 3 * len(SENTENCES)
+    assert [file.parent for file in system.files] == [checkpoint, student]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("draft=CHECKPOINT", "`draft` must be a NAT model, got a MarianMTModel"),
+        ("draft_length=3", "`draft_length` must be left out without `draft`"),
+        ("draft=STUDENT,num_beams=2", "`num_beams` must be 1 with `draft`"),
+        ("draft=STUDENT,draft_tau=2", "`draft_tau` must be left out where `draft_beta` is 1"),
+        ("backend=ct2,draft=STUDENT", "`draft` must be left out under `backend=ct2`"),
+    ],
+)
+def test_drafts_that_cannot_be_are_errors(
+    benchmark: ModuleType, checkpoint: Path, student: Path, tmp_path: Path, options: str, message: str
+) -> None:
+    if "ct2" in options:
+        pytest.importorskip("ctranslate2")
+    options = options.replace("CHECKPOINT", str(checkpoint)).replace("STUDENT", str(student))
+    with pytest.raises(ValueError, match=message):
+        benchmark.load_system(*benchmark.parse_system(f"a={checkpoint}:{options}"), "cpu", tmp_path)
 
 
 def test_measure_takes_batches_of_all_lengths(benchmark: ModuleType, fakes) -> None:

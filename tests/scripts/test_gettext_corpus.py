@@ -21,18 +21,28 @@ ENTRIES = {
     "a_b_c is a name": "a_b_c ist ein Name",
     "Cut &amp; &Paste": "Ausschneiden &amp; &Einfügen",
     "R & D": "F & E",
+    "r & d:": "F & E:",
+    "_Accept the license of %FILE_NAME": "Lizenz von %FILE_NAME a_kzeptieren",
+    "http://x.org/a_b is %ADDRESS_OLD": "http://x.org/a_b ist %ADDRESS_OLD",
+    "DDE _Command": "DDE_-Befehl",
+    "_From print": "_\u200bDruckbereich",
+    "01/01/1904": "01.01.1904",
     "OK": "OK",
     "Not yet": "",
     " ": "leer",
 }
 PAIRS = [
     ("%1 of $(ARG1)", "%1 von $(ARG1)"),
-    ("Cut &amp; &Paste", "Ausschneiden &amp; &Einfügen"),
+    ("Accept the license of %FILE_NAME", "Lizenz von %FILE_NAME akzeptieren"),
+    ("Cut &amp; Paste", "Ausschneiden &amp; Einfügen"),
+    ("DDE Command", "DDE-Befehl"),
+    ("From print", "Druckbereich"),
     ("Open", "Öffnen"),
     ("R & D", "F & E"),
     ("Save As…", "Speichern als…"),
     ("Two lines", "Zwei Zeilen"),
     ("a_b_c is a name", "a_b_c ist ein Name"),
+    ("http://x.org/a_b is %ADDRESS_OLD", "http://x.org/a_b ist %ADDRESS_OLD"),
 ]
 
 
@@ -66,7 +76,7 @@ def test_splits_share_no_source(
     languages = ["--source_lang=en", "--target_lang=de"]
     argv = [f"--catalogues={tmp_path}/*.mo", *languages, f"--output_dir={tmp_path / 'out'}", "--num_held_out=2"]
     script["main"](argv)
-    assert "train: 3 pairs" in capsys.readouterr().out
+    assert "train: 7 pairs" in capsys.readouterr().out
     found = {}
     for split in ("train", "validation", "test"):
         sides = [
@@ -79,7 +89,7 @@ def test_splits_share_no_source(
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [(["--num_held_out=4"], "leave pairs to train on, got 4 of 7"), (["--catalogues=none.mo"], "at least one file")],
+    [(["--num_held_out=6"], "leave pairs to train on, got 6 of 11"), (["--catalogues=none.mo"], "at least one file")],
 )
 def test_what_cannot_be_a_corpus_is_an_error(
     changes: list[str], message: str, script: dict[str, Any], catalogue: Path, capsys: pytest.CaptureFixture[str]
