@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_nat import load_model, translate
 from hf_nat.analysis import measures_table
 from hf_nat.base.utils import read_json
 from hf_nat.experiments.born_again import scores_table
@@ -114,3 +115,14 @@ def test_links_of_the_pages_lead_somewhere(path):
         assert found.exists(), link
         headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), flags=re.M) if section else []
         assert not section or section in [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings], link
+
+
+def test_the_kept_teacher_is_the_one_of_the_table_and_translates():
+    folder = RESULTS.parent / "checkpoints/teacher"
+    scored = read_json(RESULTS / "converged/teacher2__beam5.json")
+    assert read_json(folder / "eval-test_2016_flickr/metrics.json") == scored
+    assert read_json(folder / "metrics.json") == read_json(RESULTS / "converged/training/teacher2.json")
+    assert f"value: {scored['scores']['bleu']['score']:.2f}" in (folder / "README.md").read_text(encoding="utf-8")
+    model, tokenizer = load_model(folder)
+    (found,) = translate(model, tokenizer, ["A man is reading a book in the park."], num_beams=5)
+    assert found.text == "Ein Mann liest im Park ein Buch."
