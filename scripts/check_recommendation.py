@@ -43,6 +43,12 @@ def check_recommendation(
         raise ValueError(f"Results must be of the candidates {sorted(ranks)}, got one of {unknown[0]!r}.")
     if len(results) < 2:
         raise ValueError(f"Results must be of at least 2 candidates, got {sorted(results)}. Give NAME=FILE for each.")
+    for name, own in results.items():
+        if lacking := [metrics for metrics in own if metric not in metrics["scores"]]:
+            raise ValueError(
+                f"`metric` must be one that every student was scored by, got {metric!r}, which {name!r} lacks, with "
+                f"{sorted(lacking[0]['scores'])}. Evaluate it again with this metric."
+            )
     scored = {name: [metrics["scores"][metric] for metrics in own] for name, own in results.items()}
     if len(signatures := {score["signature"] for own in scored.values() for score in own}) > 1:
         raise ValueError(f"All students must be scored alike, got {sorted(signatures)}. Evaluate them again.")
@@ -81,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     results: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for text in args.results:
-        name, _, file = text.partition("=")
+        name, is_named, file = text.partition("=")
+        if not is_named:
+            parser.error(f"a result must be NAME=FILE, got {text!r}")
         results[name].append(read_record(file, {"scores": dict}))
     record = read_record(args.recommendation, {"recommendation": dict})
     print(check_recommendation(record, results, args.metric))

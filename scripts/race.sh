@@ -20,7 +20,10 @@ declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancin
 declare -A options=([dat]="--graph_decoding lookahead")
 # One for both CTC models, whose tokenizer is the teacher's.
 hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
-for name in "${!model[@]}"; do export_graph "$name" "${model[$name]}" ${options[$name]:-}; done
+for name in "${!model[@]}"; do
+  [ -d "$converged/${model[$name]}" ] || continue
+  export_graph "$name" "${model[$name]}" ${options[$name]:-}
+done
 for name in ctc_3-3 ctc_5-1; do
   export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
 done
@@ -63,7 +66,12 @@ systems+=(
   "cmlm_onnx_int8_4=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=4"
   "cmlm_onnx_int8_10=$folder/cmlm:backend=onnx,quantize=int8,max_iterations=10"
 )
-OMP_NUM_THREADS=$threads python "$scripts/benchmark_decoding.py" --systems "${systems[@]}" \
+present=()
+for system in "${systems[@]}"; do
+  place=${system#*=}
+  if [ -d "${place%%:*}" ]; then present+=("$system"); else echo "${system%%=*} is left out: no ${place%%:*}" >&2; fi
+done
+OMP_NUM_THREADS=$threads python "$scripts/benchmark_decoding.py" --systems "${present[@]}" \
   --corpus "$corpus" --split test_2016_flickr "${languages[@]}" --num_sentences 128 --repeats 5 --batch_sizes 1 8 64 \
   --threads "$threads" --quality --footprint --output "$folder/$result.json"
 python "$scripts/plot_race.py" "$folder/$result.json" "$folder/$result.png"

@@ -4,8 +4,8 @@
     python scripts/toy_languages.py --output configs/toy/results/languages.json
 
 The toy corpus with three equally probable languages, where p(y|x) is known. The best one-pass model chooses the most
-probable length, then at each position the most probable word, so its output follows from how it weighs the languages,
-and is a mean over all that are equally probable:
+probable length, then at each position the most probable word, so its output follows from how it weighs the languages;
+the concentration is a mean over all outputs that are equally probable:
 
 - *concatenated*, every source once in each language: evenly;
 - *random*, one language drawn for each sentence. For a new source the best weights are p(language | source): evenly

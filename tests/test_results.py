@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_nat import load_model, translate
+from hf_nat import Train, load_model, translate
 from hf_nat.analysis import measures_table
 from hf_nat.base.utils import read_json
 from hf_nat.experiments.born_again import scores_table
@@ -44,13 +44,13 @@ def test_benchmark_page_holds_the_table_of_the_training_benchmark():
 
 
 def test_training_costs_no_more_than_is_aimed_at():
-    """In the time and the memory of vanilla NAT; glancing in the time of the same model without it."""
+    """CTC twice, DA-Transformer four times the time and memory of vanilla NAT; glancing 1.5 times a model's time."""
     costs = read_json(ROOT / "scripts/results/benchmark_training_cpu.json")["architectures"]
-    seconds, memory = ({name: cost[key] for name, cost in costs.items()} for key in ("speed_ratio", "memory_ratio"))
+    speed, memory = ({name: cost[key] for name, cost in costs.items()} for key in ("speed_ratio", "memory_ratio"))
     for name, most in (("ctc_nat", 2), ("da_transformer", 4)):
-        assert 1 / seconds[name] <= most and memory[name] <= most and memory[f"{name}+glancing"] <= most
+        assert 1 / speed[name] <= most and memory[name] <= most and memory[f"{name}+glancing"] <= most
     for name in ("vanilla_nat", "ctc_nat", "da_transformer"):
-        assert seconds[name] / seconds[f"{name}+glancing"] <= 1.5
+        assert speed[name] / speed[f"{name}+glancing"] <= 1.5
 
 
 @pytest.mark.parametrize("name", ["compare_trainers", "compare_training", "benchmark_distillation"])
@@ -123,6 +123,9 @@ def test_the_kept_teacher_is_the_one_of_the_table_and_translates():
     assert read_json(folder / "eval-test_2016_flickr/metrics.json") == scored
     assert read_json(folder / "metrics.json") == read_json(RESULTS / "converged/training/teacher2.json")
     assert f"value: {scored['scores']['bleu']['score']:.2f}" in (folder / "README.md").read_text(encoding="utf-8")
+    config = ROOT / "configs/multi30k/converged/teacher.yaml"
+    settings = Train.from_config(str(config), use_cpu=True).settings()
+    assert settings == read_json(folder / "step.json")["settings"], "a copy would not be taken for a finished run"
     model, tokenizer = load_model(folder)
     (found,) = translate(model, tokenizer, ["A man is reading a book in the park."], num_beams=5)
     assert found.text == "Ein Mann liest im Park ein Buch."

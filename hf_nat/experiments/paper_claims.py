@@ -425,10 +425,10 @@ CLAIMS: tuple[Claim, ...] = (
         "test BLEU less that of iteration 0; confirmed within 1 BLEU either way",
         [_BORN_AGAIN],
         _one_seed(_born_again_bleu("teacher", margin=1.0)),
-        known="This teacher, of size nano, loses at every iteration, and the corpora of the later ones hold about "
-        "twice as many flagged outputs (lengths, loops) as the first. Whether that is the cause was not tested, by "
-        "leaving them out for instance, nor were a teacher that has converged and a second seed. These results hold "
-        "no statistics of sentences, without which there is no interval.",
+        known="This teacher, of size nano, loses at every iteration, and the corpora of the later ones hold 1.7 to "
+        "2.3 times as many flags as the first, of lengths rather than of loops. Whether that is the cause was not "
+        "tested, by leaving them out for instance, nor were a teacher that has converged and a second seed. These "
+        "results hold no statistics of sentences, without which there is no interval.",
         converged_effects=in_study("born_again", _born_again_bleu("teacher", margin=1.0)),
     ),
     Claim(
@@ -441,10 +441,10 @@ CLAIMS: tuple[Claim, ...] = (
         ],
         _runs("experts", "plain teacher"),
         size=1.21,
-        known="The difference is less than the half BLEU between two seeds of a vanilla NAT of size mini. The mixture "
-        "had 4 epochs where the teacher had 6, and made a more complex and less faithful corpus; whether it would not "
-        "after as many epochs was not tested, nor was a second seed. These results hold no statistics of sentences, "
-        "without which there is no interval.",
+        known="The difference is less than the 0.45 BLEU between two seeds of a vanilla NAT of size mini on distilled "
+        "targets (`multi30k/results/systems`). The mixture had 4 epochs where the teacher had 6, and made a more "
+        "complex and less faithful corpus; whether it would not after as many epochs was not tested, nor was a second "
+        "seed. These results hold no statistics of sentences, without which there is no interval.",
         converged_effects=gain_of("vanilla_nat", "experts", "distilled"),
     ),
     Claim(

@@ -68,6 +68,14 @@ def test_results_that_do_not_compare_are_an_error(results: dict[str, Any], messa
         check_recommendation(recommendation(a=1, b=2), results)
 
 
+def test_a_metric_that_is_missing_and_a_file_without_a_name_are_errors(tmp_path: Path) -> None:
+    results = {"a": [metrics(1)], "b": [metrics(1)]}
+    with pytest.raises(ValueError, match=r"`metric` must be .* got 'ter', which 'a' lacks, with \['bleu', 'chrf'\]"):
+        check_recommendation(recommendation(a=1, b=2), results, "ter")
+    with pytest.raises(SystemExit):
+        SCRIPT["main"]([str(tmp_path / "recommendation.json"), str(tmp_path / "metrics.json")])
+
+
 def test_table_of_results_has_the_measures_of_the_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("ctc_mbr", "ctc_rest_real__beam5", "ctc_real", "teacher"):
         write_json(tmp_path / f"runs/{name}.json", metrics(30.0) | {"iterations_mean": 1.0})
