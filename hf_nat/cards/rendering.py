@@ -31,7 +31,7 @@ def render(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    environment.filters |= {"place": place, "settings": settings, "cell": cell, "further_work": listed_work}
+    environment.filters |= {"place": place, "settings": settings, "cell": cell, "listed_work": listed_work}
     environment.globals["bibtex"] = _references().__getitem__
     return environment.from_string((_templates() / template).read_text(encoding="utf-8")).render(values)
 

@@ -53,7 +53,8 @@ def run(argv: Sequence[str]) -> None:
         if not ipaddress.ip_address(address).is_loopback:
             logger.warning(f"{address} can be reached from other machines, and the server asks nobody who they are.")
         model, tokenizer = decoding.load_model(args.model)
-        if args.shortlist is not None or getattr(model, "record", {}).get("shortlist"):
+        has_list = args.shortlist is not None or getattr(model, "record", {}).get("shortlist")
+        if has_list and serving.max_batch_sentences > 1:
             logger.warning(
                 "A short list is that of all sentences of a batch: a translation depends on those of other clients. "
                 "`--max_batch_sentences 1` gives each its own."

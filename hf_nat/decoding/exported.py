@@ -93,8 +93,8 @@ class _Exported:
             if getattr(settings, name) != value:
                 raise ValueError(
                     f"`{name}` must be {value!r}, with which the model was exported, got {getattr(settings, name)!r}. "
-                    "Set it in the generation_config.json of the model (`hf-nat tune` does) and export that, or use "
-                    "`backend: torch`."
+                    "Export the model with this value, an option of `hf-nat export` or, as `hf-nat tune` writes it, "
+                    "in its generation_config.json; or use `backend: torch`."
                 )
         return settings
 

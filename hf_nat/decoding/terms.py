@@ -140,7 +140,7 @@ def continuation_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> 
         `torch.BoolTensor` of shape `(V,)`, or `None` if no piece has the mark, so that pieces do not tell.
     """
     number = min(len(tokenizer), vocab_size)
-    pieces = tokenizer.convert_ids_to_tokens(list(range(number)))
+    pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(list(range(number)))]
     if not any(piece.startswith(_WORD_MARK) for piece in pieces):
         return None
     goes_on = torch.ones(vocab_size, dtype=torch.bool)
@@ -150,6 +150,7 @@ def continuation_tokens(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> 
 
 
 def _goes_on(piece: str) -> bool:
-    if _BYTE.fullmatch(piece):
+    if not piece or _BYTE.fullmatch(piece):
         return True
-    return bool(re.match(r"\w", piece)) and not unicodedata.name(piece[0], "").startswith(_WITHOUT_BLANKS)
+    is_letter = re.match(r"\w", piece) or unicodedata.category(piece[0]).startswith("M")  # or a mark on one
+    return bool(is_letter) and not unicodedata.name(piece[0], "").startswith(_WITHOUT_BLANKS)

@@ -44,12 +44,7 @@ def filter_corpus(args: FilterArguments) -> None:
         ValueError: if the corpus has no manifest, is not what its manifest says or has lists of targets, a column
             cannot be measured, or no training row is left.
     """
-    manifest = read_manifest(Path(args.corpus))
-    if TARGETS in manifest.get("columns", []):
-        raise ValueError(
-            f"`corpus` must have one target a row, got {args.corpus!r} with lists of them in the column `{TARGETS}`. "
-            "Distil with `--expand true`, which makes a row of each."
-        )
+    manifest = require_single_targets(args)
     corpus = MeasuredCorpus(args, manifest)
     corpus.measure()
     cuts = {
@@ -61,6 +56,17 @@ def filter_corpus(args: FilterArguments) -> None:
     with atomic_contents(args.output_dir, order) as folder, without_datasets_bars():
         _write(args, corpus, manifest, cuts, found, folder)
     corpus.remove()
+
+
+def require_single_targets(args: FilterArguments) -> dict[str, Any]:
+    """Returns the manifest of the corpus; ValueError where its rows have lists of targets, which are not measured."""
+    manifest = read_manifest(Path(args.corpus))
+    if TARGETS in manifest.get("columns", []):
+        raise ValueError(
+            f"`corpus` must have one target a row, got {args.corpus!r} with lists of them in the column `{TARGETS}`. "
+            "Distil with `--expand true`, which makes a row of each."
+        )
+    return manifest
 
 
 def _rank_rows(args: FilterArguments, corpus: MeasuredCorpus, cuts: Mapping[str, float]) -> dict[str, np.ndarray]:

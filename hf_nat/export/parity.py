@@ -157,13 +157,13 @@ def _read_texts(sentences: str, references: str | None, limit: int) -> tuple[lis
 
 
 def _random_sources(model: PreTrainedModel, number: int) -> list[list[int]]:
-    """Draws rows of tokens of all lengths, from an empty one on."""
+    """Draws rows of tokens of all lengths, from the longest to an empty one."""
     config: Any = model.config
     special = {config.pad_token_id, config.bos_token_id, config.eos_token_id, config.mask_token_id}
     words = torch.tensor([token for token in range(config.vocab_size) if token not in special])
     generator = torch.Generator().manual_seed(0)
     longest = min(_LONGEST_RANDOM, config.max_position_embeddings)
-    lengths = torch.linspace(0, longest - 1, number).long().tolist()
+    lengths = torch.linspace(longest - 1, 0, number).long().tolist()
     draws = [torch.randint(len(words), (length,), generator=generator) for length in lengths]
     return [[*words[draw].tolist(), config.eos_token_id] for draw in draws]
 
@@ -174,10 +174,14 @@ def compare(samples: Samples, tokenizer: PreTrainedTokenizerBase, expected: Deco
     return {**_counts(expected, found), **({} if samples.references is None else {"bleu": bleu})}
 
 
-def require_parity(expected: Decoded, found: Decoded) -> None:
-    """Raises ValueError unless a graph translates as its model does, but for ties."""
+def require_parity(expected: Decoded, found: Decoded, *, refines: bool = False) -> None:
+    """Raises ValueError unless a graph translates as its model does, but for ties.
+
+    A tie in an early round of a model that `refines` may lead to another translation: of 100 one may differ.
+    """
     counts = _counts(expected, found)
-    if differing := counts["num_sentences"] - counts["num_equal"] - counts["num_tied"]:
+    differing = counts["num_sentences"] - counts["num_equal"] - counts["num_tied"]
+    if differing > (counts["num_sentences"] // 100 if refines else 0):
         raise ValueError(
             f"The graph must translate every sample as the model does, but {differing} of {counts['num_sentences']} "
             f"differ, with scores more than {TIE} nats apart. Export with other versions of torch, onnxscript and "

@@ -130,7 +130,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
                 self.config.label_smoothing,
             )
             components = {"word": loss}
-            infeasible = self._infeasible(decoder_input_ids, labels).unsqueeze(1)
+            infeasible = ~is_feasible(targets, num_labels, is_frame.sum(dim=1)).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, token_shares=shares or None)
 
@@ -144,10 +144,7 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
         Returns:
             `torch.BoolTensor` of shape `(B,)`: True where the target does not fit.
         """
-        return self._infeasible(self.initial_canvas(attention_mask), labels)
-
-    def _infeasible(self, canvas: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Marks the sentences `[B]` whose labels `[B, T]` do not fit into the frames of a canvas `[B, F + 1]`."""
+        canvas = self.initial_canvas(attention_mask)
         num_frames = content_mask(canvas.ne(self.config.pad_token_id)).sum(dim=1)
         return ~is_feasible(*self._targets(labels), num_frames)
 

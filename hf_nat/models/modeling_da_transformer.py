@@ -186,7 +186,7 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             else:
                 weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
                 components = {"word": linear_graph_loss(*graph, weights, self.config.label_smoothing)}
-            infeasible = self._infeasible(decoder_input_ids, labels).unsqueeze(1)
+            infeasible = ~is_feasible(num_labels, is_vertex.sum(dim=1)).unsqueeze(1)
             shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
         return DATransformerOutput.build(
             outputs, components, logits=logits, links=None if logits is None else links, token_shares=shares or None
@@ -202,12 +202,9 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         Returns:
             `torch.BoolTensor` of shape `(B,)`: True where the target does not fit.
         """
-        return self._infeasible(self.initial_canvas(attention_mask), labels)
-
-    def _infeasible(self, canvas: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Marks the sentences `[B]` whose labels `[B, T]` no path through the graph of a canvas `[B, L]` can write."""
+        num_vertices = self.initial_canvas(attention_mask).ne(self.config.pad_token_id).sum(dim=1)
         _, num_labels = self._targets(labels)
-        return ~is_feasible(num_labels, canvas.ne(self.config.pad_token_id).sum(dim=1))
+        return ~is_feasible(num_labels, num_vertices)
 
     def _targets(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Puts BOS before labels `[B, T]`: targets `[B, T + 1]`, padded, and their lengths `[B]`."""

@@ -108,7 +108,7 @@ class Distill(CorpusStep):
         files = {split: local_files(args.place_name, name, languages) for split, name in splits}
         within = ("config_name", "source_column", "target_column", "max_samples")
         place = {name: getattr(args, name) for name in within}
-        place |= {"splits": dict(splits), "source_alone": bool(args.source)}
+        place |= {"splits": dict(splits), "source_alone": bool(args.source) or None}  # older records have no such key
         if any(files.values()):
             return {
                 "files": {split: [sha256_file(path) for path in regular_files(own)] for split, own in files.items()},

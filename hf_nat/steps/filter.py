@@ -9,8 +9,8 @@ from typing import Any
 from ..base.processes import process_state
 from ..base.utils import sha256_file
 from ..distillation import FilterArguments, filter_corpus
+from ..distillation.filter import require_single_targets
 from ..distillation.filter_report import DROPPED_FILE, REPORT_FILE
-from ..distillation.manifest import read_manifest
 from .corpus import CorpusStep
 from .fingerprints import model_fingerprint
 
@@ -42,10 +42,11 @@ class Filter(CorpusStep):
         """Fingerprints of the corpus's manifest and of the backward teacher.
 
         Raises:
-            ValueError: if `corpus` is not a distilled corpus, or the backward teacher cannot be read.
+            ValueError: if `corpus` is not a distilled corpus or has lists of targets, or the backward teacher cannot
+                be read.
         """
         corpus = Path(self.args.corpus)
-        read_manifest(corpus)
+        require_single_targets(self.args)
         found: dict[str, Any] = {"corpus": sha256_file(corpus / "manifest.json")}
         if name := self.args.backward_teacher:
             options: dict[str, Any] = {"trust_remote_code": self.args.trust_remote_code}

@@ -185,7 +185,8 @@ class Step(ABC):
         if record is None:
             return False
         self._warn_of_versions(record)
-        is_same = all(record["inputs"].get(name) == identity["inputs"].get(name) for name in self.renewing)
+        now = identity["inputs"]  # What cannot be had any more has not changed.
+        is_same = all(name not in now or record["inputs"].get(name) == now[name] for name in self.renewing)
         return record["finished"] and is_same and self.is_whole()
 
     def _own_record(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -46,7 +46,10 @@ def infeasible_pairs(
             f"the {places} of its source: they are left out of the loss."
         )
         if count > _TOLERABLE * len(rows):
-            logger.warning(f"{text} Raise `upsample_ratio` (CTC) or `graph_size_ratio` (DA-Transformer).")
+            logger.warning_once(
+                f"{text} Raise `upsample_ratio` (CTC) or `graph_size_ratio` (DA-Transformer), or "
+                "`max_position_embeddings` where that bounds the canvas."
+            )
         else:
             logger.info(text)
     return counts

@@ -32,6 +32,10 @@ def test_ties_are_counted_and_other_differences_fail() -> None:
     require_parity(expected, found)
     with pytest.raises(ValueError, match=r"but 1 of 3 differ, with scores more than 1e-05 nats apart\. Export with"):
         require_parity(expected, (found[0], [-1.0, -2.1, -3.0]))
+    with pytest.raises(ValueError, match="but 1 of 3 differ"):
+        require_parity(expected, (found[0], [-1.0, -2.1, -3.0]), refines=True)
+    hundred = ([[5, 2]] * 100, [-1.0] * 100)
+    require_parity(hundred, ([[8, 2], *hundred[0][1:]], [-2.0, *hundred[1][1:]]), refines=True)
 
 
 def args_of(folder: Path, **options: Any) -> ExportArguments:
