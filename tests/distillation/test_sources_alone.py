@@ -197,7 +197,7 @@ def test_a_damaged_shard_of_a_stream_is_made_again_and_a_whole_one_does_nothing(
             {"source_column": "en", "target_column": "b"},
             "`stream.target_column` must be the same .* it was 'a', got 'b'",
         ),
-        ({}, {"alone": True}, "`stream.source_alone` must be the same .* it was False, got True"),
+        ({}, {"alone": True}, "`stream.source_alone` must be the same .* it was None, got True"),
     ],
     ids=str,
 )
