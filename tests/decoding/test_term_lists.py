@@ -76,22 +76,23 @@ class Pieces:
 
     all_special_ids = (0,)
 
-    def __init__(self, *pieces: str) -> None:
+    def __init__(self, *pieces: str | None) -> None:
         self.pieces = ["<unk>", *pieces]
 
     def __len__(self) -> int:
         return len(self.pieces)
 
-    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
         return [self.pieces[i] for i in ids]
 
 
 def test_what_goes_on_with_a_word():
-    going_on = ["e", "é", "7x", "_", "<0x41>", "ß", "한"]
+    going_on = ["e", "é", "7x", "_", "<0x41>", "ß", "한", "\u0301", "\u0940ab"]  # the last two begin with a mark
     others = ["▁e", "▁", ",", "-", "▁<0x41>", "<", "が", "犬", "ไ", "…"]
     found = continuation_tokens(Pieces(*going_on, *others), 1 + len(going_on) + len(others) + 2)
     assert found.tolist() == [True] * (1 + len(going_on)) + [False] * len(others) + [True] * 2
     assert continuation_tokens(Pieces(*going_on), 8) is None
+    assert continuation_tokens(Pieces("▁e", None), 3).tolist() == [True, False, True]
 
 
 @pytest.fixture(params=["cmlm", "levenshtein_transformer"])

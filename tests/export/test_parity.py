@@ -120,6 +120,10 @@ def test_embeddings_may_stay_in_single_precision(
     write_json("out/onnx/export.json", record)
     assert main(command) == 0
     assert "8 bits cost more than 0.3 BLEU. `--quantize_embeddings false`" in capsys.readouterr().out
+    written = Path("out/onnx/export.json").stat().st_mtime_ns
+    Path("val.en").unlink()
+    assert main(command) == 0
+    assert Path("out/onnx/export.json").stat().st_mtime_ns == written, "a split that is gone says nothing new"
 
 
 def test_the_card_tells_random_tokens_and_a_short_list(exported: Path, tmp_path: Path) -> None:
