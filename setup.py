@@ -55,7 +55,7 @@ setup(
         "openvino": ["openvino>=2026.4"],
         "demo": ["gradio>=6.31"],
         "serve": ["fastapi>=0.165", "uvicorn>=0.54", "prometheus_client>=0.26"],
-        "lm": ["kenlm>=0.3"],
+        "beam": ["numba>=0.63"],
         "sentences": ["sentencex>=1.0"],
         "dev": [
             "pytest>=9.2",
@@ -69,6 +69,7 @@ setup(
             "bitsandbytes>=0.50",
             "parameterized>=0.9",
             "ctranslate2>=4.8",
+            "numba>=0.63",
             "fastapi>=0.165",
             "uvicorn>=0.54",
             "prometheus_client>=0.26",

@@ -256,7 +256,6 @@ class DecodingArguments(LoadingArguments):
         """Returns the arguments of `translate` for `model`; the other models that take part are loaded.
 
         Raises:
-            ImportError: if there is a language model, and KenLM is missing.
             OSError: if a file is missing.
             ValueError: as `options`, and if one of those models cannot work with `model`.
         """

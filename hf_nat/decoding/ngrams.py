@@ -1,4 +1,4 @@
-"""n-gram models estimated: interpolated, with modified Kneser-Ney smoothing, and written as ARPA files.
+"""n-gram models estimated: interpolated, with modified Kneser-Ney smoothing.
 
 Dimension letters: T words of a text, the markers of its sentences among them; N distinct n-grams of an order, n words
 each; V words of the vocabulary.
@@ -8,7 +8,7 @@ Source: Chen & Goodman 1998 (TR-10-98, section 3); Heafield et al. 2013 (ACL P13
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,17 +23,17 @@ _DISCOUNTS = (0.5, 1.0, 1.5)
 
 @dataclass(frozen=True, eq=False)
 class NGrams:
-    """The distinct n-grams of one order, in the order of their words' ids.
+    """The distinct n-grams of one order.
 
     Attributes:
         words (`np.ndarray` of shape `(N, n)`): ids of their words.
-        probabilities (`np.ndarray` of shape `(N,)`): of the last word, given the others.
-        backoffs (`np.ndarray` of shape `(N,)`): what is left behind them for words that never followed; 1 where
+        log_probs (`np.ndarray` of shape `(N,)`): log-probability of the last word, given the others, in nats.
+        backoffs (`np.ndarray` of shape `(N,)`): log of what is left behind them for words that never followed; 0 where
             nothing ever did.
     """
 
     words: np.ndarray
-    probabilities: np.ndarray
+    log_probs: np.ndarray
     backoffs: np.ndarray
 
 
@@ -95,7 +95,8 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> tuple[list[str],
         probabilities = own + left[grams.context] * probabilities[grams.suffix]
         smoothed.append(probabilities)
     backoffs = [*backoffs[1:], np.ones(len(probabilities))]
-    return list(ids), [NGrams(grams.words, *values) for grams, *values in zip(counts, smoothed, backoffs, strict=True)]
+    logs = ([np.log(values) for values in lists] for lists in (smoothed, backoffs))
+    return list(ids), [NGrams(grams.words, *values) for grams, *values in zip(counts, *logs, strict=True)]
 
 
 def _count(text: np.ndarray, vocab_size: int, order: int) -> list[_Counts]:
@@ -138,21 +139,3 @@ def _discounts(counts: np.ndarray) -> np.ndarray:
         if (found > 0).all():
             return np.array([0, *found])
     return np.array([0, *_DISCOUNTS])
-
-
-def arpa_lines(vocabulary: Sequence[str], orders: Sequence[NGrams]) -> Iterator[str]:
-    """Yields the lines of an ARPA file.
-
-    Args:
-        vocabulary (`Sequence[str]`): the words by id.
-        orders (`Sequence[NGrams]`): the n-grams of each order, see [`estimate`].
-    """
-    yield "\\data\\"
-    yield from (f"ngram {n}={len(grams.words)}" for n, grams in enumerate(orders, start=1))
-    for n, grams in enumerate(orders, start=1):
-        yield f"\n\\{n}-grams:"
-        logs = (np.log10(values).tolist() for values in (grams.probabilities, grams.backoffs))
-        for words, log_prob, backoff in zip(grams.words.tolist(), *logs, strict=True):
-            text = " ".join([vocabulary[word] for word in words])
-            yield f"{0.0 if text == BOS else log_prob:.7g}\t{text}" + (f"\t{backoff:.7g}" if n < len(orders) else "")
-    yield "\n\\end\\"

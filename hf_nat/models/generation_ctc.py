@@ -14,7 +14,7 @@ from .ctc import collapse
 from .ctc_beam import label_peaks, prefix_beam_search, rows_of
 from .generation_nat import NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
-from .word_choice import all_logits, best_tokens, to_log_probs
+from .word_choice import all_logits, best_tokens, forbid, to_log_probs
 
 
 class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
@@ -93,8 +93,9 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
             shown = (frames,)
         else:
             logits, vocabulary = self.frame_logits(sentences, is_frame)
-            log_probs = to_log_probs(logits, forbidden if vocabulary is None else ())
-            tokens, scores, sequences_log_probs = self._search(log_probs, vocabulary, is_frame, settings)
+            if vocabulary is None:
+                forbid(logits, forbidden)
+            tokens, scores, sequences_log_probs = self._search(logits, vocabulary, is_frame, settings)
         tokens, scores = end_canvas(tokens, scores, settings.max_length, config.eos_token_id, config.pad_token_id)
         return dataclasses.replace(
             state,
@@ -125,12 +126,12 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
 
     def _search(
         self,
-        log_probs: torch.Tensor,
+        logits: torch.Tensor,
         vocabulary: torch.Tensor | None,
         is_frame: torch.Tensor,
         settings: SimpleNamespace,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Searches for candidates, best first, given log-probabilities `[N, V]` of frames.
+        """Searches for candidates, best first, given unnormalised scores `[N, V]` at frames.
 
         Returns:
             `tuple` of tokens and scores `[R, F]` and log P(Y) `[R]`; where there are fewer than K, the best one is
@@ -140,19 +141,21 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         fusion = self._fusion(settings, settings.ctc_length_bonus)
         eos = self.config.eos_token_id
         targets, likelihoods, scores = prefix_beam_search(
-            log_probs, is_frame, blank, beam_size, vocabulary=vocabulary, fusion=fusion, eos_token_id=eos
+            logits, is_frame, blank, beam_size, vocabulary=vocabulary, fusion=fusion, eos_token_id=eos
         )
         targets = torch.where(scores.isfinite().unsqueeze(2), targets, targets[:, :1]).flatten(0, 1)
         rows = torch.arange(len(is_frame), device=targets.device).repeat_interleave(beam_size)
         is_label = targets.ne(blank)
         tokens = targets.masked_fill(~is_label, pad)
         if not settings.output_scores:
-            return tokens, log_probs.new_zeros(tokens.shape), likelihoods.flatten()
+            return tokens, likelihoods.new_zeros(tokens.shape), likelihoods.flatten()
         if vocabulary is not None:
             columns = torch.zeros(self.config.vocab_size, dtype=torch.long, device=vocabulary.device)
             columns[vocabulary] = torch.arange(len(vocabulary), device=vocabulary.device)
             targets, blank = columns[targets], int(columns[blank])
-        peaks = label_peaks(log_probs, is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank)
+        peaks = label_peaks(
+            to_log_probs(logits), is_frame[rows], rows_of(is_frame)[rows], targets, is_label.sum(dim=1), blank
+        )
         return tokens, peaks, likelihoods.flatten()
 
     def _special_token_ids(self) -> list[int]:

@@ -3,16 +3,31 @@
 Dimension letters: R rows, W hypotheses of a row, T tokens of a prefix, C tokens that a prefix may grow by.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any, cast
 
 import torch
+
+from .ctc_search import NO_MODEL, NGramAutomaton
 
 
 # From the ids of a translation's first tokens, without BOS, and the id of the next one or of EOS, to its
 # log-probability in nats.
 LanguageModel = Callable[[tuple[int, ...], int], float]
+
+
+class _Prefixes:
+    """A language model whose states are the tokens so far."""
+
+    start: tuple[int, ...] = ()
+
+    def __init__(self, score: LanguageModel) -> None:
+        self._score = score
+
+    def advance(self, state: tuple[int, ...], token: int) -> tuple[float, tuple[int, ...]]:
+        """See [`NGramAutomaton.advance`]."""
+        return self._score(state, token), (*state, token)
 
 
 class ShallowFusion:
@@ -21,28 +36,26 @@ class ShallowFusion:
     Each token behind each prefix is asked for once; the answers are forgotten with the search.
 
     Args:
-        language_model (`LanguageModel`, *optional*): the language model.
+        language_model (`LanguageModel`, *optional*): the language model; one with an attribute `automaton` is also an
+            [`NGramAutomaton`].
         weight (`float`): factor of its log-probabilities.
         length_bonus (`float`, *optional*, defaults to 0.0): what a token adds, in nats.
+
+    Attributes:
+        automaton ([`NGramAutomaton`], *optional*): the language model, if it is one; without any an empty one.
+        states: the language model by its states, with `start` and `advance` as an [`NGramAutomaton`] has them.
     """
 
     def __init__(self, language_model: LanguageModel | None, weight: float, length_bonus: float = 0.0) -> None:
-        self._score = None if language_model is None or not weight else cache(language_model)
+        if language_model is None or not weight:
+            language_model, weight = None, 0.0
         self.weight = weight
         self.length_bonus = length_bonus
-
-    @property
-    def largest_gain(self) -> float:
-        """What a prefix gains by a token at most, in nats: a probability is never above 1."""
-        return self.length_bonus if self._score is None or self.weight > 0 else math.inf
-
-    def gain(self, prefix: tuple[int, ...], token: int) -> float:
-        """Returns what a prefix gains by a token, in nats."""
-        return self.end_gain(prefix, token) + self.length_bonus
-
-    def end_gain(self, prefix: tuple[int, ...], eos_token_id: int) -> float:
-        """Returns what a prefix gains by EOS, which has no bonus."""
-        return 0.0 if self._score is None else self.weight * self._score(prefix, eos_token_id)
+        self._score = None if language_model is None else cache(language_model)
+        self.automaton: NGramAutomaton | None = NO_MODEL
+        if language_model is not None:
+            self.automaton = getattr(language_model, "automaton", None)
+        self.states: Any = self.automaton or _Prefixes(cast(LanguageModel, self._score))
 
     def __call__(self, prefixes: torch.Tensor, lengths: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns what prefixes gain by the tokens that they may grow by.

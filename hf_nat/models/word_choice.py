@@ -16,7 +16,7 @@ from .losses import chunk_rows
 # Classes of which the largest is found at once.
 _BLOCK = 64
 # Logits that stay in the cache of a CPU between two steps.
-_CACHED_ELEMENTS = 2**19
+CACHED_ELEMENTS = 2**19
 
 
 def best_tokens(
@@ -115,19 +115,17 @@ def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:
         logits[..., token_id] = float("-inf")
 
 
-def to_log_probs(logits: torch.Tensor, forbidden: Sequence[int]) -> torch.Tensor:
+def to_log_probs(logits: torch.Tensor) -> torch.Tensor:
     """Makes log-probabilities of logits, in place: a few rows at a time, which stay in the cache of a CPU.
 
     Args:
         logits (`torch.FloatTensor` of shape `(N, V)`): unnormalised scores.
-        forbidden (`Sequence[int]`): tokens that get no probability.
 
     Returns:
         `torch.FloatTensor` of shape `(N, V)`: `logits`, log-probabilities in nats.
     """
-    num_rows = _CACHED_ELEMENTS // logits.shape[1] if logits.device.type == "cpu" else len(logits)
+    num_rows = CACHED_ELEMENTS // logits.shape[1] if logits.device.type == "cpu" else len(logits)
     for chunk in logits.split(max(1, num_rows)):
-        forbid(chunk, forbidden)
         chunk.copy_(chunk.log_softmax(dim=1))
     return logits
 

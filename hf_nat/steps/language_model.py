@@ -15,8 +15,9 @@ from ..base.processes import process_state
 from ..data import corpus_tokens, load_tokenizer
 from ..data.arguments import CorpusArguments
 from ..data.pretrained import load_pretrained_config
+from ..decoding.arpa import arpa_lines
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
-from ..decoding.ngrams import SPECIAL_WORDS, arpa_lines, estimate
+from ..decoding.ngrams import SPECIAL_WORDS, estimate
 from ..models import ARCHITECTURES
 from .fingerprints import corpus_fingerprint, tokenizer_fingerprint
 from .model import FileInModelStep
@@ -36,7 +37,7 @@ class LanguageModelArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("order", self.order, least=2, most=6, remedy="KenLM reads no other.")
+        require_number("order", self.order, least=1)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
-import lzma
 import math
 import os
 from itertools import product
@@ -15,7 +13,7 @@ import pytest
 from nat_model_tester import save, tiny_student
 from transformers import PreTrainedTokenizerFast
 
-from hf_nat.decoding import DecodingArguments, NGramLanguageModel, language_model, load_model, translate
+from hf_nat.decoding import DecodingArguments, NGramLanguageModel, load_model, translate
 from hf_nat.steps.split import decoding_inputs, decoding_settings
 
 
@@ -59,7 +57,6 @@ def ngrams(tiny_tokenizer: PreTrainedTokenizerFast, sentences: list[str]) -> NGr
 
 @pytest.fixture
 def model(tmp_path: Path, ngrams: NGrams, tiny_tokenizer: PreTrainedTokenizerFast) -> NGramLanguageModel:
-    pytest.importorskip("kenlm")
     return NGramLanguageModel(write_arpa(tmp_path / "lm.arpa", ngrams), tiny_tokenizer)
 
 
@@ -74,23 +71,65 @@ def test_scores_are_those_of_the_back_off_rule(model, ngrams, tiny_tokenizer, se
             assert model(tuple(ids[:i]), token) == pytest.approx(expected, rel=1e-5), (sentence, i)
 
 
+def test_a_model_from_which_n_grams_were_cut_backs_off_as_the_rule_says(ngrams, tmp_path, tiny_tokenizer, sentences):
+    longest = {key[:-1] for key in ngrams if len(key) == 3}
+    # Some bigrams are gone that are the end of a trigram, but the context of none.
+    cut = [key for key in ngrams if len(key) == 2 and key not in longest][::2]
+    kept = {key: value for key, value in ngrams.items() if key not in cut}
+    assert any((word, *key) in kept for key in cut for (word, *_) in ngrams)
+    model = NGramLanguageModel(write_arpa(tmp_path / "cut.arpa", kept), tiny_tokenizer)
+    for sentence in sentences:
+        words = ["<s>", *tiny_tokenizer.tokenize(sentence), "</s>"]
+        ids = tiny_tokenizer.convert_tokens_to_ids(words[1:-1])
+        for i, token in enumerate([*ids, tiny_tokenizer.eos_token_id]):
+            known = tuple(word if (word,) in kept else UNKNOWN for word in words[: i + 1])[-2:]
+            expected = backed_off(kept, known, words[i + 1]) * math.log(10)
+            assert model(tuple(ids[:i]), token) == pytest.approx(expected), (sentence, i)
+
+
+def test_unigrams_alone_are_a_model(ngrams, tmp_path, tiny_tokenizer, sentences) -> None:
+    ones = {key: value for key, value in ngrams.items() if len(key) == 1 and key != (UNKNOWN,)}
+    model = NGramLanguageModel(write_arpa(tmp_path / "ones.arpa", ones), tiny_tokenizer)
+    pieces = tiny_tokenizer.tokenize(sentences[0])
+    ids = tuple(tiny_tokenizer.convert_tokens_to_ids(pieces))
+    assert model(ids[:2], ids[2]) == pytest.approx(ones[(pieces[2],)][0] * math.log(10))
+    # KenLM's value where `<unk>` is missing.
+    assert model(ids[:2], 10_000) == pytest.approx(-100 * math.log(10))
+
+
+def test_an_n_gram_without_its_context_or_there_twice_is_told(ngrams, tmp_path, tiny_tokenizer) -> None:
+    trigram = next(key for key in ngrams if len(key) == 3)
+    without = {key: value for key, value in ngrams.items() if key != trigram[:-1]}
+    with pytest.raises(ValueError, match=f"the context '{' '.join(trigram[:-1])}' of one of its 3-grams must be"):
+        NGramLanguageModel(write_arpa(tmp_path / "without.arpa", without), tiny_tokenizer)
+    text = write_arpa(tmp_path / "twice.arpa", ngrams).read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if " ".join(trigram) in line)
+    (tmp_path / "twice.arpa").write_text(
+        text.replace("\\end\\", "")
+        .replace(
+            f"ngram 3={sum(len(key) == 3 for key in ngrams)}", f"ngram 3={sum(len(key) == 3 for key in ngrams) + 1}"
+        )
+        .rstrip()
+        + f"\n{line}\n\\end\\",
+        encoding="utf-8",
+    )
+    with pytest.raises(ValueError, match="each n-gram must be there once, got '.*' twice"):
+        NGramLanguageModel(tmp_path / "twice.arpa", tiny_tokenizer)
+
+
+def test_the_binary_form_of_kenlm_is_told(tmp_path, tiny_tokenizer) -> None:
+    (tmp_path / "lm.bin").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0" + bytes(100))
+    with pytest.raises(ValueError, match="is KenLM's binary form; give the ARPA file that it was made from"):
+        NGramLanguageModel(tmp_path / "lm.bin", tiny_tokenizer)
+
+
 def test_token_beyond_the_tokenizer_is_unknown(model, ngrams) -> None:
     expected = (ngrams[("<s>",)][1] + ngrams[(UNKNOWN,)][0]) * math.log(10)
     assert model((), 10_000) == pytest.approx(expected)
     assert model((10_000,), 10_001) == pytest.approx(ngrams[(UNKNOWN,)][0] * math.log(10))
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress])
-def test_a_negative_count_is_told_before_kenlm_dies_of_it(pack, tmp_path, ngrams, tiny_tokenizer) -> None:
-    pytest.importorskip("kenlm")
-    path = write_arpa(tmp_path / "lm.arpa", ngrams)
-    path.write_bytes(pack(path.read_bytes().replace(b"ngram 1=", b"ngram 1=-")))
-    with pytest.raises(ValueError, match=r"`language_model` must be an n-gram model with counts >= 0, got 'ngram 1=-"):
-        NGramLanguageModel(path, tiny_tokenizer)
-
-
 def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
-    pytest.importorskip("kenlm")
     words: NGrams = dict.fromkeys([(UNKNOWN,), ("<s>",), ("</s>",), ("<s>", "</s>")], (-1.0, 0.0))
     pieces = [tiny_tokenizer.convert_ids_to_tokens(number) for number in range(5, 8)]
     foreign = words | {(word,): (-1.0, 0.0) for word in (*pieces, "dogdog")} | {("dogdog", "dogdog"): (-1.0, 0.0)}
@@ -106,7 +145,6 @@ def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
 
 
 def test_characters_that_the_tokenizer_spells_out_are_no_words_of_others(tmp_path, ngrams, tiny_tokenizer) -> None:
-    pytest.importorskip("kenlm")
     path = write_arpa(tmp_path / "lm.arpa", ngrams | dict.fromkeys([("é",), ("日本語",)], (-1.0, 0.0)))
     assert NGramLanguageModel(path, tiny_tokenizer)((), tiny_tokenizer.unk_token_id) == pytest.approx(
         NGramLanguageModel(write_arpa(tmp_path / "plain.arpa", ngrams), tiny_tokenizer)(
@@ -116,7 +154,6 @@ def test_characters_that_the_tokenizer_spells_out_are_no_words_of_others(tmp_pat
 
 
 def test_what_is_no_file_of_n_grams_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenizer) -> None:
-    pytest.importorskip("kenlm")
     whole = write_arpa(tmp_path / "lm.arpa", ngrams).read_bytes()
     noise = np.random.default_rng(0).bytes(2000)
     for number, data in enumerate((b"", noise, whole[:-100], gzip.compress(whole)[:-20], b"some other text\n" * 500)):
@@ -131,23 +168,11 @@ def test_what_is_no_file_of_n_grams_is_told_with_the_remedy(tmp_path, ngrams, ti
         NGramLanguageModel(tmp_path / "pipe", tiny_tokenizer)
 
 
-def test_missing_library_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenizer, monkeypatch) -> None:
-    path = write_arpa(tmp_path / "lm.arpa", ngrams)
-
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(language_model.importlib, "import_module", missing)
-    with pytest.raises(ImportError, match=r"needs KenLM: pip install 'hf_nat\[lm\]'"):
-        NGramLanguageModel(path, tiny_tokenizer)
-
-
 @pytest.mark.parametrize(
     ("model_type", "beam"),
     [("ctc_nat", {"ctc_beam_size": 8}), ("da_transformer", {"graph_decoding": "beam", "graph_beam_size": 8})],
 )
 def test_options_of_a_command_reach_the_beam(model_type, beam, tmp_path, ngrams, tiny_tokenizer, sentences) -> None:
-    pytest.importorskip("kenlm")
     save(tmp_path / "student", tiny_student(model_type, tiny_tokenizer, max_position_embeddings=64), tiny_tokenizer)
     path = str(write_arpa(tmp_path / "lm.arpa", ngrams))
     plain, fused = DecodingArguments(**beam), DecodingArguments(**beam, language_model=path, lm_weight=8.0)

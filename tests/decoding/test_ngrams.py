@@ -9,7 +9,8 @@ from itertools import product
 
 import pytest
 
-from hf_nat.decoding.ngrams import arpa_lines, estimate
+from hf_nat.decoding.arpa import arpa_lines
+from hf_nat.decoding.ngrams import estimate
 
 
 # `lmplz -o 3 --discount_fallback`, but for the order of its lines.
@@ -36,9 +37,9 @@ def by_words(sentences: list[list[str]], order: int) -> Model:
     """Probability and back-off of each n-gram, both no logarithms."""
     vocabulary, orders = estimate(sentences, order)
     return {
-        tuple(vocabulary[word] for word in words): (probability, backoff)
+        tuple(vocabulary[word] for word in words): (math.exp(log_prob), math.exp(backoff))
         for grams in orders
-        for words, probability, backoff in zip(grams.words, grams.probabilities, grams.backoffs, strict=True)
+        for words, log_prob, backoff in zip(grams.words, grams.log_probs, grams.backoffs, strict=True)
     }
 
 

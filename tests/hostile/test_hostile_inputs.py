@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -193,10 +192,9 @@ def _table() -> list[Case]:
     cases += _cases("train", "tokenizer/tokenizer.json", _TOKENIZER)
     cases += _cases("translate", "teacher/model.safetensors", _DAMAGES, *reranker)
     cases += _cases("translate", "student/model.safetensors", _DAMAGES, "--draft", "student")
-    if find_spec("kenlm"):
-        language_model = ("--model", "student", "--language_model", "lm.arpa")
-        for command in ("translate", "evaluate"):
-            cases += _cases(command, "lm.arpa", _ARPA, *language_model)
+    language_model = ("--model", "student", "--language_model", "lm.arpa")
+    for command in ("translate", "evaluate"):
+        cases += _cases(command, "lm.arpa", _ARPA, *language_model)
     for command in ("align", "analyze"):
         cases += _cases(command, "tokenizer/tokenizer.json", _TOKENIZER, "--tokens", "tokenizer")
     cases += _cases(

@@ -19,7 +19,6 @@ TEXTS = ["ab ba", "ba ab ab", "ab"]
 
 @pytest.mark.usefixtures("logged_in")
 def test_n_grams_of_a_hub_id_are_those_of_its_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("kenlm")
     monkeypatch.chdir(tmp_path)
     for side in ("src", "tgt"):
         Path(f"train.{side}").write_text("".join(f"{text}\n" for text in TEXTS))

@@ -6,14 +6,28 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from nat_model_tester import PAD, assert_translations, tiny_batch, tiny_model, tiny_teacher
 from test_ctc import BLANK, PROBABILITIES, likelihoods
 from torch.testing import assert_close
 
+from hf_nat.decoding.language_model import to_automaton
+from hf_nat.decoding.ngrams import NGrams
+from hf_nat.models import ctc_beam
 from hf_nat.models.ctc_beam import label_peaks, prefix_beam_search, rows_of
+from hf_nat.models.ctc_search import NGramAutomaton, _best_labels, _compiled_best_labels, compiled_search
 from hf_nat.models.shallow_fusion import ShallowFusion
+
+
+@pytest.fixture(params=["plain", "compiled"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs in plain Python, too."""
+    if request.param == "plain":
+        monkeypatch.setattr(ctc_beam, "compiled_search", lambda: None)
+    elif compiled_search() is None:
+        pytest.skip("numba is not installed")
 
 
 def random_log_probs(seed: int, frames: int = 5, labels: int = 4) -> torch.Tensor:
@@ -149,6 +163,56 @@ def test_beam_with_a_language_model_is_that_of_a_search_over_dictionaries(
     tokens, likelihood, _ = prefix_beam_search(log_probs, is_frame, BLANK, beam_size, fusion=fusion, eos_token_id=9)
     rows = zip(tokens[0].tolist(), likelihood[0].tolist(), strict=True)
     assert {tuple(t for t in row if t != BLANK): score for row, score in rows} == pytest.approx(expected)
+
+
+class BigramModel:
+    """All bigrams of labels, with random numbers: a function of the prefix, and an automaton."""
+
+    def __init__(self, seed: int, num_labels: int) -> None:
+        generator = np.random.default_rng(seed)
+        words = ["<s>", "</s>", *map(str, range(num_labels))]
+        pairs = np.array([(i, j) for i in range(len(words)) for j in range(len(words)) if generator.random() < 0.7])
+        ones = NGrams(np.arange(len(words))[:, None], *-generator.random((2, len(words))))
+        twos = NGrams(pairs, -generator.random(len(pairs)), np.zeros(len(pairs)))
+        self.automaton: NGramAutomaton = to_automaton(words, [ones, twos], [*words[2:], "</s>"], num_labels)
+
+    def __call__(self, prefix: tuple[int, ...], token: int) -> float:
+        state = self.automaton.start
+        for label in prefix:
+            _, state = self.automaton.advance(state, label)
+        return self.automaton.advance(state, token)[0]
+
+
+@pytest.mark.parametrize("weight", [0.6, -0.6])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_automaton_is_asked_as_the_function_is(seed: int, weight: float) -> None:
+    model, lengths = BigramModel(seed, 6), [7, 3, 9]
+    log_probs = torch.cat([random_log_probs(10 * seed + length, length, 6) for length in lengths])
+    is_frame = torch.arange(9) < torch.tensor(lengths).unsqueeze(1)
+    automaton, function = (
+        prefix_beam_search(
+            log_probs, is_frame, BLANK, 4, fusion=ShallowFusion(asked, weight, 0.4), eos_token_id=len(log_probs[0])
+        )
+        for asked in (model, lambda prefix, token: model(prefix, token))
+    )
+    assert torch.equal(automaton[0], function[0])
+    assert_close(automaton[1:], function[1:])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_best_labels_are_found_in_blocks_as_in_one_go(seed: int, dtype: type) -> None:
+    generator = np.random.default_rng(seed)
+    # Three blocks, the last of which is not full; some scores are equal.
+    scores = generator.normal(size=160).round(1).astype(dtype)
+    scores[generator.integers(0, 160, 20)] = -np.inf
+    for number in (1, 4, 200):
+        for floor in (-math.inf, -1.0, float(scores[3]), 0.35, 9.0):
+            one, other = (find(scores, 7, number, floor) for find in (_best_labels, _compiled_best_labels))
+            assert scores[one].tolist() == scores[other].tolist()
+            assert 7 not in other and (scores[other] > floor).all() and len(set(other)) == len(other)
+            expected = np.sort(np.delete(scores, 7))[::-1]
+            assert scores[other].tolist() == expected[expected > floor][:number].tolist()
 
 
 @pytest.mark.parametrize("seed", range(3))

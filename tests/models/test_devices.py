@@ -57,7 +57,7 @@ ALLOWED_READS = {
     "flow_layers.make_grids": "transformers leaves out a mask that hides nothing",
     "generation_da_transformer._graph": _SELECTED,
     "generation_da_transformer._vertices": _SELECTED,
-    "ctc_beam._frames": "the search runs on the host; one question for all sentences",
+    "ctc_beam.prefix_beam_search": "the search runs on the host; one question for all sentences",
     "generation_ctc._frame_states": _SELECTED,
     "generation_da_transformer.initial_canvas": "it works on the CPU: the width, in the precision of the lengths",
     "generation_nat._run": "finished rows leave the batch: once a round, never in the last",
