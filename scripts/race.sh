@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The race of the converged Multi30k students against CTranslate2: their graphs, tables, JSON and picture.
-# Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino`, `ct2` and `lm`, from a folder in
+# Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino`, `ct2` and `beam`, from a folder in
 # which the models of configs/multi30k/converged lie in runs/multi30k/converged, and the corpus in data/multi30k.
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")" && pwd)
@@ -25,10 +25,10 @@ for name in "${!model[@]}"; do
   export_graph "$name" "${model[$name]}" ${options[$name]:-}
 done
 for name in ctc_3-3 ctc_5-1; do
+  [ -d "$converged/${model[$name]}" ] || continue
   export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
 done
 
-at=$converged/marian_3-1_distilled:backend=ct2
 teacher=$converged/teacher:backend=ct2 list=shortlist=$converged/distilled
 fused=language_model=$converged/${model[ctc_3-3]},lm_weight=0.3
 beam5=ctc_beam_size=5,ctc_length_bonus=2.0,$fused beam10=ctc_beam_size=10,ctc_length_bonus=2.5,$fused
@@ -40,21 +40,22 @@ systems=(
   "teacher_ct2_int8_beam5=$teacher,compute_type=int8,num_beams=5"
   "teacher_ct2_int8_beam5_shortlist=$teacher,compute_type=int8,num_beams=5,$list"
   "teacher_transformers_greedy=$converged/teacher:num_beams=1"
-  "at_3-1_ct2_float32_greedy=$at,compute_type=float32"
-  "at_3-1_ct2_float32_beam5=$at,compute_type=float32,num_beams=5"
-  "at_3-1_ct2_int8_greedy=$at,compute_type=int8"
-  "at_3-1_ct2_int8_greedy_shortlist=$at,compute_type=int8,$list"
-  "at_3-1_ct2_int8_beam5=$at,compute_type=int8,num_beams=5"
-  "at_3-1_ct2_int8_beam5_shortlist=$at,compute_type=int8,num_beams=5,$list"
-  "at_5-1_ct2_int8_greedy=$converged/marian_5-1_distilled:backend=ct2,compute_type=int8"
   "ctc_3-3_torch=$converged/${model[ctc_3-3]}"
   "ctc_3-3_torch_beam5=$converged/${model[ctc_3-3]}:ctc_beam_size=5,ctc_length_bonus=0.5"
   "ctc_3-3_torch_beam10_lm=$converged/${model[ctc_3-3]}:$beam10"
 )
+for layers in 3-1 5-1; do
+  at=$converged/marian_${layers}_distilled:backend=ct2 name=at_${layers}_ct2
+  systems+=("${name}_float32_greedy=$at,compute_type=float32" "${name}_float32_beam5=$at,compute_type=float32,num_beams=5"
+    "${name}_int8_greedy=$at,compute_type=int8" "${name}_int8_greedy_shortlist=$at,compute_type=int8,$list"
+    "${name}_int8_beam5=$at,compute_type=int8,num_beams=5"
+    "${name}_int8_beam5_shortlist=$at,compute_type=int8,num_beams=5,$list")
+done
 for name in ctc_3-3 ctc_5-1; do
   systems+=("${name}_onnx_int8_beam5_lm=$folder/$name:backend=onnx,quantize=int8,$beam5"
     "${name}_onnx_int8_beam5_lm_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8,$beam5"
-    "${name}_onnx_int8_beam10_lm=$folder/$name:backend=onnx,quantize=int8,$beam10")
+    "${name}_onnx_int8_beam10_lm=$folder/$name:backend=onnx,quantize=int8,$beam10"
+    "${name}_onnx_int8_beam10_lm_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8,$beam10")
   systems+=("${name}_onnx_float32=$folder/$name:backend=onnx" "${name}_openvino=$folder/$name:backend=openvino"
     "${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"
     "${name}_onnx_int8_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
-from collections.abc import Container, Iterator, Sequence
-from itertools import count, islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count, islice
 from typing import IO
 
 import numpy as np
 
-from .ngrams import BOS, NGrams
+from .ngrams import BOS, MAX_ORDER, NGrams
 
 
 # How many bytes may stand before a model.
 _PREAMBLE = 100_000
 # What says how many n-grams of an order there are.
-_SIZE = re.compile(rb"ngram\s+(\d+)\s*=\s*(\d+)")
+_SIZE = re.compile(rb"ngram\s+(\d{1,12})\s*=\s*(\d{1,12})")
+# Largest number of a file, to base 10: KenLM writes -100 for what has no probability.
+_LARGEST = 1000.0
 
 
 def arpa_lines(vocabulary: Sequence[str], orders: Sequence[NGrams]) -> Iterator[str]:
@@ -38,7 +41,7 @@ def arpa_lines(vocabulary: Sequence[str], orders: Sequence[NGrams]) -> Iterator[
 
 
 def read_arpa(file: IO[bytes]) -> tuple[list[str], list[NGrams]]:
-    """Reads an ARPA file, all of it in memory.
+    """Reads an ARPA file; of an n-gram some 400 bytes are held meanwhile.
 
     Args:
         file (`IO[bytes]`): the file, in UTF-8.
@@ -49,27 +52,31 @@ def read_arpa(file: IO[bytes]) -> tuple[list[str], list[NGrams]]:
     Raises:
         ValueError: if it is something else, or damaged; names the line.
     """
-    text = file.read(_PREAMBLE)
-    if b"\\data\\" in text:
-        text += file.read()
-    numbered = enumerate(map(bytes.strip, text.split(b"\n")), start=1)
-    if not any(line == b"\\data\\" for _, line in numbered):
+    if b"\\data\\" not in file.read(_PREAMBLE):
+        raise ValueError(r"it has no line `\data\`")
+    file.seek(0)
+    numbered = enumerate((line.strip() for line in file), start=1)
+    if not any(line.removeprefix(codecs.BOM_UTF8) == b"\\data\\" for _, line in numbered):
         raise ValueError(r"it has no line `\data\`")
     sizes: list[int] = []
     number, line = _next(numbered)
     while match := _SIZE.fullmatch(line):
-        if int(match[1]) != len(sizes) + 1:
-            raise ValueError(f"line {number} must be of the {len(sizes) + 1}-grams, got {_shown(line)}")
+        if int(match[1]) != len(sizes) + 1 or len(sizes) == MAX_ORDER:
+            raise ValueError(
+                f"line {number} must be of the {len(sizes) + 1}-grams, up to {MAX_ORDER}, got {_shown(line)}"
+            )
         sizes.append(int(match[2]))
         number, line = _next(numbered)
     ids: dict[bytes, int] = {}
     orders = []
     for n, size in enumerate(sizes, start=1):
         _require_line(number, line, f"\\{n}-grams:")
-        grams = [line for _, line in islice(numbered, size)]
-        if len(grams) < size:
-            raise ValueError(f"it must have {size:,} {n}-grams, got {len(grams):,}")
-        orders.append(_read_order(grams, n, ids, number + 1))
+        lines = [line for _, line in islice(numbered, size)]
+        if len(lines) < size:
+            raise ValueError(f"it must have {size:,} {n}-grams, got {len(lines):,}")
+        if n == 1:
+            ids.update(zip(dict.fromkeys(line.split()[1] for line in lines if len(line.split()) > 1), count()))
+        orders.append(_read_order(lines, n, n == len(sizes), ids, number + 1))
         number, line = _next(numbered)
     _require_line(number, line, "\\end\\")
     if not ids:
@@ -82,38 +89,51 @@ def _next(numbered: Iterator[tuple[int, bytes]]) -> tuple[int, bytes]:
     return next(((number, line) for number, line in numbered if line), (0, b""))
 
 
-def _read_order(lines: Sequence[bytes], n: int, ids: dict[bytes, int], first_line: int) -> NGrams:
-    """Reads n-grams; 1-grams give the words their ids."""
-    lengths = [len(line.split()) for line in lines]
-    # Where nothing follows, the back-off weight is left out.
-    lines = [line + b" 0" if length == n + 1 else line for line, length in zip(lines, lengths, strict=True)]
-    fields = b" ".join(lines).split()
-    columns = [fields[column :: n + 2] for column in range(n + 2)]
-    if n == 1:
-        ids.update(zip(dict.fromkeys(columns[1]), count()))
+def _read_order(lines: Sequence[bytes], n: int, is_longest: bool, ids: Mapping[bytes, int], first_line: int) -> NGrams:
+    """Reads the lines of all n-grams of an order; if it cannot, finds the one that is damaged."""
     try:
-        if not {*lengths} <= {n + 1, n + 2}:
-            raise ValueError
-        logs = np.array([list(map(float, columns[place])) for place in (0, -1)]) * math.log(10)
-        words = np.array([list(map(ids.__getitem__, column)) for column in columns[1:-1]], dtype=np.int64)
-        if not np.isfinite(logs).all():
-            raise ValueError
-    except (KeyError, ValueError):
-        number = next(number for number, line in enumerate(lines) if not _is_gram(line.split(), n, ids))
+        return _parse(lines, n, is_longest, ids)
+    except (KeyError, ValueError) as error:
+        while len(lines) > 1:
+            middle = len(lines) // 2
+            try:
+                _parse(lines[:middle], n, is_longest, ids)
+            except (KeyError, ValueError):
+                lines = lines[:middle]
+            else:
+                lines, first_line = lines[middle:], first_line + middle
+        backoff = "" if is_longest else " and perhaps a back-off weight"
         raise ValueError(
-            f"line {first_line + number} must be a log-probability, {n} of the words and perhaps a back-off weight, "
-            f"got {_shown(lines[number])}"
-        ) from None
-    return NGrams(words.T, logs[0], logs[1])
+            f"line {first_line} must be a log-probability, at most 0, {n} of the words{backoff}, got "
+            f"{_shown(lines[0])}"
+        ) from error
 
 
-def _is_gram(fields: Sequence[bytes], n: int, ids: Container[bytes]) -> bool:
-    """Tells whether the fields of a line are an n-gram."""
-    try:
-        numbers = [float(field) for field in (fields[0], fields[-1])]
-    except (IndexError, ValueError):
-        return False
-    return len(fields) == n + 2 and all(map(math.isfinite, numbers)) and all(word in ids for word in fields[1:-1])
+def _parse(lines: Sequence[bytes], n: int, is_longest: bool, ids: Mapping[bytes, int]) -> NGrams:
+    """Reads the lines of n-grams.
+
+    Raises:
+        KeyError: if a word is unknown.
+        ValueError: if they are something else.
+    """
+    lengths = [len(line.split()) for line in lines]
+    if not {*lengths} <= {n + 1, n + 2}:
+        raise ValueError
+    # Where nothing follows, the back-off weight is left out.
+    whole = [line + b" 0" if length == n + 1 else line for line, length in zip(lines, lengths, strict=True)]
+    fields = b" ".join(whole).split()
+    log_probs, *words, backoffs = [fields[column :: n + 2] for column in range(n + 2)]
+    if any(b"_" in number for number in chain(log_probs, backoffs)):  # Python's way to write 1_000
+        raise ValueError
+    numbers = np.array([list(map(float, column)) for column in (log_probs, backoffs)])
+    # A NaN is in no range.
+    in_range = (np.abs(numbers) <= _LARGEST).all() and (numbers[0] <= 0).all()
+    if not in_range or (is_longest and numbers[1].any()):
+        raise ValueError
+    if n == 1:
+        b" ".join(words[0]).decode()
+    found = np.array([list(map(ids.__getitem__, column)) for column in words], dtype=np.int64)
+    return NGrams(found.T, *numbers * math.log(10))
 
 
 def _require_line(number: int, line: bytes, expected: str) -> None:

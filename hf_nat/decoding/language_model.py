@@ -51,18 +51,22 @@ class NGramLanguageModel:
 
     Raises:
         OSError: if there is no such file.
-        ValueError: if the file is damaged, or of other words than the tokenizer's pieces.
+        ValueError: if the file is damaged, or of other words than the tokenizer's pieces, or these have no EOS.
     """
 
     def __init__(self, path: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
         place, path = str(path), language_model_file(path)
         if place != tokenizer.name_or_path:  # Of a Hub id there is no other way to know it.
             _require_same_pieces(path, tokenizer)
+        if tokenizer.eos_token_id is None:
+            raise ValueError("`language_model` must be of a tokenizer with an EOS token, got one without.")
         pieces = list(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
         try:
             vocabulary, orders = _read(path)
             self.automaton = to_automaton(vocabulary, orders, pieces, tokenizer.eos_token_id)
-        except (EOFError, ValueError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+        except PermissionError:
+            raise
+        except (EOFError, OSError, ValueError, lzma.LZMAError, zlib.error) as error:
             raise ValueError(
                 f"`language_model` must be an n-gram model in ARPA form, got {str(path)!r}: {error}. The file is "
                 "damaged, or something else. Make it anew with `hf-nat language-model`."
@@ -70,6 +74,7 @@ class NGramLanguageModel:
         _require_words(path, vocabulary, pieces, tokenizer.all_special_tokens)
         self._order = len(orders)
         self._state = lru_cache(_REMEMBERED)(self._read_context)
+        self._advance = lru_cache(_REMEMBERED)(self.automaton.advance)
 
     def __call__(self, prefix: tuple[int, ...], token: int) -> float:
         """Scores a token.
@@ -84,13 +89,13 @@ class NGramLanguageModel:
         # The last n - 1 tokens are all that counts, and the start only where there are fewer.
         width = self._order - 1
         context = prefix[max(len(prefix) - width, 0) :]
-        return self.automaton.advance(self._state(context, len(prefix) <= width), token)[0]
+        return self._advance(self._state(context, len(prefix) <= width), token)[0]
 
     def _read_context(self, context: tuple[int, ...], is_start: bool) -> int:
         """The state behind some tokens, at the start of a sentence or in its middle."""
         state = self.automaton.start if is_start else 0
         for token in context:
-            _, state = self.automaton.advance(state, token)
+            _, state = self._advance(state, token)
         return state
 
 
@@ -113,6 +118,8 @@ def to_automaton(
     """
     vocabulary = [UNK if word == "<UNK>" else word for word in vocabulary]
     words = {word: number for number, word in enumerate(vocabulary, start=1)}
+    if len(words) < len(vocabulary):
+        raise ValueError(f"`{UNK}` and `<UNK>` are one word, got both")
     first = orders[0]
     if UNK not in words:
         words[UNK] = len(words) + 1

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..base.bounds import require_number
 from ..data.tokens import BLANKS
 
 
 UNK, BOS, EOS = SPECIAL_WORDS = ("<unk>", "<s>", "</s>")
+# Longest n-grams.
+MAX_ORDER = 10
 # What counts of 1, 2 and more lose where a text is too small to tell.
 _DISCOUNTS = (0.5, 1.0, 1.5)
 
@@ -66,10 +69,10 @@ def estimate(sentences: Iterable[Sequence[str]], order: int) -> tuple[list[str],
         1 on. `<unk>` stands for all words that were not seen, `<s>` is no prediction.
 
     Raises:
-        ValueError: if `order` is below 1, a word is one of the three or holds a blank, or there is no sentence.
+        ValueError: if `order` is below 1 or above 10, a word is one of the three or holds a blank, or there is no
+            sentence.
     """
-    if order < 1:
-        raise ValueError(f"`order` must be >= 1, got {order}.")
+    require_number("order", order, least=1, most=MAX_ORDER)
     ids = {word: number for number, word in enumerate(SPECIAL_WORDS)}
     text = []
     for words in sentences:

@@ -5,8 +5,6 @@ Dimension letters: R rows, F frames, N frames of all rows, W hypotheses of a row
 
 import math
 from functools import cache
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +13,10 @@ from .ctc import best_alignment
 from .ctc_search import compiled_search, search
 from .shallow_fusion import ShallowFusion
 from .word_choice import CACHED_ELEMENTS
+
+
+# Log-probabilities that are computed at once on a device, to bound its memory.
+_DEVICE_ELEMENTS = 2**26
 
 
 @torch.no_grad()
@@ -51,40 +53,46 @@ def prefix_beam_search(
         log-likelihoods in nats (`torch.FloatTensor` of shape `(R, W)`; minus infinity where targets run out), and the
         scores that they are sorted by, of the same shape.
 
+    Raises:
+        ValueError: if the blank is not in the vocabulary.
+
     Source: Hannun et al. 2014 (arXiv:1408.2873).
     """
     fusion = fusion or ShallowFusion(None, 0.0)
     tokens = torch.arange(logits.shape[1], device=logits.device) if vocabulary is None else vocabulary
-    model: Any = fusion.automaton
-    run = compiled_search()
-    if run is None or model is None:
-        run = search
-        model = SimpleNamespace(start=fusion.states.start, advance=cache(fusion.states.advance))
+    blank_column = tokens.eq(blank).nonzero().flatten()
+    if len(blank_column) != 1:
+        raise ValueError(f"`vocabulary` must hold the blank {blank} once, got it {len(blank_column)} times.")
+    # An automaton is asked as machine code, a function of the user's from Python.
+    run = compiled_search() if isinstance(fusion.states, tuple) else None
+    model = tuple(fusion.states) if run else cache(fusion.states.advance)
     on_host, dtype = logits.device.type == "cpu", torch.promote_types(logits.dtype, torch.float32)
     rows, max_frames = is_frame.shape
     ends = is_frame.sum(dim=1).cumsum(dim=0).numpy(force=True)
     targets = np.full((rows, beam_size, max_frames), blank)
     likelihoods = np.full((rows, beam_size), -math.inf)
     scores = likelihoods.copy()
-    # On the host some rows at a time, whose log-probabilities stay in the cache.
-    size = max(1, CACHED_ELEMENTS // max(1, max_frames * logits.shape[1])) if on_host else rows
+    # Some rows at a time, whose log-probabilities stay in the cache of the host.
+    limit = CACHED_ELEMENTS if on_host else _DEVICE_ELEMENTS
+    size = max(1, limit // max(1, max_frames * logits.shape[1]))
     start = 0
     for first in range(0, rows, size):
         group = slice(first, first + size)
         log_probs, labels = logits[start : ends[group][-1]].log_softmax(dim=1, dtype=dtype), tokens
-        if run is search or not on_host:
+        if run is None or not on_host:
             # All that can be written: the labels that are among the best ones of a frame.
             best = log_probs.topk(min(beam_size + 2, log_probs.shape[1]), dim=1).indices
-            known = torch.cat([best.flatten(), tokens.eq(blank).nonzero()[0]]).unique()
+            known = torch.cat([best.flatten(), blank_column]).unique()
             log_probs, labels = log_probs.index_select(1, known), tokens[known]
         columns = labels.numpy(force=True)
-        run(
+        (run or search)(
             log_probs.numpy(force=True),
             ends[group] - start,
             columns,
             int((columns == blank).argmax()),
             eos_token_id,
             beam_size,
+            fusion.states.start,
             model,
             fusion.weight,
             fusion.length_bonus,

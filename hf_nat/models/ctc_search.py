@@ -56,36 +56,29 @@ NO_MODEL = NGramAutomaton(0, _NONE, 0, _NONE, _NONE, np.zeros(0), np.zeros(0), _
 
 
 def _follow(model: Any, state: int, token: int) -> tuple[float, int]:
-    """See [`NGramAutomaton.advance`]."""
-    word = int(model.words[token]) if token < len(model.words) else int(model.unknown)
+    """See [`NGramAutomaton.advance`]; `model` are its attributes, as they stand there."""
+    _, words, unknown, first, last_words, log_probs, backoffs, shorter = model
+    word = words[token] if token < len(words) else unknown
     log_prob = 0.0
     while state > 0:
-        low, end = int(model.first[state]), int(model.first[state + 1])
-        high = end
-        while low < high:
-            middle = (low + high) // 2
-            if model.last_words[middle] < word:
-                low = middle + 1
-            else:
-                high = middle
-        if low < end and model.last_words[low] == word:
-            return log_prob + float(model.log_probs[low]), low
-        log_prob += float(model.backoffs[state])
-        state = int(model.shorter[state])
-    return log_prob + float(model.log_probs[word]), word
+        start, end = first[state], first[state + 1]
+        found = start + np.searchsorted(last_words[start:end], word)
+        if found < end and last_words[found] == word:
+            return log_prob + float(log_probs[found]), int(found)
+        log_prob += float(backoffs[state])
+        state = int(shorter[state])
+    return log_prob + float(log_probs[word]), int(word)
 
 
 def _advance(model: Any, state: Any, token: int) -> tuple[float, Any]:
     """Asks a language model for a token's log-probability in a state, and the state behind it."""
-    return model.advance(state, token)
+    return model(state, token)
 
 
 def _best_labels(scores: np.ndarray, blank: int, number: int, floor: float) -> list[int]:
     """Returns the labels, at most `number`, with the best ones of `scores` `(V,)` above `floor`, best first."""
     found = np.flatnonzero(scores > floor)
-    if len(found) > number + 1:
-        found = found[np.argpartition(-scores[found], number)[: number + 1]]
-    found = found[np.argsort(-scores[found], kind="stable")]
+    found = found[np.argsort(-scores[found], kind="stable")][: number + 1]
     return [label for label in found.tolist() if label != blank][:number]
 
 
@@ -134,6 +127,7 @@ def _search_row(
     blank: int,
     eos_token_id: int,
     beam_size: int,
+    start: Any,
     model: Any,
     weight: float,
     bonus: float,
@@ -148,7 +142,7 @@ def _search_row(
     # The tree of prefixes: each node, the node that it grew from and the label that it added.
     parents, labels, children = [-1], [blank], {-1: 0}
     # The beam, best first: nodes and what belongs to them; and the place of each node in it, -1 for none.
-    nodes, states, places = [0], [model.start], [0]
+    nodes, states, places = [0], [start], [0]
     after_blank, after_label, totals, gains = [0.0], [-math.inf], [0.0], [0.0]
     for frame in range(len(log_probs)):
         frame_scores = log_probs[frame]
@@ -244,6 +238,7 @@ def search(
     blank: int,
     eos_token_id: int,
     beam_size: int,
+    start: Any,
     model: Any,
     weight: float,
     bonus: float,
@@ -260,7 +255,9 @@ def search(
         blank (`int`): the column of the blank.
         eos_token_id (`int`): id of EOS, for the language model.
         beam_size (`int`): hypotheses that are kept (W).
-        model: what `_advance` asks: an [`NGramAutomaton`]; not compiled, anything with `start` and `advance`.
+        start: the language model's state before the first token.
+        model: what `_advance` asks, a function from a state and a token to what [`NGramAutomaton.advance`] returns;
+            compiled, the attributes of an [`NGramAutomaton`] as a plain tuple.
         weight (`float`): factor of the language model's log-probabilities; 0 for none.
         bonus (`float`): what a token adds, in nats.
         targets (`np.ndarray` of shape `(R, W, F)`): gets the targets, best first; nothing behind their tokens, nor
@@ -268,15 +265,15 @@ def search(
         likelihoods (`np.ndarray` of shape `(R, W)`): gets their log-likelihoods in nats.
         scores (`np.ndarray` of shape `(R, W)`): gets what they are sorted by.
     """
-    start = 0
+    before = 0
     for row in range(len(ends)):
-        frames = log_probs[start : ends[row]]
         _search_row(
-            frames,
+            log_probs[before : ends[row]],
             tokens,
             blank,
             eos_token_id,
             beam_size,
+            start,
             model,
             weight,
             bonus,
@@ -284,12 +281,15 @@ def search(
             likelihoods[row],
             scores[row],
         )
-        start = ends[row]
+        before = ends[row]
 
 
 @cache
 def compiled_search() -> Callable[..., None] | None:
-    """Returns `search` as numba compiles it, for an [`NGramAutomaton`]; None where numba is not installed."""
+    """Returns `search` as numba compiles it; None where numba is not installed.
+
+    It is compiled here, for single precision, unless numba has kept it from another time.
+    """
     try:
         from numba import njit
         from numba.extending import overload, register_jitable
@@ -303,4 +303,12 @@ def compiled_search() -> Callable[..., None] | None:
             lambda scores, blank, number, floor: _compiled_best_labels(scores, blank, number, floor)
         )
     )
-    return njit(search, cache=True, nogil=True)
+    nothing = np.zeros((0, 1), dtype=np.float32), _NONE, _NONE, 0, 0, 1, 0, tuple(NO_MODEL), 0.0, 0.0
+    found = np.zeros((0, 1, 1), dtype=np.int64), np.zeros((0, 1)), np.zeros((0, 1))
+    try:
+        compiled = njit(search, cache=True, nogil=True)
+        compiled(*nothing, *found)
+    except Exception:  # What was kept is damaged, or nothing can be kept here.
+        compiled = njit(search, nogil=True)
+        compiled(*nothing, *found)
+    return compiled

@@ -5,13 +5,16 @@ state are R = B * K, candidates of a sentence side by side.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
 from .canvas import content_mask, end_canvas, mask_canvas
 from .ctc import collapse
 from .ctc_beam import label_peaks, prefix_beam_search, rows_of
+from .ctc_search import compiled_search
 from .generation_nat import NATGenerationMixin
 from .generation_upsampled import UpsampledNATGenerationMixin, UpsampledState
 from .word_choice import all_logits, best_tokens, forbid, to_log_probs
@@ -45,6 +48,11 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         """See [`NATSettingsMixin.idle_knobs`]."""
         names = () if self._searches(settings) else ("ctc_length_bonus", "lm_weight")
         return dict.fromkeys(names, "with `ctc_beam_size: 1`, the best path")
+
+    def warm_up(self, given: Mapping[str, Any]) -> None:
+        """See [`NATSettingsMixin.warm_up`]: compiles the search."""
+        if self._searches(self._resolve_settings(None, dict(given))):
+            compiled_search()
 
     def _searches(self, settings: SimpleNamespace) -> bool:
         return settings.ctc_beam_size > 1

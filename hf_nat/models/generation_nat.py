@@ -129,7 +129,9 @@ class NATGenerationMixin(NATSettingsMixin):
                 evaluation mode. At every step the probabilities of all of them are averaged.
             language_model (`Callable`, *optional*): takes part in the beam search of CTC (`ctc_beam_size`) or of the
                 DA-Transformer (`graph_decoding="beam"`), with `lm_weight`. It is called with the ids of a
-                translation's first tokens, a `tuple`, and the next id or EOS, and returns a log-probability in nats.
+                translation's first tokens, a `tuple`, and the next id or EOS, and returns a log-probability in nats,
+                at most 0. CTC asks its attribute `automaton` instead, a [`NGramAutomaton`], if it has one: compiled,
+                where numba is installed.
             terms (`Sequence[Sequence[Sequence[int]]]`, *optional*): for each sentence the terms, each as its tokens,
                 that its translation holds, whole; a model that inserts keeps their order. Where an architecture
                 `holds_terms`.

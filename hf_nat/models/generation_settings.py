@@ -123,6 +123,13 @@ class NATSettingsMixin:
             if name in idle:
                 raise ValueError(f"`{name}` must be left out {idle[name]}, got {value!r}.")
 
+    def warm_up(self, given: Mapping[str, Any]) -> None:
+        """Does what the first translation would do for all others, with some knobs and the model's own for the others.
+
+        Args:
+            given (`Mapping[str, Any]`): values of knobs.
+        """
+
     def _require_candidates(self, num_candidates: int, name: str = "teacher") -> None:
         """Raises ValueError unless there are candidates for a model to choose from."""
         if num_candidates == 1:

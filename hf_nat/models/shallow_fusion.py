@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from .ctc_search import NO_MODEL, NGramAutomaton
+from .ctc_search import NO_MODEL
 
 
 # From the ids of a translation's first tokens, without BOS, and the id of the next one or of EOS, to its
@@ -36,26 +36,25 @@ class ShallowFusion:
     Each token behind each prefix is asked for once; the answers are forgotten with the search.
 
     Args:
-        language_model (`LanguageModel`, *optional*): the language model; one with an attribute `automaton` is also an
-            [`NGramAutomaton`].
+        language_model (`LanguageModel`, *optional*): the language model; if it has an [`NGramAutomaton`] as
+            `automaton`, CTC's search asks this instead.
         weight (`float`): factor of its log-probabilities.
         length_bonus (`float`, *optional*, defaults to 0.0): what a token adds, in nats.
 
     Attributes:
-        automaton ([`NGramAutomaton`], *optional*): the language model, if it is one; without any an empty one.
-        states: the language model by its states, with `start` and `advance` as an [`NGramAutomaton`] has them.
+        states ([`NGramAutomaton`] or the like): the language model by its states, with `start` and `advance`.
     """
 
     def __init__(self, language_model: LanguageModel | None, weight: float, length_bonus: float = 0.0) -> None:
-        if language_model is None or not weight:
-            language_model, weight = None, 0.0
-        self.weight = weight
-        self.length_bonus = length_bonus
+        if not weight:
+            language_model = None
+        self.weight = 0.0 if language_model is None else float(weight)
+        self.length_bonus = float(length_bonus)
         self._score = None if language_model is None else cache(language_model)
-        self.automaton: NGramAutomaton | None = NO_MODEL
-        if language_model is not None:
-            self.automaton = getattr(language_model, "automaton", None)
-        self.states: Any = self.automaton or _Prefixes(cast(LanguageModel, self._score))
+        automaton = NO_MODEL if language_model is None else getattr(language_model, "automaton", None)
+        self.states: Any = (
+            automaton if isinstance(automaton, tuple) else _Prefixes(cast(LanguageModel, language_model))
+        )
 
     def __call__(self, prefixes: torch.Tensor, lengths: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Returns what prefixes gain by the tokens that they may grow by.

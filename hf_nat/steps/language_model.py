@@ -17,7 +17,7 @@ from ..data.arguments import CorpusArguments
 from ..data.pretrained import load_pretrained_config
 from ..decoding.arpa import arpa_lines
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
-from ..decoding.ngrams import SPECIAL_WORDS, estimate
+from ..decoding.ngrams import MAX_ORDER, SPECIAL_WORDS, estimate
 from ..models import ARCHITECTURES
 from .fingerprints import corpus_fingerprint, tokenizer_fingerprint
 from .model import FileInModelStep
@@ -37,7 +37,7 @@ class LanguageModelArguments(CorpusArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_number("order", self.order, least=1)
+        require_number("order", self.order, least=1, most=MAX_ORDER)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,9 @@ def test_n_grams_are_counted_once_and_come_with_the_model(
     file.unlink()
     assert main(["language-model", *options, "--order=3"]) == 0
     assert sha256_file(file) == digest
-    assert main(["language-model", *options, "--order=0"]) == 2
-    assert "`order` must be >= 1, got 0" in capsys.readouterr().err
+    for order in (0, 11):
+        assert main(["language-model", *options, f"--order={order}"]) == 2
+        assert f"`order` must be >= 1 and <= 10, got {order}" in capsys.readouterr().err
 
 
 def test_every_target_of_a_source_is_counted(options: list[str]) -> None:

@@ -33,7 +33,7 @@ LINES = [
 
 
 def read(text: str) -> tuple[list[str], list[NGrams]]:
-    return read_arpa(io.BytesIO(text.encode()))
+    return read_arpa(io.BytesIO(text.encode(errors="surrogateescape")))
 
 
 def test_what_is_written_is_read_again() -> None:
@@ -51,6 +51,7 @@ def test_what_is_written_is_read_again() -> None:
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_every_way_to_write_a_file(ending: str) -> None:
     vocabulary, (ones, twos) = read(ending.join(["", "a comment", "", *LINES[:3], "", *LINES[3:], "", "more"]))
+    assert read("\ufeff" + ending.join(LINES))[0] == vocabulary
     assert vocabulary == ["<unk>", "<s>", "</s>", "a"]
     assert (ones.backoffs / math.log(10)).tolist() == pytest.approx([0, -0.5, 0, 0.5])
     assert twos.words.tolist() == [[1, 3], [3, 2]] and twos.backoffs.tolist() == [0, 0]
@@ -61,16 +62,26 @@ def test_every_way_to_write_a_file(ending: str) -> None:
     ("number", "line", "message"),
     [
         (1, "data", "it has no line `\\data\\`"),
-        (3, "ngram 3=2", "line 3 must be of the 2-grams, got 'ngram 3=2'"),
+        (3, "ngram 3=2", "line 3 must be of the 2-grams, up to 10, got 'ngram 3=2'"),
+        (3, "ngram 2=" + "9" * 20, "a line `\\1-grams:` is missing: line 3 is 'ngram 2=999"),
         (2, "ngram 1=-4", "a line `\\end\\` is missing: line 2 is 'ngram 1=-4'"),
         (2, "ngram 1=3", "a line `\\2-grams:` is missing: line 9 is '-0.25"),
-        (2, "ngram 1=5", "line 10 must be a log-probability, 1 of the words and perhaps a back-off weight, got ''"),
+        (
+            2,
+            "ngram 1=5",
+            "line 10 must be a log-probability, at most 0, 1 of the words and perhaps a back-off weight, got ''",
+        ),
         (3, "ngram 2=90", "it must have 90 2-grams, got 4"),
         (5, "1-grams:", "a line `\\1-grams:` is missing: line 5 is '1-grams:'"),
-        (8, "", "line 8 must be a log-probability, 1 of the words"),
-        (7, "-inf\t<s>", "line 7 must be a log-probability, 1 of the words"),
-        (9, "-1\ta\tnan", "line 9 must be a log-probability, 1 of the words"),
-        (12, "x <s> a", "line 12 must be a log-probability, 2 of the words and perhaps a back-off weight, got 'x"),
+        (8, "", "line 8 must be a log-probability"),
+        (7, "-inf\t<s>", "line 7 must be a log-probability"),
+        (9, "-1\ta\tnan", "line 9 must be a log-probability"),
+        (9, "-1e308\ta", "line 9 must be a log-probability"),
+        (9, "0.5\ta", "line 9 must be a log-probability"),
+        (9, "-1_0\ta", "line 9 must be a log-probability"),
+        (9, "-1\t\udcff", "line 9 must be a log-probability"),
+        (12, "x <s> a", "line 12 must be a log-probability, at most 0, 2 of the words, got 'x <s> a'"),
+        (12, "-1 <s> a -7", "line 12 must be a log-probability"),
         (12, "-1 <s> b", "line 12 must be a log-probability"),
         (12, "-1 a", "line 12 must be a log-probability"),
         (13, "-1 a </s> 1 2", "line 13 must be a log-probability"),
@@ -80,6 +91,12 @@ def test_every_way_to_write_a_file(ending: str) -> None:
 def test_damage_is_told_by_its_line(number: int, line: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         read("\n".join([*LINES[: number - 1], line, *LINES[number:]]))
+
+
+def test_orders_have_a_limit() -> None:
+    sizes = [f"ngram {n}=0" for n in range(1, 2000)]
+    with pytest.raises(ValueError, match="line 12 must be of the 11-grams, up to 10, got 'ngram 11=0'"):
+        read("\n".join(["\\data\\", *sizes, *(f"\\{n}-grams:" for n in range(1, 2000)), "\\end\\"]))
 
 
 def test_a_model_without_words_is_refused() -> None:

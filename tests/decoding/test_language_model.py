@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import copy
 import gzip
+import lzma
 import math
 import os
 from itertools import product
@@ -129,6 +132,24 @@ def test_token_beyond_the_tokenizer_is_unknown(model, ngrams) -> None:
     assert model((10_000,), 10_001) == pytest.approx(ngrams[(UNKNOWN,)][0] * math.log(10))
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_packed_file_is_the_same_model(pack, model, tmp_path, ngrams, tiny_tokenizer) -> None:
+    path = write_arpa(tmp_path / "packed.arpa", ngrams)
+    path.write_bytes(pack(path.read_bytes()))
+    packed = NGramLanguageModel(path, tiny_tokenizer)
+    assert [packed((5, 6), token) for token in range(20)] == [model((5, 6), token) for token in range(20)]
+
+
+def test_a_tokenizer_without_eos_and_a_word_of_two_spellings_are_refused(tmp_path, ngrams, tiny_tokenizer) -> None:
+    path = write_arpa(tmp_path / "lm.arpa", ngrams | {("<UNK>",): (-1.0, 0.0)})
+    with pytest.raises(ValueError, match="`<unk>` and `<UNK>` are one word, got both"):
+        NGramLanguageModel(path, tiny_tokenizer)
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.eos_token = None
+    with pytest.raises(ValueError, match="must be of a tokenizer with an EOS token, got one without"):
+        NGramLanguageModel(path, tokenizer)
+
+
 def test_file_of_other_words_is_refused(tmp_path, tiny_tokenizer) -> None:
     words: NGrams = dict.fromkeys([(UNKNOWN,), ("<s>",), ("</s>",), ("<s>", "</s>")], (-1.0, 0.0))
     pieces = [tiny_tokenizer.convert_ids_to_tokens(number) for number in range(5, 8)]
@@ -155,8 +176,11 @@ def test_characters_that_the_tokenizer_spells_out_are_no_words_of_others(tmp_pat
 
 def test_what_is_no_file_of_n_grams_is_told_with_the_remedy(tmp_path, ngrams, tiny_tokenizer) -> None:
     whole = write_arpa(tmp_path / "lm.arpa", ngrams).read_bytes()
-    noise = np.random.default_rng(0).bytes(2000)
-    for number, data in enumerate((b"", noise, whole[:-100], gzip.compress(whole)[:-20], b"some other text\n" * 500)):
+    noise, packed = np.random.default_rng(0).bytes(2000), bz2.compress(whole)
+    broken = packed[:60] + bytes([packed[60] ^ 255]) + packed[61:]
+    for number, data in enumerate(
+        (b"", noise, whole[:-100], gzip.compress(whole)[:-20], b"some other text\n" * 500, broken)
+    ):
         path = tmp_path / f"{number}.arpa"
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"Make it anew with `hf-nat language-model`\.$") as caught:

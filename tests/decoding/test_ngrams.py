@@ -135,7 +135,7 @@ def test_text_without_a_model_is_refused() -> None:
     for sentences in ([], [[]]):
         with pytest.raises(ValueError, match="must have a sentence with a word, got none"):
             estimate(sentences, 2)
-    with pytest.raises(ValueError, match="`order` must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="`order` must be >= 1 and <= 10, got 0"):
         estimate([["a"]], 0)
     with pytest.raises(ValueError, match="must be none of <unk>, <s>, </s>, got </s> in .'a', '</s>'"):
         estimate([["a", "</s>"]], 2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -19,6 +21,10 @@ from hf_nat.models import ctc_beam
 from hf_nat.models.ctc_beam import label_peaks, prefix_beam_search, rows_of
 from hf_nat.models.ctc_search import NGramAutomaton, _best_labels, _compiled_best_labels, compiled_search
 from hf_nat.models.shallow_fusion import ShallowFusion
+
+
+# Targets that one of the ways has found.
+_FOUND: dict[int, torch.Tensor] = {}
 
 
 @pytest.fixture(params=["plain", "compiled"], autouse=True)
@@ -199,6 +205,38 @@ def test_an_automaton_is_asked_as_the_function_is(seed: int, weight: float) -> N
     assert_close(automaton[1:], function[1:])
 
 
+def test_what_is_kept_of_the_compiled_search_needs_no_class_of_ours() -> None:
+    compiled = pytest.importorskip("numba") and compiled_search()
+    fusion, is_frame = ShallowFusion(BigramModel(0, 4), 1, 2), torch.ones(1, 5, dtype=torch.bool)
+    prefix_beam_search(random_log_probs(0).float(), is_frame, BLANK, 4, fusion=fusion, eos_token_id=4)
+    # And numbers that are no fractions are no reason to compile once more.
+    assert len({str(signature[-2:]) for signature in compiled.signatures}) == 1
+    assert "NGramAutomaton" not in str(compiled.signatures)
+
+
+def test_scores_in_half_precision_that_are_equal_are_chosen_alike() -> None:
+    for seed in range(40):
+        log_probs = random_log_probs(seed, frames=8, labels=30).bfloat16()
+        tokens, _, _ = prefix_beam_search(log_probs, torch.ones(1, 8, dtype=torch.bool), BLANK, 3)
+        if seed not in _FOUND:
+            _FOUND[seed] = tokens
+        assert torch.equal(tokens[0, 0], _FOUND[seed][0, 0])
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_batch_without_rows_or_frames(size: int) -> None:
+    tokens, likelihood, _ = prefix_beam_search(torch.zeros(0, 6), torch.zeros(size, 3, dtype=torch.bool), BLANK, 2)
+    assert tokens.shape == (size, 2, 3) and tokens.eq(BLANK).all()
+    assert likelihood[:, 0].eq(0).all() and likelihood[:, 1:].eq(-math.inf).all()
+
+
+def test_a_vocabulary_without_the_blank_is_refused() -> None:
+    with pytest.raises(ValueError, match="`vocabulary` must hold the blank 0 once, got it 0 times"):
+        prefix_beam_search(
+            torch.zeros(1, 2), torch.ones(1, 1, dtype=torch.bool), BLANK, 2, vocabulary=torch.tensor([3, 4])
+        )
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("seed", range(5))
 def test_best_labels_are_found_in_blocks_as_in_one_go(seed: int, dtype: type) -> None:
@@ -226,6 +264,17 @@ def test_columns_may_be_those_of_a_vocabulary(seed: int) -> None:
     )
     for one, other in zip(found, expected, strict=True):
         assert_close(one, other)
+
+
+def test_search_is_compiled_where_nothing_can_be_kept() -> None:
+    code = (
+        "from numba.core import caching\n"
+        "from hf_nat.models import ctc_search\n"
+        "caching.CompileResultCacheImpl._locator_classes = []\n"
+        "assert ctc_search.compiled_search() is not None"
+    )
+    pytest.importorskip("numba")
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_length_bonus_of_the_model_makes_longer_translations() -> None:
