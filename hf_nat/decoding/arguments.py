@@ -17,7 +17,7 @@ from ..models.generation_settings import MAX_BEAMS, MAX_ITERATIONS
 from .drafting import Draft
 from .exported import PRECISIONS
 from .language_model import LANGUAGE_MODEL_FILE, NGramLanguageModel
-from .loading import check_source_prefix, decoding_expert, load_model, set_languages
+from .loading import check_source_prefix, decoding_expert, load_model, require_target_language, set_languages
 from .sessions import BACKENDS
 from .terms import TermList
 from .translator import require_terms
@@ -72,16 +72,18 @@ class LoadingArguments:
             "trust_remote_code": self.trust_remote_code,
         }
         loaded = load_model(path, **options, **self.runtime_options)
-        self.prepare(*loaded)
+        self.prepare(*loaded, parameter=parameter)
         return loaded
 
-    def prepare(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Sets a model and its tokenizer to the languages.
+    def prepare(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, parameter: str = "model") -> None:
+        """Sets a model and its tokenizer to the languages; `parameter` is as `load_model` takes it.
 
         Raises:
-            ValueError: if the tokenizer has no such language, or the prefix names none that it knows.
+            ValueError: if the tokenizer has no such language, the prefix names none that it knows, or a multilingual
+                model has no target language.
         """
         set_languages(model, tokenizer, self.model_source_lang, self.model_target_lang)
+        require_target_language(model, tokenizer, parameter)
         check_source_prefix(tokenizer, self.source_prefix)
 
     def code_record(self, path: str | Path, revision: str | None = None) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Distill(CorpusStep):
         else:
             teacher, tokenizer = self.loaded
             require_vocabulary(teacher, tokenizer, "teacher", args.teacher)
-            args.prepare(teacher, tokenizer)
+            args.prepare(teacher, tokenizer, parameter="teacher")
         if not args.ensemble:
             return teacher.eval(), tokenizer
         members = [args.load_model(name, parameter="ensemble") for name in args.ensemble]

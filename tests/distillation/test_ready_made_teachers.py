@@ -103,6 +103,16 @@ def test_languages_of_a_multilingual_teacher_are_arguments(
         distill(model, tokenizer, arguments("other", model_source_lang="tlh_QO"))
 
 
+@pytest.mark.parametrize("build", [mbart50, m2m100, nllb])
+def test_a_multilingual_teacher_without_a_target_language_is_refused(
+    build: Callable[..., Teacher], sentences: list[str], arguments: Callable[..., DistillArguments], tmp_path: Path
+) -> None:
+    built = build(tmp_path, sentences)
+    built.model.generation_config.forced_bos_token_id = None
+    with pytest.raises(ValueError, match="`teacher` must be told its languages where it has several, as this"):
+        distill(built.model, built.tokenizer, arguments(strategy="greedy"))
+
+
 def test_a_teacher_of_one_pair_has_no_languages(
     copy_teacher: PreTrainedModel, tiny_tokenizer: PreTrainedTokenizerBase, arguments: Callable[..., DistillArguments]
 ) -> None:
