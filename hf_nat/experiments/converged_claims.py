@@ -2,14 +2,15 @@
 
 A run is a file of its name: `<student>_<targets>.json`, with `_seed2` or `_seed3` behind it for other seeds. The
 targets are `real`, `distilled` (by beam search), `distilled_nano`, from a weaker teacher, of size nano, `experts`, by
-the best of a mixture, and by other strategies of the teacher `sampling`, `top-k`, `greedy` and `interpolation`. Of
-studies there are `born_again`, `multimodality`, `capacity` and `decoding`.
+the best of a mixture, and by other strategies of the teacher `sampling`, `top-k`, `greedy` and `interpolation`. With
+`_teacher2` behind them a run is one of the second teacher: students of different teachers are not compared. Of studies
+there are `born_again`, `multimodality`, `capacity` and `decoding`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from statistics import mean
 
@@ -33,6 +34,7 @@ _STUDENTS = (
 )
 # How a teacher decodes, from the strategy that the paper finds worst for a vanilla NAT to the best.
 _STRATEGIES = ("sampling", "top-k", "greedy", "distilled")
+_TEACHERS = ("", "_teacher2")  # what stands behind the targets
 _SEEDS = {1: "", 2: "_seed2", 3: "_seed3"}  # what the name of a run ends with
 
 
@@ -68,19 +70,24 @@ class ConvergedRuns:
 EffectsOfRuns = Callable[[ConvergedRuns], Mapping[str, Effect]]
 
 
-def _bleu(runs: ConvergedRuns, *targets: str, students: Sequence[str] = _STUDENTS) -> dict[str, list[dict[int, Row]]]:
-    """The test BLEU of each student by seed, on all these targets; only students with a seed that has them all."""
-    found = {}
-    for name in students:
-        results = runs.by_seed(*(f"{name}_{target}" for target in targets))
+def _bleu(
+    runs: ConvergedRuns, *targets: str, students: Sequence[str] = _STUDENTS, teachers: Sequence[str] = _TEACHERS[:1]
+) -> dict[str, list[dict[int, Row]]]:
+    """The test BLEU of each student by seed, on all these targets; only students with a seed that has them all.
+
+    They are of the first of `teachers` that has them.
+    """
+    found: dict[str, list[dict[int, Row]]] = {}
+    for name, teacher in product(students, teachers):
+        results = runs.by_seed(*(f"{name}_{target}{teacher}" for target in targets))
         if results[0]:
-            found[name] = [{seed: run["scores"]["bleu"] for seed, run in of.items()} for of in results]
+            found.setdefault(name, [{seed: run["scores"]["bleu"] for seed, run in of.items()} for of in results])
     return found
 
 
 def distillation_helps(runs: ConvergedRuns) -> dict[str, Effect]:
     """The gain of each student by distillation; nothing for fewer than two, which are not "every" one."""
-    pairs = _bleu(runs, "distilled", REAL)
+    pairs = _bleu(runs, "distilled", REAL, teachers=_TEACHERS)
     if len(pairs) < 2:
         return {}
     return {name: over_seeds(distilled, real) for name, (distilled, real) in pairs.items()}

@@ -182,6 +182,14 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     assert row["effects"]["vanilla_nat"]["basis"] == "1 seed" and row["effects"]["vanilla_nat"]["low"] > 0
     assert set(judged(13)["effects"]) == {"vanilla_nat over cmlm"} and judged(13)["verdict"] == "confirmed"
 
+    # A student of the second teacher counts where students are not compared with each other, if both runs are of it.
+    add("ctc_nat_distilled", 9)
+    add("ctc_nat_real_teacher2", 2)
+    assert set(judged(12)["effects"]) == {"vanilla_nat", "cmlm"}
+    add("ctc_nat_distilled_teacher2", 9)
+    assert set(judged(12)["effects"]) == {"vanilla_nat", "cmlm", "ctc_nat"}
+    assert set(judged(13)["effects"]) == {"vanilla_nat over cmlm"}
+
     # The weak student does better on the simpler corpus of the teacher of size nano, the strong one worse.
     add("vanilla_nat_distilled_nano", 9)
     add("cmlm_distilled_nano", 3)
