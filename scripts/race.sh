@@ -16,10 +16,13 @@ export_graph() { # NAME MODEL [OPTIONS]
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
   [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [vanilla]=vanilla_nat_distilled [ctc_plain]=ctc_nat_distilled
-  [levt]=levenshtein_transformer_distilled [dat]=da_transformer_distilled)
+  [levt]=levenshtein_transformer_distilled [dat]=da_transformer_distilled [ctc_real]=ctc_nat_glancing_real)
 declare -A options=([dat]="--graph_decoding lookahead")
-# One for both CTC models, whose tokenizer is the teacher's.
+# One for both CTC models that learned from the teacher, whose tokenizer is the teacher's.
 hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
+if [ -d "$converged/${model[ctc_real]}" ]; then
+  hf-nat language-model --model "$converged/${model[ctc_real]}" --corpus "$corpus" "${languages[@]}"
+fi
 for name in "${!model[@]}"; do
   [ -d "$converged/${model[$name]}" ] || continue
   export_graph "$name" "${model[$name]}" ${options[$name]:-}
@@ -60,7 +63,8 @@ for name in ctc_3-3 ctc_5-1; do
     "${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"
     "${name}_onnx_int8_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8")
 done
-for name in vanilla ctc_plain levt dat; do systems+=("${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"); done
+systems+=("ctc_real_onnx_int8_beam10_lm=$folder/ctc_real:backend=onnx,quantize=int8,${beam10/distilled/real}")
+for name in ctc_real vanilla ctc_plain levt dat; do systems+=("${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"); done
 systems+=(
   "glat_torch=$converged/${model[glat]}" "glat_onnx_int8=$folder/glat:backend=onnx,quantize=int8"
   "glat_openvino=$folder/glat:backend=openvino" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
