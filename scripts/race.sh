@@ -20,15 +20,15 @@ declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancin
 declare -A options=([dat]="--graph_decoding lookahead")
 # One for both CTC models that learned from the teacher, whose tokenizer is the teacher's.
 hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
-if [ -d "$converged/${model[ctc_real]}" ]; then
+if [ -f "$converged/${model[ctc_real]}/config.json" ]; then
   hf-nat language-model --model "$converged/${model[ctc_real]}" --corpus "$corpus" "${languages[@]}"
 fi
 for name in "${!model[@]}"; do
-  [ -d "$converged/${model[$name]}" ] || continue
+  [ -f "$converged/${model[$name]}/config.json" ] || continue
   export_graph "$name" "${model[$name]}" ${options[$name]:-}
 done
 for name in ctc_3-3 ctc_5-1; do
-  [ -d "$converged/${model[$name]}" ] || continue
+  [ -f "$converged/${model[$name]}/config.json" ] || continue
   export_graph "${name}_shortlist" "${model[$name]}" --shortlist "$converged/distilled" --source_lang en
 done
 
@@ -74,7 +74,7 @@ systems+=(
 present=()
 for system in "${systems[@]}"; do
   place=${system#*=}
-  if [ -d "${place%%:*}" ]; then present+=("$system"); else echo "${system%%=*} is left out: no ${place%%:*}" >&2; fi
+  if [ -f "${place%%:*}/config.json" ]; then present+=("$system"); else echo "${system%%=*} is left out: no ${place%%:*}" >&2; fi
 done
 OMP_NUM_THREADS=$threads python "$scripts/benchmark_decoding.py" --systems "${present[@]}" \
   --corpus "$corpus" --split test_2016_flickr "${languages[@]}" --num_sentences 128 --repeats 5 --batch_sizes 1 8 64 \

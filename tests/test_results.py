@@ -29,13 +29,14 @@ def test_multi30k_page_holds_the_table_of_its_metrics():
     assert results_table(RESULTS / "systems", RESULTS / "benchmark/cpu.json") in page
 
 
-@pytest.mark.parametrize("name", ["cpu", "race_cpu", "race_base_cpu"])
+@pytest.mark.parametrize("name", ["cpu", "race_cpu", "race_teacher2_cpu", "race_base_cpu"])
 def test_multi30k_page_holds_the_tables_of_its_benchmarks(name):
     assert markdown_table(read_json(RESULTS / f"benchmark/{name}.json")) in PAGE
 
 
-def test_multi30k_page_holds_scores_sizes_and_memory_of_the_race():
-    assert footprint_table(read_json(RESULTS / "benchmark/race_cpu.json")) in PAGE
+@pytest.mark.parametrize("name", ["race_cpu", "race_teacher2_cpu"])
+def test_multi30k_page_holds_scores_sizes_and_memory_of_the_race(name):
+    assert footprint_table(read_json(RESULTS / f"benchmark/{name}.json")) in PAGE
 
 
 def test_benchmark_page_holds_the_table_of_the_training_benchmark():
