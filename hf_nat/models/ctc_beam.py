@@ -68,39 +68,37 @@ def prefix_beam_search(
     model = tuple(fusion.states) if run else cache(fusion.states.advance)
     on_host, dtype = logits.device.type == "cpu", torch.promote_types(logits.dtype, torch.float32)
     rows, max_frames = is_frame.shape
-    ends = is_frame.sum(dim=1).cumsum(dim=0).numpy(force=True)
+    ends = [0, *is_frame.sum(dim=1).cumsum(dim=0).tolist()]
     targets = np.full((rows, beam_size, max_frames), blank)
     likelihoods = np.full((rows, beam_size), -math.inf)
     scores = likelihoods.copy()
     # Some rows at a time, whose log-probabilities stay in the cache of the host.
     limit = CACHED_ELEMENTS if on_host else _DEVICE_ELEMENTS
     size = max(1, limit // max(1, max_frames * logits.shape[1]))
-    start = 0
     for first in range(0, rows, size):
-        group = slice(first, first + size)
-        log_probs, labels = logits[start : ends[group][-1]].log_softmax(dim=1, dtype=dtype), tokens
+        start, behind = ends[first], min(first + size, rows)
+        log_probs, labels = logits[start : ends[behind]].log_softmax(dim=1, dtype=dtype), tokens
         if run is None or not on_host:
             # All that can be written: the labels that are among the best ones of a frame.
             best = log_probs.topk(min(beam_size + 2, log_probs.shape[1]), dim=1).indices
             known = torch.cat([best.flatten(), blank_column]).unique()
             log_probs, labels = log_probs.index_select(1, known), tokens[known]
-        columns = labels.numpy(force=True)
-        (run or search)(
-            log_probs.numpy(force=True),
-            ends[group] - start,
-            columns,
-            int((columns == blank).argmax()),
-            eos_token_id,
-            beam_size,
-            fusion.states.start,
-            model,
-            fusion.weight,
-            fusion.length_bonus,
-            targets[group],
-            likelihoods[group],
-            scores[group],
-        )
-        start = ends[group][-1]
+        frames, columns = log_probs.numpy(force=True), labels.numpy(force=True)
+        for row in range(first, behind):
+            (run or search)(
+                frames[ends[row] - start : ends[row + 1] - start],
+                columns,
+                int((columns == blank).argmax()),
+                eos_token_id,
+                beam_size,
+                fusion.states.start,
+                model,
+                fusion.weight,
+                fusion.length_bonus,
+                targets[row],
+                likelihoods[row],
+                scores[row],
+            )
     return (
         torch.from_numpy(targets).to(logits.device),
         torch.from_numpy(likelihoods).to(logits.device, dtype),

@@ -2,8 +2,7 @@
 
 All that is compiled stands in this file, since numba keeps what it has compiled until the file changes.
 
-Dimension letters: R rows, F frames of a row, N frames of all rows, W hypotheses of a row, V columns of labels, G
-n-grams of an automaton, T tokens.
+Dimension letters: F frames of a row, W hypotheses, V columns of labels, G n-grams of an automaton, T tokens.
 """
 
 import math
@@ -121,7 +120,16 @@ def _insert(order: list[int], scores: Any, candidate: int, size: int) -> None:
         order.pop()
 
 
-def _search_row(
+def _write(target: np.ndarray, node: int, parents: list[int], labels: list[int], tokens: np.ndarray) -> None:
+    """Writes the prefix of a node into `target` `(F,)`."""
+    path = [node]
+    while path[-1] > 0:
+        path.append(parents[path[-1]])
+    for index in range(len(path) - 1):
+        target[index] = tokens[labels[path[len(path) - 2 - index]]]
+
+
+def search(
     log_probs: np.ndarray,
     tokens: np.ndarray,
     blank: int,
@@ -135,7 +143,24 @@ def _search_row(
     likelihoods: np.ndarray,
     scores: np.ndarray,
 ) -> None:
-    """Searches the frames of one row, see [`search`]."""
+    """Searches the frames of a row for the best targets.
+
+    Args:
+        log_probs (`np.ndarray` of shape `(F, V)`): log-probabilities at the frames.
+        tokens (`np.ndarray` of shape `(V,)`): the token of each column.
+        blank (`int`): the column of the blank.
+        eos_token_id (`int`): id of EOS, for the language model.
+        beam_size (`int`): hypotheses that are kept (W).
+        start: the language model's state before the first token.
+        model: what `_advance` asks, a function from a state and a token to what [`NGramAutomaton.advance`] returns;
+            compiled, the attributes of an [`NGramAutomaton`] as a plain tuple.
+        weight (`float`): factor of the language model's log-probabilities; 0 for none.
+        bonus (`float`): what a token adds, in nats.
+        targets (`np.ndarray` of shape `(W, F)`): gets the targets, best first; nothing behind their tokens, nor where
+            targets run out.
+        likelihoods (`np.ndarray` of shape `(W,)`): gets their log-likelihoods in nats.
+        scores (`np.ndarray` of shape `(W,)`): gets what they are sorted by.
+    """
     width = log_probs.shape[1]
     # What a prefix gains by a token at most: a probability is never above 1.
     largest_gain = bonus if weight >= 0 else math.inf
@@ -196,10 +221,9 @@ def _search_row(
                     next_states.append(state)
                     _insert(order, ranks, len(origins) - 1, beam_size)
         order = [candidate for candidate in order if sums[candidate] > -math.inf]
-        before = nodes
-        nodes = [before[origins[candidate]] for candidate in order]
-        for node in before:
+        for node in nodes:
             places[node] = -1
+        nodes = [nodes[origins[candidate]] for candidate in order]
         for place in range(len(order)):
             label = added[order[place]]
             if label != blank:
@@ -224,64 +248,7 @@ def _search_row(
     for rank in range(len(order)):
         place = order[rank]
         likelihoods[rank], scores[rank] = totals[place], finals[place]
-        path = [nodes[place]]
-        while path[-1] > 0:
-            path.append(parents[path[-1]])
-        for index in range(len(path) - 1):
-            targets[rank, index] = tokens[labels[path[len(path) - 2 - index]]]
-
-
-def search(
-    log_probs: np.ndarray,
-    ends: np.ndarray,
-    tokens: np.ndarray,
-    blank: int,
-    eos_token_id: int,
-    beam_size: int,
-    start: Any,
-    model: Any,
-    weight: float,
-    bonus: float,
-    targets: np.ndarray,
-    likelihoods: np.ndarray,
-    scores: np.ndarray,
-) -> None:
-    """Searches the frames of several rows for the best targets.
-
-    Args:
-        log_probs (`np.ndarray` of shape `(N, V)`): log-probabilities at the frames, row by row.
-        ends (`np.ndarray` of shape `(R,)`): number of the frame behind each row.
-        tokens (`np.ndarray` of shape `(V,)`): the token of each column.
-        blank (`int`): the column of the blank.
-        eos_token_id (`int`): id of EOS, for the language model.
-        beam_size (`int`): hypotheses that are kept (W).
-        start: the language model's state before the first token.
-        model: what `_advance` asks, a function from a state and a token to what [`NGramAutomaton.advance`] returns;
-            compiled, the attributes of an [`NGramAutomaton`] as a plain tuple.
-        weight (`float`): factor of the language model's log-probabilities; 0 for none.
-        bonus (`float`): what a token adds, in nats.
-        targets (`np.ndarray` of shape `(R, W, F)`): gets the targets, best first; nothing behind their tokens, nor
-            where targets run out.
-        likelihoods (`np.ndarray` of shape `(R, W)`): gets their log-likelihoods in nats.
-        scores (`np.ndarray` of shape `(R, W)`): gets what they are sorted by.
-    """
-    before = 0
-    for row in range(len(ends)):
-        _search_row(
-            log_probs[before : ends[row]],
-            tokens,
-            blank,
-            eos_token_id,
-            beam_size,
-            start,
-            model,
-            weight,
-            bonus,
-            targets[row],
-            likelihoods[row],
-            scores[row],
-        )
-        before = ends[row]
+        _write(targets[rank], nodes[place], parents, labels, tokens)
 
 
 @cache
@@ -295,7 +262,7 @@ def compiled_search() -> Callable[..., None] | None:
         from numba.extending import overload, register_jitable
     except ImportError:
         return None
-    for helper in (_follow, _log_add, _insert, _compiled_best_labels, _search_row):
+    for helper in (_follow, _log_add, _insert, _compiled_best_labels, _write):
         register_jitable(helper)
     overload(_advance)(lambda model, state, token: lambda model, state, token: _follow(model, state, token))
     overload(_best_labels)(
@@ -303,8 +270,8 @@ def compiled_search() -> Callable[..., None] | None:
             lambda scores, blank, number, floor: _compiled_best_labels(scores, blank, number, floor)
         )
     )
-    nothing = np.zeros((0, 1), dtype=np.float32), _NONE, _NONE, 0, 0, 1, 0, tuple(NO_MODEL), 0.0, 0.0
-    found = np.zeros((0, 1, 1), dtype=np.int64), np.zeros((0, 1)), np.zeros((0, 1))
+    nothing = np.zeros((0, 1), dtype=np.float32), _NONE, 0, 0, 1, 0, tuple(NO_MODEL), 0.0, 0.0
+    found = np.zeros((1, 1), dtype=np.int64), np.zeros(1), np.zeros(1)
     try:
         compiled = njit(search, cache=True, nogil=True)
         compiled(*nothing, *found)
