@@ -77,7 +77,7 @@ def _advance(model: Any, state: Any, token: int) -> tuple[float, Any]:
 def _best_labels(scores: np.ndarray, blank: int, number: int, floor: float) -> list[int]:
     """Returns the labels, at most `number`, with the best ones of `scores` `(V,)` above `floor`, best first."""
     found = np.flatnonzero(scores > floor)
-    found = found[np.argsort(-scores[found], kind="stable")][: number + 1]
+    found = found[np.argsort(-scores[found], kind="stable")]
     return [label for label in found.tolist() if label != blank][:number]
 
 
