@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, count, islice
+from itertools import count, islice
 from typing import IO
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import csv
 
 from .ngrams import BOS, MAX_ORDER, NGrams
 
@@ -41,7 +44,7 @@ def arpa_lines(vocabulary: Sequence[str], orders: Sequence[NGrams]) -> Iterator[
 
 
 def read_arpa(file: IO[bytes]) -> tuple[list[str], list[NGrams]]:
-    """Reads an ARPA file; of an n-gram some 400 bytes are held meanwhile.
+    """Reads an ARPA file; of an n-gram some 150 bytes are held meanwhile.
 
     Args:
         file (`IO[bytes]`): the file, in UTF-8.
@@ -91,13 +94,19 @@ def _next(numbered: Iterator[tuple[int, bytes]]) -> tuple[int, bytes]:
 
 def _read_order(lines: Sequence[bytes], n: int, is_longest: bool, ids: Mapping[bytes, int], first_line: int) -> NGrams:
     """Reads the lines of all n-grams of an order; if it cannot, finds the one that is damaged."""
+    if not lines:
+        return NGrams(np.empty((0, n), dtype=np.int64), np.empty(0), np.empty(0))
+    try:  # Most files have one form.
+        return _parse(b"\n".join(lines).replace(b"\t", b" "), n, not is_longest, ids)
+    except (KeyError, ValueError):
+        pass
     try:
-        return _parse(lines, n, is_longest, ids)
+        return _parse_any(lines, n, is_longest, ids)
     except (KeyError, ValueError) as error:
         while len(lines) > 1:
             middle = len(lines) // 2
             try:
-                _parse(lines[:middle], n, is_longest, ids)
+                _parse_any(lines[:middle], n, is_longest, ids)
             except (KeyError, ValueError):
                 lines = lines[:middle]
             else:
@@ -109,31 +118,43 @@ def _read_order(lines: Sequence[bytes], n: int, is_longest: bool, ids: Mapping[b
         ) from error
 
 
-def _parse(lines: Sequence[bytes], n: int, is_longest: bool, ids: Mapping[bytes, int]) -> NGrams:
-    """Reads the lines of n-grams.
+def _parse_any(lines: Sequence[bytes], n: int, is_longest: bool, ids: Mapping[bytes, int]) -> NGrams:
+    """Reads lines of n-grams, with any blanks, with or without a back-off weight; raises as `_parse` does."""
+    fields = (line.split() for line in lines)
+    # Where nothing follows, the back-off weight is left out.
+    found = _parse(b"\n".join([b" ".join(row if len(row) != n + 1 else (*row, b"0")) for row in fields]), n, True, ids)
+    if is_longest and found.backoffs.any():
+        raise ValueError
+    return found
+
+
+def _parse(text: bytes, n: int, has_backoff: bool, ids: Mapping[bytes, int]) -> NGrams:
+    """Reads lines of n-grams with one blank between any two fields.
 
     Raises:
         KeyError: if a word is unknown.
         ValueError: if they are something else.
     """
-    lengths = [len(line.split()) for line in lines]
-    if not {*lengths} <= {n + 1, n + 2}:
-        raise ValueError
-    # Where nothing follows, the back-off weight is left out.
-    whole = [line + b" 0" if length == n + 1 else line for line, length in zip(lines, lengths, strict=True)]
-    fields = b" ".join(whole).split()
-    log_probs, *words, backoffs = [fields[column :: n + 2] for column in range(n + 2)]
-    if any(b"_" in number for number in chain(log_probs, backoffs)):  # Python's way to write 1_000
-        raise ValueError
-    numbers = np.array([list(map(float, column)) for column in (log_probs, backoffs)])
-    # A NaN is in no range.
-    in_range = (np.abs(numbers) <= _LARGEST).all() and (numbers[0] <= 0).all()
-    if not in_range or (is_longest and numbers[1].any()):
+    types = [pa.float64(), *[pa.dictionary(pa.int32(), pa.binary())] * n, *[pa.float64()] * has_backoff]
+    names = [str(column) for column in range(len(types))]
+    log_probs, *words = csv.read_csv(
+        io.BytesIO(text),
+        csv.ReadOptions(column_names=names, use_threads=False),
+        csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+        csv.ConvertOptions(column_types=dict(zip(names, types, strict=True)), null_values=[]),
+    ).columns
+    numbers = np.array([log_probs, words.pop() if has_backoff else np.zeros(len(log_probs))])
+    # An empty last line is no row. A NaN is in no range.
+    is_whole = len(log_probs) == text.count(b"\n") + 1
+    if not (is_whole and (np.abs(numbers) <= _LARGEST).all() and (numbers[0] <= 0).all()):
         raise ValueError
     if n == 1:
-        b" ".join(words[0]).decode()
-    found = np.array([list(map(ids.__getitem__, column)) for column in words], dtype=np.int64)
-    return NGrams(found.T, *numbers * math.log(10))
+        b" ".join(words[0].to_pylist()).decode()
+    found = np.empty((len(log_probs), n), dtype=np.int64)
+    for column, kept in zip(words, found.T, strict=True):
+        coded = column.combine_chunks()
+        kept[:] = np.array([ids[word] for word in coded.dictionary.to_pylist()])[coded.indices]
+    return NGrams(found, *numbers * math.log(10))
 
 
 def _require_line(number: int, line: bytes, expected: str) -> None:

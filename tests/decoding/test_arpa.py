@@ -48,6 +48,11 @@ def test_what_is_written_is_read_again() -> None:
         assert other.backoffs == pytest.approx(one.backoffs, rel=1e-6, abs=1e-6)
 
 
+def test_an_order_may_be_empty() -> None:
+    lines = [*LINES[:3], "ngram 3=0", *LINES[3:-1], "\\3-grams:", "", LINES[-1]]
+    assert [grams.words.shape for grams in read("\n".join(lines))[1]] == [(4, 1), (2, 2), (0, 3)]
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 def test_every_way_to_write_a_file(ending: str) -> None:
     vocabulary, (ones, twos) = read(ending.join(["", "a comment", "", *LINES[:3], "", *LINES[3:], "", "more"]))
