@@ -69,13 +69,13 @@ def traits(path):
     return {trait for key, value in given.items() for trait in found(key, value)}
 
 
-def new_first(paths):
-    """Files that ask for something that none before them does; the others run in the slow tier."""
-    seen, marked = set(), []
-    for path in paths:
-        marked.append(pytest.param(path, marks=pytest.mark.slow if traits(path) <= seen else []))
-        seen |= traits(path)
-    return marked
+def covering(paths):
+    """Few files that together ask for all that any does; the others run in the slow tier."""
+    asked, seen, chosen = {path: traits(path) for path in paths}, set(), set()
+    while new := max((asked[path] - seen for path in paths), key=len):
+        chosen.add(next(path for path in paths if asked[path] - seen == new))
+        seen |= new
+    return [pytest.param(path, marks=[] if path in chosen else pytest.mark.slow) for path in paths]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def started(path):
     return {key: value for key, value in SMALL.items() if key != "size" or not has_start}
 
 
-@pytest.mark.parametrize("path", new_first(SINGLE), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", covering(SINGLE), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_runs(path, toy, tmp_path):
     place, teacher = toy
     output_dir = tmp_path / "run"

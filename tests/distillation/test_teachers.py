@@ -99,7 +99,15 @@ def mean_log_prob(teacher: Teacher, source: str, target: list[int]) -> float:
     return total / len(target)
 
 
-@pytest.mark.parametrize("strategy", ["beam", "greedy", "sampling", "interpolation"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "beam",
+        "sampling",
+        pytest.param("greedy", marks=pytest.mark.slow),
+        pytest.param("interpolation", marks=pytest.mark.slow),
+    ],
+)
 def test_rows_are_what_the_teacher_says_alone(
     teacher: Teacher, strategy: str, arguments: Callable[..., DistillArguments], sources: list[str]
 ) -> None:

@@ -82,6 +82,7 @@ def test_each_teacher_learns_from_the_corpus_before_and_all_are_scored_on_real_t
     assert report.is_file() and (folder / "born_again.png").is_file()
 
 
+@pytest.mark.slow
 def test_born_again_teachers_start_from_new_weights(
     arguments: Callable[..., BornAgainArguments], tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_run_trains_all_on_all_and_a_second_call_does_nothing(
         Matrix(matrix(num_bootstrap=6, corpora=corpora), STUDY).run()
 
 
+@pytest.mark.slow
 def test_studies_share_a_teacher_and_a_corpus_by_their_folders(
     matrix: Callable[..., MatrixArguments], tmp_path: Path
 ) -> None:

@@ -80,6 +80,7 @@ def with_record(**changes: Any) -> Callable[[Path], None]:
     return lambda folder: write_json(folder / "onnx/export.json", read_json(folder / "onnx/export.json") | changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -191,6 +192,7 @@ def test_a_record_without_end_is_told(exported: Path, tmp_path: Path) -> None:
         load_model(folder, backend="onnx")
 
 
+@pytest.mark.slow
 def test_a_graph_that_is_not_the_exported_one_is_told_and_made_again(exported: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(exported.parent, tmp_path / "copy")) / exported.name
     graph = folder / "onnx/model.onnx"

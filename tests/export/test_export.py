@@ -228,6 +228,7 @@ def test_a_tokenizer_of_sentencepiece_models_has_no_file_for_others(tmp_path: Pa
         exported_files(step.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_type", ["insertion_transformer", "levenshtein_transformer"])
 def test_candidates_that_differ_from_the_first_round_on(tmp_path: Path, model_type: str) -> None:
     knobs = {"num_candidates": 3, "eos_penalty": 0.5, "max_iterations": 3}
@@ -409,6 +410,7 @@ def test_a_beam_search_reads_the_frames_of_a_graph(exported: Path) -> None:
         graph.generate(input_ids, language_model=likes_short_words)
 
 
+@pytest.mark.slow
 def test_the_beam_of_the_model_is_that_of_its_graph(tmp_path: Path) -> None:
     checkpoint(tmp_path / "model", "ctc_nat", {"ctc_beam_size": 3, "ctc_length_bonus": 2.0})
     export(ExportArguments(model=str(tmp_path / "model"), output_dir=str(tmp_path / "exported")))

@@ -83,6 +83,7 @@ def test_the_validation_split_of_the_training_is_compared_on(
     assert "compared on random tokens, since the validation split of the model cannot be loaded" in caplog.text
 
 
+@pytest.mark.slow
 def test_embeddings_may_stay_in_single_precision(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

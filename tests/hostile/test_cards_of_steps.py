@@ -22,7 +22,9 @@ _CARDS = {
 }
 
 
-@pytest.mark.parametrize("command", _CARDS)
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=[pytest.mark.slow] if name == "export" else []) for name in _CARDS]
+)
 def test_a_deleted_card_is_written_again(command, finished, place):
     shutil.copytree(finished, place, dirs_exist_ok=True)
     out = [] if command in INTO_MODEL else ["--output_dir", f"run-{command}"]

@@ -266,6 +266,7 @@ def test_columns_may_be_those_of_a_vocabulary(seed: int) -> None:
         assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_search_is_compiled_where_nothing_can_be_kept() -> None:
     code = (
         "from numba.core import caching\n"

@@ -100,7 +100,7 @@ GLANCING = {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 
     ("model_type", "step", "fields"),
     [
         *((name, 6, {}) for name in ("marian", "moe_marian", "ctc_nat", *STUDENTS)),
-        ("flowseq", 12, {}),
+        pytest.param("flowseq", 12, {}, marks=pytest.mark.slow),
         ("ctc_nat", 6, GLANCING),
     ],
 )
