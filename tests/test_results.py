@@ -67,7 +67,9 @@ def test_benchmark_page_holds_the_table_of_strategies_that_choose():
     assert table(result) in (ROOT / "scripts/README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["converged_words", "converged_bpe", "converged_early_words"])
+@pytest.mark.parametrize(
+    "name", ["converged_words", "converged_teacher2_words", "converged_bpe", "converged_early_words"]
+)
 def test_multi30k_page_holds_the_measures_of_its_distilled_corpora(name):
     measures = read_json(RESULTS / f"measures/{name}.json")
     assert measures_table(measures["corpora"]).markdown() in PAGE
