@@ -132,3 +132,15 @@ def test_the_kept_teacher_is_the_one_of_the_table_and_translates():
     model, tokenizer = load_model(folder)
     (found,) = translate(model, tokenizer, ["A man is reading a book in the park."], num_beams=5)
     assert found.text == "Ein Mann liest im Park ein Buch."
+
+
+def test_the_kept_student_is_the_one_of_the_table_and_translates():
+    folder = RESULTS.parent / "checkpoints/ctc_nat_glancing_distilled"
+    name = "ctc_nat_glancing_distilled_teacher2"
+    scored = read_json(RESULTS / f"converged/{name}.json")
+    assert read_json(folder / "eval-test_2016_flickr/metrics.json") == scored
+    assert read_json(folder / "metrics.json") == read_json(RESULTS / f"converged/training/{name}.json")
+    assert f"value: {scored['scores']['bleu']['score']:.1f}" in (folder / "README.md").read_text(encoding="utf-8")
+    model, tokenizer = load_model(folder)
+    (found,) = translate(model, tokenizer, ["A man is reading a book in the park."])
+    assert found.text == "Ein Mann liest ein Buch im Park."

@@ -11,6 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import logging
 
 from ..base.utils import read_json
+from ..data.pretrained import code_files
 from ..data.several import corpus_place
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
 from ..models import ARCHITECTURES
@@ -128,7 +129,8 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         repo_id=repo_id,
         config=config,
         non_autoregressive=non_autoregressive,
-        remote_code="auto_map" in config,
+        needs_code=bool(code_files(config)),
+        has_code=all((folder / name).is_file() for name in code_files(config)),
         decoding=_decoding_defaults(read_optional(folder, "generation_config.json") or {}),
         export=export,
         language_model=LANGUAGE_MODEL_FILE if (folder / LANGUAGE_MODEL_FILE).is_file() else None,

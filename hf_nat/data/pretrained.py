@@ -218,6 +218,18 @@ def remote_code(path: str | Path, revision: str | None = None) -> dict[str, Any]
     return {file.name: sha256_file(file) for file in sorted(Path(path).glob("*.py"))}
 
 
+def code_files(config: Mapping[str, Any]) -> set[str]:
+    """Says which Python files a model brings by its `config.json`, but for those that its code imports further.
+
+    Args:
+        config (`Mapping[str, Any]`): the contents of `config.json`.
+    """
+    auto_map = config.get("auto_map")
+    names = auto_map.values() if isinstance(auto_map, dict) else ()
+    # With "--" they are of another repository.
+    return {f"{name.split('.')[0]}.py" for name in names if isinstance(name, str) and "--" not in name}
+
+
 @contextmanager
 def _named(
     path: str | Path,

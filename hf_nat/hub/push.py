@@ -24,7 +24,8 @@ from ..cards.corpora import (
     read_config,
     read_configs,
 )
-from ..cards.rendering import is_unedited, making_card, read_card
+from ..cards.rendering import is_unedited, making_card, read_card, read_optional
+from ..data.pretrained import code_files
 from .contents import WEIGHTS, RepoType, card_metadata, choose_files, folder_type, require_plain_files
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space
@@ -167,8 +168,8 @@ def push(args: PushArguments) -> PushPlan:
 
     Raises:
         ValueError: if the folder is neither a model nor a corpus nor a Space, its type is not `repo_type`, it lacks a
-            tokenizer or a card, or it holds secrets, an optimizer's state or links out of it, or if `local_dir` holds
-            something else than corpora.
+            tokenizer, its code or a card, or it holds secrets, an optimizer's state or links out of it, or if
+            `local_dir` holds something else than corpora.
         PermissionError: if there is no token (checked before anything is sent), or the Hub refuses it.
         ConnectionError: if the Hub did not take the push in several attempts.
     """
@@ -209,6 +210,12 @@ def push(args: PushArguments) -> PushPlan:
 
 def _model_upload(folder: Path, files: dict[str, Path], left_out: Mapping[str, Path], args: PushArguments) -> _Upload:
     """Adds the card that loads the model from where it goes; the one of the folder stays as it is."""
+    if missing := sorted(code_files(read_optional(folder, "config.json") or {}) - files.keys()):
+        raise ValueError(
+            f"`folder` must hold the code that its config.json names, got {str(folder)!r} without "
+            f"{', '.join(missing)}. Load the model in Python with `load_model` and save it with `save_pretrained`, "
+            "which writes its code."
+        )
     if _CARD in left_out:
         return _Upload(files, WEIGHTS)
     card = model_card(folder, args.repo_id)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from hf_nat.cards import model_card, write_corpus_card, write_model_card
 from hf_nat.decoding import load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
+from hf_nat.hub import PushArguments, push
 from hf_nat.models import ARCHITECTURES
 from hf_nat.steps import distill
 
@@ -126,6 +128,19 @@ def test_model_card_blocks_run_as_printed_without_this_package(
     # The interpreter starts beside the folders, not beside the package: a student's code comes from its folder.
     printed = run_as_printed(*cards, after="\nimport sys\nassert 'hf_nat' not in sys.modules\n")
     assert [line[0] + line[-1] for line in printed.splitlines()] == ["[]"] * len(cards)
+
+
+def test_card_of_a_student_without_its_code_imports_this_package(student_folders: list[Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(student_folders[0], tmp_path / "alone" / student_folders[0].name))
+    for file in folder.glob("*.py"):
+        file.unlink()
+    card = write_model_card(folder)
+    text = card.read_text(encoding="utf-8")
+    assert "`hf_nat` has to be installed" in text and "need not be installed" not in text
+    assert code_block(card).startswith("import hf_nat\n") and "trust_remote_code" not in code_block(card)
+    code = f"modeling_{folder.name}"
+    with pytest.raises(ValueError, match=f"must hold the code that its config.json names, .* without .*{code}.py"):
+        push(PushArguments(str(folder), "owner/student", dry_run=True))
 
 
 def test_student_card_says_what_it_is(student_folders: list[Path]) -> None:
