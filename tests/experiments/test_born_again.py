@@ -94,6 +94,7 @@ def test_born_again_teachers_start_from_new_weights(
     assert not torch.allclose(weights[0], weights[1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_stopped(
     arguments: Callable[..., BornAgainArguments], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

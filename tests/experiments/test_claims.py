@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
         write_json(tmp_path / f"multi30k/results/converged/{run}.json", {"scores": {"bleu": scored(errors)}})
 
     def judged(number: int) -> dict[str, Any]:
-        return list(judge(tmp_path))[number - 1]
+        return next(islice(judge(tmp_path), number - 1, None))
 
     add("vanilla_nat_distilled", 5)
     assert judged(12)["verdict"] == "not measured" and not judged(12)["effects"]

@@ -69,6 +69,7 @@ def without_seconds(results: dict) -> dict:
     return results
 
 
+@pytest.mark.slow
 def test_study_trains_measures_and_a_second_call_does_nothing(
     arguments: Callable[..., MultimodalityArguments], tmp_path: Path
 ) -> None:
