@@ -71,7 +71,8 @@ def traits(path):
 
 def covering(paths):
     """Few files that together ask for all that any does; the others run in the slow tier."""
-    asked, seen, chosen = {path: traits(path) for path in paths}, set(), set()
+    corpora = {path: path.relative_to(ROOT / "configs").parts[0] for path in paths}
+    asked, seen, chosen = {path: {*traits(path), corpora[path]} for path in paths}, set(), set()
     while new := max((asked[path] - seen for path in paths), key=len):
         chosen.add(next(path for path in paths if asked[path] - seen == new))
         seen |= new

@@ -68,9 +68,13 @@ def test_models_import_siblings_and_what_transformers_installs_only(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1 and node.module and "." not in node.module, ast.unparse(node)
-    # What `from_pretrained` asks of whoever loads the model with `trust_remote_code`.
-    installed = {"torch", "transformers", "huggingface_hub", "numpy", *sys.stdlib_module_names}
-    assert set(get_imports(path)) <= installed
+        elif isinstance(node, ast.ImportFrom | ast.Import):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            roots = {name.split(".")[0] for name in names}
+            installed = {"torch", "transformers", "huggingface_hub", "numpy", *sys.stdlib_module_names}
+            assert roots <= installed or (path.name, roots) == ("ctc_search.py", {"numba"}), ast.unparse(node)
+    # And numba within a `try`: what `from_pretrained` asks of whoever loads the model with `trust_remote_code`.
+    assert "numba" not in get_imports(path)
 
 
 def test_import_needs_torch_and_transformers_alone():

@@ -14,7 +14,7 @@ from ..base.utils import read_json
 from ..data.pretrained import code_files
 from ..data.several import corpus_place
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
-from ..models import ARCHITECTURES
+from ..models import ARCHITECTURES, MoEMarianConfig
 from .corpora import CARD_SOURCES, DEFAULT_CONFIG, CorpusConfig, corpus_card, dataset_infos, read_config, read_configs
 from .rendering import (
     edited_card,
@@ -102,6 +102,8 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     distilled = {name: corpus for name in names if (corpus := _distilled_corpus(name, arguments.get("config_name")))}
     title = _model_title(config, arguments)
     non_autoregressive = config["model_type"] in ARCHITECTURES
+    has_code = "auto_map" in config and all((folder / name).is_file() for name in code_files(folder, config))
+    needs_package = (non_autoregressive or config["model_type"] == MoEMarianConfig.model_type) and not has_code
     parent = arguments.get("init_from_teacher") or arguments.get("init_from")
     corpora = [*(name.partition("#")[0] for name in names), *(own.manifest["corpus"] for own in distilled.values())]
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
@@ -129,8 +131,8 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         repo_id=repo_id,
         config=config,
         non_autoregressive=non_autoregressive,
-        needs_code=bool(code_files(config)),
-        has_code=all((folder / name).is_file() for name in code_files(config)),
+        remote_code="auto_map" in config and not needs_package,
+        needs_package=needs_package,
         decoding=_decoding_defaults(read_optional(folder, "generation_config.json") or {}),
         export=export,
         language_model=LANGUAGE_MODEL_FILE if (folder / LANGUAGE_MODEL_FILE).is_file() else None,

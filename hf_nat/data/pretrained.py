@@ -24,6 +24,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import cached_file as find_in_cache
 
@@ -218,16 +219,24 @@ def remote_code(path: str | Path, revision: str | None = None) -> dict[str, Any]
     return {file.name: sha256_file(file) for file in sorted(Path(path).glob("*.py"))}
 
 
-def code_files(config: Mapping[str, Any]) -> set[str]:
-    """Says which Python files a model brings by its `config.json`, but for those that its code imports further.
+def code_files(folder: Path, config: Mapping[str, Any]) -> set[str]:
+    """Says which Python files of its folder a model needs, whether they are there or not.
 
     Args:
-        config (`Mapping[str, Any]`): the contents of `config.json`.
+        folder (`Path`): the model's folder.
+        config (`Mapping[str, Any]`): the contents of its `config.json`, whose `auto_map` names the first ones.
     """
     auto_map = config.get("auto_map")
     names = auto_map.values() if isinstance(auto_map, dict) else ()
     # With "--" they are of another repository.
-    return {f"{name.split('.')[0]}.py" for name in names if isinstance(name, str) and "--" not in name}
+    waiting = [name.split(".")[0] for name in names if isinstance(name, str) and "--" not in name]
+    files: set[str] = set()
+    while waiting:
+        file = f"{waiting.pop()}.py"
+        if file not in files:
+            files.add(file)
+            waiting += get_relative_imports(folder / file) if (folder / file).is_file() else []
+    return files
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from .ngrams import BOS, MAX_ORDER, NGrams
 _PREAMBLE = 100_000
 # What says how many n-grams of an order there are.
 _SIZE = re.compile(rb"ngram\s+(\d{1,12})\s*=\s*(\d{1,12})")
+# Bytes that Arrow reads at a time; a line must be shorter.
+_BLOCK = 2**24
 # Largest number of a file, to base 10: KenLM writes -100 for what has no probability.
 _LARGEST = 1000.0
 
@@ -44,7 +46,7 @@ def arpa_lines(vocabulary: Sequence[str], orders: Sequence[NGrams]) -> Iterator[
 
 
 def read_arpa(file: IO[bytes]) -> tuple[list[str], list[NGrams]]:
-    """Reads an ARPA file; of an n-gram some 150 bytes are held meanwhile.
+    """Reads an ARPA file; of an n-gram some 200 bytes are held meanwhile.
 
     Args:
         file (`IO[bytes]`): the file, in UTF-8.
@@ -135,11 +137,13 @@ def _parse(text: bytes, n: int, has_backoff: bool, ids: Mapping[bytes, int]) -> 
         KeyError: if a word is unknown.
         ValueError: if they are something else.
     """
+    if b"\r" in text or text.startswith(codecs.BOM_UTF8):  # Arrow ends a row there, or drops it.
+        raise ValueError
     types = [pa.float64(), *[pa.dictionary(pa.int32(), pa.binary())] * n, *[pa.float64()] * has_backoff]
     names = [str(column) for column in range(len(types))]
     log_probs, *words = csv.read_csv(
         io.BytesIO(text),
-        csv.ReadOptions(column_names=names, use_threads=False),
+        csv.ReadOptions(column_names=names, use_threads=False, block_size=_BLOCK),
         csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
         csv.ConvertOptions(column_types=dict(zip(names, types, strict=True)), null_values=[]),
     ).columns

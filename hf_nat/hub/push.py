@@ -210,11 +210,10 @@ def push(args: PushArguments) -> PushPlan:
 
 def _model_upload(folder: Path, files: dict[str, Path], left_out: Mapping[str, Path], args: PushArguments) -> _Upload:
     """Adds the card that loads the model from where it goes; the one of the folder stays as it is."""
-    if missing := sorted(code_files(read_optional(folder, "config.json") or {}) - files.keys()):
+    if missing := sorted(code_files(folder, read_optional(folder, "config.json") or {}) - files.keys()):
         raise ValueError(
-            f"`folder` must hold the code that its config.json names, got {str(folder)!r} without "
-            f"{', '.join(missing)}. Load the model in Python with `load_model` and save it with `save_pretrained`, "
-            "which writes its code."
+            f"A model must go with the code that its config.json names, got {str(folder)!r} without "
+            f"{', '.join(missing)}. Leave none out; if it is not there, `save_pretrained` of the model writes it."
         )
     if _CARD in left_out:
         return _Upload(files, WEIGHTS)

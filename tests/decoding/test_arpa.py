@@ -48,6 +48,14 @@ def test_what_is_written_is_read_again() -> None:
         assert other.backoffs == pytest.approx(one.backoffs, rel=1e-6, abs=1e-6)
 
 
+def test_any_blanks_and_long_words_are_read() -> None:
+    word = "y" * 3_000_000
+    lines = [*LINES[:8], f"-0.25 \r {word}\t\x0b0.5", *LINES[9:11], f"-0.125\t<s>\r{word}", f"-0.75 {word} </s>"]
+    vocabulary, (ones, twos) = read("\n".join([*lines, *LINES[13:]]))
+    assert vocabulary[3] == word and ones.backoffs[3] == pytest.approx(0.5 * math.log(10))
+    assert twos.words.tolist() == [[1, 3], [3, 2]]
+
+
 def test_an_order_may_be_empty() -> None:
     lines = [*LINES[:3], "ngram 3=0", *LINES[3:-1], "\\3-grams:", "", LINES[-1]]
     assert [grams.words.shape for grams in read("\n".join(lines))[1]] == [(4, 1), (2, 2), (0, 3)]
@@ -88,6 +96,8 @@ def test_every_way_to_write_a_file(ending: str) -> None:
         (12, "x <s> a", "line 12 must be a log-probability, at most 0, 2 of the words, got 'x <s> a'"),
         (12, "-1 <s> a -7", "line 12 must be a log-probability"),
         (12, "-1 <s> b", "line 12 must be a log-probability"),
+        (12, "-1 <s> a\r-1 a </s>", "line 12 must be a log-probability"),
+        (12, "\ufeff-1 <s> a", "line 12 must be a log-probability"),
         (12, "-1 a", "line 12 must be a log-probability"),
         (13, "-1 a </s> 1 2", "line 13 must be a log-probability"),
         (15, "", "a line `\\end\\` is missing: it ends"),

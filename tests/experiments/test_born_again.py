@@ -52,6 +52,7 @@ def test_each_teacher_learns_from_the_corpus_before_and_all_are_scored_on_real_t
     assert run_of(first / "teacher")["corpus"] == str(corpus)
     assert run_of(second / "teacher")["corpus"] == str(first / "corpus")
     assert [run_of(own / "teacher")["seed"] for own in (first, second)] == [5, 6]
+    assert [run_of(own / "teacher")["init_from"] for own in (first, second)] == [None, None]
     assert (second / "teacher/tokenizer.json").read_bytes() == (first / "teacher/tokenizer.json").read_bytes()
     for own in (first, second):
         assert run_of(own / "student")["corpus"] == str(own / "corpus")

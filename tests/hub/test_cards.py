@@ -138,9 +138,20 @@ def test_card_of_a_student_without_its_code_imports_this_package(student_folders
     text = card.read_text(encoding="utf-8")
     assert "`hf_nat` has to be installed" in text and "need not be installed" not in text
     assert code_block(card).startswith("import hf_nat\n") and "trust_remote_code" not in code_block(card)
-    code = f"modeling_{folder.name}"
-    with pytest.raises(ValueError, match=f"must hold the code that its config.json names, .* without .*{code}.py"):
-        push(PushArguments(str(folder), "owner/student", dry_run=True))
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", {key: value for key, value in config.items() if key != "auto_map"})
+    assert write_model_card(folder).read_text(encoding="utf-8") == text
+    write_json(folder / "config.json", config | {"auto_map": {"AutoConfig": "owner/other--configuration.Config"}})
+    assert "trust_remote_code=True" in code_block(write_model_card(folder))
+
+
+@pytest.mark.parametrize("options", [{}, {"leave_out": ["losses.py"]}])
+def test_a_push_takes_all_code_of_a_student(options: dict[str, list[str]], student_folders: list[Path]) -> None:
+    (folder,) = (folder for folder in student_folders if folder.name == "cmlm")
+    if not options:
+        (folder / "losses.py").unlink()
+    with pytest.raises(ValueError, match="must go with the code that its config.json names, .* without losses.py. "):
+        push(PushArguments(str(folder), "owner/student", dry_run=True, **options))
 
 
 def test_student_card_says_what_it_is(student_folders: list[Path]) -> None:
