@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -72,10 +73,11 @@ def test_what_a_tokenizer_adds_to_every_sentence_is_no_piece_of_it(
 ) -> None:
     bare = tiny_tokenizer.tokenize("a dog runs")
     bos, eos = tiny_tokenizer.bos_token_id, tiny_tokenizer.eos_token_id
-    tiny_tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+    adding = copy.deepcopy(tiny_tokenizer)  # The tests share theirs.
+    adding.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", bos), ("</s>", eos)]
     )
-    tiny_tokenizer.save_pretrained(tmp_path)
+    adding.save_pretrained(tmp_path)
     for is_target in (False, True):
         assert list(tokenize(["a dog runs"], str(tmp_path), is_target=is_target)) == [bare]
 
