@@ -7,7 +7,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,8 @@ def code_files(folder: Path, config: Mapping[str, Any]) -> set[str]:
         file = f"{waiting.pop()}.py"
         if file not in files:
             files.add(file)
-            waiting += get_relative_imports(folder / file) if (folder / file).is_file() else []
+            with suppress(FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+                waiting += get_relative_imports(folder / file)
     return files
 
 
