@@ -51,7 +51,10 @@ def build_demo(
         sentence = " ".join(sentence.split())
         if not sentence:
             raise gradio.Error("Type a sentence first.")
-        student_trace = trace_student(student, tokenizer, sentence, **options | {"max_iterations": max_iterations})
+        try:
+            student_trace = trace_student(student, tokenizer, sentence, **options | {"max_iterations": max_iterations})
+        except ValueError as error:  # Who calls the page's API may ask for more rounds than its slider offers.
+            raise gradio.Error(str(error)) from error
         teacher_trace = None if pair is None else trace_teacher(*pair, sentence, source_prefix=decoding.source_prefix)
         return render_traces(student_trace, teacher_trace, replay_seconds=replay_seconds)
 
