@@ -1,15 +1,15 @@
 """Prints the results table of a corpus from the committed metrics of its runs.
 
     python scripts/results_table.py configs/multi30k/results/systems [configs/multi30k/results/benchmark/cpu.json]
-        [--measures MEASURES.json]
+        [--systems RUN=SYSTEM ...] [--measures MEASURES.json]
 
 Every `<run>.json` in the folder is a metrics.json that `hf-nat evaluate` wrote; `<run>_seed<n>.json` is the same run
 from another seed. A row is the mean over the seeds, with half the distance of the best from the worst.
 `training/<model>.json` is a metrics.json of `hf-nat train`; a run is `<model>` or `<model>__<decoding>`. It adds the
 epochs and the share of what could not be learned: of the pairs, where the run counted them, else of the target tokens.
-A benchmark of `scripts/benchmark_decoding.py` with systems of the same names adds their speed. `--measures`, a
-measures.json of `hf-nat analyze`, adds C(d) and F(d) of the corpus that a model was trained on: the one by whose name
-the model's ends, as `mbr` in `ctc_nat_mbr`.
+A benchmark of `scripts/benchmark_decoding.py` adds their speed: of the systems with the same names, or of those that
+`--systems` names. `--measures`, a measures.json of `hf-nat analyze`, adds C(d) and F(d) of the corpus that a model was
+trained on: the one by whose name the model's ends, as `mbr` in `ctc_nat_mbr`.
 """
 
 from __future__ import annotations
@@ -25,16 +25,22 @@ from hf_nat.base.reporting import Table
 from hf_nat.base.utils import read_json
 
 
-def results_table(folder: Path, benchmark: Path | None = None, measures: Path | None = None) -> str:
+def results_table(
+    folder: Path,
+    benchmark: Path | None = None,
+    measures: Path | None = None,
+    systems: Mapping[str, str] | None = None,
+) -> str:
     """Returns the table in Markdown, with the signatures of the scores below.
 
     Args:
         folder (`Path`): folder of the metrics files.
         benchmark (`Path`, *optional*): result of `scripts/benchmark_decoding.py`.
         measures (`Path`, *optional*): measures.json of `hf-nat analyze`, of the corpora that the models learned from.
+        systems (`Mapping[str, str]`, *optional*): system of the benchmark by run, where their names differ.
 
     Raises:
-        ValueError: if the folder holds no metrics, or their signatures differ.
+        ValueError: if the folder holds no metrics, their signatures differ, or there is no such run or system.
     """
     runs: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*.json")):
@@ -57,7 +63,7 @@ def results_table(folder: Path, benchmark: Path | None = None, measures: Path | 
         "rounds": {run: _mean([metrics["iterations_mean"] for metrics in seeds]) for run, seeds in runs.items()},
         **_errors(runs),
         **_training(folder / "training", runs),
-        **_speeds(benchmark),
+        **_speeds(benchmark, runs, systems),
     }
     columns = {name: column for name, column in columns.items() if any(column.get(run) for run in runs)}
     rows = [[run, *(column.get(run, "") for column in columns.values())] for run in sorted(runs)]
@@ -123,18 +129,22 @@ def _mean(values: Sequence[float | None], decimals: int = 2) -> str:
     return mean if len(known) == 1 else f"{mean} ± {(max(known) - min(known)) / 2:.{decimals}f}"
 
 
-def _speeds(benchmark: Path | None) -> dict[str, dict[str, str]]:
-    """Prints the speed of every system: latency for single sentences, else throughput."""
+def _speeds(
+    benchmark: Path | None, runs: Iterable[str], systems: Mapping[str, str] | None
+) -> dict[str, dict[str, str]]:
+    """Prints the speed of the system of every run: latency for single sentences, else throughput."""
     if benchmark is None:
         return {}
+    measured = read_json(benchmark)["batch_sizes"]
+    if systems is None:
+        systems = {run: run for run in runs}
+    elif unknown := [*(systems.keys() - runs), *(set(systems.values()) - measured[min(measured)].keys())]:
+        raise ValueError(f"`systems` must name runs of the folder and systems of the benchmark, got {unknown}.")
     columns = {}
-    for size, systems in sorted(read_json(benchmark)["batch_sizes"].items(), key=lambda item: int(item[0])):
-        if size == "1":
-            columns["ms/sentence"] = {name: f"{speed['ms_per_batch']:.1f}" for name, speed in systems.items()}
-        else:
-            columns[f"sentences/s, batch {size}"] = {
-                name: f"{speed['sentences_per_second']:.0f}" for name, speed in systems.items()
-            }
+    for size, speeds in sorted(measured.items(), key=lambda item: int(item[0])):
+        key, form = ("ms_per_batch", ".1f") if size == "1" else ("sentences_per_second", ".0f")
+        column = "ms/sentence" if size == "1" else f"sentences/s, batch {size}"
+        columns[column] = {run: f"{speeds[name][key]:{form}}" for run, name in systems.items() if name in speeds}
     return columns
 
 
@@ -143,9 +153,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder of the metrics files")
     parser.add_argument("benchmark", type=Path, nargs="?", help="JSON file of benchmark_decoding.py")
+    parser.add_argument("--systems", nargs="+", metavar="RUN=SYSTEM", help="system of the benchmark for a run")
     parser.add_argument("--measures", type=Path, help="measures.json of the corpora that the models learned from")
     args = parser.parse_args(argv)
-    print(results_table(args.folder, args.benchmark, args.measures))
+    if args.systems and (args.benchmark is None or any("=" not in pair for pair in args.systems)):
+        parser.error(f"--systems must be RUN=SYSTEM of a benchmark that is given, got {args.systems}.")
+    systems = dict(pair.split("=", 1) for pair in args.systems) if args.systems else None
+    print(results_table(args.folder, args.benchmark, args.measures, systems))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pairs of corpora that were ordered rightly are counted, and the table of results shows what the corpora are like."""
+"""Pairs of corpora that were ordered rightly are counted."""
 
 from __future__ import annotations
 
@@ -74,22 +74,3 @@ def test_a_metric_that_is_missing_and_a_file_without_a_name_are_errors(tmp_path:
         check_recommendation(recommendation(a=1, b=2), results, "ter")
     with pytest.raises(SystemExit):
         SCRIPT["main"]([str(tmp_path / "recommendation.json"), str(tmp_path / "metrics.json")])
-
-
-def test_table_of_results_has_the_measures_of_the_corpora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("ctc_mbr", "ctc_rest_real__beam5", "ctc_real", "teacher"):
-        write_json(tmp_path / f"runs/{name}.json", metrics(30.0) | {"iterations_mean": 1.0})
-    corpora = {"real": (1.5, None), "mbr": (1.25, 7.0), "rest_real": (1.75, 3.0)}
-    rows = [{"name": name, "complexity": c, "faithfulness": f} for name, (c, f) in corpora.items()]
-    write_json(tmp_path / "measures.json", {"corpora": rows})
-    runpy.run_path(str(SCRIPTS / "results_table.py"))["main"](
-        [str(tmp_path / "runs"), "--measures", str(tmp_path / "measures.json")]
-    )
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[:6]]
-    assert lines[0][:6] == ["run", "C(d)", "F(d)", "seeds", "bleu", "chrf"]
-    assert {line[0]: line[1:3] for line in lines[2:]} == {
-        "ctc_mbr": ["1.250", "7.000"],
-        "ctc_real": ["1.500", ""],
-        "ctc_rest_real__beam5": ["1.750", "3.000"],
-        "teacher": ["", ""],
-    }

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import random
-import runpy
-from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
 from nat_model_tester import EOS, tiny_model
 
-from hf_nat.base.utils import write_json
 from hf_nat.training import infeasible
 from hf_nat.training.infeasible import infeasible_pairs
 from hf_nat.training.summary import training_summary
-
-
-RESULTS_TABLE = Path(__file__).parents[2] / "scripts/results_table.py"
 
 
 def random_rows(number: int) -> list[dict[str, list[int]]]:
@@ -92,13 +86,3 @@ def test_run_reports_the_pairs(tiny_run, tmp_path):
     card = (tmp_path / "run/README.md").read_text(encoding="utf-8")
     assert f"| Pairs whose target does not fit | {count} |" in card
     assert f"Of its training pairs {100 * count / metrics['num_train_pairs']:.1f} % have a target" in card
-
-
-def test_results_table_names_what_was_counted(tmp_path):
-    table = runpy.run_path(str(RESULTS_TABLE))["_training"]
-    (tmp_path / "training").mkdir()
-    old = {"epochs": 3, "share_infeasible": 0.5, "num_train_pairs": 800}
-    write_json(tmp_path / "old.json", old)
-    write_json(tmp_path / "new.json", old | {"num_infeasible_pairs": 2})
-    columns = table(tmp_path, ["old", "new__beam5"])
-    assert columns["infeasible"] == {"old": "50.00"} and columns["infeasible pairs, %"] == {"new__beam5": "0.25"}
