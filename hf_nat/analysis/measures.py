@@ -23,7 +23,7 @@ from ..metrics import (
     Complexity,
     LexicalCounts,
     complexity,
-    complexity_interval,
+    complexity_bootstrap,
     faithfulness,
     fuzzy_reordering,
     sentence_entropies,
@@ -31,7 +31,6 @@ from ..metrics import (
 )
 from ..metrics.bootstrap import Bootstrap
 from ..metrics.corpus_differences import CENTERED, corpus_bootstraps
-from ..metrics.sentence_statistics import sentence_statistics
 from ..metrics.translation import require_bootstrap
 
 
@@ -192,7 +191,7 @@ class AlignedCorpus:
         if real is not None:
             known, targets, real_targets = self.beside_real(real)
             if real_targets:
-                _, counts = sentence_statistics(targets, real_targets, target_lang=self.args.target_lang)
+                counts = training_bleu(targets, real_targets, target_lang=self.args.target_lang).statistics
                 statistics = np.zeros((len(self.rows), counts.shape[1]), dtype=counts.dtype)
                 statistics[known] = counts
         return corpus_bootstraps(
@@ -255,13 +254,13 @@ def measure_corpus(
     started = time.perf_counter()
     args = corpus.args
     drawn = corpus.bootstraps(real) if bootstraps is None else bootstraps
+    if args.num_bootstrap and not drawn:
+        alone = complexity_bootstrap(corpus.counts, num_samples=args.num_bootstrap, seed=args.seed)
+        drawn = {"complexity": alone}
     intervals = {
         f"{name}_interval": list(drawn[name].interval(centered=name in CENTERED)) if name in drawn else None
         for name in ("complexity", "faithfulness", "reordering", "training_bleu")
     }
-    if args.num_bootstrap and not drawn:
-        alone = complexity_interval(corpus.counts, num_samples=args.num_bootstrap, seed=args.seed)
-        intervals["complexity_interval"] = list(alone)
     measures: dict[str, Any] = {
         "name": corpus.name,
         "num_pairs": len(corpus.rows),

@@ -22,7 +22,7 @@ from ..data.arguments import CorpusArguments, first_rows
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
 from ..decoding.shortlist import ShortListArguments
 from ..metrics.external import ExternalMetric, external_identity, load_external_metric
-from ..metrics.sentence_statistics import bleu_record, sentence_statistics
+from ..metrics.sentence_statistics import bleu_record
 from ..metrics.translation import (
     DEFAULT_METRICS,
     METRICS,
@@ -249,8 +249,7 @@ def measure(
     entries = {name: _entry(score) for name, score in scores.items() if score.reason is None}
     if "bleu" in entries:
         # What a paired test over sentences and seeds needs of this system, long after its translations are gone.
-        _, statistics = sentence_statistics(texts, references, target_lang=args.target_lang)
-        entries["bleu"]["sentence_statistics"] = bleu_record(statistics)
+        entries["bleu"]["sentence_statistics"] = bleu_record(scores["bleu"].statistics)
     drafting = DraftCounts().add(translations).means()
     rounds = [translation.iterations for translation in translations if translation.iterations is not None]
     return translations, {

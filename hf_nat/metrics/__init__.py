@@ -10,18 +10,17 @@ from .complexity import (
     ambiguous_words,
     complexity,
     complexity_bootstrap,
-    complexity_interval,
     corpus_complexity,
     sentence_entropies,
 )
 from .corpus_differences import corpus_bootstraps, corpus_differences
-from .faithfulness import Faithfulness, faithfulness, faithfulness_bootstrap, faithfulness_interval
+from .faithfulness import Faithfulness, faithfulness, faithfulness_bootstrap
 from .language_posterior import LanguagePosterior, concentration
 from .lexicon import LexicalCounts
 from .meteor import METEOR, frequent_words
 from .reordering import Reordering, fuzzy_reordering, num_chunks, reordering_bootstrap, reordering_chunks
 from .ribes import RIBES
-from .sentence_statistics import bleu_record, bleu_statistics, sentence_statistics, training_bleu_bootstrap
+from .sentence_statistics import bleu_record, bleu_statistics, training_bleu_bootstrap
 from .significance import SystemScore, compare_systems, hierarchical_bootstrap
 from .translation import DEFAULT_METRICS, PAPER_METRICS, MetricScore, score_translations, training_bleu
 
@@ -47,14 +46,12 @@ __all__ = [
     "compare_systems",
     "complexity",
     "complexity_bootstrap",
-    "complexity_interval",
     "concentration",
     "corpus_bootstraps",
     "corpus_complexity",
     "corpus_differences",
     "faithfulness",
     "faithfulness_bootstrap",
-    "faithfulness_interval",
     "frequent_words",
     "fuzzy_reordering",
     "hierarchical_bootstrap",
@@ -63,7 +60,6 @@ __all__ = [
     "reordering_chunks",
     "score_translations",
     "sentence_entropies",
-    "sentence_statistics",
     "training_bleu",
     "training_bleu_bootstrap",
 ]

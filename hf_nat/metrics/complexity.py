@@ -160,40 +160,6 @@ def corpus_complexity(
     return complexity(LexicalCounts.from_corpus(sources, targets, alignments), **options)
 
 
-def complexity_interval(
-    counts: LexicalCounts,
-    *,
-    num_samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 1,
-    centered: bool = True,
-    **options: Any,
-) -> tuple[float, float]:
-    """Computes a percentile interval of C(d) by resampling sentences with their links.
-
-    It shows how far C moves with the choice of sentences, and does not correct the low bias of the entropy.
-
-    Args:
-        counts (`LexicalCounts`): link counts of the corpus, made with `keep_rows=True`.
-        num_samples (`int`, *optional*): samples of as many rows as the corpus, drawn with replacement (multinomial).
-        confidence (`float`, *optional*): share of the samples inside the interval, between 0 and 1.
-        seed (`int`, *optional*): of the draws.
-        centered (`bool`, *optional*): whether the interval is shifted to lie around C(d). A sample holds fewer
-            distinct sentences than the corpus and so less entropy: plain percentiles may lie below C(d) as a whole.
-        **options: of `complexity`; each sample is measured anew with all of them.
-
-    Returns:
-        `tuple[float, float]`: lower and upper end, in nats (bits with base 2).
-
-    Raises:
-        ValueError: if the rows were not kept, an option is out of range, or no source type counts.
-
-    Source: Efron & Tibshirani 1993, section 13.3.
-    """
-    result = complexity_bootstrap(counts, num_samples=num_samples, seed=seed, **options)
-    return result.interval(confidence, centered=centered)
-
-
 def complexity_bootstrap(
     counts: LexicalCounts,
     *,
@@ -204,6 +170,9 @@ def complexity_bootstrap(
     **options: Any,
 ) -> Bootstrap:
     """Measures C(d) in samples of the sentences; the difference of two corpora of the same rows is paired by them.
+
+    They show how far C moves with the choice of sentences, and do not correct the low bias of the entropy. A sample
+    holds fewer distinct sentences than the corpus and so less entropy: center the interval.
 
     Args:
         counts (`LexicalCounts`): link counts of the corpus, made with `keep_rows=True`.

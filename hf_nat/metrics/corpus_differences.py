@@ -40,7 +40,7 @@ def corpus_bootstraps(
             default the corpora have the same rows in the same order.
         num_rows (`int`, *optional*): rows that are drawn from without `real`; by default those of the corpus.
         bleu_statistics (`np.ndarray`, *optional*): of the targets against the real ones, int64
-            `[counts.num_rows, 10]`, see `sentence_statistics`; without them there is no training BLEU.
+            `[counts.num_rows, 10]`, see [`MetricScore`]; without them there is no training BLEU.
         num_samples (`int`, *optional*): samples drawn.
         seed (`int`, *optional*): of the draws.
 

@@ -89,46 +89,6 @@ def faithfulness(
     )
 
 
-def faithfulness_interval(
-    real: LexicalCounts,
-    distilled: LexicalCounts,
-    *,
-    num_samples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 1,
-    centered: bool = True,
-    rows: Array | None = None,
-    **options: Any,
-) -> tuple[float, float]:
-    """Computes a percentile interval of F(d) by resampling sentences, the same rows in both corpora.
-
-    Where the altered corpus lacks rows, a sample of the real rows holds those altered rows that belong to them.
-
-    Args:
-        real (`LexicalCounts`): link counts of the real corpus, made with `keep_rows=True`.
-        distilled (`LexicalCounts`): those of the altered corpus, made with `keep_rows=True`.
-        num_samples (`int`, *optional*): samples of as many rows as the corpora have, drawn with replacement
-            (multinomial).
-        confidence (`float`, *optional*): share of the samples inside the interval, between 0 and 1.
-        seed (`int`, *optional*): of the draws.
-        centered (`bool`, *optional*): whether the interval is shifted to lie around F(d), as in `complexity_interval`.
-        rows (`np.ndarray`, *optional*): number of the real row that each altered row belongs to,
-            int64 `[distilled.num_rows]`; by default the corpora have the same rows in the same order.
-        **options: of `faithfulness`; each sample is measured anew with all of them.
-
-    Returns:
-        `tuple[float, float]`: lower and upper end, in nats (bits with base 2).
-
-    Raises:
-        ValueError: if the corpora differ in length and there are no `rows`, these do not fit, the corpora were made
-            without `keep_rows=True`, an option is out of range, or no source type counts.
-
-    Source: Efron & Tibshirani 1993, section 13.3.
-    """
-    result = faithfulness_bootstrap(real, distilled, num_samples=num_samples, seed=seed, rows=rows, **options)
-    return result.interval(confidence, centered=centered)
-
-
 def faithfulness_bootstrap(
     real: LexicalCounts,
     distilled: LexicalCounts,
@@ -140,20 +100,25 @@ def faithfulness_bootstrap(
 ) -> Bootstrap:
     """Measures F(d) in samples of the real rows; the difference of two altered corpora is paired by them.
 
+    Where an altered corpus lacks rows, a sample of the real rows holds those altered rows that belong to them. Center
+    the interval.
+
     Args:
         real (`LexicalCounts`): link counts of the real corpus, made with `keep_rows=True`.
         distilled (`LexicalCounts`): those of the altered corpus, made with `keep_rows=True`.
         num_samples (`int`, *optional*): samples of as many rows as the real corpus has, drawn with replacement
             (multinomial).
         seed (`int`, *optional*): of the draws.
-        rows (`np.ndarray`, *optional*): as in `faithfulness_interval`.
+        rows (`np.ndarray`, *optional*): number of the real row that each altered row belongs to,
+            int64 `[distilled.num_rows]`; by default the corpora have the same rows in the same order.
         **options: of `faithfulness`; each sample is measured anew with all of them.
 
     Returns:
         `Bootstrap`: F(d) and its samples, in nats (bits with base 2).
 
     Raises:
-        ValueError: see `faithfulness_interval`.
+        ValueError: if the corpora differ in length and there are no `rows`, these do not fit, the corpora were made
+            without `keep_rows=True`, an option is out of range, or no source type counts.
 
     Source: Efron & Tibshirani 1993, section 13.3.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,44 +10,9 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.metrics.base import Metric
 
 from .bootstrap import Array, Bootstrap, bootstrap, drawn_rows
-from .translation import check_sides, language_of_texts, metric_recipes, segment_statistics
 
 
 _ORDERS = np.arange(1, 5)  # of BLEU's n-grams
-
-
-def sentence_statistics(
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    *,
-    target_lang: str,
-    metric: str = "bleu",
-    options: Mapping[str, Any] | None = None,
-) -> tuple[Metric, Array]:
-    """Counts what a metric needs of each sentence.
-
-    Args:
-        hypotheses (`Sequence[str]`): detokenised translations.
-        references (`Sequence[str]`): detokenised references, in the same order.
-        target_lang (`str`): language code; see `score_translations`.
-        metric (`str`, *optional*, defaults to `"bleu"`): see `score_translations`.
-        options (`Mapping[str, Any]`, *optional*): keyword arguments of the metric.
-
-    Returns:
-        `tuple[Metric, np.ndarray]`: the sacrebleu metric, and its statistics `[sentences, K]`, whose sum over
-        sentences gives the corpus score. For BLEU K = 10: length of hypothesis and reference in tokens, matches of 1-
-        to 4-grams, and 1- to 4-grams of the hypothesis.
-
-    Raises:
-        ValueError: if there is nothing to score, the two lengths differ, or the metric is unknown or lacks its files.
-    """
-    check_sides(hypotheses, references)
-    recipe = metric_recipes([metric], None if options is None else {metric: options})[metric]
-    if recipe.missing is not None:
-        raise ValueError(recipe.missing)
-    language = language_of_texts(target_lang, references)
-    built = recipe.build(language)
-    return built, segment_statistics({built: recipe.tokenized}, language, hypotheses, references)[built]
 
 
 def bleu_record(statistics: Array) -> dict[str, Any]:
@@ -56,7 +21,7 @@ def bleu_record(statistics: Array) -> dict[str, Any]:
     The number of n-grams of a hypothesis follows from its length and is left out.
 
     Args:
-        statistics (`np.ndarray`): int64 `[sentences, 10]`, as `sentence_statistics` gives them.
+        statistics (`np.ndarray`): int64 `[sentences, 10]`, as [`MetricScore`] holds them.
 
     Returns:
         `dict[str, Any]`: `lengths` and `reference_lengths` in tokens and `matches` of 1- to 4-grams, each a line of
@@ -92,7 +57,7 @@ def training_bleu_bootstrap(
 
     Args:
         statistics (`np.ndarray`): of the distilled targets against the real ones, `[sentences, 10]`; see
-            `sentence_statistics`.
+            [`MetricScore`].
         num_samples (`int`, *optional*): samples of as many rows as are drawn from, with replacement (multinomial).
         seed (`int`, *optional*): of the draws.
         rows (`np.ndarray`, *optional*): number of the drawn row that each sentence belongs to, int64 `[sentences]`,

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 from sacrebleu.metrics import BLEU
-from sacrebleu.metrics.base import Metric
 from sacrebleu.significance import PairedTest
 
 from ..base.bounds import require_choice, require_number
@@ -113,10 +112,8 @@ def compare_systems(
     return comparison
 
 
-def hierarchical_bootstrap(
-    statistics: Array, metric: Metric | None = None, *, num_samples: int = 1000, seed: int = 1
-) -> Bootstrap:
-    """Measures the mean score of the models of several seeds in samples of seeds and sentences.
+def hierarchical_bootstrap(statistics: Array, *, num_samples: int = 1000, seed: int = 1) -> Bootstrap:
+    """Measures the mean BLEU of the models of several seeds in samples of seeds and sentences.
 
     Each sample draws as many seeds as there are, with replacement, then as many sentences as there are: the same for
     all seeds, as every model translated the same test set. The difference of two systems is paired by both, the model
@@ -124,9 +121,8 @@ def hierarchical_bootstrap(
     knows nothing of what another seed would change; of two or three seeds it knows little.
 
     Args:
-        statistics (`np.ndarray`): `[seeds, sentences, K]`, see `sentence_statistics`; seeds and sentences stand in the
+        statistics (`np.ndarray`): `[seeds, sentences, 10]`, see [`MetricScore`]; seeds and sentences stand in the
             same order for all systems that are compared.
-        metric (`Metric`, *optional*): the sacrebleu metric that counted them; by default BLEU.
         num_samples (`int`, *optional*, defaults to 1000): samples, at least 1.
         seed (`int`, *optional*, defaults to 1): of the draws.
 
@@ -140,12 +136,12 @@ def hierarchical_bootstrap(
     """
     statistics = np.asarray(statistics)
     if statistics.ndim != 3 or not statistics.size:
-        raise ValueError(f"`statistics` must be [seeds, sentences, K] and not empty, got {list(statistics.shape)}.")
-    scorer = BLEU() if metric is None else metric
+        raise ValueError(f"`statistics` must be [seeds, sentences, 10] and not empty, got {list(statistics.shape)}.")
+    metric = BLEU()
     num_seeds, num_rows, _ = statistics.shape
 
     def scores(row_weights: Array) -> list[float]:
-        return [score_of(scorer, sums) for sums in np.tensordot(row_weights, statistics, (0, 1))]
+        return [score_of(metric, sums) for sums in np.tensordot(row_weights, statistics, (0, 1))]
 
     by_seed = bootstrap_samples(scores, num_rows, num_samples, seed)
     # Draws of their own, so that those of the sentences are the same for any number of seeds.

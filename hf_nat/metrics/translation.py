@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -39,14 +39,18 @@ class MetricScore:
         segments (`tuple[float, ...]`, *optional*): score of each segment by itself, on the same scale.
         interval (`tuple[float, float]`, *optional*): ends of the 95 % bootstrap interval of the score.
         reason (`str`, *optional*): why there is no score.
+        statistics (`np.ndarray`, *optional*): what the metric counted in each segment, `[segments, K]`, whose sum over
+            the segments gives the score. For BLEU K = 10: length of hypothesis and reference in tokens, matches of 1-
+            to 4-grams, and 1- to 4-grams of the hypothesis.
     """
 
     name: str
-    score: Any  # float | None: only metrics that need files of the user's can lack a score.
+    score: Any  # float | None, as statistics: only metrics that need files of the user's can lack them.
     signature: str
     segments: tuple[float, ...] | None = None
     interval: tuple[float, float] | None = None
     reason: str | None = None
+    statistics: Any = field(default=None, compare=False, repr=False)  # Array | None
 
 
 def score_translations(
@@ -117,7 +121,7 @@ def score_translations(
         interval = _interval(metric, stats, num_bootstrap, seed) if num_bootstrap else None
         segments = _segments(metric, stats) if segment_scores else None
         signature = sign_words(language, result.name, metric.get_signature().format(short=False))
-        scores[name] = MetricScore(name, float(result.score), signature, segments, interval)
+        scores[name] = MetricScore(name, float(result.score), signature, segments, interval, statistics=stats)
     return scores
 
 

@@ -14,7 +14,7 @@ from hf_nat.base.utils import read_json, write_json
 from hf_nat.experiments.claims import claims_table, effect_lines, judge, source_line
 from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
 from hf_nat.experiments.paper_claims import CLAIMS
-from hf_nat.metrics import bleu_record, hierarchical_bootstrap, score_translations, sentence_statistics
+from hf_nat.metrics import bleu_record, hierarchical_bootstrap, training_bleu
 from hf_nat_cli import main
 
 
@@ -25,9 +25,8 @@ REFERENCES = [f"der Hund {i} läuft heute durch den Park {i % 7} nach Hause" for
 def scored(errors: int, start: int = 0) -> dict[str, object]:
     """The BLEU of a system that leaves a word out of every so many sentences, as a result holds it."""
     outputs = [text.replace("heute ", "") if (i + start) % errors == 0 else text for i, text in enumerate(REFERENCES)]
-    score = score_translations(outputs, REFERENCES, target_lang="de", metrics=["bleu"])["bleu"].score
-    _, statistics = sentence_statistics(outputs, REFERENCES, target_lang="de")
-    return {"score": score, "sentence_statistics": bleu_record(statistics)}
+    bleu = training_bleu(outputs, REFERENCES, target_lang="de")
+    return {"score": bleu.score, "sentence_statistics": bleu_record(bleu.statistics)}
 
 
 GOOD, BAD = {1: scored(9), 2: scored(8, 1)}, {1: scored(2), 2: scored(3, 1)}
@@ -88,7 +87,7 @@ def test_range_over_seeds_is_no_interval() -> None:
 
 
 def test_other_sentences_are_an_error() -> None:
-    _, statistics = sentence_statistics(["der Hund"] * 40, ["der Hund"] * 40, target_lang="de")
+    statistics = training_bleu(["der Hund"] * 40, ["der Hund"] * 40, target_lang="de").statistics
     assert len(hierarchical_bootstrap(np.stack([statistics])).samples) == 1000
     other = {1: {"score": 100.0, "sentence_statistics": bleu_record(statistics)}}
     with pytest.raises(ValueError, match=r"the same sentences, got \[40, 40\] sentences"):

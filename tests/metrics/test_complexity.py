@@ -11,7 +11,7 @@ from hf_nat.metrics.complexity import (
     AmbiguousWord,
     ambiguous_words,
     complexity,
-    complexity_interval,
+    complexity_bootstrap,
     corpus_complexity,
     sentence_entropies,
 )
@@ -172,7 +172,7 @@ def test_words_may_be_renamed_and_the_corpus_doubled():
 )
 def test_options_are_checked(options, message):
     counts = LexicalCounts.from_corpus([["a", "b"]] * 3, [["x"]] * 3, [[(0, 0)]] * 3, keep_rows=True)
-    for measure in (complexity, complexity_interval):
+    for measure in (complexity, complexity_bootstrap):
         with pytest.raises(ValueError, match=message):
             measure(counts, **options)
 
@@ -188,15 +188,15 @@ def test_interval_is_that_of_a_resampling_loop(options, centered):
     if centered:
         values = [value + by_hand(rows, **options)[0] - sum(values) / len(values) for value in values]
     counts = LexicalCounts.from_corpus(*columns(rows), keep_rows=True)
-    settings = {"num_samples": 60, "confidence": 0.8, "seed": 7, "centered": centered}
-    low, high = complexity_interval(counts, **settings, **options)
+    result = complexity_bootstrap(counts, num_samples=60, seed=7, **options)
+    low, high = result.interval(0.8, centered=centered)
     assert (low, high) == pytest.approx(tuple(np.quantile(values, [0.1, 0.9])), abs=1e-12)
     assert low < high
 
 
 def test_samples_without_a_link_are_left_out_of_the_interval():
     counts = LexicalCounts.from_corpus([["a", "a"], ["a"]], [["x", "y"], []], [[(0, 0), (1, 1)], []], keep_rows=True)
-    assert complexity_interval(counts, num_samples=20) == pytest.approx((math.log(2), math.log(2)))
+    assert complexity_bootstrap(counts, num_samples=20).interval() == pytest.approx((math.log(2), math.log(2)))
 
 
 def test_sentence_entropies_sum_and_average_over_tokens():

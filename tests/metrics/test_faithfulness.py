@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from random_corpora import columns, random_corpus
 
-from hf_nat.metrics.faithfulness import faithfulness, faithfulness_interval
+from hf_nat.metrics.faithfulness import faithfulness, faithfulness_bootstrap
 from hf_nat.metrics.lexicon import LexicalCounts
 
 
@@ -161,37 +161,37 @@ def test_interval_is_that_of_a_joint_resampling_loop(options, centered):
         divergences = by_hand(real, distilled, **options)
         shift = sum(divergences.values()) / len(divergences) - sum(values) / len(values)
         values = [value + shift for value in values]
-    settings = {"num_samples": 60, "confidence": 0.8, "seed": 7, "centered": centered}
-    low, high = faithfulness_interval(counted(real, True), counted(distilled, True), **settings, **options)
+    result = faithfulness_bootstrap(counted(real, True), counted(distilled, True), num_samples=60, seed=7, **options)
+    low, high = result.interval(0.8, centered=centered)
     assert (low, high) == pytest.approx(tuple(np.quantile(values, [0.1, 0.9])), abs=1e-12)
     assert low < high
 
 
 def test_interval_of_real_against_real_is_zero():
     rows = random_corpus(6)
-    assert faithfulness_interval(counted(rows, True), counted(rows, True), num_samples=20) == (0.0, 0.0)
+    assert faithfulness_bootstrap(counted(rows, True), counted(rows, True), num_samples=20).interval() == (0.0, 0.0)
 
 
 def test_interval_needs_the_same_rows():
     rows = random_corpus(6)
     with pytest.raises(ValueError, match=r"must have the same rows, got 15 and 14\. Give `rows`"):
-        faithfulness_interval(counted(rows, True), counted(rows[1:], True))
+        faithfulness_bootstrap(counted(rows, True), counted(rows[1:], True))
     with pytest.raises(ValueError, match="`keep_rows` must be True"):
-        faithfulness_interval(counted(rows, True), counted(rows))
+        faithfulness_bootstrap(counted(rows, True), counted(rows))
     for wrong in ([0] * 13, [15] * 14, [-1] * 14):
         with pytest.raises(ValueError, match="`rows` must be 14 numbers below 15"):
-            faithfulness_interval(counted(rows, True), counted(rows[1:], True), rows=np.array(wrong))
+            faithfulness_bootstrap(counted(rows, True), counted(rows[1:], True), rows=np.array(wrong))
 
 
-def test_interval_of_other_rows_is_that_of_the_same_rows_in_another_order():
+def test_samples_of_other_rows_are_those_of_the_same_rows_in_another_order():
     rows, shuffled = random_corpus(6), [14, *range(14)]
     distilled = random_corpus(7)
     options = {"num_samples": 30, "seed": 3}
     moved = counted([distilled[row] for row in shuffled], True)
-    expected = faithfulness_interval(counted(rows, True), counted(distilled, True), **options)
     real = counted(rows, True)
-    assert faithfulness_interval(real, moved, rows=np.array(shuffled), **options) == pytest.approx(expected)
-    assert faithfulness_interval(real, moved, **options) != pytest.approx(expected)
+    expected = faithfulness_bootstrap(real, counted(distilled, True), **options).samples
+    assert faithfulness_bootstrap(real, moved, rows=np.array(shuffled), **options).samples == pytest.approx(expected)
+    assert faithfulness_bootstrap(real, moved, **options).samples != pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,6 @@ def test_interval_of_other_rows_is_that_of_the_same_rows_in_another_order():
     ],
 )
 def test_options_are_checked(options, message):
-    for measure in (faithfulness, faithfulness_interval):
+    for measure in (faithfulness, faithfulness_bootstrap):
         with pytest.raises(ValueError, match=message):
             measure(lexicon(a="xxx", b="y"), lexicon(c="xxxx"), **options)
