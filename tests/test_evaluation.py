@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from nat_model_tester import save, tiny_student
 from transformers import MarianMTModel, PreTrainedTokenizerFast
 
@@ -348,3 +349,29 @@ def test_a_folder_without_its_module_is_not_looked_for_on_the_hub(
     monkeypatch.setattr("evaluate.load", lambda name: pytest.fail("the Hub was asked"))
     with pytest.raises(ValueError, match=r"`modules` must be the folder of an evaluate module, .* without "):
         load_external_metric(name, parameter="modules", trust_remote_code=trust)
+
+
+def test_translations_are_kept_where_a_module_fails(
+    teacher_folder: str, corpus: str, sentences: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "overlap"
+    folder.mkdir()
+    (folder / "overlap.py").write_text(MODULE.format(names=("predictions", "references"), result='"scores": 1 / 0'))
+    options = {"model": teacher_folder, "corpus": corpus, "source_lang": "en", "target_lang": "xx"}
+    args = EvaluateArguments(**options, modules=[str(folder)], output_dir=str(tmp_path / "eval"))
+    with pytest.raises(ValueError, match="ZeroDivisionError|division by zero"):
+        Evaluate(args).run()
+    found = (tmp_path / "eval/translations.txt").read_text().split("\n")
+    assert len(found) == len(sentences) + 2 and not (tmp_path / "eval/metrics.json").exists()
+
+
+def test_the_training_corpus_and_the_short_list_may_be_configurations(tmp_path: Path) -> None:
+    for name, target in (("x", "one"), ("y", "two")):
+        (tmp_path / name).mkdir()
+        Dataset.from_list([{"translation": {"en": "a", "xx": target}}]).to_parquet(tmp_path / name / "train.parquet")
+    configs = [{"config_name": name, "data_files": f"{name}/train.parquet"} for name in "xy"]
+    (tmp_path / "README.md").write_text(f"---\nconfigs: {json.dumps(configs)}\n---\n")
+    place = {"training_corpus": f"{tmp_path}#y", "shortlist": f"{tmp_path}#x"}
+    args = EvaluateArguments(model="m", corpus="c", source_lang="en", target_lang="xx", **place)
+    found = [rows["translation"][0]["xx"] for rows in (args.load_training_rows(), args.load_shortlist())]
+    assert found == ["two", "one"]

@@ -65,7 +65,7 @@ class AnalyzeArguments(MeasureArguments):
         super().__post_init__()
         for name, least in (("num_words", 1), ("num_examples", 0)):
             require_number(name, getattr(self, name), least=least)
-        named_corpora([f"real={self.real}", *self.distilled])
+        named_corpora(self.distilled, real=self.real)
         if self.distilled_links and len(self.distilled_links) != len(self.distilled):
             raise ValueError(
                 f"`distilled_links` must be one for each distilled corpus, got {len(self.distilled_links)} for "
@@ -75,7 +75,7 @@ class AnalyzeArguments(MeasureArguments):
     @property
     def corpora(self) -> dict[str, CorpusArguments]:
         """The corpora by name, the real one first."""
-        texts = named_corpora([f"real={self.real}", *self.distilled])
+        texts = named_corpora(self.distilled, real=self.real)
         own = {name: getattr(self, name) for name in ("config_name", "source_column", "target_column")}
         languages = {"source_lang": self.source_lang, "target_lang": self.target_lang}
         return {

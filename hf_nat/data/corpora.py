@@ -234,6 +234,20 @@ def _load_repository(wanted: _Wanted, config_name: str | None, revision: str | N
         return _load_from_hub(wanted, config_name, revision)
 
 
+def folder_files(folder: str, split: str, config_name: str | None = None) -> list[str]:
+    """Returns the files of a folder in Hub layout that a split is read from, in the order of their names.
+
+    Raises:
+        ValueError: if the card cannot be read, or the folder has no such split.
+    """
+    with _naming_card(folder):
+        found = load_dataset_builder(_without_brackets(folder), config_name).config.data_files
+    splits = _split_names(split)
+    if unknown := splits - set(found):
+        raise unknown_split(min(unknown), folder, list(found))
+    return sorted(file for name in splits for file in found[name])
+
+
 @contextmanager
 def _naming_card(corpus: str) -> Iterator[None]:
     """Guards the lines in which `datasets` reads a card: it checks little of it, and fails anywhere."""

@@ -187,7 +187,7 @@ def local_files(corpus: str | Path | Sequence[str | Path], split: str, languages
         return [find_file(text, split) for text in texts]
     name = str(corpus)
     if os.path.isdir(name):
-        return [str(path) for path in Path(name).rglob("*") if path.is_file()]
+        return sorted(str(path) for path in Path(name).rglob("*") if path.is_file())
     return find_files(name, split) if os.path.exists(name) or is_table(name) else []
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
 from datasets import Dataset, Features, IterableDataset, Translation, concatenate_datasets
 
 from .locations import has_configurations
@@ -45,13 +44,20 @@ def validation_place(
     return {"config_name": kept, **corpus_place(validation_corpus)}
 
 
-def named_corpora(corpora: Sequence[str]) -> dict[str, str]:
+def named_corpora(corpora: Sequence[str], **others: str) -> dict[str, str]:
     """Splits `NAME=CORPUS` into name and corpus; the name is by default that of the folder.
+
+    Args:
+        corpora (`Sequence[str]`): what users wrote; what exists is a corpus, whatever its name.
+        **others (`str`): corpora that go before, by their names.
 
     Raises:
         ValueError: if names repeat, or one cannot be that of a folder.
     """
-    pairs = [(name or Path(corpus).name, corpus) for name, _, corpus in (text.rpartition("=") for text in corpora)]
+    pairs = list(others.items())
+    for text in corpora:
+        name, _, corpus = ("", "", text) if "=" not in text or Path(text).exists() else text.partition("=")
+        pairs.append((name or Path(corpus).name.replace("=", "_"), corpus))
     if len(dict(pairs)) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
@@ -80,19 +86,20 @@ def expand_targets(rows: Rows, source_lang: str, target_lang: str, number: int |
     Raises:
         ValueError: if the column is no list of text.
     """
-    if TARGETS not in (rows.column_names or ()):
+    # A stream of text does not know its columns before its first row.
+    names = rows.column_names or list(next(iter(rows), {}))
+    if TARGETS not in names:
         return rows
-    found = rows.features.arrow_schema.field(TARGETS).type
-    if not (pa.types.is_list(found) and (pa.types.is_string(found.value_type) or pa.types.is_null(found.value_type))):
-        raise ValueError(
-            f"`{TARGETS}` must be a list of texts in each row of a corpus, got {found}. Rename the column or drop it."
-        )
-    kept = [name for name in _OF_SOURCE if name in rows.column_names]
+    kept = [name for name in _OF_SOURCE if name in names]
+    features = None
+    if rows.features is not None:
+        others = {name: rows.features[name] for name in kept}
+        features = Features({**pair_features(source_lang, target_lang), **others})
     return rows.map(
         _pairs,
         batched=True,
-        remove_columns=rows.column_names,
-        features=Features({**pair_features(source_lang, target_lang), **{name: rows.features[name] for name in kept}}),
+        remove_columns=names,
+        features=features,
         fn_kwargs={"source_lang": source_lang, "target_lang": target_lang, "number": number, "kept": kept},
     )
 
@@ -111,8 +118,12 @@ def pair_features(source_lang: str, target_lang: str) -> Features:
 def _pairs(
     batch: dict[str, list[Any]], source_lang: str, target_lang: str, number: int | None, kept: Sequence[str]
 ) -> dict[str, list[Any]]:
-    if any(text is None for own in batch[TARGETS] for text in own or []):
-        raise ValueError(f"`{TARGETS}` must be a list of texts in each row, got null in one. Leave it out.")
+    for own in batch[TARGETS]:
+        if not isinstance(own, list | None) or not all(isinstance(text, str) for text in own or []):
+            raise ValueError(
+                f"`{TARGETS}` must be a list of texts in each row of a corpus, got {own!r:.60}. Rename the column, or "
+                "leave out what is no text."
+            )
     found = [
         (row, {source_lang: pair[source_lang], target_lang: text})
         for row, (pair, own) in enumerate(zip(batch["translation"], batch[TARGETS], strict=True))

@@ -19,6 +19,7 @@ from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import CorpusArguments
 from ..data.encoding import encode
+from ..data.several import corpus_place
 from ..models import NATPreTrainedModel
 from .sources import encode_sources
 
@@ -33,8 +34,9 @@ class ShortListArguments:
 
     shortlist: str | None = option(
         None,
-        "NAT model: corpus whose word links list the target tokens of each source token of a batch, the only ones "
-        "written: a translation depends on its neighbours, and a large batch may take longer than without",
+        "NAT model: corpus (CORPUS#CONFIG is a configuration) whose word links list the target tokens of each source "
+        "token of a batch, the only ones written: a translation depends on its neighbours, and a large batch may take "
+        "longer than without",
     )
     shortlist_best: int = option(50, "`shortlist`: target tokens listed for each source token")
     shortlist_frequent: int = option(200, "`shortlist`: most frequent target tokens, which every list has")
@@ -57,8 +59,8 @@ class ShortListArguments:
         if self.shortlist is None:
             return None
         source_lang, target_lang = self._languages
-        corpus = CorpusArguments(corpus=self.shortlist, source_lang=str(source_lang), target_lang=str(target_lang))
-        return corpus.load_pairs("train")
+        languages = {"source_lang": str(source_lang), "target_lang": str(target_lang)}
+        return CorpusArguments(**corpus_place(self.shortlist), **languages).load_pairs("train")
 
     @property
     def shortlist_options(self) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class TeacherEnsemble(PreTrainedModel, GenerationMixin):
 
     Args:
         members (`Sequence[PreTrainedModel]`): autoregressive seq2seq models of one vocabulary, on one device. Config
-            and generation config of the first count: the token to start from, the longest source, what is forbidden.
+            and generation config of the first count: the token to start from, what is forbidden; the longest source is
+            that of the member with the fewest positions.
 
     Raises:
         ValueError: if there is no member, one is a mixture of experts, or their vocabularies are of other sizes.
@@ -41,6 +42,8 @@ class TeacherEnsemble(PreTrainedModel, GenerationMixin):
                 )
         config = copy.deepcopy(members[0].config)
         config._attn_implementation = "eager"  # The members attend, each in its own way.
+        if positions := [n for n in (getattr(m.config, "max_position_embeddings", None) for m in members) if n]:
+            config.max_position_embeddings = min(positions)
         super().__init__(config)
         self.members = nn.ModuleList(members)
         self.generation_config = copy.deepcopy(members[0].generation_config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -157,7 +158,11 @@ def _weights_sha256(model: PreTrainedModel) -> str:
 
 def _tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hashes vocabulary and rules, but not the padding that a call may leave behind."""
-    state: dict[str, Any] = {"vocabulary": tokenizer.get_vocab()}
     if tokenizer.is_fast:
         state = json.loads(tokenizer.backend_tokenizer.to_str()) | {"padding": None, "truncation": None}
+    else:
+        with tempfile.TemporaryDirectory() as folder:  # Such as Marian's, whose rules are SentencePiece's files.
+            files = [file for file in tokenizer.save_vocabulary(folder) if file]
+            state = {Path(file).name: sha256_file(file) for file in files}
+        state["vocabulary"] = tokenizer.get_vocab()
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

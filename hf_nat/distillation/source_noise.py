@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..base.bounds import require_choice
+from ..base.languages import find_language
 from ..data import is_blank
 
 
@@ -69,7 +70,8 @@ class SourceNoise:
             new, done = dict(pair), []
             following = pairs[place + 1] if place + 1 < len(pairs) else None
             if "merge" in wanted and following is not None and not _any_blank([pair, following]):
-                new = {lang: f"{pair[lang]} {following[lang]}" for lang in pair}
+                between = {lang: " " if find_language(lang).is_spaced else "" for lang in pair}
+                new = {lang: f"{pair[lang]}{between[lang]}{following[lang]}" for lang in pair}
                 done.append("merge")
             clean = text = new[self.source_lang]
             for kind, change in (("typos", _typos), ("casing", _casing), ("punctuation", _punctuation)):
@@ -91,13 +93,18 @@ def _typos(text: str, draw: random.Random) -> str:
     for word in sorted(chosen, key=re.Match.start, reverse=True):
         at = draw.randrange(word.start(), word.end() - 1)
         first, second = text[at], text[at + 1]
-        typo = draw.choice([second + first, second, first + first + second])
+        # Two equal letters may change places without anybody seeing it.
+        typo = draw.choice([second + first] * (first != second) + [second, first + first + second])
         text = text[:at] + typo + text[at + 2 :]
     return text
 
 
 def _casing(text: str, draw: random.Random) -> str:
-    return draw.choice([str.lower, str.upper, str.title])(text)
+    return draw.choice([str.lower, str.upper, _capitalized])(text)
+
+
+def _capitalized(text: str) -> str:
+    return re.sub(r"\S+", lambda word: word[0][:1].upper() + word[0][1:], text)
 
 
 def _punctuation(text: str, draw: random.Random) -> str:

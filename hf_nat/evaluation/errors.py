@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from datasets import Dataset
 
@@ -52,12 +55,35 @@ def translation_errors(
     }
     if training_rows is None:
         return found
-    left, right = map(list, corpus_sides(training_rows, (source_lang, target_lang), "moses"))
     cut = list(tokenize(sources, "moses", source_lang))
-    vocabulary = set(chain.from_iterable(right))
-    function_words = frequent_words(map(" ".join, left))
-    for name, words in sides.items():
-        links = align(chain(left, cut), chain(right, words), progress=True)
-        found[name]["unknown_words"] = unknown_words(words, vocabulary)
-        found[name]["dropped_words"] = dropped_words(cut, islice(links, len(left), None), function_words)
+    with TemporaryDirectory(prefix="hf_nat-") as folder:
+        languages = (source_lang, target_lang)
+        left, right = (
+            _StoredWords(Path(folder) / side, words)
+            for side, words in zip(("source", "target"), corpus_sides(training_rows, languages, "moses"), strict=True)
+        )
+        vocabulary = set(chain.from_iterable(right))
+        function_words = frequent_words(map(" ".join, left))
+        for name, words in sides.items():
+            links = align(chain(left, cut), chain(right, words), progress=True)
+            found[name]["unknown_words"] = unknown_words(words, vocabulary)
+            found[name]["dropped_words"] = dropped_words(cut, islice(links, len(training_rows), None), function_words)
     return found
+
+
+class _StoredWords:
+    """Words of the sentences of a corpus, in a file: they are cut once, and memory does not grow with the corpus.
+
+    Args:
+        file (`Path`): where they go.
+        sentences (`Iterable[Sequence[str]]`): the words, which hold no space.
+    """
+
+    def __init__(self, file: Path, sentences: Iterable[Sequence[str]]) -> None:
+        self._open = partial(file.open, encoding="utf-8", errors="surrogatepass", newline="\n")
+        with self._open("w") as lines:
+            lines.writelines(f"{' '.join(words)}\n" for words in sentences)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        with self._open() as lines:
+            yield from map(str.split, lines)

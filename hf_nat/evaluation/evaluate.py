@@ -19,6 +19,7 @@ from ..base.processes import process_state
 from ..base.reporting import plot_reliability
 from ..base.utils import environment, write_json
 from ..data.arguments import CorpusArguments, first_rows
+from ..data.several import corpus_place
 from ..decoding import DecodingArguments, DraftCounts, Translation, translate
 from ..decoding.shortlist import ShortListArguments
 from ..metrics.external import ExternalMetric, external_identity, load_external_metric
@@ -79,7 +80,9 @@ class EvaluateArguments(SplitArguments):
     )
     num_bootstrap: int = option(0, "samples of the bootstrap that gives the interval of each score; 0 for none")
     beer_model: str | None = option(None, "folder of a trained BEER model, for the metric `beer`")
-    training_corpus: str | None = option(None, "what the model learned from: gives rates of unknown and dropped words")
+    training_corpus: str | None = option(
+        None, "what the model learned from, CORPUS or CORPUS#CONFIG: gives rates of unknown and dropped words"
+    )
     training_split: str = option("train", "split of it")
 
     output_dir: str | None = option(None, "folder of metrics.json and translations.txt; default: MODEL/eval-SPLIT")
@@ -138,7 +141,7 @@ class EvaluateArguments(SplitArguments):
         """Loads what the model learned from, None where it is not given."""
         if self.training_corpus is None:
             return None
-        return CorpusArguments(corpus=self.training_corpus, **self.languages).load_pairs(self.training_split)
+        return CorpusArguments(**corpus_place(self.training_corpus), **self.languages).load_pairs(self.training_split)
 
     @property
     def scoring(self) -> dict[str, Any]:
@@ -183,6 +186,10 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         return measurements
     sources, references = ([pair[lang] for pair in pairs] for lang in (args.source_lang, args.target_lang))
     texts = [translation.text for translation in translations]
+    # Kept before modules of the user's and an alignment may fail; what other translations scored goes first.
+    (folder / "metrics.json").unlink(missing_ok=True)
+    with atomic_path(folder / "translations.txt") as temporary:
+        temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     measurements["scores"] |= {
         name: {"score": metric.score(sources, texts, references), "signature": _module_signature(metric)}
         for name, metric in modules.items()
@@ -207,8 +214,6 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         "num_processes": process_state().num_processes,
         "environment": environment(),
     }
-    with atomic_path(folder / "translations.txt") as temporary:
-        temporary.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     plot = folder / "reliability.png"
     if metrics["reliability"] is None:
         plot.unlink(missing_ok=True)  # Of the curve that the model had before.

@@ -43,11 +43,11 @@ class LanguagePosterior:
         for lang, found in counts.items():
             if not found:
                 raise ValueError(f"Every language must have tokens, got none of {lang!r}.")
-        by_token = {}
-        for token in dict.fromkeys(chain.from_iterable(counts.values())):
-            frequencies = np.array([found[token] / found.total() for found in counts.values()])
-            by_token[token] = frequencies / frequencies.sum()
-        return cls(tuple(corpora), by_token)
+        tokens = list(dict.fromkeys(chain.from_iterable(counts.values())))
+        frequencies = np.array([[found[token] for found in counts.values()] for token in tokens], dtype=float)
+        frequencies /= [found.total() for found in counts.values()]
+        frequencies /= frequencies.sum(axis=1, keepdims=True)
+        return cls(tuple(corpora), dict(zip(tokens, frequencies, strict=True)))
 
     def __call__(self, sentences: Iterable[Sequence[str]]) -> np.ndarray:
         """Returns the mean posterior of the known tokens of each sentence: `[sentences, L]`, rows sum to 1.

@@ -227,7 +227,8 @@ def frequent_words(sentences: Iterable[str], threshold: float = 1e-3) -> frozens
     counts = Counter(word for sentence in sentences for word in sentence.lower().split())
     if not counts:
         raise ValueError("`sentences` must hold at least 1 word, got 0.")
-    return frozenset(word for word, count in counts.items() if count > threshold * counts.total())
+    least = threshold * counts.total()
+    return frozenset(word for word, count in counts.items() if count > least)
 
 
 def _stemmer(algorithm: str | None) -> tuple[Any, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.processes import main_process_decides
 from ..base.utils import sha256_file
+from ..data.corpora import folder_files
 from ..data.locations import is_here, local_files
 from ..data.pretrained import require_vocabulary
 from ..data.text_files import regular_files
@@ -105,7 +107,11 @@ class Distill(CorpusStep):
             return {}
         languages = (args.source_lang,) if args.source else (args.source_lang, args.target_lang)
         splits = args.splits.items()
-        files = {split: local_files(args.place_name, name, languages) for split, name in splits}
+        place_name = args.place_name
+        if os.path.isdir(place_name):  # What else lies there, such as a card or measures, is no matter of the rows.
+            files = {split: folder_files(place_name, name, args.config_name) for split, name in splits}
+        else:
+            files = {split: local_files(place_name, name, languages) for split, name in splits}
         within = ("config_name", "source_column", "target_column", "max_samples")
         place = {name: getattr(args, name) for name in within}
         place |= {"splits": dict(splits), "source_alone": bool(args.source) or None}  # older records have no such key

@@ -49,7 +49,8 @@ def corpus_fingerprint(rows: Dataset, source_lang: str, target_lang: str, column
     present = [name for name in columns if name in rows.column_names]
     for batch in rows.select_columns(["translation", *present]).iter(batch_size=10_000):
         pairs = [[pair[lang] for lang in languages] for pair in batch["translation"]]
-        digest.update(json.dumps([pairs, *(batch[name] for name in present)] if present else pairs).encode())
+        values = [pairs, *(batch[name] for name in present)] if present else pairs
+        digest.update(json.dumps(values, default=str).encode())  # Such as a date.
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from hf_nat.alignment import align, format_links
 from hf_nat.data import generate_toy_corpus, load_corpus
@@ -95,3 +96,22 @@ def test_columns_of_a_table(files: list[Path], tmp_path: Path) -> None:
     options = [f"--corpus={tmp_path / 'train.tsv'}", "--source_column=a", "--target_column=b"]
     assert main(["align", *options, f"--output-file={tmp_path / 'links.txt'}"]) == 0
     assert (tmp_path / "links.txt").read_text(encoding="utf-8") == lines_of(files)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_every_target_of_a_row_is_a_line(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"translation": {"a": "x y", "b": "u v"}, "targets": ["u v", "v"]}, {"translation": {"a": "x", "b": "u"}}]
+    corpus = Dataset.from_list([{"targets": None, **row} for row in rows])
+    place = tmp_path / f"rows.{suffix}"
+    corpus.to_json(place) if suffix == "jsonl" else corpus.to_parquet(place)
+    assert main(["align", "--corpus", str(place), "--source_lang", "a", "--target_lang", "b"]) == 0
+    assert capsys.readouterr().out == "".join(
+        f"{format_links(links)}\n" for links in align([["x", "y"]] * 2 + [["x"]], [["u", "v"], ["v"], ["u"]])
+    )
+
+
+def test_targets_that_are_no_list_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "rows.jsonl"
+    place.write_text('{"translation": {"a": "x", "b": "u"}, "targets": "u"}\n')
+    assert main(["align", "--corpus", str(place), "--source_lang", "a", "--target_lang", "b"]) == 2
+    assert "`targets` must be a list of texts in each row of a corpus, got 'u'" in capsys.readouterr().err

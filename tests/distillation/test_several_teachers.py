@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from distillation.strategy_runs import JUDGE, most_vowels
+from marian_tokenizers import save_marian_tokenizer
 from teachers import m2m100, nllb
-from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+from transformers import MarianConfig, MarianMTModel, MarianTokenizer, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json
 from hf_nat.decoding import Translator
 from hf_nat.distillation import DistillArguments
 from hf_nat.distillation.ensemble import TeacherEnsemble
+from hf_nat.distillation.manifest import teacher_identity
 from hf_nat.models import MoEMarianConfig, MoEMarianMTModel
 from hf_nat.steps import distill
 
@@ -300,3 +303,25 @@ def test_an_ensemble_has_one_vocabulary(
     with pytest.raises(ValueError, match="`ensemble` must be of teachers with one vocabulary, got another one in"):
         distill(copy_teacher, tiny_tokenizer, args)
     assert not Path(args.output_dir).exists()
+
+
+def test_the_longest_source_of_an_ensemble_is_that_of_the_member_with_the_fewest_positions() -> None:
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 8, "vocab_size": 6, "pad_token_id": 0}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_start_token_id": 0}
+    models = [MarianMTModel(MarianConfig(**sizes, **heads, max_position_embeddings=n)) for n in (32, 16, 24)]
+    ensemble = TeacherEnsemble(models)
+    assert ensemble.config.max_position_embeddings == 16 and models[0].config.max_position_embeddings == 32
+
+
+def test_the_rules_of_a_tokenizer_of_sentencepiece_are_a_part_of_its_identity(
+    copy_teacher: MarianMTModel, tmp_path: Path
+) -> None:
+    save_marian_tokenizer(tmp_path / "one", ["abc aab bca"] * 3, ["x y z"] * 3, vocab_size=12)
+    save_marian_tokenizer(tmp_path / "two", ["cab bac bb"] * 3, ["x y z"] * 3, vocab_size=12)
+    shutil.copytree(tmp_path / "one", tmp_path / "mixed")
+    shutil.copy(tmp_path / "two/source.spm", tmp_path / "mixed")
+    found = [
+        teacher_identity(copy_teacher, MarianTokenizer.from_pretrained(tmp_path / name))["tokenizer_sha256"]
+        for name in ("one", "one", "mixed")
+    ]
+    assert found[0] == found[1] != found[2]

@@ -275,3 +275,24 @@ def test_missing_columns_and_files_of_sources_are_named(run: Callable[..., Path]
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(ValueError, match="at least one sentence"):
         run("x", corpus=None, source=str(tmp_path / "empty.txt"))
+
+
+def test_a_stream_of_a_folder_is_its_files_of_the_split_in_whatever_order_they_lie(
+    run: Callable[..., Path], sources: list[str], tmp_path: Path
+) -> None:
+    def corpus(name: str, order: list[int], *others: str) -> dict[str, Any]:
+        folder = tmp_path / name
+        folder.mkdir()
+        for part in order:
+            rows = [{"translation": {"en": source, "xx": "real"}} for source in sources[3 * part : 3 * part + 3]]
+            Dataset.from_list(rows).to_parquet(folder / f"train-{part:05d}-of-00002.parquet")
+        for other in others:
+            (folder / other).write_text("{}")
+        return {"corpus": str(folder), "validation_split": None, "test_split": None, "streaming": True}
+
+    folder = run("out", **corpus("one", [0, 1], "measures.json", "step.json"))
+    record = read_json(folder / "step.json")
+    assert len(record["inputs"]["stream"]["files"]["train"]) == 2
+    assert run("out", **corpus("two", [1, 0], "README.md")) == folder
+    with pytest.raises(ValueError, match="`stream.files.train` must be the same in every run"):
+        run("out", **corpus("three", [0]))

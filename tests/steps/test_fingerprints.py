@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -122,3 +123,9 @@ def test_a_key_of_the_generation_config_may_not_count(checkpoint: Path) -> None:
     assert model_fingerprint(checkpoint, but_for={"eos_penalty"}) != without
     path.unlink()
     assert "generation_config.json" not in model_fingerprint(checkpoint, but_for={"eos_penalty"})
+
+
+def test_values_of_a_column_that_json_does_not_know_count_too() -> None:
+    days = [rows(day=[datetime(2020, 1, day), datetime(2020, 1, 9)]) for day in (1, 2)]
+    one, two = (of(corpus, columns=["day"]) for corpus in days)
+    assert one != two
