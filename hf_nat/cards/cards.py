@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,16 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     run, metrics = read_optional(folder, "run.json"), read_optional(folder, "metrics.json") or {}
     evaluations = [read_json(path) for path in sorted(folder.glob("eval-*/metrics.json"))]
     arguments = run["arguments"] if run else {}
-    names = _corpora(arguments)
-    distilled = {name: corpus for name in names if (corpus := _distilled_corpus(name, arguments.get("config_name")))}
+    names, local = _corpora(arguments), (run or {}).get("local_inputs", [])
+    config_name = arguments.get("config_name")
+    distilled = {name: corpus for name in names if (corpus := _distilled_corpus(name, config_name, local))}
     title = _model_title(config, arguments)
     non_autoregressive = config["model_type"] in ARCHITECTURES
     has_code = "auto_map" in config and all((folder / name).is_file() for name in code_files(folder, config))
     needs_package = (non_autoregressive or config["model_type"] == MoEMarianConfig.model_type) and not has_code
     parent = arguments.get("init_from_teacher") or arguments.get("init_from")
-    corpora = [*(name.partition("#")[0] for name in names), *(own.manifest["corpus"] for own in distilled.values())]
+    corpora = [name for name in (text.partition("#")[0] for text in names) if is_hub_id(name, local)]
+    corpora += [source for own in distilled.values() if (source := own.hub_source)]
     results = [result for evaluation in evaluations for result in _eval_results(evaluation)]
     scored = {name for evaluation in evaluations for name in evaluation["scores"]}
     known, unknown = languages(arguments)
@@ -116,8 +118,8 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
         library_name="transformers" if export is None else "onnx",
         pipeline_tag="translation",
         tags=["hf_nat", *([] if export is None else ["onnx"]), config["model_type"], *kind],
-        base_model=parent if is_hub_id(parent) else None,
-        datasets=list(dict.fromkeys(name for name in corpora if is_hub_id(name))) or None,
+        base_model=parent if is_hub_id(parent, local) else None,
+        datasets=list(dict.fromkeys(corpora)) or None,
         metrics=sorted(scored.intersection(_HUB_METRICS)) or None,
         model_name=title if results else None,
         eval_results=results or None,
@@ -199,11 +201,11 @@ def _corpora(arguments: Mapping[str, Any]) -> list[str]:
     return [corpus] if isinstance(corpus, str) else list(corpus)
 
 
-def _distilled_corpus(name: str, config_name: str | None) -> CorpusConfig | None:
+def _distilled_corpus(name: str, config_name: str | None, local: Collection[str] = ()) -> CorpusConfig | None:
     """Returns a distilled corpus that a run was trained on, if it has a manifest: a folder, or one on the Hub."""
     place: dict[str, Any] = {"config_name": config_name} | corpus_place(name)
     corpus = place["corpus"]
-    if is_hub_id(corpus):
+    if is_hub_id(corpus, local):
         patterns = [*CARD_SOURCES, *(f"*/{name}" for name in CARD_SOURCES)]
         try:
             corpus = snapshot_download(corpus, repo_type="dataset", allow_patterns=patterns)

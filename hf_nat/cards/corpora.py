@@ -54,6 +54,12 @@ class CorpusConfig:
         return f"{self.manifest['source_lang']}-{self.manifest['target_lang']}"
 
     @property
+    def hub_source(self) -> str | None:
+        """The dataset of the Hub that it was made of, None where that was here."""
+        corpus = self.manifest["corpus"]
+        return corpus if not self.manifest.get("corpus_is_local") and is_hub_id(corpus) else None
+
+    @property
     def splits(self) -> dict[str, int]:
         """Rows of each split, the usual three first; a split without rows has no file and is none."""
         usual = ("train", "validation", "test")
@@ -157,7 +163,7 @@ def corpus_card(configs: Mapping[str, CorpusConfig], example: str, dataset_info:
     manifests = [config.manifest for config in configs.values()]
     pairs = ", ".join(_distinct(config.pair for config in configs.values()))
     licenses = _distinct(manifest["license"] for manifest in manifests if manifest.get("license"))
-    sources = _distinct(manifest["corpus"] for manifest in manifests if is_hub_id(manifest["corpus"]))
+    sources = _distinct(source for config in configs.values() if (source := config.hub_source))
     title = f"Distilled {pairs} corpus"
     known, unknown = languages(*manifests)
     metadata = DatasetCardData(

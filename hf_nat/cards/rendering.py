@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -118,11 +118,11 @@ def languages(*holders: dict[str, Any]) -> tuple[list[str], list[str]]:
     return list(known), [key for key, code in codes.items() if code is None]
 
 
-def is_hub_id(name: Any) -> TypeGuard[str]:
-    """Tells `owner/name` on the Hub from a path: nothing of that name lies in the current folder."""
-    return (
-        isinstance(name, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).exists()
-    )
+def is_hub_id(name: Any, local: Collection[str] = ()) -> TypeGuard[str]:
+    """Tells `owner/name` on the Hub from a path: nothing of that name lies in the current folder, or is `local`."""
+    if not isinstance(name, str) or name in local or Path(name).exists():
+        return False
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
 
 
 def place(path: str) -> str:
@@ -137,8 +137,14 @@ def settings(values: dict[str, Any]) -> str:
 
 
 def placed(values: dict[str, Any]) -> dict[str, Any]:
-    """Shortens every path among settings."""
-    return {name: place(value) if isinstance(value, str) else value for name, value in values.items()}
+    """Shortens every path among settings, and in their lists."""
+
+    def shortened(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(shortened, value))
+        return place(value) if isinstance(value, str) else value
+
+    return {name: shortened(value) for name, value in values.items()}
 
 
 def further_work(manifest: Mapping[str, Any]) -> dict[str, str]:

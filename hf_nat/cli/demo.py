@@ -41,6 +41,7 @@ class DemoArguments:
 def run(argv: Sequence[str]) -> None:
     """Serves the page until it is interrupted, or writes it as a Space."""
     args, decoding = load_config((DemoArguments, DecodingArguments), argv, prog="hf-nat demo")
+    refuse_changed(decoding, ("max_batch_tokens",), "for a page", "It translates a sentence at a time.")
     defaults = DecodingArguments()
     changed = {key.name: getattr(decoding, key.name) for key in fields(decoding)}
     changed = {name: value for name, value in changed.items() if value != getattr(defaults, name)}

@@ -265,11 +265,12 @@ class DecodingArguments(LoadingArguments):
         if self.source_prefix is not None:
             kwargs["source_prefix"] = self.source_prefix
         trust: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        beside: dict[str, Any] = {**trust, "device": model.device}  # An exported model is on the CPU.
         if reranker := kwargs.pop("reranker", None):
-            kwargs["teacher"] = load_model(reranker, parameter="reranker", **trust)[0]
+            kwargs["teacher"] = load_model(reranker, parameter="reranker", **beside)[0]
             cast(Any, model).require_teacher(kwargs["teacher"], "reranker")
         if ensemble := kwargs.pop("ensemble", None):
-            kwargs["ensemble"] = [load_model(member, parameter="ensemble", **trust)[0] for member in ensemble]
+            kwargs["ensemble"] = [load_model(member, parameter="ensemble", **beside)[0] for member in ensemble]
             cast(Any, model).require_ensemble(kwargs["ensemble"])
         if language_model := kwargs.pop("language_model", None):
             tokenizer = load_tokenizer(cast(str, model.name_or_path), **trust)
@@ -286,7 +287,7 @@ class DecodingArguments(LoadingArguments):
         if draft := kwargs.pop("draft", None):
             settings = {key.removeprefix("draft_"): kwargs.pop(key) for key in _DRAFT_OPTIONS if key in kwargs}
             knobs = {key: kwargs.pop(key) for key in self._nat_options}
-            student = load_model(draft, parameter="draft", **trust)[0]
+            student = load_model(draft, parameter="draft", **beside)[0]
             if isinstance(student, NATPreTrainedModel):
                 cast(Any, student).require_knobs(self.knobs, **self._given("language_model"))
             kwargs["draft"] = Draft(student, generate_kwargs=knobs, **settings)

@@ -247,6 +247,11 @@ def load_exported(
     config = load_pretrained_config(folder, parameter=parameter)
     record_path = folder / GRAPHS / RECORD
     if not record_path.is_file():
+        if config.model_type not in ARCHITECTURES:
+            raise ValueError(
+                f"`{parameter}` must be a NAT model for `backend: {backend}`, got the {config.model_type} model "
+                f"`{folder}`, which is not exported. Use torch or CTranslate2."
+            )
         raise FileNotFoundError(
             f"`{parameter}` must be an exported model for `backend: {backend}`, but `{folder}` has no "
             f"{GRAPHS}/{RECORD}. Run `hf-nat export --model {folder} --output_dir ...`."

@@ -96,11 +96,13 @@ class ShortListArguments:
 
 
 class ShortList(nn.Module):
-    """For each source token the target tokens that it was aligned with most often, and those that fit everywhere.
+    """For each source token the target tokens that it was aligned with most often, itself, and those of every list.
+
+    That it is in its own list lets names and numbers be copied that the corpus has not.
 
     Args:
         best (`torch.LongTensor` of shape `(V, K)`): the tokens of each source token; a row is filled up with one of
-            `always`.
+            `always`. Its first column is the token itself, if it may be written.
         always (`torch.LongTensor` of shape `(A,)`): tokens that every sentence may use.
         vocab_size (`int`): size of the vocabulary (V).
     """
@@ -166,9 +168,10 @@ def build_short_list(
                 counts[sources[row][source]][token] += 1
     always = sorted({*kept, *(token for token, _ in frequent.most_common(num_frequent))})
     lists = {source: [token for token, _ in found.most_common(num_best)] for source, found in counts.items()}
-    best = torch.full((vocab_size, max(map(len, lists.values()), default=1)), always[0])
+    best = torch.full((vocab_size, 1 + max(map(len, lists.values()), default=0)), always[0])
+    best[list(vocabulary), 0] = torch.tensor(vocabulary)
     for source, tokens in lists.items():
-        best[source, : len(tokens)] = torch.tensor(tokens)
+        best[source, 1 : 1 + len(tokens)] = torch.tensor(tokens)
     return ShortList(best, torch.tensor(always), vocab_size)
 
 

@@ -102,14 +102,14 @@ def _is_unicode(text: str) -> bool:
 
 
 @contextmanager
-def _naming_settings(model: PreTrainedModel) -> Iterator[None]:
+def _naming_settings(model: PreTrainedModel, given: Mapping[str, Any]) -> Iterator[None]:
     """Says of an error of `generate` where the settings are that it refuses: its own do not tell."""
     try:
         yield
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"`{model.name_or_path}` must have a config.json and a generation_config.json that `generate` can use: "
-            f"{error}"
+            f"`{model.name_or_path}` must have a config.json and a generation_config.json that `generate` can use"
+            f"{f' with {dict(given)}' if given else ''}: {error}"
         ) from error
 
 
@@ -335,11 +335,13 @@ class Translator:
         settings = {"max_length": None} | self.generate_kwargs | {"max_new_tokens": limit}
         if self.processors is not None:
             settings["logits_processor"] = self.processors(numbers)
+        if self.draft is not None or self._is_plain_beam:
+            settings["use_cache"] = True  # Both are made of it, whatever the checkpoint says.
         if self.draft is not None:
             output = generate(**inputs, **settings, custom_generate=self.draft, return_dict_in_generate=True)
             return output.sequences, {name: output[name].tolist() for name in ("teacher_calls", "accepted_tokens")}
         custom = beam_search if self._is_plain_beam else None
-        with _naming_settings(self.model):
+        with _naming_settings(self.model, self.generate_kwargs):
             return generate(**inputs, **{**settings, "return_dict_in_generate": False}, custom_generate=custom), {}
 
     @property

@@ -126,6 +126,7 @@ def write_manifest(
         "teacher": args.teacher,
         "teacher_revision": hub_commit(args.teacher, args.teacher_revision),
         "corpus": args.place_name,
+        **({"corpus_is_local": True} if Path(args.place_name).exists() else {}),
         **({"source_alone": True} if args.source else {}),
         "config_name": args.config_name,
         **{name: column for name in ("source_column", "target_column") if (column := getattr(args, name))},

@@ -19,15 +19,16 @@ from ..cards.corpora import read_configs
 
 RepoType = Literal["model", "dataset", "space"]
 
-WEIGHTS = [
+# Weights by what reads them: a push of one kind leaves the other's in a repository.
+TORCH_WEIGHTS = [
     "model.safetensors",
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model-*-of-*.bin",
     "pytorch_model.bin.index.json",
-    "onnx/*.onnx",
 ]
+ONNX_WEIGHTS = ["onnx/*"]
 # What a run leaves beside its result: checkpoints, logs, the trainer's state, unfinished and hidden files.
 _LEFTOVERS = [
     "checkpoint-*/*",
@@ -72,7 +73,7 @@ def folder_type(folder: Path) -> RepoType:
         return "space"
     names = [path.name for path in folder.iterdir()]
     is_exported = (folder / "onnx").is_dir() and any((folder / "onnx").glob("*.onnx"))
-    if "config.json" in names and (is_exported or any(filter_repo_objects(names, allow_patterns=WEIGHTS))):
+    if "config.json" in names and (is_exported or any(filter_repo_objects(names, allow_patterns=TORCH_WEIGHTS))):
         if "tokenizer_config.json" not in names:
             raise ValueError(
                 f"`folder` must hold the model's tokenizer, got {str(folder)!r} without tokenizer_config.json. "
@@ -104,7 +105,11 @@ def card_metadata(path: Path) -> dict[str, Any]:
 
 
 def choose_files(
-    folder: Path, leave_out: Sequence[str] = (), allow: Sequence[str] = (), follow_links: bool = False
+    folder: Path,
+    leave_out: Sequence[str] = (),
+    allow: Sequence[str] = (),
+    follow_links: bool = False,
+    parameter: str = "folder",
 ) -> tuple[dict[str, Path], dict[str, Path]]:
     """Parts the files of a folder into those that go and those that stay.
 
@@ -113,6 +118,8 @@ def choose_files(
         leave_out (`Sequence[str]`, *optional*): patterns of files that stay, beside what a run leaves behind.
         allow (`Sequence[str]`, *optional*): patterns of files that go whatever they look like.
         follow_links (`bool`, *optional*, defaults to `False`): take what lies behind links out of the folder, too.
+        parameter (`str`, *optional*, defaults to `"folder"`): name of the option that gave the folder, for errors;
+            those of other commands than `push` have no patterns.
 
     Returns:
         `tuple[dict[str, Path], dict[str, Path]]`: those that go and those that stay, by their paths in the folder.
@@ -144,9 +151,10 @@ def choose_files(
     if refused:
         listed = ", ".join(f"{name} ({reason})" for name, reason in refused.items())
         names = " ".join(refused)
+        remedy = f"Leave them here with `--leave_out {names}`, or send them with `--allow {names}`."
         raise ValueError(
-            f"`folder` must hold no secret and no optimizer's state, got {str(folder)!r} with {listed}. Leave them "
-            f"here with `--leave_out {names}`, or send them with `--allow {names}`."
+            f"`{parameter}` must hold no secret and no optimizer's state, got {str(folder)!r} with {listed}. "
+            + (remedy if parameter == "folder" else "Take them away.")
         )
     return files, left_out
 

@@ -26,7 +26,15 @@ from ..cards.corpora import (
 )
 from ..cards.rendering import is_unedited, making_card, read_card, read_optional
 from ..data.pretrained import code_files
-from .contents import WEIGHTS, RepoType, card_metadata, choose_files, folder_type, require_plain_files
+from .contents import (
+    ONNX_WEIGHTS,
+    TORCH_WEIGHTS,
+    RepoType,
+    card_metadata,
+    choose_files,
+    folder_type,
+    require_plain_files,
+)
 from .retries import with_retries
 from .spaces import is_evaluate_module, write_evaluate_space
 from .targets import FolderTarget, HubTarget, Target, check_local_dir, check_ref
@@ -107,6 +115,7 @@ class PushPlan:
         files (`dict[str, int]`): path there -> size in bytes; a card that is merged with that of a repository may be
             longer in the end.
         left_out (`dict[str, int]`): path in the folder -> size in bytes, of what stays here.
+        replaced (`list[str]`): patterns of what is deleted there where it is not among the files, or left out here.
         url (`str`, *optional*): address of the commit, or the folder; None if nothing was written.
     """
 
@@ -114,6 +123,7 @@ class PushPlan:
     repo_type: RepoType
     files: dict[str, int]
     left_out: dict[str, int]
+    replaced: list[str] = field(default_factory=list)
     url: str | None = None
 
     def summary(self) -> str:
@@ -122,19 +132,22 @@ class PushPlan:
         if self.left_out:
             tops = dict.fromkeys(path.split("/")[0] + "/" * ("/" in path) for path in self.left_out)
             lines.append(f"{sum(self.left_out.values()):>15,} bytes  stay here: {', '.join(tops)}")
+        if self.replaced:
+            lines.append(f"{'':>15}  of an earlier push, deleted there unless above: {', '.join(self.replaced)}")
         total = f"{sum(self.files.values()):>15,} bytes  in {len(self.files)} files"
         return "\n".join([*lines, f"{total}: {self.repo_type} repository {self.destination}"])
 
 
 @dataclass(frozen=True)
 class _Upload:
-    """What goes, by path in the repository, and which files there give way to it.
+    """What goes, by path in the repository, which files there give way to it, and which do not: those left out here.
 
     `make_card` makes the README.md, from the small files that the repository has; without it `files` holds it.
     """
 
     files: dict[str, Path]
     replaced: list[str]
+    left_out: frozenset[str] = frozenset()
     make_card: Callable[[Path], str] | None = None
 
     def additions(self, target: Target | None) -> dict[str, Path | bytes]:
@@ -152,10 +165,10 @@ def push(args: PushArguments) -> PushPlan:
 
     The folder of an `evaluate` module becomes a Space: card, page, and the package that it needs.
 
-    Checkpoints, TensorBoard logs, temporary and hidden files stay here. Weights or shards of an earlier push that this
-    folder no longer has are deleted in the same commit. A corpus becomes one configuration of its repository
-    (`config_name`): the others stay, and the card, made from the manifests of all, lists them. `local_dir` does the
-    same to a folder, which `load_dataset` reads and which can be pushed later.
+    Checkpoints, TensorBoard logs, temporary and hidden files stay here. Weights (of the same kind, torch or ONNX) or
+    shards of an earlier push that this folder no longer has are deleted in the same commit. A corpus becomes one
+    configuration of its repository (`config_name`): the others stay, and the card, made from the manifests of all,
+    lists them. `local_dir` does the same to a folder, which `load_dataset` reads and which can be pushed later.
 
     An attempt that is cut short is made again, and by the same command later: what has arrived is not sent twice, and
     a commit on top of somebody else's is made from what is there then.
@@ -190,7 +203,7 @@ def push(args: PushArguments) -> PushPlan:
         check_local_dir(Path(args.local_dir), folder)
     files, left_out = choose_files(folder, args.leave_out, args.allow, args.follow_links)
     if repo_type == "dataset":
-        upload = _corpus_upload(folder, files, args)
+        upload = _corpus_upload(folder, files, left_out, args)
     elif repo_type == "model":
         upload = _model_upload(folder, files, left_out, args)
     else:
@@ -200,6 +213,7 @@ def push(args: PushArguments) -> PushPlan:
         repo_type=repo_type,
         files={path: _size(content) for path, content in sorted(upload.additions(None).items())},
         left_out=_sizes(left_out),
+        replaced=upload.replaced,
     )
     if args.dry_run:
         return plan
@@ -215,14 +229,17 @@ def _model_upload(folder: Path, files: dict[str, Path], left_out: Mapping[str, P
             f"A model must go with the code that its config.json names, got {str(folder)!r} without "
             f"{', '.join(missing)}. Leave none out; if it is not there, `save_pretrained` of the model writes it."
         )
+    kinds = (TORCH_WEIGHTS, ONNX_WEIGHTS)
+    present = [kind for kind in kinds if any(filter_repo_objects(files, allow_patterns=kind))]
+    replaced, stays = [pattern for kind in present for pattern in kind], frozenset(left_out)
     if _CARD in left_out:
-        return _Upload(files, WEIGHTS)
+        return _Upload(files, replaced, stays)
     card = model_card(folder, args.repo_id)
     others = {path: file for path, file in files.items() if path != _CARD}
-    return _Upload(others, WEIGHTS, make_card=lambda there: card)
+    return _Upload(others, replaced, stays, make_card=lambda there: card)
 
 
-def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) -> _Upload:
+def _corpus_upload(folder: Path, files: dict[str, Path], left_out: Mapping[str, Path], args: PushArguments) -> _Upload:
     """Makes a corpus one or several configurations of a repository."""
     card = files.pop(_CARD, None)
     ours = read_card(card) if card else None
@@ -259,6 +276,7 @@ def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) ->
     return _Upload(
         files=files,
         replaced=[pattern for name in configs or [DEFAULT_CONFIG] for pattern in files_of_config(name)],
+        left_out=frozenset(place_in_config(path, args.config_name or DEFAULT_CONFIG) for path in left_out),
         make_card=make_card,
     )
 
@@ -266,19 +284,19 @@ def _corpus_upload(folder: Path, files: dict[str, Path], args: PushArguments) ->
 def _write(target: Target, upload: _Upload, args: PushArguments) -> str:
     """Writes to a target what it lacks and deletes what gives way; returns where it is."""
     additions = upload.additions(target)
-    stale = set(filter_repo_objects(target.paths(), allow_patterns=upload.replaced)) - additions.keys()
+    stale = {*filter_repo_objects(target.paths(), allow_patterns=upload.replaced)} - additions.keys() - upload.left_out
     return target.write(additions, sorted(stale), args.commit_message or "Push with hf_nat")
 
 
 def _push_to_hub(upload: _Upload, plan: PushPlan, args: PushArguments) -> str:
-    """Sends an upload as one commit and returns its address."""
+    """Sends an upload of a folder as one commit and returns its address."""
     repo_id = plan.destination
     if get_token() is None:
         raise PermissionError(
             f"A push to {repo_id} needs a Hugging Face token with write access, got none. "
             "Run `hf auth login` or set HF_TOKEN."
         )
-    sdk = card_metadata(upload.files[_CARD]).get("sdk") if plan.repo_type == "space" else None
+    sdk = card_metadata(Path(args.folder) / _CARD).get("sdk") if plan.repo_type == "space" else None
 
     def attempt() -> str:
         target = HubTarget.open(

@@ -42,7 +42,11 @@ def write_demo_space(
     """
     _require_on_hub(decoding)
     given = {"model": model, "teacher": teacher}
-    here = {name: choose_files(Path(path))[0] for name, path in given.items() if path and Path(path).is_dir()}
+    here = {
+        name: choose_files(Path(path), follow_links=True, parameter=name)[0]  # They are copied.
+        for name, path in given.items()
+        if path and Path(path).is_dir()
+    }
     places = {name: name if name in here else path for name, path in given.items()}
     arguments = ", ".join(f"{name}={value!r}" for name, value in decoding.items())
     card = _card("Watch a translation being written", ["translation", "non-autoregressive"])

@@ -51,6 +51,7 @@ class DATransformerGenerationMixin(UpsampledNATGenerationMixin):
         "num_candidates": 1,
     }
     candidate_knobs = ("num_candidates",)
+    scores_candidates = False
     ensemble_fields = (*NATGenerationMixin.ensemble_fields, "graph_size_ratio")
     canvas_places = "vertices"
 

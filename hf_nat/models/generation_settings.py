@@ -57,6 +57,8 @@ class NATSettingsMixin:
     iteration_limit: ClassVar[int | None] = None
     # Its decoder predicts the masks of a canvas from any tokens between them.
     fills_masks: ClassVar[bool] = False
+    # Whether its own scores choose among candidates; else the first stays the best.
+    scores_candidates: ClassVar[bool] = True
     # Whether its rounds leave the tokens of terms as they are.
     holds_terms: ClassVar[bool] = False
 
@@ -119,6 +121,8 @@ class NATSettingsMixin:
         if reranker is not None:
             self._require_candidates(self._num_candidates(settings), "reranker")
         idle = self.idle_knobs(settings)
+        if reranker is None and not self.scores_candidates and self._num_candidates(settings) > 1:
+            idle |= dict.fromkeys(self.candidate_knobs, "without a `reranker`, as the first candidate is the best")
         for name, value in given.items():
             if name in idle:
                 raise ValueError(f"`{name}` must be left out {idle[name]}, got {value!r}.")

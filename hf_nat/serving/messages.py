@@ -52,7 +52,9 @@ class TranslatedSentence(BaseModel):
     text: str
     score: float | None = Field(description="mean log-probability of its tokens, in nats; null where there is none")
     num_tokens: int
-    truncated: bool = Field(description="the source was cut to the model's positions, or the output to its limit")
+    truncated: bool = Field(
+        description="the source was cut to the model's positions, or an autoregressive model's output to its limit"
+    )
     iterations: int | None = Field(description="decoder rounds of a non-autoregressive model")
 
 

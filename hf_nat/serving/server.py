@@ -63,7 +63,7 @@ class Server(uvicorn.Server):
             ws="none",
             http=http_protocol(args.max_body_seconds),
             timeout_keep_alive=min(_KEEP_ALIVE_SECONDS, args.max_body_seconds),
-            limit_concurrency=args.max_connections,
+            limit_concurrency=args.max_connections + 1,  # The number from which uvicorn refuses, the new one counted.
             timeout_graceful_shutdown=args.max_stop_seconds,
         )
         super().__init__(config)

@@ -91,7 +91,12 @@ def train(
     )
     if trainer.is_world_process_zero():
         arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | training_args.to_sanitized_dict()
-        record = {"arguments": arguments, "num_parameters": num_parameters, "environment": environment()}
+        record = {
+            "arguments": arguments,
+            "local_inputs": _local_inputs(model_args, data_args),
+            "num_parameters": num_parameters,
+            "environment": environment(),
+        }
         write_json(output_dir / "run.json", record)
     checkpoint = _checkpoint_to_resume(training_args)
     if checkpoint is not None:
@@ -112,6 +117,14 @@ def train(
     if trainer.is_world_process_zero():
         write_json(output_dir / "metrics.json", metrics)
     return metrics
+
+
+def _local_inputs(model_args: ModelArguments, data_args: DataArguments) -> list[str]:
+    """Names those of corpora and first models that lie here, which elsewhere may look like ids of the Hub."""
+    corpora = [data_args.corpus] if isinstance(data_args.corpus, str) else data_args.corpus
+    names = [corpus.partition("#")[0] for corpus in corpora]
+    names += filter(None, (model_args.init_from_teacher, model_args.init_from))
+    return [name for name in dict.fromkeys(names) if Path(name).exists()]
 
 
 def _metrics(trainer: NATSeq2SeqTrainer, scores: Mapping[str, float]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import MarianMTModel
 
+from hf_nat.decoding import translate
 from hf_nat.decoding.beam_search import beam_search
 from hf_nat.models import marian_config, new_teacher
 
@@ -54,6 +55,14 @@ def test_outputs_are_those_of_generate(teacher: MarianMTModel, options: dict[str
     for row, other in zip(found.tolist(), expected.tolist(), strict=True):
         assert cut(row, ends) == cut(other, ends)
     assert found.shape[1] == expected.shape[1]
+
+
+def test_a_checkpoint_without_a_cache_is_searched_too(copy_teacher: MarianMTModel, tiny_tokenizer: Any) -> None:
+    found = []
+    for use_cache in (True, False):
+        copy_teacher.generation_config.use_cache = use_cache
+        found.append(translate(copy_teacher, tiny_tokenizer, ["a dog"], num_beams=3, early_stopping=True))
+    assert found[0] == found[1]
 
 
 def cut(row: list[int], ends: list[int]) -> list[int]:

@@ -59,6 +59,7 @@ _OLD = "corpus/{split}.{lang}"
         ("tune", ("--shortlist_best", "9"), "`shortlist_best` must be left out without `shortlist`, got 9"),
         ("calibrate", ("--shortlist_frequent", "9"), "`shortlist_frequent` must be left out without `shortlist`"),
         ("demo", ("--port", "8000"), "`port` must be left out with `space_dir`, got 8000"),
+        ("demo", ("--max_batch_tokens", "9"), "`max_batch_tokens` must be left out for a page, got 9"),
         ("demo", ("--share",), "`share` must be left out with `space_dir`"),
         ("recommend", ("--proxy_samples", "5"), "`proxy_samples` must be left out without `proxy_updates`, got 5"),
         ("recommend", ("--proxy_seeds", "5"), "`proxy_seeds` must be left out without `proxy_updates`"),

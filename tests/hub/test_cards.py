@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from hf_nat.base.utils import read_json, write_json
 from hf_nat.cards import model_card, write_corpus_card, write_model_card
+from hf_nat.cards.rendering import settings
 from hf_nat.decoding import load_model
 from hf_nat.distillation import DistillArguments
 from hf_nat.evaluation import EvaluateArguments, evaluate
@@ -331,3 +332,25 @@ def test_examples_are_what_the_templates_make_of_the_committed_results() -> None
     cards = script["example_cards"]()
     examples = {path.name: path.read_text(encoding="utf-8") for path in script["EXAMPLES"].iterdir()}
     assert examples == cards, "run scripts/example_cards.py"
+
+
+def test_card_takes_no_folder_of_the_run_for_an_id_of_the_hub(
+    model_folder: Path, corpus_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rendered from another folder, where `runs/teacher` is not there."""
+    run = read_json(model_folder / "run.json")
+    names = {"init_from_teacher": "runs/teacher", "corpus": ["corpora/distilled", "a/hub_corpus"]}
+    run |= {"arguments": run["arguments"] | names, "local_inputs": ["corpora/distilled", "runs/teacher"]}
+    write_json(model_folder / "run.json", run)
+    manifest = read_json(corpus_folder / "manifest.json") | {"corpus": "data/corpus", "corpus_is_local": True}
+    write_json(corpus_folder / "manifest.json", manifest)
+    monkeypatch.chdir(tmp_path)
+    data = ModelCard(write_model_card(model_folder).read_text(encoding="utf-8")).data
+    assert data.datasets == ["a/hub_corpus"] and data.base_model is None
+    card = DatasetCard(write_corpus_card(corpus_folder).read_text(encoding="utf-8"))
+    assert card.data.source_datasets == ["extended"]
+
+
+def test_paths_in_lists_of_settings_are_shortened_too() -> None:
+    found = settings({"ensemble": ["/home/alice/models/m1", "owner/m2"], "reranker": "/home/alice/secret/t"})
+    assert found == "`ensemble=['models/m1', 'owner/m2']`, `reranker=secret/t`"

@@ -68,9 +68,9 @@ def test_dry_run_lists_exactly_what_would_go_and_what_stays(model_folder: Path) 
     here = {path: (model_folder / path).stat().st_size for path in MODEL_FILES if path != "README.md"}
     assert plan.files == {**here, "README.md": len(model_card(model_folder, "owner/name").encode())}
     assert sorted(plan.left_out) == sorted(LEFTOVERS)
-    *_, stay, last = plan.summary().splitlines()
+    *_, stay, gone, last = plan.summary().splitlines()
     assert stay.split("stay here:")[0].strip() == f"{len('leftover') * len(LEFTOVERS)} bytes"
-    assert "checkpoint-100/," in stay and "training_args.bin" in stay
+    assert "checkpoint-100/," in stay and "training_args.bin" in stay and "model-*-of-*.safetensors" in gone
     assert last.split("bytes")[0].strip() == f"{sum(plan.files.values()):,}"
     assert last.endswith("in 9 files: model repository owner/name")
 
@@ -165,6 +165,28 @@ def test_second_push_deletes_weights_that_are_gone(hub, model_folder: Path) -> N
 
 
 @pytest.mark.usefixtures("logged_in")
+def test_second_push_deletes_nothing_that_is_left_out_or_of_the_other_kind(hub, model_folder: Path) -> None:
+    add(model_folder, "onnx/model.onnx", "graph")
+    push(PushArguments(str(model_folder), "owner/teacher"))
+    add(model_folder, "config.json", (model_folder / "config.json").read_text() + "\n")
+    plan = push(PushArguments(str(model_folder), "owner/teacher", leave_out=["model.safetensors"]))
+    assert "model.safetensors" not in "\n".join(plan.replaced) and "unless above: onnx/*" in plan.summary()
+    (model_folder / "onnx/model.onnx").unlink()
+    add(model_folder, "onnx/model_int8.onnx", "smaller")
+    (model_folder / "model.safetensors").unlink()
+    push(PushArguments(str(model_folder), "owner/teacher"))
+    files = hub.files("models/owner/teacher")
+    assert files.keys() >= {"model.safetensors", "onnx/model_int8.onnx"} and "onnx/model.onnx" not in files
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_shard_that_is_left_out_stays_there(hub, corpus_folder: Path) -> None:
+    for options in ({}, {"leave_out": ["data/train-*"]}):
+        push(PushArguments(str(corpus_folder), "owner/corpus", config_name="beam", **options))
+    assert any(path.startswith("beam/train-") for path in hub.files("datasets/owner/corpus"))
+
+
+@pytest.mark.usefixtures("logged_in")
 def test_second_push_of_the_same_makes_no_commit(hub, model_folder: Path, corpus_folder: Path) -> None:
     for folder in (model_folder, corpus_folder):
         first = push(PushArguments(str(folder), f"owner/{folder.name}"))
@@ -206,6 +228,9 @@ def test_space_goes_with_its_sdk(hub, tmp_path: Path) -> None:
     assert plan.repo_type == "space"
     assert hub.repositories["spaces/owner/demo"].sdk == "gradio"
     assert hub.files("spaces/owner/demo")["app.py"] == b"import gradio\n"
+    add(tmp_path / "demo", "app.py", "import gradio as gr\n")
+    push(PushArguments(str(tmp_path / "demo"), "owner/demo", leave_out=["README.md"]))
+    assert hub.files("spaces/owner/demo")["app.py"] == b"import gradio as gr\n"
 
 
 @pytest.mark.parametrize(

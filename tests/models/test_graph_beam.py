@@ -258,6 +258,15 @@ def test_bad_knob_is_an_error(knobs: dict, message: str) -> None:
         tiny_model("da_transformer").generate(torch.tensor([[5, EOS]]), graph_decoding="beam", **knobs)
 
 
+@pytest.mark.parametrize("graph_decoding", ["lookahead", "viterbi", "beam"])
+def test_candidates_that_nobody_chooses_among_are_told(graph_decoding: str) -> None:
+    model, knobs = tiny_model("da_transformer"), {"graph_decoding": graph_decoding, "num_candidates": 3}
+    with pytest.raises(ValueError, match="`num_candidates` must be left out without a `reranker`"):
+        model.require_knobs(knobs)
+    model.require_knobs(knobs, reranker="a teacher")
+    model.require_knobs({"graph_decoding": graph_decoding, "num_candidates": 1})
+
+
 @pytest.mark.parametrize(
     ("model_type", "knobs", "message"),
     [

@@ -286,6 +286,17 @@ def test_two_requests_of_a_connection_sent_at_once(start) -> None:
         assert asyncio.run(both(running.port)) == [(200, "ba"), (200, "dc")]
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_so_many_connections_are_served_and_one_more_is_refused(most, start) -> None:
+    with start(turned, max_connections=most) as running:
+        assert [running.ask(body("ab"))[0] for _ in range(3)] == [200] * 3
+        held = [socket.create_connection(("127.0.0.1", running.port), 30) for _ in range(most)]
+        until(lambda: running.ask(body("ab"))[0] == 503)
+        for client in held:
+            client.close()
+        until(lambda: running.ask(body("ab"))[0] == 200)
+
+
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
