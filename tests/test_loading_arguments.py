@@ -15,7 +15,8 @@ from hf_nat.data.pretrained import (
     remote_code,
     require_vocabulary,
 )
-from hf_nat.decoding import DecodingArguments, LoadingArguments, check_source_prefix, load_model, translate
+from hf_nat.decoding import DecodingArguments, LoadingArguments, load_model, translate
+from hf_nat.decoding.loading import check_source_prefix
 from hf_nat.distillation import DistillArguments
 from hf_nat.steps.fingerprints import model_fingerprint
 

@@ -373,5 +373,8 @@ def test_length_penalty_of_a_graph_is_tuned(
     with pytest.raises(ValueError, match="`viterbi_length_penalty` must be left out with `graph_decoding: lookahead`"):
         tune(arguments)
     assert not (tmp_path / "model/tune-viterbi_length_penalty.json").exists()
-    tune(replace(arguments, knob="num_candidates", values=[1.0, 2.0]))
-    assert "All values of `num_candidates` have one score" in caplog.text
+    with pytest.raises(ValueError, match="`num_candidates` must be left out without a `reranker`"):
+        tune(replace(arguments, knob="num_candidates", values=[1.0, 2.0]))
+    assert not (tmp_path / "model/tune-num_candidates.json").exists()
+    tune(replace(arguments, knob="graph_beam_size", values=[30.0, 40.0]), DecodingArguments(graph_decoding="beam"))
+    assert "All values of `graph_beam_size` have one score" in caplog.text

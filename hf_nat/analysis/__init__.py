@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .comparison import MEASURES_FILE, AnalyzeArguments, analyze, measures_table, named_corpora, read_measures
+from .comparison import MEASURES_FILE, AnalyzeArguments, analyze, measures_table, read_measures
 from .measures import AlignedCorpus, MeasureArguments, check_links, measure_corpus
 
 
@@ -15,6 +15,5 @@ __all__ = [
     "check_links",
     "measure_corpus",
     "measures_table",
-    "named_corpora",
     "read_measures",
 ]

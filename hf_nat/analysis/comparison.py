@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from ..base.bounds import require_number
 from ..base.config import option
-from ..base.reporting import Table, plot_bars, plot_densities, plot_points, write_report
+from ..base.reporting import Table, interval_cell, plot_bars, plot_densities, plot_points, write_report
 from ..base.utils import check_record, environment, peak_memory_mb, read_record, write_json
 from ..data.arguments import CorpusArguments
 from ..data.several import corpus_place, named_corpora
@@ -170,9 +170,9 @@ def measures_table(measures: Sequence[Mapping[str, Any]]) -> Table:
     for row in measures:
         numbers = [
             _number(row["complexity"]),
-            _interval(row["complexity_interval"]),
+            interval_cell(row["complexity_interval"]),
             _number(row["faithfulness"]),
-            _interval(row["faithfulness_interval"]),
+            interval_cell(row["faithfulness_interval"]),
             _number(row["agreement"]),
             _number(row["unseen_mass"]),
             _number(row["reordering"]),
@@ -190,10 +190,6 @@ def _training_bleu(row: Mapping[str, Any]) -> str:
     """Prints training BLEU, with the number of pairs that have a real target where not all have."""
     counted = row.get("num_real_targets") or row["num_pairs"]
     return _number(row["training_bleu"], 2) + ("" if counted == row["num_pairs"] else f" ({counted:,} pairs)")
-
-
-def _interval(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _plot(folder: Path, measures: Sequence[Mapping[str, Any]], entropies: Mapping[str, np.ndarray]) -> None:

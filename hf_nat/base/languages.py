@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 
-from sacremoses import MosesTokenizer
 from transformers.utils import logging
 
 
@@ -87,6 +86,8 @@ class Language:
         not separate words, each character of a script of that kind is a token; numbers, and words of other scripts
         among them, stay whole.
         """
+        from sacremoses import MosesTokenizer  # Here, since it takes half a second that few commands need.
+
         tokenizer, is_spaced = MosesTokenizer(lang=self.code), self.is_spaced
 
         def tokenize(text: str) -> list[str]:

@@ -17,6 +17,7 @@ from transformers.utils import logging
 from ..base.files import atomic_path
 from ..base.languages import iso_code
 from ..base.utils import read_record, require_plain_file
+from ..data.locations import may_be_hub_id
 
 
 logger = logging.get_logger(__name__)
@@ -122,7 +123,7 @@ def is_hub_id(name: Any, local: Collection[str] = ()) -> TypeGuard[str]:
     """Tells `owner/name` on the Hub from a path: nothing of that name lies in the current folder, or is `local`."""
     if not isinstance(name, str) or name in local or Path(name).exists():
         return False
-    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None
+    return "/" in name and may_be_hub_id(name)
 
 
 def place(path: str) -> str:

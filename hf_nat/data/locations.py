@@ -102,6 +102,15 @@ def require_hub_id(name: str | Path, parameter: str) -> None:
         )
 
 
+def may_be_hub_id(name: str | Path) -> bool:
+    """Tells whether `require_hub_id` lets a name pass: one that does may be meant for the Hub."""
+    try:
+        require_hub_id(name, "name")
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def is_here(name: str | Path, parameter: str) -> bool:
     """Tells whether something is on this machine; raises as `require_hub_id` if it can be nowhere."""
     if not os.path.exists(name):

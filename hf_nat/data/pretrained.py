@@ -29,7 +29,7 @@ from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS
 from transformers.utils import cached_file as find_in_cache
 
 from ..base.utils import read_record, sha256_file
-from .locations import local_or_hub, require_hub_id
+from .locations import local_or_hub, may_be_hub_id
 
 
 _WEIGHTS = (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -295,11 +295,7 @@ def _named(
 
 def _snapshot(path: str | Path, revision: str | None) -> Path | None:
     """Returns the folder in the Hub's cache of what was loaded from there, None of what lies elsewhere."""
-    try:
-        require_hub_id(path, "path")
-    except FileNotFoundError:
-        return None
-    if os.path.exists(path):
+    if not may_be_hub_id(path) or os.path.exists(path):
         return None
     quiet = dict.fromkeys(("missing_entries", "connection_errors", "gated_repo"), False)
     options = {f"_raise_exceptions_for_{name}": value for name, value in quiet.items()}

@@ -7,12 +7,9 @@ from .documents import SentenceSplitter
 from .drafting import Draft, DraftCounts
 from .language_model import NGramLanguageModel
 from .loading import (
-    check_source_prefix,
     decoding_expert,
     language_pair,
     load_model,
-    require_target_language,
-    set_languages,
 )
 from .scoring import score_pairs
 from .sources import EncodedSources, encode_non_blank, encode_sources, max_source_length, output_limits, token_batches
@@ -33,7 +30,6 @@ __all__ = [
     "TermList",
     "Translation",
     "Translator",
-    "check_source_prefix",
     "decoding_expert",
     "encode_non_blank",
     "encode_sources",
@@ -43,9 +39,7 @@ __all__ = [
     "max_new_tokens",
     "max_source_length",
     "output_limits",
-    "require_target_language",
     "score_pairs",
-    "set_languages",
     "term_pieces",
     "term_tokens",
     "to_texts",

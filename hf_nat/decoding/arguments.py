@@ -24,7 +24,8 @@ from .translator import require_terms
 
 
 _DRAFT_OPTIONS = ("draft_length", "draft_beta", "draft_tau")
-_NO_KNOBS = ("reranker", "ensemble", "terms", "language_model")
+# Options that name other models, or files, that take part.
+TAKING_PART = ("reranker", "draft", "ensemble", "language_model", "terms")
 _AT_OPTIONS = ("max_batch_tokens", "num_beams", "length_penalty", "expert", "draft", "backend", "quantize", "threads")
 # What may be read of the folder of a model.
 _READ = (
@@ -252,7 +253,7 @@ class DecodingArguments(LoadingArguments):
     @property
     def knobs(self) -> dict[str, Any]:
         """The knobs of a NAT model that are set: its options but for files and other models."""
-        return {name: value for name, value in self._nat_options.items() if name not in _NO_KNOBS}
+        return {name: value for name, value in self._nat_options.items() if name not in TAKING_PART}
 
     def generate_kwargs(self, model: PreTrainedModel) -> dict[str, Any]:
         """Returns the arguments of `translate` for `model`; the other models that take part are loaded.

@@ -14,15 +14,7 @@ from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import first_rows
 from ..data.corpora import load_corpus
-from ..decoding import (
-    LoadingArguments,
-    SentenceSplitter,
-    check_source_prefix,
-    language_pair,
-    load_model,
-    require_target_language,
-    set_languages,
-)
+from ..decoding import LoadingArguments, SentenceSplitter, language_pair, load_model
 from .judges import load_backward_model
 from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
@@ -194,15 +186,16 @@ class DistillArguments(StrategyArguments, LoadingArguments):
 
         Raises:
             OSError: as `load_model`.
-            ValueError: as `load_model`, `set_languages`, `require_target_language` and `check_source_prefix`.
+            ValueError: as `load_model` and `LoadingArguments.prepare`.
         """
         model, tokenizer = load_model(name, parameter="union", trust_remote_code=self.trust_remote_code)
+        pair: tuple[str | None, str | None] = (None, None)
         if languages:
-            set_languages(model, tokenizer, *language_pair("union_languages", languages))
+            pair = language_pair("union_languages", languages)
         elif languages is None and hasattr(tokenizer, "src_lang"):
-            set_languages(model, tokenizer, self.model_source_lang, self.model_target_lang)
-        require_target_language(model, tokenizer, "union")
-        check_source_prefix(tokenizer, prefix or None)
+            pair = (self.model_source_lang, self.model_target_lang)
+        told = LoadingArguments(source_prefix=prefix or None, model_source_lang=pair[0], model_target_lang=pair[1])
+        told.prepare(model, tokenizer, parameter="union")
         return model, tokenizer
 
     @property

@@ -15,7 +15,7 @@ from sacrebleu.metrics import BLEU, CHRF
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..base.foreign_code import foreign_code
-from ..decoding import check_source_prefix, load_model, require_target_language, score_pairs, set_languages
+from ..decoding import LoadingArguments, load_model, score_pairs
 from ..metrics.bootstrap import Array
 from ..metrics.external import ExternalMetric
 from ..metrics.pairwise import pairwise_bleu, pairwise_chrf
@@ -179,7 +179,7 @@ def load_backward_model(
 
     Raises:
         OSError: as `load_model`.
-        ValueError: as `load_model`, `set_languages`, `require_target_language` and `check_source_prefix`, and of a
+        ValueError: as `load_model` and `LoadingArguments.prepare`, and of a
             model that cannot score.
     """
     options: dict[str, Any] = {"parameter": "backward_teacher", "trust_remote_code": trust_remote_code}
@@ -189,10 +189,10 @@ def load_backward_model(
             f"`backward_teacher` must be autoregressive, got the {type(model).__name__} `{name}`, which gives a text "
             "no probability. Use an AT model."
         )
-    if hasattr(tokenizer, "src_lang"):
-        set_languages(model, tokenizer, target_lang, source_lang)
-    require_target_language(model, tokenizer, "backward_teacher")
-    check_source_prefix(tokenizer, prefix)
+    # It reads the corpus's targets.
+    pair = (target_lang, source_lang) if hasattr(tokenizer, "src_lang") else (None, None)
+    told = LoadingArguments(source_prefix=prefix, model_source_lang=pair[0], model_target_lang=pair[1])
+    told.prepare(model, tokenizer, parameter="backward_teacher")
     return model, tokenizer
 
 

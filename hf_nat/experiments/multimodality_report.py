@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.reporting import Table, plot_bars, plot_simplex, write_report
+from ..base.reporting import Table, interval_cell, plot_bars, plot_simplex, write_report
 
 
 Results = Mapping[str, Any]
@@ -27,8 +27,7 @@ def systems_table(results: Results) -> Table:
     counted = all("unknown_share" in system for system in results["systems"])
     rows = []
     for system in results["systems"]:
-        ends = system["concentration_interval"]
-        interval = "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+        interval = interval_cell(system["concentration_interval"])
         shares = [f"{100 * system['languages'][lang]:.0f} %" for lang in languages]
         if counted:
             shares.append(f"{100 * system['unknown_share']:.2f} %")
@@ -49,8 +48,7 @@ def corpora_table(results: Results) -> Table:
         name = measured["name"]
         row = [name, f"{measured['words']['num_pairs']:,}"]
         for kind in kinds:
-            ends = measured[kind]["complexity_interval"]
-            row += [f"{measured[kind]['complexity']:.3f}", "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"]
+            row += [f"{measured[kind]['complexity']:.3f}", interval_cell(measured[kind]["complexity_interval"])]
             row.append(f"{measured[kind]['reordering']:.3f}")
         rows.append([*row, f"{PAPER[name]:.2f}" if name in PAPER else _PAPER_PAIRS])
     return Table([*header, "paper: C(d)"], rows)

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -18,6 +17,7 @@ from ..data.locations import local_folder
 from ..data.several import validation_place
 from ..data.text_files import read_lines
 from ..decoding import encode_non_blank, to_texts, token_batches
+from ..decoding.scoring import padded_batch
 from ..metrics.translation import score_translations
 from .arguments import ExportArguments
 
@@ -66,13 +66,9 @@ class Samples:
         config: Any = model.config
         results: dict[int, tuple[list[int], float]] = {}
         for batch in token_batches([len(ids) for ids in self.sources], _MAX_BATCH_TOKENS):
-            rows = [torch.tensor(self.sources[i]) for i in batch]
-            input_ids = pad_sequence(rows, batch_first=True, padding_value=config.pad_token_id)
-            attention_mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+            inputs = padded_batch([self.sources[i] for i in batch], config.pad_token_id, torch.device("cpu"))
             generate: Any = model.generate
-            output = generate(
-                input_ids=input_ids, attention_mask=attention_mask, return_dict_in_generate=True, **knobs
-            )
+            output = generate(**inputs, return_dict_in_generate=True, **knobs)
             lengths = output.sequences.ne(config.pad_token_id).sum(dim=1).tolist()
             for i, ids, length, score in zip(
                 batch, output.sequences.tolist(), lengths, output.sequences_scores.tolist(), strict=True

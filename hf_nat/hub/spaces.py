@@ -15,6 +15,7 @@ from huggingface_hub import SpaceCardData
 
 from ..base.folders import atomic_folder
 from ..cards.rendering import is_hub_id, render
+from ..decoding.arguments import TAKING_PART
 from ..demo.browser import write_page
 from .contents import choose_files
 
@@ -122,7 +123,7 @@ def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
 
 def _require_on_hub(decoding: Mapping[str, Any]) -> None:
     """Raises for a model or file that takes part in decoding and lies here, where a Space does not find it."""
-    for name in ("reranker", "draft", "ensemble", "language_model", "terms"):
+    for name in TAKING_PART:
         value = decoding.get(name) or []
         for place in [value] if isinstance(value, str) else value:
             if os.path.exists(place):

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.utils.generic import maybe_autocast
 
 from .configuration_flowseq import FlowSeqConfig
+from .modeling_nat import bidirectional_mask
 from .noise import TargetNoise
 
 
@@ -54,19 +54,8 @@ def make_grids(
     for level in range(config.num_levels):
         level_mask = mask[:, :: 2**level]
         queries = encoder_hidden_states.new_empty(*level_mask.shape, 1)
-        self_attention_mask = create_bidirectional_mask(
-            config=config,
-            inputs_embeds=queries,
-            attention_mask=level_mask,
-            allow_is_bidirectional_skip=not queries.is_meta,  # `meta` cannot say whether it hides anything
-        )
-        cross_attention_mask = create_bidirectional_mask(
-            config=config,
-            inputs_embeds=queries,
-            attention_mask=attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-            allow_is_bidirectional_skip=not queries.is_meta,
-        )
+        self_attention_mask = bidirectional_mask(config, queries, level_mask)
+        cross_attention_mask = bidirectional_mask(config, queries, attention_mask, encoder_hidden_states)
         grids.append(Grid(level_mask, self_attention_mask, encoder_hidden_states, cross_attention_mask))
     return grids
 

@@ -258,6 +258,22 @@ class NATPreTrainedModel(PreTrainedModel):
         return student
 
 
+def bidirectional_mask(
+    config: NATConfig,
+    queries: torch.Tensor,
+    mask: torch.Tensor | None,
+    encoder_hidden_states: torch.Tensor | None = None,
+) -> Any:
+    """Makes a padding mask fit the attention of the config: of `queries` (B, T, D) to themselves or encoder states."""
+    return create_bidirectional_mask(
+        config=config,
+        inputs_embeds=queries,
+        attention_mask=mask,
+        encoder_hidden_states=encoder_hidden_states,
+        allow_is_bidirectional_skip=not queries.is_meta,  # `meta` cannot say whether it hides anything
+    )
+
+
 def _embed(
     stack: "NATEncoder | NATDecoder",
     input_ids: torch.Tensor | None,
@@ -309,12 +325,7 @@ class NATEncoder(NATPreTrainedModel):
         if attention_mask is not None and attention_mask.dim() == 2:
             position_ids = source_positions(attention_mask)
         hidden_states = _embed(self, input_ids, inputs_embeds, position_ids)
-        self_attention_mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=attention_mask,
-            allow_is_bidirectional_skip=not hidden_states.is_meta,  # `meta` cannot say whether it hides anything
-        )
+        self_attention_mask = bidirectional_mask(self.config, hidden_states, attention_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, self_attention_mask, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
@@ -353,18 +364,9 @@ class NATDecoder(NATPreTrainedModel):
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """Decodes a canvas, with all layers or the first ones; `inputs_embeds` are token embeddings before scaling."""
         hidden_states = _embed(self, input_ids, inputs_embeds)
-        self_attention_mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=attention_mask,
-            allow_is_bidirectional_skip=not hidden_states.is_meta,  # `meta` cannot say whether it hides anything
-        )
-        cross_attention_mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=encoder_attention_mask,
-            encoder_hidden_states=encoder_hidden_states,
-            allow_is_bidirectional_skip=not hidden_states.is_meta,
+        self_attention_mask = bidirectional_mask(self.config, hidden_states, attention_mask)
+        cross_attention_mask = bidirectional_mask(
+            self.config, hidden_states, encoder_attention_mask, encoder_hidden_states
         )
         for layer in self.layers[:num_layers]:
             hidden_states = layer(

@@ -9,13 +9,13 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..analysis import MEASURES_FILE, AnalyzeArguments, named_corpora, read_measures
+from ..analysis import MEASURES_FILE, AnalyzeArguments, read_measures
 from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..base.folders import check_output_folder
-from ..base.reporting import Table, plot_points, write_report
+from ..base.reporting import Table, interval_cell, plot_points, write_report
 from ..base.utils import check_record, environment, read_record, write_json
-from ..data.several import TARGETS
+from ..data.several import TARGETS, named_corpora
 from ..steps import Analyze, check_steps
 from .paper_students import place_student
 from .proxies import SIGNIFICANCE, check_proxies, train_proxies
@@ -275,8 +275,7 @@ def recommendation_table(results: Mapping[str, Any]) -> Table:
         row = results["candidates"][entry["name"]]
         cells = [entry["name"], str(entry["rank"])]
         for measure in ("complexity", "faithfulness"):
-            ends = row[f"{measure}_interval"]
-            cells += [f"{row[measure]:.3f}", "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"]
+            cells += [f"{row[measure]:.3f}", interval_cell(row[f"{measure}_interval"])]
         if proxies:
             cells.append(", ".join(f"{score:.2f}" for score in proxies["scores"][entry["name"]]))
         rows.append([*cells, entry["reason"]])

@@ -8,6 +8,7 @@ from typing import Any
 from ..base.utils import sha256_file
 from ..cards import model_card
 from ..decoding import DecodingArguments
+from ..decoding.arguments import TAKING_PART
 from ..decoding.language_model import language_model_file
 from ..evaluation.evaluate import SplitArguments
 from .fingerprints import corpus_fingerprint, model_fingerprint, optional_model
@@ -56,7 +57,7 @@ class SplitStep(ModelStep):
 def decoding_settings(decoding: DecodingArguments) -> dict[str, Any]:
     """Returns the options of decoding that are set, without the models among them."""
     given = {name: value for name, value in vars(decoding).items() if value is not None}
-    others = ["reranker", "ensemble", "draft", "language_model", "terms", "trust_remote_code", "threads"]
+    others = [*TAKING_PART, "trust_remote_code", "threads"]
     if decoding.backend == "torch":
         others.append("backend")  # as in the records from before there were others
     return {"decoding": {name: value for name, value in given.items() if name not in others}}

@@ -19,7 +19,7 @@ _TOLERABLE = 0.01
 _ROWS = 1000
 
 
-def infeasible_pairs(
+def count_infeasible_pairs(
     model: PreTrainedModel, train_set: Dataset, validation_set: Dataset | None = None
 ) -> dict[str, int]:
     """Counts and logs the pairs that a model leaves out of its loss, in one pass without a forward pass of the model.

@@ -26,7 +26,7 @@ from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
 from .early_stopping import StopWithoutProgress
-from .infeasible import infeasible_pairs
+from .infeasible import count_infeasible_pairs
 from .model import build_model
 from .resuming import require_state
 from .sharding import set_weights
@@ -75,7 +75,7 @@ def train(
     num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
     _require_positions(model, train_set)
-    infeasible = infeasible_pairs(model, train_set, validation_set)
+    infeasible = count_infeasible_pairs(model, train_set, validation_set)
     trainer = NATSeq2SeqTrainer(
         model=model,
         args=training_args,

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import sacrebleu
+import sacremoses
 
 import hf_nat.base.languages as languages
 import hf_nat.metrics.translation as translation
@@ -183,12 +184,12 @@ def test_chrfpp_counts_words_and_word_pairs_too():
 def test_each_side_is_tokenised_once_for_all_metrics(monkeypatch):
     calls = []
 
-    class Counting(languages.MosesTokenizer):
+    class Counting(sacremoses.MosesTokenizer):
         def tokenize(self, sentence, **kwargs):
             calls.append(sentence)
             return super().tokenize(sentence, **kwargs)
 
-    monkeypatch.setattr(languages, "MosesTokenizer", Counting)
+    monkeypatch.setattr(sacremoses, "MosesTokenizer", Counting)
     score_translations(HYPOTHESES, REFERENCES, target_lang="de", metrics=PAPER_METRICS)
     assert sorted(calls) == sorted([*HYPOTHESES, *REFERENCES])
 

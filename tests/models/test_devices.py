@@ -54,7 +54,6 @@ _ROWS = "an edit is made of the rows alone that need it"
 ALLOWED_READS = {
     "canvas.largest": _WIDTH,
     "canvas.require_right_padding": "a source padded on the left is an error, not a bad translation",
-    "flow_layers.make_grids": "transformers leaves out a mask that hides nothing",
     "generation_da_transformer._graph": _SELECTED,
     "generation_da_transformer._vertices": _SELECTED,
     "ctc_beam.prefix_beam_search": "the search runs on the host; one question for all sentences",
@@ -73,7 +72,7 @@ ALLOWED_READS = {
     "modeling_levenshtein_transformer._edit": _ROWS,
     "modeling_levenshtein_transformer._replace_rows": _ROWS,
     "modeling_levenshtein_transformer._score": _SELECTED,
-    "modeling_nat.forward": "transformers leaves out a mask that hides nothing",
+    "modeling_nat.bidirectional_mask": "transformers leaves out a mask that hides nothing",
     "modeling_vanilla_nat.refine": _SELECTED,
     "noise.__init__": "FlowSeq's samples are seeded by the tokens of their sentence",
     "shallow_fusion._weighted": "a language model runs on the host",

@@ -10,7 +10,7 @@ from datasets import Dataset
 from nat_model_tester import EOS, tiny_model
 
 from hf_nat.training import infeasible
-from hf_nat.training.infeasible import infeasible_pairs
+from hf_nat.training.infeasible import count_infeasible_pairs
 from hf_nat.training.summary import training_summary
 
 
@@ -42,15 +42,15 @@ def test_counts_are_those_of_the_loss(model_type, fields, monkeypatch):
         marks.append(bool(loss == 0))
     assert 3 < sum(marks) < 57
     monkeypatch.setattr(infeasible, "_ROWS", 7)
-    counts = infeasible_pairs(model, Dataset.from_list(rows), Dataset.from_list(rows[:9]))
+    counts = count_infeasible_pairs(model, Dataset.from_list(rows), Dataset.from_list(rows[:9]))
     assert counts == {"num_infeasible_pairs": sum(marks), "eval_num_infeasible_pairs": sum(marks[:9])}
     for row, is_infeasible in zip(rows, marks, strict=True):
-        count = infeasible_pairs(model, Dataset.from_list([row]))
+        count = count_infeasible_pairs(model, Dataset.from_list([row]))
         assert count == {"num_infeasible_pairs": is_infeasible}
 
 
 def test_a_model_that_learns_every_pair_has_no_count():
-    assert infeasible_pairs(tiny_model("cmlm"), Dataset.from_list(random_rows(3))) == {}
+    assert count_infeasible_pairs(tiny_model("cmlm"), Dataset.from_list(random_rows(3))) == {}
 
 
 @pytest.mark.parametrize("ratio", [1.05, 1.13, 2.3, 4])
@@ -68,7 +68,7 @@ def test_more_than_one_in_a_hundred_are_a_warning(num_fitting, level, caplog, mo
     rows = Dataset.from_list([fitting] * num_fitting + [other] * (100 - num_fitting))
     monkeypatch.setattr(infeasible.logger, "propagate", True)
     with caplog.at_level("INFO", logger=infeasible.logger.name):
-        infeasible_pairs(tiny_model("ctc_nat"), rows)
+        count_infeasible_pairs(tiny_model("ctc_nat"), rows)
     (record,) = [record for record in caplog.records if record.name == infeasible.logger.name]
     assert record.levelname == level
     share = f"{100 - num_fitting} of 100 training pairs ({100 - num_fitting}.00%)"

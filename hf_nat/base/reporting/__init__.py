@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .report import (
     Table,
+    interval_cell,
     plot_bars,
     plot_curves,
     plot_densities,
@@ -17,6 +18,7 @@ from .report import (
 
 __all__ = [
     "Table",
+    "interval_cell",
     "plot_bars",
     "plot_curves",
     "plot_densities",

@@ -62,6 +62,11 @@ def _figure(path: Path, num_panels: int, width: float, height: float) -> Iterato
         image.save(temporary, "PNG", optimize=True)
 
 
+def interval_cell(ends: Sequence[float] | None) -> str:
+    """Prints the ends of an interval; nothing where there is none."""
+    return "" if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
 def plot_bars(
     path: Path,
     panels: Mapping[str, Mapping[str, float]],
