@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The race of the converged Multi30k students against CTranslate2: their graphs, tables, JSON and picture.
-# Usage: scripts/race.sh FOLDER [THREADS], in an environment with the extras `export`, `openvino`, `ct2` and `beam`, from a folder in
-# which the models of configs/multi30k/converged lie in runs/multi30k/converged, and the corpus in data/multi30k.
+# Usage: scripts/race.sh FOLDER [THREADS] [SYSTEMS], in an environment with the extras `export`, `openvino`, `ct2` and `beam`, from a
+# folder in which the models of configs/multi30k/converged lie in runs/multi30k/converged, and the corpus in data/multi30k. SYSTEMS, a
+# regular expression, leaves the others out.
 set -euo pipefail
 scripts=$(cd "$(dirname "$0")" && pwd)
-folder=$1 threads=${2:-1}
+folder=$1 threads=${2:-1} wanted=${3:-.}
 result=race_cpu
 [ "$threads" = 1 ] || result+=_${threads}_threads
 converged=runs/multi30k/converged corpus="data/multi30k/{split}.{lang}.gz"
@@ -15,8 +16,8 @@ export_graph() { # NAME MODEL [OPTIONS]
     --sentences data/multi30k/val.en.gz --references data/multi30k/val.de.gz --target_lang de "${@:3}"
 }
 declare -A model=([ctc_3-3]=ctc_nat_glancing_distilled [ctc_5-1]=ctc_nat_glancing_5-1_distilled
-  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [vanilla]=vanilla_nat_distilled [ctc_plain]=ctc_nat_distilled
-  [levt]=levenshtein_transformer_distilled [dat]=da_transformer_distilled [ctc_real]=ctc_nat_glancing_real)
+  [glat]=vanilla_nat_glancing_distilled [cmlm]=cmlm_distilled [vanilla]=vanilla_nat_distilled
+  [vanilla_scratch]=vanilla_nat_scratch_distilled [ctc_plain]=ctc_nat_distilled [levt]=levenshtein_transformer_distilled [dat]=da_transformer_distilled [ctc_real]=ctc_nat_glancing_real)
 declare -A options=([dat]="--graph_decoding lookahead")
 # One for both CTC models that learned from the teacher, whose tokenizer is the teacher's.
 hf-nat language-model --model "$converged/${model[ctc_3-3]}" --corpus "$converged/distilled" "${languages[@]}"
@@ -43,6 +44,7 @@ systems=(
   "teacher_ct2_int8_beam5=$teacher,compute_type=int8,num_beams=5"
   "teacher_ct2_int8_beam5_shortlist=$teacher,compute_type=int8,num_beams=5,$list"
   "teacher_transformers_greedy=$converged/teacher:num_beams=1"
+  "teacher_transformers_draft=$converged/teacher:num_beams=1,draft=$converged/${model[ctc_3-3]}"
   "ctc_3-3_torch=$converged/${model[ctc_3-3]}"
   "ctc_3-3_torch_beam5=$converged/${model[ctc_3-3]}:ctc_beam_size=5,ctc_length_bonus=0.5"
   "ctc_3-3_torch_beam10_lm=$converged/${model[ctc_3-3]}:$beam10"
@@ -64,7 +66,10 @@ for name in ctc_3-3 ctc_5-1; do
     "${name}_onnx_int8_shortlist=$folder/${name}_shortlist:backend=onnx,quantize=int8")
 done
 systems+=("ctc_real_onnx_int8_beam10_lm=$folder/ctc_real:backend=onnx,quantize=int8,${beam10/distilled/real}")
-for name in ctc_real vanilla ctc_plain levt dat; do systems+=("${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"); done
+dat_beam=graph_decoding=beam,graph_beam_length_penalty=1.3
+systems+=("dat_torch=$converged/${model[dat]}" "dat_torch_beam10=$converged/${model[dat]}:$dat_beam"
+  "dat_torch_beam10_lm=$converged/${model[dat]}:$dat_beam,language_model=$converged/${model[ctc_3-3]},lm_weight=0.3")
+for name in ctc_real vanilla vanilla_scratch ctc_plain levt dat; do systems+=("${name}_onnx_int8=$folder/$name:backend=onnx,quantize=int8"); done
 systems+=(
   "glat_torch=$converged/${model[glat]}" "glat_onnx_int8=$folder/glat:backend=onnx,quantize=int8"
   "glat_openvino=$folder/glat:backend=openvino" "cmlm_torch_10=$converged/cmlm_distilled:max_iterations=10"
@@ -73,6 +78,7 @@ systems+=(
 )
 present=()
 for system in "${systems[@]}"; do
+  [[ ${system%%=*} =~ $wanted ]] || continue
   place=${system#*=}
   if [ -f "${place%%:*}/config.json" ]; then present+=("$system"); else echo "${system%%=*} is left out: no ${place%%:*}" >&2; fi
 done

@@ -58,9 +58,9 @@ class TeacherEnsemble(PreTrainedModel, GenerationMixin):
         return _Encoders([cast(Any, member).get_encoder() for member in self.members])
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """Generates as the members do, with a cache for each."""
+        """Generates as the members do, with a cache for each, whatever the first one's checkpoint says."""
         generate: Any = GenerationMixin.generate
-        return generate(self, *args, past_key_values=_Caches(len(self.members)), **kwargs)
+        return generate(self, *args, **kwargs | {"past_key_values": _Caches(len(self.members)), "use_cache": True})
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -58,10 +59,10 @@ def test_outputs_are_those_of_generate(teacher: MarianMTModel, options: dict[str
 
 
 def test_a_checkpoint_without_a_cache_is_searched_too(copy_teacher: MarianMTModel, tiny_tokenizer: Any) -> None:
-    found = []
+    found, teacher = [], copy.deepcopy(copy_teacher)
     for use_cache in (True, False):
-        copy_teacher.generation_config.use_cache = use_cache
-        found.append(translate(copy_teacher, tiny_tokenizer, ["a dog"], num_beams=3, early_stopping=True))
+        teacher.generation_config.use_cache = use_cache
+        found.append(translate(teacher, tiny_tokenizer, ["a dog"], num_beams=3, early_stopping=True))
     assert found[0] == found[1]
 
 

@@ -87,7 +87,6 @@ def test_knobs_that_change_nothing_are_told(model):
     ("model", "knobs"),
     [
         ("ctc_nat", {"ctc_beam_size": 2, "ctc_length_bonus": 1.0}),
-        ("da_transformer", {"viterbi_length_penalty": 2.0, "num_candidates": 2}),
         ("da_transformer", {"viterbi_length_penalty": 2.0, "graph_decoding": "viterbi"}),
         ("da_transformer", {"graph_beam_length_penalty": 2.0, "graph_decoding": "beam"}),
         ("flowseq", {"latent_temperature": 0.5, "num_samples": 2}),
@@ -98,6 +97,11 @@ def test_knobs_with_an_effect_are_taken(model, knobs):
     model.require_knobs(knobs)
     settings = model._resolve_settings(None, dict(knobs))
     assert not model.idle_knobs(settings).keys() & knobs.keys()
+
+
+@pytest.mark.parametrize("model", ["da_transformer"], indirect=True)
+def test_a_length_penalty_has_an_effect_on_candidates_that_another_model_chooses_among(model):
+    model.require_knobs({"viterbi_length_penalty": 2.0, "num_candidates": 2}, reranker="a teacher")
 
 
 def test_a_model_that_chooses_needs_candidates(model):
