@@ -15,7 +15,8 @@ from hf_nat.experiments.born_again import scores_table
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "configs/multi30k/results"
 PAGE = (RESULTS / "README.md").read_text(encoding="utf-8")
-results_table = runpy.run_path(str(ROOT / "scripts/results_table.py"))["results_table"]
+_results = runpy.run_path(str(ROOT / "scripts/results_table.py"))
+results_table, main = _results["results_table"], _results["main"]
 training_table = runpy.run_path(str(ROOT / "scripts/benchmark_training.py"))["markdown_table"]
 _decoding = runpy.run_path(str(ROOT / "scripts/benchmark_decoding.py"))
 markdown_table, footprint_table = _decoding["markdown_table"], _decoding["footprint_table"]
@@ -29,12 +30,12 @@ def test_multi30k_page_holds_the_table_of_its_metrics():
     assert results_table(RESULTS / "systems", RESULTS / "benchmark/cpu.json") in page
 
 
-@pytest.mark.parametrize("name", ["cpu", "race_cpu", "race_teacher2_cpu", "race_base_cpu"])
+@pytest.mark.parametrize("name", ["cpu", "race_cpu", "race_teacher2_cpu", "race_students_cpu", "race_base_cpu"])
 def test_multi30k_page_holds_the_tables_of_its_benchmarks(name):
     assert markdown_table(read_json(RESULTS / f"benchmark/{name}.json")) in PAGE
 
 
-@pytest.mark.parametrize("name", ["race_cpu", "race_teacher2_cpu"])
+@pytest.mark.parametrize("name", ["race_cpu", "race_teacher2_cpu", "race_students_cpu"])
 def test_multi30k_page_holds_scores_sizes_and_memory_of_the_race(name):
     assert footprint_table(read_json(RESULTS / f"benchmark/{name}.json")) in PAGE
 
@@ -84,9 +85,16 @@ def test_multi30k_page_holds_the_tables_of_born_again_teachers_and_experts():
     assert measures_table(read_json(RESULTS / "nano/measures.json")["corpora"]).markdown() in PAGE
 
 
-@pytest.mark.parametrize("folder", ["converged", "longer", "strategies", "nano/systems"])
+@pytest.mark.parametrize("folder", ["longer", "strategies", "nano/systems"])
 def test_multi30k_page_holds_the_tables_of_longer_training_and_of_strategies(folder):
     assert results_table(RESULTS / folder) in PAGE
+
+
+def test_multi30k_page_holds_the_table_that_its_command_makes(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    command = re.search(r"python scripts/results_table.py (\S+/converged .*?)\n```", PAGE, flags=re.DOTALL)
+    main(command[1].replace("\\\n", " ").split())
+    assert capsys.readouterr().out in PAGE
 
 
 def test_multi30k_page_holds_the_tables_of_the_alignment_benchmark():
