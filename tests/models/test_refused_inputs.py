@@ -101,7 +101,11 @@ def test_knobs_with_an_effect_are_taken(model, knobs):
 
 @pytest.mark.parametrize("model", ["da_transformer"], indirect=True)
 def test_a_length_penalty_has_an_effect_on_candidates_that_another_model_chooses_among(model):
-    model.require_knobs({"viterbi_length_penalty": 2.0, "num_candidates": 2}, reranker="a teacher")
+    knobs = {"viterbi_length_penalty": 2.0, "num_candidates": 2}
+    assert not model.idle_knobs(model._resolve_settings(None, dict(knobs))).keys() & knobs.keys()
+    model.require_knobs(knobs, reranker="a teacher")
+    with pytest.raises(ValueError, match="`viterbi_length_penalty` must be left out"):
+        model.require_knobs({"viterbi_length_penalty": 2.0})
 
 
 def test_a_model_that_chooses_needs_candidates(model):

@@ -112,8 +112,12 @@ def test_floor_stands_beside_the_loss_and_penalty_reaches_decoding(monkeypatch: 
 
 
 def test_every_variant_is_a_configuration() -> None:
+    default = LevenshteinTransformerConfig()
     for options in script["VARIANTS"].values():
-        LevenshteinTransformerConfig(**{name: value for name, value in options.items() if name != "eos_penalty"})
+        fields = {name: value for name, value in options.items() if name != "eos_penalty"}
+        config = LevenshteinTransformerConfig(**fields)
+        for name, value in fields.items():
+            assert getattr(config, name) == value != getattr(default, name), "a variant changes what it names"
 
 
 def test_the_losses_measured_on_the_way_change_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
