@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ _OF_SOURCE = ("id", "real_target")
 def corpus_place(text: str) -> dict[str, Any]:
     """Parts `CORPUS#CONFIGURATION` into `corpus` and `config_name`; what exists is taken as it is."""
     corpus, _, config_name = text.partition("#")
-    is_named = config_name and not Path(text).exists()
+    is_named = config_name and not os.path.exists(text)
     return {"corpus": corpus, "config_name": config_name} if is_named else {"corpus": text}
 
 
@@ -56,7 +57,7 @@ def named_corpora(corpora: Sequence[str], **others: str) -> dict[str, str]:
     """
     pairs = list(others.items())
     for text in corpora:
-        name, _, corpus = ("", "", text) if "=" not in text or Path(text).exists() else text.partition("=")
+        name, _, corpus = ("", "", text) if "=" not in text or os.path.exists(text) else text.partition("=")
         pairs.append((name or Path(corpus).name.replace("=", "_"), corpus))
     if len(dict(pairs)) < len(pairs):
         names = [name for name, _ in pairs]

@@ -169,7 +169,7 @@ def build_short_list(
     always = sorted({*kept, *(token for token, _ in frequent.most_common(num_frequent))})
     lists = {source: [token for token, _ in found.most_common(num_best)] for source, found in counts.items()}
     best = torch.full((vocab_size, 1 + max(map(len, lists.values()), default=0)), always[0])
-    best[list(vocabulary), 0] = torch.tensor(vocabulary)
+    best[list(vocabulary), 0] = torch.tensor(vocabulary, dtype=torch.long)
     for source, tokens in lists.items():
         best[source, 1 : 1 + len(tokens)] = torch.tensor(tokens)
     return ShortList(best, torch.tensor(always), vocab_size)

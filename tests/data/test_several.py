@@ -33,6 +33,7 @@ def test_what_exists_is_a_corpus_and_else_the_first_sign_ends_the_name(
         (["a/x", "b/x"], r"must be distinct, got \['real', 'x', 'x'\]"),
         (["real=x"], "must be distinct"),
         (["a/b=c"], "without `/`, got 'a/b'"),
+        (["x" * 5000 + "=c", "x" * 5000 + "=d"], "must be distinct"),
     ],
 )
 def test_names_are_those_of_folders_of_their_own(corpora: list[str], message: str) -> None:
