@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -163,17 +164,17 @@ class MetricRecipe:
     missing: str | None
 
 
-# Name: constructor from language and options, whether it sees words.
-_METRICS: dict[str, tuple[Callable[..., Metric], Tokenized]] = {
-    "beer": (lambda language, **options: BEER(**options), "always"),
-    "bleu": (lambda language, **options: BLEU(tokenize="none", force=True, **options), "always"),
-    "chrf": (lambda language, **options: CHRF(**options), "never"),
-    "chrf3": (lambda language, **options: CHRF(beta=3, **options), "never"),
-    "chrfpp": (lambda language, **options: CHRF(word_order=2, **options), "never"),
-    "meteor": (lambda language, **options: METEOR(language.code, **options), "always"),
-    "ribes": (lambda language, **options: RIBES(**options), "always"),
-    "sacrebleu": (lambda language, **options: _sacrebleu(language, **options), "never"),
-    "ter": (lambda language, **options: TER(**options), "unspaced"),
+# Name: the metric, the options that its name fixes, whether it sees words.
+_METRICS: dict[str, tuple[type[Metric], Mapping[str, Any], Tokenized]] = {
+    "beer": (BEER, {}, "always"),
+    "bleu": (BLEU, {"tokenize": "none", "force": True}, "always"),
+    "chrf": (CHRF, {}, "never"),
+    "chrf3": (CHRF, {"beta": 3}, "never"),
+    "chrfpp": (CHRF, {"word_order": 2}, "never"),
+    "meteor": (METEOR, {}, "always"),
+    "ribes": (RIBES, {}, "always"),
+    "sacrebleu": (BLEU, {}, "never"),
+    "ter": (TER, {}, "unspaced"),
 }
 METRICS = tuple(_METRICS)
 
@@ -192,7 +193,7 @@ def check_sides(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 
 def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, Any]] | None) -> dict[str, MetricRecipe]:
-    """Looks the names up and checks that options belong to one of them."""
+    """Looks the names up and checks that options are of one of them, and such as it takes."""
     options = options or {}
     for name in metrics:
         require_choice("metrics", name, sorted(_METRICS))
@@ -201,12 +202,16 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
         raise ValueError(f"`options` must name metrics out of {list(metrics)}, got {unused[0]!r}.")
     recipes = {}
     for name in metrics:
-        build, tokenized = _METRICS[name]
+        kind, fixed, tokenized = _METRICS[name]
         given = dict(options.get(name, {}))
+        # The texts and their language are what is scored.
+        open_options = inspect.signature(kind).parameters.keys() - fixed.keys() - {"language", "references"}
+        for option in given:
+            require_choice("options", option, sorted(open_options), where=f"of the metric {name!r}")
         missing = None
         if name == "beer" and given.get("model_dir") is None:
             missing = "BEER needs a trained model: give the folder of one as the option `model_dir`."
-        recipes[name] = MetricRecipe(partial(build, **given), tokenized, missing)
+        recipes[name] = MetricRecipe(partial(_build, kind, {**fixed, **given}), tokenized, missing)
     return recipes
 
 
@@ -272,8 +277,10 @@ class PreparedTexts:
         return self._tokens[id(sentences)][1]
 
 
-def _sacrebleu(language: Language, **options: Any) -> BLEU:
-    return BLEU(**{"tokenize": language.sacrebleu_tokenizer(), **options})
+def _build(kind: type[Metric], options: Mapping[str, Any], language: Language) -> Metric:
+    """Makes a metric for a language, by whatever of the language it takes."""
+    of_language = {METEOR: {"language": language.code}, BLEU: {"tokenize": language.sacrebleu_tokenizer()}}
+    return kind(**{**of_language.get(kind, {}), **options})
 
 
 def _segments(metric: Metric, stats: Array) -> tuple[float, ...]:

@@ -282,6 +282,15 @@ def test_options_reach_their_metric():
     assert "|alpha:0.0|" in scores["ribes"].signature
 
 
+@pytest.mark.parametrize(
+    ("metric", "option"), [("bleu", "tokenize"), ("chrf3", "beta"), ("meteor", "language"), ("ter", "tokenise")]
+)
+def test_an_option_that_a_metric_fixes_or_lacks_is_an_error(metric, option):
+    rule = f"`options` must be one of .* of the metric '{metric}', got '{option}'"
+    with pytest.raises(ValueError, match=rule):
+        score_translations(["a"], ["b"], target_lang="de", metrics=[metric], options={metric: {option: 1}})
+
+
 def test_options_of_a_metric_not_asked_for_are_an_error():
     with pytest.raises(ValueError, match=r"`options` must name metrics out of \['bleu'\], got 'ribes'"):
         score_translations(["a"], ["a"], target_lang="de", metrics=["bleu"], options={"ribes": {}})
