@@ -80,7 +80,8 @@ class AlignedCorpus:
         self, name: str, rows: Dataset, folder: Path, args: MeasureArguments, links_file: str | None = None
     ) -> None:
         started = time.perf_counter()
-        self.name, self.rows, self._folder, self.args = name, rows, folder, args
+        self.name, self._folder, self.args = name, folder, args
+        self.rows = rows.remove_columns(_foreign_columns(rows))
         self._links_file = links_file or str(folder / "links.txt")
         # Each appears whole or not at all, the links last; whose they are the step that owns the folder knows.
         sides = corpus_sides(rows, (args.source_lang, args.target_lang), args.tokens)
@@ -143,7 +144,7 @@ class AlignedCorpus:
         if not {"id", "real_target"} <= set(self.rows.column_names):
             return np.arange(len(self.rows)) if len(self.rows) == len(real.rows) else None
         rows = np.array(self.rows["id"][:])
-        if rows.max() < len(real.rows) and all(self._are_of(real.rows.select(rows))):
+        if rows.min() >= 0 and rows.max() < len(real.rows) and all(self._are_of(real.rows.select(rows))):
             return rows
         logger.warning_once(
             f"The rows of `{self.name}` are not traced: its `real_target`, or source where that is null, is not that "
@@ -203,6 +204,16 @@ class AlignedCorpus:
             num_samples=self.args.num_bootstrap,
             seed=self.args.seed,
         )
+
+
+def _foreign_columns(rows: Dataset) -> list[str]:
+    """Names the columns that only bear the name of those by which a distilled corpus is traced."""
+    kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in rows.features.items()}
+    numbers = "int" in kinds.get("id", "int") and not ("id" in kinds and rows.data.column("id").null_count)
+    return [
+        *([] if numbers else ["id"]),
+        *([] if "string" in kinds.get("real_target", "string") else ["real_target"]),
+    ]
 
 
 @contextmanager

@@ -123,6 +123,12 @@ def _lock(descriptor: int, folder: Path) -> bool:
     return folder.exists() and os.path.samestat(os.fstat(descriptor), os.stat(folder))
 
 
+def require_folder_name(what: str, name: object, remedy: str = "") -> None:
+    """Raises ValueError, about `what`, unless a name can be that of a folder inside another."""
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
+        raise ValueError(f"{what} must be those of files, without `/`, got {name!r}. {remedy}".rstrip())
+
+
 def require_outside(folder: str | Path, inputs: Iterable[str]) -> None:
     """Raises unless a folder to write lies outside those that are read, whose files its own would join.
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from datasets import Dataset, Features, IterableDataset, Translation, concatenate_datasets
 
+from ..base.folders import require_folder_name
 from .locations import has_configurations
 
 
@@ -63,10 +64,8 @@ def named_corpora(corpora: Sequence[str], **others: str) -> dict[str, str]:
         names = [name for name, _ in pairs]
         raise ValueError(f"Names of corpora must be distinct, got {names}. Give them as NAME=CORPUS.")
     # A corpus has a folder of its name.
-    if unfit := [name for name, _ in pairs if name in ("", ".", "..") or "/" in name]:
-        raise ValueError(
-            f"Names of corpora must be those of files, without `/`, got {unfit[0]!r}. Give it as NAME=CORPUS."
-        )
+    for name, _ in pairs:
+        require_folder_name("Names of corpora", name, remedy="Give it as NAME=CORPUS.")
     return dict(pairs)
 
 

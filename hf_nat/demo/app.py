@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..base.bounds import require_number
 from ..decoding import DecodingArguments, LoadingArguments
 from ..models import NATPreTrainedModel
 from .page import render_traces
@@ -48,15 +49,17 @@ def build_demo(
     pair = None if teacher is None else load_teacher(teacher, decoding)
 
     def show(sentence: str, max_iterations: int, replay_seconds: float) -> str:
-        sentence = " ".join(sentence.split())
-        if not sentence:
+        # Who calls the page's API may send what its boxes and sliders cannot.
+        if not isinstance(sentence, str) or not sentence.split():
             raise gradio.Error("Type a sentence first.")
+        sentence, own = " ".join(sentence.split()), options | {"max_iterations": max_iterations}
         try:
-            student_trace = trace_student(student, tokenizer, sentence, **options | {"max_iterations": max_iterations})
-        except ValueError as error:  # Who calls the page's API may ask for more rounds than its slider offers.
+            require_number("replay_seconds", float(replay_seconds), least=0)
+            student_trace = trace_student(student, tokenizer, sentence, **own)
+            other = None if pair is None else trace_teacher(*pair, sentence, source_prefix=decoding.source_prefix)
+            return render_traces(student_trace, other, replay_seconds=replay_seconds)
+        except (TypeError, ValueError) as error:
             raise gradio.Error(str(error)) from error
-        teacher_trace = None if pair is None else trace_teacher(*pair, sentence, source_prefix=decoding.source_prefix)
-        return render_traces(student_trace, teacher_trace, replay_seconds=replay_seconds)
 
     generation: Any = student.generation_config
     iterations = options.get("max_iterations", generation.max_iterations)

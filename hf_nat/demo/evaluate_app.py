@@ -42,7 +42,7 @@ def build_evaluate_app(module: str | Path) -> Any:
         given |= dict(zip(required, texts[len(inputs) :], strict=True))
         try:
             return metric.compute(**given, **json.loads(options or "{}"))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # Whatever a module makes of a visitor's text and options.
             raise gradio.Error(str(error)) from error
 
     with gradio.Blocks(title=metric.name, analytics_enabled=False) as app:

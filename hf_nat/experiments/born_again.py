@@ -20,6 +20,7 @@ from ..steps import Analyze, Distill, DistillArguments, Step, Train
 from .plans import (
     evaluations,
     real_splits,
+    refuse_set_keys,
     resolve_distillation,
     scores_of_steps,
     teacher_decoding,
@@ -113,22 +114,22 @@ class BornAgain(StudyStep):
     def _plan(self, number: int, before: Sequence[Iteration]) -> Iteration:
         args, own = self.args, self.folder / f"iteration_{number}"
         first = self.folder / "iteration_0/teacher"
+        refuse_set_keys("teacher_options", args.teacher_options, ("output_dir",))
         options = {**args.teacher_options, "output_dir": str(own / "teacher")}
-        teacher = Train.from_config(args.teacher_config, **options)
         if before:
             last = before[-1].distillation
             options |= train_distilled(last, Path(last.output_dir), first)
-            options["seed"] = teacher.training.seed + number
-            teacher = Train.from_config(args.teacher_config, **options)
+            options["seed"] = before[0].teacher.training.seed + number
+        teacher = Train.from_config(args.teacher_config, **options)
         places = {"teacher": str(teacher.folder), "output_dir": str(own / "corpus")}
-        distillation = resolve_distillation(args.distill_config, **{**args.distill_options, **places})
+        refuse_set_keys("distill_options", args.distill_options, places)
+        distillation = resolve_distillation(args.distill_config, **args.distill_options, **places)
         student = None
         if args.student_config is not None:
-            options = {
-                **args.student_options,
-                **train_distilled(distillation, Path(distillation.output_dir), first),
-                "output_dir": str(own / "student"),
-            }
+            places = train_distilled(distillation, Path(distillation.output_dir), first)
+            places["output_dir"] = str(own / "student")
+            refuse_set_keys("student_options", args.student_options, places)
+            options = {**args.student_options, **places}
             student = Train.from_config(args.student_config, **options)
             if student.model.init_from_teacher:
                 student = Train.from_config(args.student_config, **{**options, "init_from_teacher": str(first)})

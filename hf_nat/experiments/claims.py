@@ -18,10 +18,18 @@ from .paper_claims import CLAIMS, Claim
 
 @dataclass
 class ClaimsArguments:
-    """Where the results lie, and where the page goes."""
+    """Where the results lie, and where the page goes.
+
+    Raises:
+        ValueError: if there is no folder of results.
+    """
 
     results_dir: str = option("configs", "folder of the JSON files that the runs left")
     output_dir: str = option("runs/claims", "folder of report.md, report.html and claims.json")
+
+    def __post_init__(self) -> None:
+        if not Path(self.results_dir).is_dir():
+            raise ValueError(f"`results_dir` must be a folder, got {self.results_dir!r}. Run it in a checkout.")
 
 
 def claims(args: ClaimsArguments) -> Path:
@@ -77,8 +85,16 @@ def _evidence(claim: Claim, results_dir: Path) -> _Evidence:
             if effects := claim.converged_effects(runs):
                 return _Evidence(runs.files, effects, claim.converged_known)
     paths = [results_dir / name for name in claim.files]
-    effects = claim.effects(*map(read_json, paths)) if all(path.is_file() for path in paths) else {}
-    return _Evidence(claim.files, effects, claim.known)
+    found: Mapping[str, Effect] = {}
+    if all(path.is_file() for path in paths):
+        try:
+            found = claim.effects(*map(read_json, paths))
+        except (IndexError, KeyError, TypeError) as error:
+            names = ", ".join(map(str, paths))
+            raise ValueError(
+                f"{names} must be results that hf_nat writes, but they lack what a claim needs: {error!r}."
+            ) from error
+    return _Evidence(claim.files, found, claim.known)
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, int]:

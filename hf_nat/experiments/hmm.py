@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from ..base.bounds import require_number
 from ..base.config import option
 from ..base.processes import process_state
-from ..base.utils import progress_bar, read_json, write_json
+from ..base.utils import progress_bar, read_record, write_json
 from .bilstm import BiLSTMTaggers, accuracies, train_taggers
 from .hidden_markov import HiddenMarkovModels, posteriors, random_hmms, sample, viterbi
 from .hmm_report import DATA_SETS, DECODERS, summarize, write_hmm_report
@@ -27,7 +27,7 @@ class HMMArguments:
     """How uncertain the random hidden Markov models are, how many, and how large the data and the Bi-LSTMs.
 
     Raises:
-        ValueError: if `a` and `b` are no pairs of positive numbers, or a count is below 1.
+        ValueError: if `a` and `b` are no pairs of positive numbers, or another number is out of range.
     """
 
     output_dir: str = field(metadata={"help": "folder of the results and the report"})
@@ -53,8 +53,11 @@ class HMMArguments:
     seed: int = option(1, "of everything that is drawn")
 
     def __post_init__(self) -> None:
-        if not self.a or len(self.a) != len(self.b) or min(*self.a, *self.b) <= 0:
-            raise ValueError(f"`a` and `b` must be equally many positive numbers, got {self.a} and {self.b}.")
+        if not self.a or len(self.a) != len(self.b):
+            raise ValueError(f"`a` and `b` must be equally many numbers, got {self.a} and {self.b}.")
+        for name, values in (("a", self.a), ("b", self.b), ("learning_rate", [self.learning_rate])):
+            for value in values:
+                require_number(name, value, above=0)
         for name, value in asdict(self).items():
             if isinstance(value, int):
                 require_number(name, value, least=0 if name == "seed" else 1)
@@ -103,7 +106,8 @@ class HMM(StudyStep):
         if state.is_main_process:
             results = []
             for a, b in zip(args.a, args.b, strict=True):
-                done = [read_json(paths[a, b, hmms]) for hmms in chunks]
+                kinds = {"rows": list, "seconds": (int, float)}
+                done = [read_record(paths[a, b, hmms], kinds) for hmms in chunks]
                 rows = [row for chunk in done for row in chunk["rows"]]
                 summary = summarize(rows, args.num_bootstrap, args.seed)
                 results.append({"a": a, "b": b, "seconds": sum(chunk["seconds"] for chunk in done), **summary})

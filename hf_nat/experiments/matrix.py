@@ -23,7 +23,9 @@ from .plans import (
     model_results,
     own_keys,
     real_splits,
+    refuse_set_keys,
     resolve_distillation,
+    start_from,
     teacher_decoding,
     train_distilled,
     train_real,
@@ -41,11 +43,12 @@ class MatrixArguments:
 
     An entry of `teachers` and `students` holds the YAML file of `hf-nat train` under `config`, one of `corpora` the
     name of its `teacher`; all other keys of an entry take the place of those of the YAML file. Studies share a teacher
-    or a corpus by giving it the same `output_dir` in each.
+    or a corpus by giving it the same `output_dir` in each. Corpus, tokenizer, seed and folder of a student are the
+    study's.
 
     Raises:
-        ValueError: if an entry lacks `config` or names a teacher that is not there, a corpus is called "real", or an
-            entry is missing.
+        ValueError: if an entry lacks `config` or names a teacher that is not there, a corpus is called "real", an
+            entry is missing, or a seed is there twice; or if `metrics` lack BLEU.
     """
 
     output_dir: str = field(metadata={"help": "folder of the models, corpora and the report"})
@@ -79,8 +82,10 @@ class MatrixArguments:
                     f"`corpora.{corpus}.teacher` must be one of {teachers}, and its name not {REAL!r}, got "
                     f"{keys['teacher']!r}."
                 )
-        if not self.seeds:
-            raise ValueError("`seeds` must have an entry, got none.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"`seeds` must be distinct, at least one, got {self.seeds}.")
+        if "bleu" not in self.metrics:
+            raise ValueError(f"`metrics` must hold 'bleu', which the page compares, got {self.metrics}. Add it.")
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class Matrix(StudyStep):
         study (`Study`): what the page says of them.
 
     Raises:
-        ValueError: if an entry has an unknown key, a split is left out, or a metric does not know the language.
+        ValueError: if an entry has an unknown key, a split is left out, or a metric does not know the language or
+            cannot be computed.
     """
 
     args: MatrixArguments
@@ -127,7 +133,9 @@ class Matrix(StudyStep):
             real_splits(distillation)
         place = self.first_distillation.place
         scoring = EvaluateArguments(model="", **place, **self._scoring).scoring
-        score_translations(["."], ["."], target_lang=place["target_lang"], **scoring)
+        scores = score_translations(["."], ["."], target_lang=place["target_lang"], **scoring)
+        if reasons := [f"{name}: {score.reason}" for name, score in scores.items() if score.score is None]:
+            raise ValueError(f"`metrics` must be such as can be computed, got {reasons[0]}")
         list(self.steps())
 
     @property
@@ -148,7 +156,7 @@ class Matrix(StudyStep):
             places: dict[str, Any] = {"output_dir": f"{self.folder}/teachers/{name}"}
             if name != first:
                 places["tokenizer"] = str(trains[first].folder)
-            trains[name] = Train.from_config(entry["config"], **{**places, **own_keys(entry)})
+            trains[name] = Train.from_config(entry["config"], **{**places, **own_keys(entry, "config")})
         return trains
 
     @cached_property
@@ -157,7 +165,7 @@ class Matrix(StudyStep):
         return {
             name: resolve_distillation(
                 self.args.distill_config,
-                **{"output_dir": f"{self.folder}/corpora/{name}", **own_keys(entry)},
+                **{"output_dir": f"{self.folder}/corpora/{name}", **own_keys(entry, "teacher")},
                 teacher=str(self.teachers[entry["teacher"]].folder),
             )
             for name, entry in self.args.corpora.items()
@@ -188,11 +196,10 @@ class Matrix(StudyStep):
         else:
             distillation = self.distillations[corpus]
             places = train_distilled(distillation, Path(distillation.output_dir), tokenizer)
-        own = own_keys(entry)
-        if own.get("init_from_teacher") in self.teachers:
-            own["init_from_teacher"] = str(self.teachers[own["init_from_teacher"]].folder)
-        folder = self.folder / "students" / corpus / f"{name}_seed{seed}"
-        train = Train.from_config(entry["config"], **{**own, **places, "seed": seed, "output_dir": str(folder)})
+        places |= {"seed": seed, "output_dir": str(self.folder / "students" / corpus / f"{name}_seed{seed}")}
+        own = start_from(own_keys(entry, "config"), {name: one.folder for name, one in self.teachers.items()})
+        refuse_set_keys(f"students.{name}", own, places)
+        train = Train.from_config(entry["config"], **own, **places)
         return Learner(name, corpus, train, distillation)
 
     def steps(self) -> Iterator[Step]:

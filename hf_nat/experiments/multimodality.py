@@ -28,7 +28,16 @@ from ..metrics.translation import require_bootstrap
 from ..steps import Distill, DistillArguments, Step, Train
 from ..steps.fingerprints import corpus_fingerprint, model_fingerprint
 from .multimodality_report import write_multimodality_report
-from .plans import check_entries, own_keys, real_splits, resolve_distillation, teacher_decoding, train_distilled
+from .plans import (
+    check_entries,
+    own_keys,
+    real_splits,
+    refuse_set_keys,
+    resolve_distillation,
+    start_from,
+    teacher_decoding,
+    train_distilled,
+)
 from .study import StudyStep
 
 
@@ -100,6 +109,7 @@ class Multimodality(StudyStep):
     @cached_property
     def real(self) -> DistillArguments:
         """The distillation as it is given: it names the real corpus and its splits."""
+        refuse_set_keys("distill_options", self.args.distill_options, ("teacher", "output_dir"))
         target = {"target_lang": self.args.target_langs[0]}
         return resolve_distillation(self.args.distill_config, **{**target, **self.args.distill_options})
 
@@ -137,11 +147,10 @@ class Multimodality(StudyStep):
     def _training(self, entry: str, corpus: str, folder: Path) -> Train:
         keys, teacher = self.args.models[entry], str(self.folder / "teacher")
         tokenizer = Path(teacher) if entry == "student" else None
-        own = own_keys(keys)
-        if own.get("init_from_teacher") == "teacher":
-            own["init_from_teacher"] = teacher
-        places = train_distilled(self.distillation, self.corpus_dir(corpus), tokenizer)
-        return Train.from_config(keys["config"], **{**own, **places, "output_dir": str(folder)})
+        own = start_from(own_keys(keys, "config"), {"teacher": Path(teacher)})
+        places = train_distilled(self.distillation, self.corpus_dir(corpus), tokenizer) | {"output_dir": str(folder)}
+        refuse_set_keys(f"models.{entry}", own, places)
+        return Train.from_config(keys["config"], **own, **places)
 
     def steps(self) -> Iterator[Step]:
         """Yields the trainings and the distillation."""

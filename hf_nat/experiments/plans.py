@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..base.config import resolve
+from ..base.folders import require_folder_name
 from ..base.utils import read_json
 from ..steps import DecodingArguments, DistillArguments, Evaluate, EvaluateArguments, Train, Tune, TuneArguments
 
@@ -20,18 +21,31 @@ def check_entries(name: str, entries: Any, required: str) -> None:
         required (`str`): the key that every entry must have.
 
     Raises:
-        ValueError: if there is no entry, or one without the key.
+        ValueError: if there is no entry, one without the key, or one whose name cannot be that of a folder.
     """
     if not isinstance(entries, dict) or not entries:
         raise ValueError(f"`{name}` must be a mapping from names to their keys, got {entries!r}.")
     for entry, keys in entries.items():
+        require_folder_name(f"Names of `{name}`", entry)
         if not isinstance(keys, dict) or required not in keys:
             raise ValueError(f"`{name}.{entry}` must be a mapping with the key `{required}`, got {keys!r}.")
 
 
-def own_keys(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the keys of an entry that take the place of those of its YAML file."""
-    return {key: value for key, value in entry.items() if key not in ("config", "teacher")}
+def own_keys(entry: Mapping[str, Any], required: str) -> dict[str, Any]:
+    """Returns the keys of an entry, but for the required one, which take the place of those of its YAML file."""
+    return {key: value for key, value in entry.items() if key != required}
+
+
+def refuse_set_keys(name: str, keys: Iterable[str], set_by_study: Iterable[str]) -> None:
+    """Raises ValueError if an entry or options have a key that the study sets itself."""
+    if given := sorted(set(keys).intersection(set_by_study)):
+        raise ValueError(f"`{name}` must leave out `{given[0]}`, which the study sets itself.")
+
+
+def start_from(own: Mapping[str, Any], teachers: Mapping[str, Path]) -> dict[str, Any]:
+    """Returns the keys of a student's entry, whose `init_from_teacher` may name a teacher of the study."""
+    name = own.get("init_from_teacher")
+    return {**own, "init_from_teacher": str(teachers[name])} if isinstance(name, str) and name in teachers else {**own}
 
 
 def resolve_distillation(config: str | Path, **overrides: Any) -> DistillArguments:

@@ -169,11 +169,12 @@ def _checked_measures(path: Path) -> dict[str, Any]:
     check_record(results["settings"], texts | others, f"`settings` of `{path}`")
     numbers = dict.fromkeys(("num_pairs", "num_links", "num_source_types"), int) | {"complexity": (int, float)}
     place = f"Each of `corpora` of `{path}`"
-    for row in results["corpora"]:
+    real, distilled = results["corpora"]
+    check_record(distilled, {"faithfulness": (int, float)}, place)
+    for row, intervals in ((real, ("complexity",)), (distilled, ("complexity", "faithfulness"))):
         check_record(row, {"name": str, **numbers}, place)
-    check_record(results["corpora"][1], {"faithfulness": (int, float)}, place)
-    for key in ("complexity_interval", "faithfulness_interval"):
-        _check_interval(results["corpora"][1].get(key), f"`{key}` of `{path}`")
+        for measure in intervals:
+            _check_interval(row.get(f"{measure}_interval", ""), f"`{measure}_interval` of `{path}`")
     _require_current(path.parent, results)
     return results
 
@@ -190,8 +191,9 @@ def _require_tokens(args: RecommendArguments, path: Path, measured: str) -> None
 def _check_interval(ends: Any, place: str) -> None:
     if ends is None:
         return
-    if not isinstance(ends, list) or len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
-        raise ValueError(f"{place} must be two numbers or null, got {ends!r:.60}. Run `hf-nat analyze` again.")
+    numbers = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+    if not numbers or not ends[0] <= ends[1]:
+        raise ValueError(f"{place} must be two rising numbers or null, got {ends!r:.60}. Run `hf-nat analyze` again.")
 
 
 def _analysis(args: RecommendArguments, real: str, name: str, how: Mapping[str, Any]) -> Analyze:
@@ -226,7 +228,7 @@ def _require_current(folder: Path, results: Mapping[str, Any]) -> None:
     if not manifest.is_file():
         return
     made = read_record(manifest, {"counts": dict})
-    if TARGETS in made.get("columns", []):
+    if TARGETS in (made.get("columns") or []):
         return  # What is measured are its pairs, of which a row has several.
     counted, measured = made["counts"], results["corpora"][1]["num_pairs"]
     if counted.get(results["settings"]["split"], measured) != measured:

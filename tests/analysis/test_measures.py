@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,6 +208,21 @@ def test_corpus_with_other_rows_has_measures_but_no_pairing(corpora: tuple[Path,
     assert measured["faithfulness_interval"] is None and measured["training_bleu"] is None
     with_targets = rows.select(range(100)).map(lambda row: {"real_target": row["translation"]["tgt"]})
     measured = measure_corpus(AlignedCorpus("part", with_targets, tmp_path / "part", args), real)
+    assert measured["training_bleu"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"id": "a7"}, {"id": -1}, {"id": 0.5}, {"id": None}, {"id": [1]}, {"real_target": 3}, {"real_target": ["x"]}],
+)
+def test_columns_that_only_bear_the_names_of_a_distilled_corpus(
+    columns: dict[str, Any], corpora: tuple[Path, Path], tmp_path: Path
+) -> None:
+    args = MeasureArguments(source_lang="src", target_lang="tgt", tokens="space", num_bootstrap=5)
+    rows = load_rows(str(corpora[0]), args)
+    real = AlignedCorpus("real", rows, tmp_path / "real", args)
+    foreign = traced(rows, list(range(SIZE))).remove_columns(list(columns)).map(lambda row: columns)
+    measured = measure_corpus(AlignedCorpus("foreign", foreign, tmp_path / "foreign", args), real)
     assert measured["training_bleu"] == pytest.approx(100)
 
 

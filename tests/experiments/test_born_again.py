@@ -143,6 +143,18 @@ def test_arguments_that_break_a_rule(
         arguments(**changes)
 
 
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [("teacher_options", "output_dir"), ("distill_options", "teacher"), ("student_options", "corpus")],
+)
+def test_options_cannot_be_what_the_study_sets(
+    arguments: Callable[..., BornAgainArguments], config: Callable[..., str], options: str, key: str
+) -> None:
+    student = config("student", model_type="vanilla_nat", size=None, model_config=None)
+    with pytest.raises(ValueError, match=f"`{options}` must leave out `{key}`, which the study sets itself"):
+        BornAgain(arguments(student_config=student, **{options: {key: "x"}}))
+
+
 def test_splits_to_score_on_are_required(arguments: Callable[..., BornAgainArguments], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`validation_split` and `test_split` must be given"):
         BornAgain(arguments(distill_options={"test_split": None})).run()

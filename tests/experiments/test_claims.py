@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hf_nat.base.utils import read_json, write_json
-from hf_nat.experiments.claims import claims_table, effect_lines, judge, source_line
+from hf_nat.experiments.claims import ClaimsArguments, claims_table, effect_lines, judge, source_line
 from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
 from hf_nat.experiments.paper_claims import CLAIMS
 from hf_nat.metrics import bleu_record, hierarchical_bootstrap, training_bleu
@@ -154,6 +154,15 @@ def test_table_says_whether_the_values_are_as_claimed() -> None:
         "in part as claimed",
         "",
     ]
+
+
+def test_results_of_something_else_are_named(tmp_path: Path) -> None:
+    file = tmp_path / next(claim.files[0] for claim in CLAIMS if len(claim.files) == 1)
+    write_json(file, {})
+    with pytest.raises(ValueError, match=f"{file.name} must be results that hf_nat writes"):
+        list(judge(tmp_path))
+    with pytest.raises(ValueError, match="`results_dir` must be a folder, got 'nowhere'"):
+        ClaimsArguments(results_dir="nowhere")
 
 
 def test_nothing_is_claimed_without_results(tmp_path: Path) -> None:

@@ -129,9 +129,11 @@ def test_other_settings_in_the_same_folder_are_an_error(arguments: Callable[...,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"a": [0.1]}, r"`a` and `b` must be equally many positive numbers, got \[0.1\] and \[0.05, 0.2\]"),
-        ({"a": [], "b": []}, "must be equally many positive numbers"),
-        ({"a": [0.1, 0.0]}, "must be equally many positive numbers"),
+        ({"a": [0.1]}, r"`a` and `b` must be equally many numbers, got \[0.1\] and \[0.05, 0.2\]"),
+        ({"a": [], "b": []}, "must be equally many numbers"),
+        ({"a": [0.1, 0.0]}, "`a` must be > 0, got 0.0"),
+        ({"b": [0.1, float("nan")]}, "`b` must be a finite number > 0, got nan"),
+        ({"learning_rate": -1.0}, "`learning_rate` must be > 0, got -1.0"),
         ({"num_test": 0}, "`num_test` must be >= 1, got 0"),
     ],
 )

@@ -99,10 +99,14 @@ def test_studies_share_a_teacher_and_a_corpus_by_their_folders(
         ({"students": {"weak": {"size": "nano"}}}, r"`students.weak` must be a mapping with the key `config`"),
         ({"corpora": {"real": {"teacher": "nano"}}}, "its name not 'real'"),
         ({"corpora": {"beam": {"teacher": "big"}}}, r"`corpora.beam.teacher` must be one of \['nano'\]"),
-        ({"seeds": []}, "`seeds` must have an entry"),
+        ({"seeds": []}, "`seeds` must be distinct, at least one"),
+        ({"seeds": [1, 1]}, "`seeds` must be distinct, at least one"),
+        ({"students": {"../weak": {"config": "x"}}}, "Names of `students` must be those of files"),
         ({"corpora": {"beam": {"teacher": "nano", "beams": 3}}}, "Unknown key 'beams' in the overrides"),
         ({"metrics": ["bleu", "meteor"]}, "`language` must be one that METEOR"),
-        ({"metrics": ["blue"]}, "blue"),
+        ({"metrics": ["bleu", "blue"]}, "blue"),
+        ({"metrics": ["chrf"]}, "`metrics` must hold 'bleu'"),
+        ({"metrics": ["bleu", "beer"]}, "`metrics` must be such as can be computed, got beer: BEER needs"),
         ({"corpora": {"beam": {"teacher": "nano", "test_split": None}}}, "`test_split` must be given"),
     ],
 )
@@ -112,6 +116,22 @@ def test_a_wrong_entry_is_an_error_before_anything_is_trained(
     with pytest.raises(ValueError, match=message):
         Matrix(matrix(**changes), STUDY).run()
     assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("seed", 7), ("output_dir", "x"), ("corpus", "x"), ("tokenizer", "x")])
+def test_a_student_cannot_be_given_what_the_study_sets(
+    matrix: Callable[..., MatrixArguments], key: str, value: Any
+) -> None:
+    students = {"weak": {**matrix().students["weak"], key: value}}
+    with pytest.raises(ValueError, match=f"`students.weak` must leave out `{key}`, which the study sets itself"):
+        Matrix(matrix(students=students), STUDY)
+
+
+@pytest.mark.parametrize("entries", ["teachers", "students"])
+def test_a_key_of_other_entries_is_unknown(matrix: Callable[..., MatrixArguments], entries: str) -> None:
+    given = {name: {**keys, "teacher": "nano"} for name, keys in getattr(matrix(), entries).items()}
+    with pytest.raises(ValueError, match="Unknown key 'teacher'"):
+        Matrix(matrix(**{entries: given}), STUDY)
 
 
 def test_a_damaged_split_is_an_error_before_anything_is_trained(

@@ -192,6 +192,8 @@ def test_wrong_keys_are_errors_before_anything_is_made(
     with pytest.raises(ValueError, match=r"`words` must be one of \['moses', 'space'\], got 'bpe'"):
         arguments(words="bpe")
     models = arguments().models
+    with pytest.raises(ValueError, match="`models.student` must leave out `corpus`, which the study sets itself"):
+        Multimodality(arguments(models=models | {"student": {**models["student"], "corpus": "x"}}))
     models["student"]["max_stepz"] = 3
     with pytest.raises(ValueError, match="max_stepz"):
         Multimodality(arguments(models=models)).run()

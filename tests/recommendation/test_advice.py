@@ -318,6 +318,9 @@ def change_measures(folder: Path, where: str, **changes: Any) -> None:
         ("settings", {"distilled_links": ["x"]}, "got links of another aligner False for `simple`"),
         ("0", {"complexity": 1.0}, r"got complexity of the real corpus .* \(tokens space\) and 1.0 for `faithful`"),
         ("0", {"num_pairs": 7}, "got num_pairs of the real corpus 240 for `simple`"),
+        ("0", {"complexity_interval": "x"}, "`complexity_interval` of .* must be two rising numbers or null, got 'x'"),
+        ("1", {"complexity_interval": [2, 1]}, r"`complexity_interval` of .* rising numbers or null, got \[2, 1\]"),
+        ("1", {"faithfulness_interval": ""}, "`faithfulness_interval` of .* rising numbers or null, got ''"),
     ],
 )
 def test_measures_that_do_not_compare_are_an_error(
