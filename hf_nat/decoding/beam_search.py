@@ -6,6 +6,7 @@ vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from transformers import (
     MarianMTModel,
     StoppingCriteriaList,
 )
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
 
 _UNREACHABLE = -1e9
+# What AT models call their cache: transformers 5.24 has renamed it.
+CACHE = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
 
 
 def beam_search(
@@ -49,7 +53,7 @@ def beam_search(
     """
     config: Any = generation_config
     beams = _Beams(input_ids, config)
-    past_key_values: Any = prepared["past_key_values"]  # an `EncoderDecoderCache`
+    cache: Any = prepared[CACHE]  # an `EncoderDecoderCache`
     states, attention_mask = prepared["encoder_outputs"].last_hidden_state, prepared["attention_mask"]
     tokens = input_ids
     while True:
@@ -57,16 +61,16 @@ def beam_search(
             encoder_outputs=(states,),
             attention_mask=attention_mask,
             decoder_input_ids=tokens,
-            past_key_values=past_key_values,
             use_cache=True,
+            **{CACHE: cache},
         ).logits[:, -1]
         log_probs = logits_processor(beams.running.flatten(0, 1), logits.float().log_softmax(dim=1))
         origins, left = beams.step(log_probs, stopping_criteria)
         if not len(origins):
             return beams.outputs()
-        past_key_values.self_attention_cache.reorder_cache(origins)
+        cache.self_attention_cache.reorder_cache(origins)
         if left:
-            past_key_values.cross_attention_cache.reorder_cache(origins)
+            cache.cross_attention_cache.reorder_cache(origins)
             states, attention_mask = states[origins], attention_mask[origins]
         tokens = beams.running[:, :, -1].reshape(-1, 1)
 

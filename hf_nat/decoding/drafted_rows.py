@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import LogitsProcessorList, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from .beam_search import CACHE
+
 
 # Most scores that one call of the teacher computes, 1 GB in single precision; a longer draft is verified in parts.
 _MAX_SCORES = 2**28
@@ -116,7 +118,7 @@ class CachedTeacher:
         model_kwargs: Mapping[str, Any],
     ) -> None:
         self._model, self._processors, self._sequences = model, processors, sequences
-        self._cache = model_kwargs["past_key_values"]
+        self._cache = model_kwargs[CACHE]
         self._states = model_kwargs["encoder_outputs"].last_hidden_state
         self._mask = model_kwargs.get("attention_mask")
 
@@ -136,8 +138,8 @@ class CachedTeacher:
             encoder_outputs=BaseModelOutput(last_hidden_state=self._states),
             attention_mask=self._mask,
             decoder_input_ids=canvas[:, cached:],
-            past_key_values=self._cache,
             use_cache=True,
+            **{CACHE: self._cache},
         ).logits.float()  # As `generate` does.
         if self._processors:
             # A processor may know the sentences of the batch by their number: it gets those that ended, too.

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, EncoderDecoderCache, GenerationMixin, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
+from ..decoding.beam_search import CACHE
+
 
 class TeacherEnsemble(PreTrainedModel, GenerationMixin):
     """Several teachers that write together: the probability of a token is the mean of theirs.
@@ -60,7 +62,7 @@ class TeacherEnsemble(PreTrainedModel, GenerationMixin):
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Generates as the members do, with a cache for each, whatever the first one's checkpoint says."""
         generate: Any = GenerationMixin.generate
-        return generate(self, *args, **kwargs | {"past_key_values": _Caches(len(self.members)), "use_cache": True})
+        return generate(self, *args, **kwargs | {CACHE: _Caches(len(self.members)), "use_cache": True})
 
     def forward(
         self,
@@ -68,7 +70,6 @@ class TeacherEnsemble(PreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         encoder_outputs: BaseModelOutput | None = None,
-        past_key_values: _Caches | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
@@ -79,25 +80,25 @@ class TeacherEnsemble(PreTrainedModel, GenerationMixin):
             attention_mask (`Tensor`, *optional*): 1 for tokens `[B, S]`.
             decoder_input_ids (`Tensor`): tokens so far `[B, T]`.
             encoder_outputs (`BaseModelOutput`, *optional*): states of all encoders side by side.
-            past_key_values (`EncoderDecoderCache`, *optional*): a cache for each member.
-            use_cache (`bool`, *optional*): fill it.
-            kwargs: what else `generate` passes; not used.
+            use_cache (`bool`, *optional*): fill the cache.
+            kwargs: the cache of each member under the name of `CACHE`; what else `generate` passes is not used.
         """
         given: dict[str, Any] = {"attention_mask": attention_mask, "decoder_input_ids": decoder_input_ids}
         states: Sequence[Tensor | None] = [None] * len(self.members)
         if encoder_outputs is not None:
             sizes = [cast(Any, member).config.hidden_size for member in self.members]
             states = cast(Tensor, encoder_outputs.last_hidden_state).split(sizes, dim=-1)
+        cache: _Caches | None = kwargs.get(CACHE)
         log_probs = []
         for number, (member, own) in enumerate(zip(self.members, states, strict=True)):
             source: dict[str, Any] = {"input_ids": input_ids}
             if own is not None:
                 source = {"encoder_outputs": BaseModelOutput(last_hidden_state=own.contiguous())}
-            cache = None if past_key_values is None else past_key_values.caches[number]
-            output = member(**given, **source, past_key_values=cache, use_cache=cache is not None)
+            own_cache = None if cache is None else cache.caches[number]
+            output = member(**given, **source, use_cache=cache is not None, **{CACHE: own_cache})
             log_probs.append(output.logits.float().log_softmax(dim=-1))
         logits = torch.stack(log_probs).logsumexp(dim=0) - log(len(log_probs))
-        return Seq2SeqLMOutput(logits=logits, past_key_values=past_key_values)
+        return Seq2SeqLMOutput(logits=logits, **cast(Any, {CACHE: cache}))
 
 
 class _Encoders(nn.Module):

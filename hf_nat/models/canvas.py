@@ -42,8 +42,11 @@ def require_right_padding(attention_mask: torch.Tensor) -> None:
         attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at tokens.
 
     Raises:
-        ValueError: if a row has a 0 before a 1.
+        ValueError: if there is no row, or one has a 0 before a 1 or no 1.
     """
+    if not attention_mask.numel() or (attention_mask.dim() == 2 and not attention_mask.any(dim=1).all()):
+        shape = tuple(attention_mask.shape)
+        raise ValueError(f"Every source must have a token, and there must be one, got {shape} with a row of none.")
     if attention_mask.dim() == 2 and bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
         raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
 

@@ -88,3 +88,8 @@ class FlowSeqConfig(NATConfig):
     def length_unit(self) -> int:
         """Number of tokens of which every padded target length is a multiple."""
         return 2 ** (self.num_levels - 1)
+
+    @property
+    def longest_target(self) -> int:
+        """See [`NATConfig.longest_target`]; targets are padded to whole units."""
+        return self.max_position_embeddings // self.length_unit * self.length_unit

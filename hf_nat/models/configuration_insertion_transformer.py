@@ -36,3 +36,8 @@ class InsertionTransformerConfig(NATConfig):
                 f"`span_temperature` must be > 0, got {self.span_temperature}. Use None for the uniform loss."
             )
         super().__post_init__(**kwargs)
+
+    @property
+    def longest_target(self) -> int:
+        """See [`NATConfig.longest_target`]; the decoder also reads BOS."""
+        return self.max_position_embeddings - 1

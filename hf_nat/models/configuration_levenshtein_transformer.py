@@ -81,3 +81,8 @@ class LevenshteinTransformerConfig(NATConfig):
                 "`placeholder_decoder` must be 'own' or 'shared' where `deletion_decoder` is 'shared', got 'deletion'."
             )
         super().__post_init__(**kwargs)
+
+    @property
+    def longest_target(self) -> int:
+        """See [`NATConfig.longest_target`]; the decoder also reads BOS."""
+        return self.max_position_embeddings - 1

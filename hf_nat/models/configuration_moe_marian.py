@@ -33,6 +33,7 @@ class MoEMarianConfig(MarianConfig):
     model_type = "moe_marian"
     keys_to_ignore_at_inference = [
         "past_key_values",
+        "cache",  # the same since transformers 5.24
         "experts",
         "expert_log_probs",
         "expert_posteriors",

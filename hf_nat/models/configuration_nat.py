@@ -4,10 +4,29 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 
+_LEAST_ONE = (
+    *("d_model", "encoder_layers", "decoder_layers", "encoder_attention_heads", "decoder_attention_heads"),
+    *("encoder_ffn_dim", "decoder_ffn_dim", "max_position_embeddings"),
+)
 # What a decoder reads at masks, see `SourceCopy`.
 SourceCopyMode = Literal["uniform", "uniform_shifted", "interpolate", "soft", "attention", "none"]
+
+
+def require_buildable(config: PreTrainedConfig) -> None:
+    """Raises ValueError for fields, as Marian names them, that no encoder and decoder can be built with."""
+    for name in _LEAST_ONE:
+        if getattr(config, name) < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {getattr(config, name)}.")
+    for name in ("dropout", "attention_dropout", "activation_dropout"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"`{name}` must be in [0, 1], got {getattr(config, name)}.")
+    if config.init_std < 0:
+        raise ValueError(f"`init_std` must be >= 0, got {config.init_std}.")
+    if config.activation_function not in ACT2FN:
+        raise ValueError(f"`activation_function` must be one of {sorted(ACT2FN)}, got {config.activation_function!r}.")
 
 
 @strict
@@ -89,6 +108,7 @@ class NATConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
+        require_buildable(self)
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             if self.d_model % getattr(self, name):
                 raise ValueError(f"`{name}` must divide `d_model` = {self.d_model}, got {getattr(self, name)}.")
@@ -101,6 +121,11 @@ class NATConfig(PreTrainedConfig):
         if len(set(special.values())) < len(special):
             raise ValueError(f"Pad, EOS and mask must be three different tokens, got {special}.")
         super().__post_init__(**kwargs)
+
+    @property
+    def longest_target(self) -> int:
+        """Tokens of the longest target that the decoder reads, with EOS."""
+        return self.max_position_embeddings
 
 
 @strict

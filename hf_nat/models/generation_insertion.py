@@ -81,8 +81,7 @@ class InsertionNATGenerationMixin(NATGenerationMixin):
         """See [`NATGenerationMixin.init_state`]; the canvases are empty."""
         num_candidates = settings.num_candidates
         rows = torch.arange(input_ids.shape[0], device=input_ids.device).repeat_interleave(num_candidates)
-        # The decoder also reads BOS.
-        longest = min(settings.max_length, *(member.config.max_position_embeddings - 1 for member in members))
+        longest = min(settings.max_length, *(member.config.longest_target for member in members))
         caps = (settings.max_length_ratio * attention_mask.sum(dim=1)).long().clamp(min=_SMALLEST_CAP)
         return InsertionState(
             input_ids=input_ids[rows],

@@ -57,7 +57,8 @@ class FlowSeqLengthPredictor(nn.Module):
         """
         source_lengths = attention_mask.sum(dim=1)
         rows = torch.arange(source_lengths.shape[0], device=source_lengths.device)
-        scores = self.classifier(encoder_hidden_states[rows, source_lengths - 1])
+        last = attention_mask.cumsum(dim=1).argmax(dim=1)  # wherever the padding is
+        scores = self.classifier(encoder_hidden_states[rows, last])
         return scores.masked_fill(~self._lengths(source_lengths)[1], float("-inf"))
 
     def classes(self, target_lengths: torch.Tensor, source_lengths: torch.Tensor) -> torch.Tensor:

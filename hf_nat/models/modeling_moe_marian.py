@@ -95,7 +95,6 @@ class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
         decoder_input_ids: torch.LongTensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         encoder_outputs: tuple[torch.Tensor] | BaseModelOutput | None = None,
-        past_key_values: Any = None,
         inputs_embeds: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -111,14 +110,13 @@ class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
             decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): target tokens behind an expert's.
             decoder_attention_mask (`torch.Tensor` of shape `(B, T)`, *optional*): 1 for tokens, 0 for padding.
             encoder_outputs (`BaseModelOutput`, *optional*): of an encoder that need not run again.
-            past_key_values (`Cache`, *optional*): of the tokens before.
             inputs_embeds (`torch.Tensor` of shape `(B, S, D)`, *optional*): instead of `input_ids`.
             decoder_inputs_embeds (`torch.Tensor` of shape `(B, T, D)`, *optional*): instead of `decoder_input_ids`.
             labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
-            use_cache (`bool`, *optional*): whether to return `past_key_values`; not with `labels`.
+            use_cache (`bool`, *optional*): whether to return a cache; not with `labels`.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update; by default
                 those of this batch.
-            **kwargs: passed on to the encoder and the decoder.
+            **kwargs: passed on to the encoder and the decoder, a cache among them.
 
         Returns:
             [`MoESeq2SeqLMOutput`]: `loss` in nats per target token, with `label_smoothing` as the config says;
@@ -145,7 +143,6 @@ class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
             **source,
             decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask,
-            past_key_values=past_key_values,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache if labels is None else False,
             **kwargs,

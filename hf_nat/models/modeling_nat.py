@@ -382,7 +382,6 @@ class NATDecoder(NATPreTrainedModel):
 class NATModel(NATPreTrainedModel):
     """Encoder and bidirectional decoder on one shared embedding."""
 
-    _input_embed_layer = "shared"
     _tied_weights_keys = {
         "encoder.embed_tokens.weight": "shared.weight",
         "decoder.embed_tokens.weight": "shared.weight",
@@ -394,6 +393,10 @@ class NATModel(NATPreTrainedModel):
         self.encoder = NATEncoder(config)
         self.decoder = NATDecoder(config)
         self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Returns the embedding that the encoder reads with, the same weights as on all sides."""
+        return self.encoder.embed_tokens
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replaces the embedding on all sides."""
@@ -411,9 +414,9 @@ class NATModel(NATPreTrainedModel):
             ValueError: if nothing is given.
         """
         if attention_mask is None and input_ids is not None:
-            attention_mask = input_ids.ne(self.config.pad_token_id).long()
+            attention_mask = input_ids.ne(self.config.pad_token_id)
         if attention_mask is not None:
-            return attention_mask
+            return attention_mask.long()
         if inputs_embeds is not None:
             return torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         raise ValueError("One of `input_ids`, `inputs_embeds` and `attention_mask` must be given, got none.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -209,7 +209,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         "length_column_name": "lengths are counted by the encoder: leave it out",
         "sortish_sampler": "every batch is of like lengths: leave it out",
         "data_seed": "the order of the batches follows `seed`: use that",
-        "dataloader_drop_last": "every batch is used: leave it out",
+        "dataloader_drop_last": "processes get whole rounds of batches: leave it out",
         "dataloader_persistent_workers": _OWN_LOADER,
         "dataloader_prefetch_factor": _OWN_LOADER,
         "dataloader_multiprocessing_context": _OWN_LOADER,
@@ -229,6 +229,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         "do_train": _COMMANDS,
         "do_eval": "use `eval_strategy`",
         "do_predict": _COMMANDS,
+        "average_tokens_across_devices": "losses are per target token of all processes: leave it out",
         "local_rank": "the launcher says which process this is: start it with `scripts/launch.sh`",
     }
     HELP_GROUPS: ClassVar[Mapping[str, Sequence[str]]] = {
@@ -309,7 +310,7 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
     )
     early_stopping_threshold: float = option(0.2, "by how much it must rise over them, in its own unit")
     min_train_epochs: int = option(0, "epochs that are trained before a run may stop early")
-    average_checkpoints: int = option(0, "final weights are the mean of this many checkpoints; 0 keeps the best one")
+    average_checkpoints: int = option(0, "final weights are the mean of this many checkpoints; 0: of none")
     average_by: Literal["last", "best"] = option("last", "which checkpoints are averaged: last ones or best metric")
     learning_rate: float = option(5e-4, "peak learning rate")
     adam_beta2: float = option(0.98, "second moment decay of Adam")
@@ -333,7 +334,12 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
         # Without an accelerator the processes of a launcher would otherwise believe, each, that they are alone.
         self.use_cpu = self.use_cpu or ("LOCAL_RANK" in os.environ and not torch.accelerator.is_available())
         self._check_steps()  # The parent rounds them.
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except TypeError as error:  # A mapping with a key that accelerate's class lacks.
+            raise ValueError(f"`accelerator_config` and `fsdp_config` must have known keys: {error}") from error
+        if cast(Any, self.accelerator_config).split_batches:
+            raise ValueError("`accelerator_config` must leave out `split_batches`: `max_tokens` is of one process.")
         self._check_numbers()
         missing = sorted({*(self.report_to or ())} - {*get_available_reporting_integrations()})
         if missing:
@@ -392,10 +398,13 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
                 f"`average_checkpoints` must come with a `save_strategy`, got {self.average_checkpoints} and 'no'. "
                 "Use `save_strategy: epoch`, or `average_checkpoints: 0`."
             )
-        if self.save_total_limit is not None and self.average_checkpoints > self.save_total_limit:
+        # Beside the last ones the best one stays, beside the best ones the last one.
+        others = int(self.average_by == "best" or self.metric_for_best_model is not None)
+        limit = self.save_total_limit
+        if limit is not None and 0 < self.average_checkpoints > limit - others:
             raise ValueError(
-                f"`average_checkpoints` must be <= `save_total_limit`, got {self.average_checkpoints} and "
-                f"{self.save_total_limit}: older checkpoints are deleted. Raise `save_total_limit`."
+                f"`average_checkpoints` must be <= `save_total_limit`{' - 1' * others}, got "
+                f"{self.average_checkpoints} and {limit}: others are deleted. Raise `save_total_limit`."
             )
         if self.average_checkpoints and self.average_by == "best" and self.eval_strategy == "no":
             raise ValueError(

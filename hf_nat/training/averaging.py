@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -42,6 +42,22 @@ def average_checkpoints(folders: Sequence[str | Path]) -> dict[str, torch.Tensor
             dtypes[name] = tensor.dtype
             total[name] = total[name] + tensor.float() if name in total else tensor.float()
     return {name: (tensor / len(folders)).to(dtypes[name]) for name, tensor in total.items()}
+
+
+def by_score(
+    folders: Sequence[Path], logs: Sequence[Mapping[str, float]], metric: str, greater_is_better: bool
+) -> list[Path]:
+    """Returns the checkpoints that were scored, the worst first; of equal ones the older.
+
+    Args:
+        folders (`Sequence[Path]`): checkpoints of a run, oldest first.
+        logs (`Sequence[Mapping[str, float]]`): `log_history` of the trainer's state.
+        metric (`str`): `eval_loss`, for instance.
+        greater_is_better (`bool`): whether the best one has the largest value.
+    """
+    values = {log["step"]: log[metric] if greater_is_better else -log[metric] for log in logs if metric in log}
+    scored = [folder for folder in folders if checkpoint_step(folder) in values]
+    return sorted(scored, key=lambda folder: values[checkpoint_step(folder)])
 
 
 def list_checkpoints(run_dir: str | Path) -> list[Path]:

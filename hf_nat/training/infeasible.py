@@ -32,6 +32,9 @@ def count_infeasible_pairs(
     Returns:
         `dict[str, int]`: what metrics.json holds of them: `num_infeasible_pairs`, and of the validation pairs
         `eval_num_infeasible_pairs`; nothing for a model without such pairs.
+
+    Raises:
+        ValueError: if a model leaves out every pair of a set.
     """
     if not hasattr(model, "infeasible_pairs"):
         return {}
@@ -45,11 +48,14 @@ def count_infeasible_pairs(
             f"{count:,} of {len(rows):,} {name} pairs ({count / len(rows):.2%}) have a target that does not fit into "
             f"the {places} of its source: they are left out of the loss."
         )
+        remedy = (
+            "Raise `upsample_ratio` (CTC) or `graph_size_ratio` (DA-Transformer), or `max_position_embeddings` where "
+            "that bounds the canvas."
+        )
+        if count == len(rows):
+            raise ValueError(f"Some of the {name} pairs must fit, got {text} {remedy}")
         if count > _TOLERABLE * len(rows):
-            logger.warning_once(
-                f"{text} Raise `upsample_ratio` (CTC) or `graph_size_ratio` (DA-Transformer), or "
-                "`max_position_embeddings` where that bounds the canvas."
-            )
+            logger.warning_once(f"{text} {remedy}")
         else:
             logger.info(text)
     return counts

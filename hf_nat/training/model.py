@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     CONFIG_MAPPING,
     AutoModelForSeq2SeqLM,
+    MarianConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -22,6 +25,7 @@ from ..data.pretrained import (
     require_vocabulary,
 )
 from ..models import ARCHITECTURES, TEACHER_CONFIGS, new_teacher, size_config
+from ..models.configuration_nat import require_buildable
 from ..models.warm_start import copy_blocks
 from .arguments import ModelArguments
 
@@ -45,12 +49,16 @@ def build_model(
             checkpoint that is damaged or of another vocabulary.
     """
     if args.init_from:
-        changed = model_config(args) if args.model_config else None
+        changed = model_config(args, {"label_smoothing": label_smoothing})
         model = load_pretrained_model(args.init_from, parameter="init_from", config=changed)
         require_vocabulary(model, tokenizer, "init_from", args.init_from)
         return model
     vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    if decided := sorted(vocabulary.keys() & (args.model_config or {}).keys()):
+        raise ValueError(f"`model_config` must leave out `{decided[0]}`: the tokenizer decides it.")
     vocabulary["vocab_size"] = len(tokenizer)
+    if (wanted := (args.model_config or {}).get("vocab_size", len(tokenizer))) < len(tokenizer):
+        raise ValueError(f"`vocab_size` must be >= the {len(tokenizer)} of the tokenizer, got {wanted}. Leave it out.")
     if args.model_type in ARCHITECTURES:
         vocabulary["mask_token_id"] = tokenizer.mask_token_id
     if args.model_type != "marian":
@@ -68,6 +76,17 @@ def build_model(
     return new_teacher(config) if args.model_type in TEACHER_CONFIGS else _architecture(args)[1](config)
 
 
+@contextmanager
+def _taking_values() -> Iterator[None]:
+    """Turns what a configuration's class says of a value that it cannot take into an error of the key."""
+    try:
+        yield
+    except (StrictDataclassError, TypeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"`model_config` must hold values that the configuration takes: {reason}.") from error
+
+
+@_taking_values()
 def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = None) -> PreTrainedConfig:
     """Returns the configuration of the model that a run trains, without making its weights.
 
@@ -87,13 +106,15 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
                 f"`model_type` must be that of `init_from`, {config.model_type}, got {args.model_type!r}. Leave it "
                 "out."
             )
-        return _changed(args, config)
+        return _changed(args, config, vocabulary)
     given = {**(vocabulary or {}), **(args.model_config or {})}
     if args.model_type in TEACHER_CONFIGS and args.init_from_teacher:
         return _teacher_with(args, load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher"))
     if args.model_type in TEACHER_CONFIGS:
         special = {"vocab_size": 8000, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
-        return TEACHER_CONFIGS[args.model_type](args.size or DEFAULT_SIZE, **{**special, **given})
+        new = TEACHER_CONFIGS[args.model_type](args.size or DEFAULT_SIZE, **{**special, **given})
+        require_buildable(new)
+        return new
     config_class, _ = _architecture(args)
     known = {field.name for field in fields(config_class)} - {field.name for field in fields(PreTrainedConfig)}
     known |= {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
@@ -124,12 +145,18 @@ def _teacher_with(args: ModelArguments, config: PreTrainedConfig) -> Any:
     return _changed(args, config)
 
 
-def _changed(args: ModelArguments, config: PreTrainedConfig) -> Any:
-    """A configuration with the changes of `model_config`."""
+def _changed(args: ModelArguments, config: PreTrainedConfig, decided: Mapping[str, Any] | None = None) -> Any:
+    """A configuration with the changes of `model_config`, and before them what the run decides of its fields."""
     changes, known = args.model_config or {}, config.to_dict()
+    decided = {name: value for name, value in (decided or {}).items() if name in known}
     if unknown := sorted(changes.keys() - known.keys()):
         raise ValueError(f"`model_config` must hold fields of `{type(config).__name__}`, got {unknown[0]!r}.")
-    return type(config)(**{**known, **changes}) if changes else config
+    if not decided and not changes:
+        return config
+    changed = type(config)(**{**known, **decided, **changes})
+    if isinstance(changed, MarianConfig):
+        require_buildable(changed)
+    return changed
 
 
 def model_class(args: ModelArguments) -> type[PreTrainedModel]:

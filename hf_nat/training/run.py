@@ -19,12 +19,13 @@ from transformers import (
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging
 
+from ..base.bounds import require_choice
 from ..base.folders import atomic_contents
 from ..base.utils import environment, write_json
 from ..data.encoding import encode_corpus
 from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
-from .averaging import average_checkpoints, checkpoint_step, list_checkpoints
+from .averaging import average_checkpoints, list_checkpoints
 from .early_stopping import StopWithoutProgress
 from .infeasible import count_infeasible_pairs
 from .model import build_model
@@ -45,10 +46,10 @@ def train(
 ) -> dict[str, Any]:
     """Trains a teacher or a student and leaves a folder that `from_pretrained` loads.
 
-    `output_dir` ends up with the weights (best checkpoint, or the mean of several), tokenizer, `run.json` (every
-    argument as resolved) and `metrics.json` (validation loss, BLEU with signature, pairs and share of the target
-    tokens that a model leaves out, updates, seconds, environment). A run that was killed goes on from its last
-    complete checkpoint; killed after the last update, it only evaluates and saves again.
+    `output_dir` ends up with the weights (the last, the best or the mean of several), tokenizer, `run.json` (every
+    argument as resolved) and `metrics.json` (which checkpoints' weights, validation loss, BLEU with signature, pairs
+    and share of the target tokens that a model leaves out, updates, seconds, environment). A run that was killed goes
+    on from its last complete checkpoint; killed after the last update, it only evaluates and saves again.
 
     Args:
         model_args (`ModelArguments`): which model is trained, and where it starts from.
@@ -74,7 +75,8 @@ def train(
     _leave_out_added_tokens(tokenizer, model)
     num_parameters = model.num_parameters()
     train_set, validation_set, validation_text = _data_sets(data_args, training_args, tokenizer)
-    _require_positions(model, train_set)
+    for rows in filter(None, (train_set, validation_set)):
+        _require_positions(model, rows)
     infeasible = count_infeasible_pairs(model, train_set, validation_set)
     trainer = NATSeq2SeqTrainer(
         model=model,
@@ -102,8 +104,7 @@ def train(
     if checkpoint is not None:
         require_state(checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
-    if training_args.average_checkpoints:
-        _load_average(trainer, training_args)
+    weights_of = _load_average(trainer) if training_args.average_checkpoints else _loaded(trainer)
     trainer.require_finite_weights()
     scores = {} if validation_set is None else trainer.evaluate()
     trainer.save_model()
@@ -113,6 +114,7 @@ def train(
         "num_parameters": num_parameters,
         **infeasible,
         **_metrics(trainer, scores),
+        "weights_of": weights_of,
     }
     if trainer.is_world_process_zero():
         write_json(output_dir / "metrics.json", metrics)
@@ -152,7 +154,9 @@ def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTraini
             "`eval_strategy` must be no without a `validation_split` and a `validation_share`, got "
             f"{str(training_args.eval_strategy)!r}. Give one of them, or leave `eval_strategy` out."
         )
-    metric = (training_args.metric_for_best_model or "").removeprefix("eval_")
+    metric = (training_args.metric_for_best_model or "loss").removeprefix("eval_")
+    if not metric.startswith("share_"):  # Which of them there are the model knows.
+        require_choice("metric_for_best_model", metric, ("loss", "bleu"), remedy="An evaluation measures no other.")
     if metric == "bleu" and not training_args.bleu_on_eval:
         raise ValueError(
             f"`metric_for_best_model: {training_args.metric_for_best_model}` must come with `bleu_on_eval: true`, got "
@@ -249,14 +253,19 @@ def _data_sets(
     return train_set, validation_set, text
 
 
-def _require_positions(model: PreTrainedModel, train_set: Dataset) -> None:
-    """Raises where a row is longer than the model's positions: better now than in an hour."""
-    positions, longest = getattr(model.config, "max_position_embeddings", None), max(train_set["length"][:])
-    if positions is not None and longest > positions:
-        raise ValueError(
-            f"Rows must be no longer than the {positions} positions of the model, got one of {longest} tokens. Lower "
-            "`max_source_length` and `max_target_length`, or raise `max_position_embeddings` in `model_config`."
-        )
+def _require_positions(model: PreTrainedModel, rows: Dataset) -> None:
+    """Raises where a sentence is longer than what the model reads or writes: better now than in an hour."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    most = {"input_ids": positions, "labels": getattr(model.config, "longest_target", positions)}
+    for column, side in (("input_ids", "source"), ("labels", "target")):
+        limit = most[column]
+        if limit is None or max(rows["length"][:]) <= limit:  # That of the longer side, which is there already.
+            continue
+        if (longest := max(map(len, rows[column]))) > limit:
+            raise ValueError(
+                f"A {side} must have at most the {limit} tokens that the model has positions for, got one of "
+                f"{longest}. Lower `max_{side}_length`, or raise `max_position_embeddings` in `model_config`."
+            )
 
 
 def _callbacks(training_args: NATSeq2SeqTrainingArguments) -> list[TrainerCallback]:
@@ -286,16 +295,17 @@ def _checkpoint_to_resume(training_args: NATSeq2SeqTrainingArguments) -> str | N
     return str(complete[-1]) if complete else named
 
 
-def _load_average(trainer: NATSeq2SeqTrainer, training_args: NATSeq2SeqTrainingArguments) -> None:
-    """Puts the mean of the run's last, or best, checkpoints into the trainer's model."""
-    folders = list_checkpoints(str(training_args.output_dir))
-    if training_args.average_by == "best":
-        metric = f"eval_{(training_args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-        values = {log["step"]: log[metric] for log in trainer.state.log_history if metric in log}
-        folders = [folder for folder in folders if checkpoint_step(folder) in values]
-        folders.sort(
-            key=lambda folder: values[checkpoint_step(folder)] * (1 if training_args.greater_is_better else -1)
-        )
-    chosen = folders[-training_args.average_checkpoints :]
+def _loaded(trainer: NATSeq2SeqTrainer) -> list[str]:
+    """Names the checkpoint that the parent has loaded at the end, none where the last weights stay."""
+    best = trainer.state.best_model_checkpoint
+    return [Path(best).name] if best and trainer.args.load_best_model_at_end else []
+
+
+def _load_average(trainer: NATSeq2SeqTrainer) -> list[str]:
+    """Puts the mean of the run's last, or best, checkpoints into the trainer's model, and names them."""
+    chosen, wanted = trainer.averaged_checkpoints(), trainer.args.average_checkpoints
+    if len(chosen) < wanted:
+        logger.warning(f"There are only {len(chosen)} of the {wanted} checkpoints to average.")
     logger.info(f"Averaging {', '.join(folder.name for folder in chosen)}.")
     set_weights(trainer.accelerator.unwrap_model(trainer.model), average_checkpoints(chosen))
+    return [folder.name for folder in chosen]

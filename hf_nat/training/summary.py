@@ -36,7 +36,7 @@ def training_summary(folder: str | Path) -> str:
         "validation loss": None if loss is None else f"{loss:.4f} nats per target token",
         "validation BLEU": None if bleu is None else f"{bleu:.2f}",
         "signature": metrics.get("eval_bleu_signature"),
-        "best checkpoint": metrics["best_checkpoint"],
+        "weights": ", ".join(metrics["weights_of"]) if metrics.get("weights_of") else None,
         "saved in": str(folder),
     }
     return "\n".join(f"{name:<16} {value}" for name, value in rows.items() if value is not None)

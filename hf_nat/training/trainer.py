@@ -34,7 +34,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput
 from ..decoding import token_batches, translate
 from ..metrics.translation import score_translations
 from .arguments import NATSeq2SeqTrainingArguments
-from .averaging import list_checkpoints
+from .averaging import by_score, list_checkpoints
 from .resuming import reading_checkpoint
 from .sampler import TokenBatchSampler
 from .sharding import prepare_for_fsdp, whole_model
@@ -128,6 +128,11 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         """Returns the training batches: rows x longest row <= `args.max_tokens`, shared out over the processes."""
         lengths = _lengths(self.train_dataset, "train_dataset")
         sampler = TokenBatchSampler(lengths, self.args.max_tokens, seed=self.args.seed)
+        if len(sampler) < self.accelerator.num_processes:
+            raise ValueError(
+                f"`max_tokens` must leave a batch for each of {self.accelerator.num_processes} processes, got "
+                f"{len(sampler)} of {self.args.max_tokens} tokens. Lower it, or use fewer processes."
+            )
         self.add_callback(_EpochOfSampler(sampler))
         dataset = self._remove_unused_columns(self.train_dataset, description="Training")
         loader = DataLoader(
@@ -253,10 +258,12 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             super()._load_rng_state(checkpoint)
 
     def _save_checkpoint(self, model, trial):
-        """Saves a checkpoint as the parent does, unless its weights are lost."""
+        """Saves a checkpoint as the parent does, unless its weights are lost; the best ones stay to be averaged."""
         self.require_finite_weights()
         folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        is_new = not folder.exists()
+        is_new, limit = not folder.exists(), self.args.save_total_limit
+        if averages_best := self.args.average_by == "best" and self.args.average_checkpoints > 0:
+            self.args.save_total_limit = None  # The parent would keep the last ones.
         try:
             with self._named_disk_faults(folder):
                 super()._save_checkpoint(model, trial)
@@ -264,6 +271,21 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
             if is_new and self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)  # Half of it is of no use, and the disk may be full.
             raise
+        finally:
+            self.args.save_total_limit = limit
+        if averages_best and limit is not None and self.args.should_save:
+            folders = list_checkpoints(str(self.args.output_dir))
+            spare = [one for one in folders[:-1] if one not in self.averaged_checkpoints()]
+            for old in spare[: max(len(folders) - limit, 0)]:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def averaged_checkpoints(self) -> list[Path]:
+        """Returns the checkpoints that would be averaged now, the best or newest one last."""
+        folders = list_checkpoints(str(self.args.output_dir))
+        if self.args.average_by == "best":
+            metric = f"eval_{(self.args.metric_for_best_model or 'loss').removeprefix('eval_')}"
+            folders = by_score(folders, self.state.log_history, metric, bool(self.args.greater_is_better))
+        return folders[-self.args.average_checkpoints :]
 
     @contextmanager
     def _named_disk_faults(self, folder: str | Path) -> Iterator[None]:
@@ -339,10 +361,13 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         metric_key_prefix: str = "eval",
         **gen_kwargs: Any,
     ) -> dict[str, float]:
-        """Returns the parent's metrics and, with `validation_text`, `<prefix>_bleu` (0-100)."""
+        """Returns the parent's metrics and, with `validation_text`, `<prefix>_bleu` (0-100).
+
+        A set that is given for this call has no BLEU: its text is not known.
+        """
         started = time.perf_counter()
         metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix, **gen_kwargs)
-        if self.validation_text is not None:
+        if self.validation_text is not None and (eval_dataset is None or eval_dataset is self.eval_dataset):
             bleu = {f"{metric_key_prefix}_bleu": self._validation_bleu(self.validation_text)}
             self.log(bleu)
             metrics.update(bleu)

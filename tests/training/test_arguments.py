@@ -77,6 +77,12 @@ def test_values_of_training_arrive_as_written(tmp_path):
             {"average_checkpoints": 3, "save_total_limit": 2},
             "`average_checkpoints` must be <= `save_total_limit`, got 3 and 2",
         ),
+        (
+            {"average_checkpoints": 2, "save_total_limit": 2, "metric_for_best_model": "loss"},
+            "`average_checkpoints` must be <= `save_total_limit` - 1, got 2 and 2",
+        ),
+        ({"accelerator_config": {"foo": True}}, "`accelerator_config` and `fsdp_config` must have known keys"),
+        ({"accelerator_config": {"split_batches": True}}, "must leave out `split_batches`"),
         ({"average_checkpoints": 3, "average_by": "best"}, "`average_by: best` must come with an `eval_strategy`"),
         ({"average_checkpoints": 3, "save_strategy": "no"}, "`average_checkpoints` must come with a `save_strategy`"),
     ],

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_nat.base.folders import remove_leftovers
 from hf_nat.base.utils import read_json, write_json
@@ -306,7 +306,7 @@ def test_weights_that_the_last_update_loses_are_not_saved(tiny_run, tmp_path):
 
 def test_rows_beyond_the_positions_are_refused_before_training(tiny_run, tmp_path):
     config = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 6}
-    with pytest.raises(ValueError, match=r"no longer than the 6 positions of the model, got one of \d+ tokens"):
+    with pytest.raises(ValueError, match=r"at most the 6 tokens that the model has positions for, got one of \d+\."):
         tiny_run(model_config=config)
     assert not (tmp_path / "run").exists(), "what was mended can be run again in the folder"
     assert tiny_run(max_steps=1)["num_updates"] == 1
@@ -400,6 +400,83 @@ def test_best_checkpoints_are_averaged_by_the_metric(tiny_run, tmp_path):
     expected = average_checkpoints([folder / f"checkpoint-{best}"])
     saved = AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict()
     assert all(torch.equal(saved[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("average_by", ["best", "last"])
+def test_checkpoints_that_are_averaged_outlive_the_others(tiny_run, tmp_path, average_by):
+    """The rate grows, so that the first checkpoints are the best."""
+    options = {"save_steps": 2, "eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+    options |= {"average_checkpoints": 2, "average_by": average_by, "learning_rate": 0.5}
+    tiny_run(tmp_path / "all", **options)
+    tiny_run(tmp_path / "few", save_total_limit=3, **options)
+    every, few = (read_json(tmp_path / name / "metrics.json")["weights_of"] for name in ("all", "few"))
+    assert few == every and len(few) == 2
+    assert {*few} <= {path.name for path in list_checkpoints(tmp_path / "few")}
+    assert len(list_checkpoints(tmp_path / "few")) == 3
+    weights = [AutoModelForSeq2SeqLM.from_pretrained(tmp_path / name).state_dict() for name in ("all", "few")]
+    assert all(torch.equal(one, other) for one, other in zip(*(of.values() for of in weights), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "most"), [("marian", 8), ("cmlm", 8), ("levenshtein_transformer", 7), ("flowseq", 8)]
+)
+def test_sentences_longer_than_the_positions_are_an_error_before_training(
+    tiny_run, toy_corpus, tmp_path, model_type, most
+):
+    """Training pairs beyond the limits are left out, those of validation are cut to them."""
+    positions = 8 if model_type != "flowseq" else 9  # of which units of two fill eight
+    fields = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": positions}
+    fields |= {"flow_steps": [1, 1]} if model_type == "flowseq" else {}
+    options = {"model_type": model_type, "model_config": fields, "max_steps": 1, "bleu_on_eval": False}
+    options |= {"eval_strategy": "epoch", "save_strategy": "no"}
+    with pytest.raises(ValueError, match=f"A source must have at most the {positions} tokens that the model has"):
+        tiny_run(max_source_length=positions + 1, max_target_length=most, **options)
+    with pytest.raises(ValueError, match=f"A target must have at most the {most} tokens that the model has"):
+        tiny_run(max_source_length=positions, max_target_length=most + 1, **options)
+    tiny_run(max_source_length=positions, max_target_length=most, **options)
+
+
+@pytest.mark.parametrize(
+    ("fields", "rule"),
+    [
+        ({"d_model": "wide"}, "`model_config` must hold values that the configuration takes: .*d_model"),
+        ({"d_model": 0}, "`d_model` must be >= 1, got 0|must hold values"),
+        ({"encoder_layers": 0}, "`encoder_layers` must be >= 1, got 0"),
+        ({"dropout": 3.0}, r"`dropout` must be in \[0, 1\], got 3.0"),
+        ({"activation_function": "foo"}, "`activation_function` must be one of"),
+        ({"pad_token_id": 7}, "`model_config` must leave out `pad_token_id`: the tokenizer decides it"),
+        ({"vocab_size": 7}, "`vocab_size` must be >= the .* of the tokenizer, got 7"),
+    ],
+)
+@pytest.mark.parametrize("model_type", ["marian", "cmlm"])
+def test_fields_that_no_model_can_have_are_named(tiny_run, model_type, fields, rule):
+    with pytest.raises(ValueError, match=rule):
+        tiny_run(model_type=model_type, model_config=fields, size="nano")
+
+
+def test_label_smoothing_of_a_run_goes_before_that_of_the_checkpoint(tiny_run, tmp_path):
+    tiny_run(tmp_path / "first", model_type="cmlm", label_smoothing=0.3, max_steps=1)
+    options = {"init_from": str(tmp_path / "first"), "size": None, "model_config": None, "max_steps": 1}
+    tiny_run(tmp_path / "second", label_smoothing=0.0, **options)
+    assert AutoConfig.from_pretrained(tmp_path / "second").label_smoothing == 0.0
+
+
+def test_an_unknown_metric_is_an_error_before_training(tiny_run):
+    with pytest.raises(ValueError, match=r"`metric_for_best_model` must be one of \['loss', 'bleu'\], got 'foo'"):
+        tiny_run(eval_strategy="epoch", metric_for_best_model="foo")
+
+
+def test_a_set_of_its_own_has_no_bleu(tiny_run, monkeypatch):
+    found = {}
+
+    def evaluate(self, *args, **kwargs):
+        found.update(original(self, self.train_dataset.select(range(3)), metric_key_prefix="own"))
+        return original(self, *args, **kwargs)
+
+    original = NATSeq2SeqTrainer.evaluate
+    monkeypatch.setattr(NATSeq2SeqTrainer, "evaluate", evaluate)
+    assert "eval_bleu" in tiny_run(bleu_on_eval=True, max_steps=1)
+    assert "own_loss" in found and "own_bleu" not in found
 
 
 @pytest.mark.parametrize("model_type", ("marian", "moe_marian"))
