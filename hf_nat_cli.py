@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import glob
 import io
 import os
 import select
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -105,6 +107,12 @@ def _run(argv: Sequence[str]) -> int:
         suggestion = f" Did you mean {close[0]!r}?" if close else ""
         print(f"hf-nat: unknown command {argv[0]!r}.{suggestion} `hf-nat --help` lists the commands.", file=sys.stderr)
         return 2
+    for name in takewhile(lambda argument: not argument.startswith("-"), argv[1:]):
+        if name.endswith((".yaml", ".yml")) and not os.path.exists(name):  # At once: what is imported takes seconds.
+            folder = os.path.dirname(name)
+            near = difflib.get_close_matches(name, glob.glob(os.path.join(glob.escape(folder), "*.yaml")), n=1)
+            suggestion = f" Did you mean {near[0]}?" if near else ""
+            raise FileNotFoundError(f"There is no configuration file {name}.{suggestion}")
     from hf_nat.cli.main import run_command
 
     run_command(COMMANDS[argv[0]][0], argv[1:])

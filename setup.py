@@ -27,6 +27,8 @@ setup(
         "hf_nat.hub_cards": ["*.jinja", "*.bib"],
         "hf_nat.base.reporting": ["templates/*.jinja"],
     },
+    # By a path, not a finder: a clone called hf_nat beside a script of a user's would hide the package from it.
+    options={"editable_wheel": {"mode": "compat"}},
     entry_points={"console_scripts": ["hf-nat = hf_nat_cli:main"]},
     install_requires=[
         "torch>=2.6",

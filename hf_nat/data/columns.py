@@ -56,7 +56,10 @@ def choose_pair(names: Collection[str], languages: Languages, columns: Pair, whe
     options = "the column with the sentences as `source_column`"
     if len(languages) == 2:
         options = "the two columns with the sentences as `source_column` and `target_column`"
-    raise ValueError(f"A corpus must have a `translation` column, got {sorted(names)} in {where}. Or give {options}.")
+    named = " and ".join(f"`{language}`" for language in languages)
+    raise ValueError(
+        f"A corpus must have a `translation` column, or {named}, got {sorted(names)} in {where}. Or give {options}."
+    )
 
 
 def to_translation(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,7 @@ from ..models import NATPreTrainedModel
 from .beam_search import beam_search
 from .documents import SentenceSplitter
 from .drafting import Draft
+from .language_model import NGramLanguageModel
 from .scoring import mean_log_probs, padded_batch
 from .sources import encode_non_blank, output_limits, token_batches
 from .terms import continuation_tokens, term_tokens
@@ -139,7 +141,8 @@ class Translator:
             greedily token by token.
         terms (`Callable`, *optional*): from a sentence to the target terms that its translation must hold, such as a
             [`TermList`]; for a NAT model that can (`holds_terms`).
-        generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...). For an
+        generate_kwargs: passed on to `model.generate` (`num_beams`, `length_penalty`, `max_iterations`, ...); a
+            `language_model` may be what [`NGramLanguageModel`] reads, a file or a folder. For an
             autoregressive model `max_new_tokens` is 200 by default and never more than its positions; the token
             that `forced_bos_token_id`, here or in the model's generation config, puts first is not one of them.
 
@@ -178,6 +181,8 @@ class Translator:
         self.source_prefix = source_prefix
         self.max_length = max_length_a, max_length_b
         self.draft, self.terms = draft, terms
+        if isinstance(path := generate_kwargs.get("language_model"), str | Path):
+            generate_kwargs["language_model"] = NGramLanguageModel(path, tokenizer)
         self.generate_kwargs = generate_kwargs
 
     def __call__(self, sentences: Iterable[str], *, progress: bool = False, shared: bool = False) -> list[Translation]:

@@ -90,7 +90,7 @@ def choose_backend(
             backend = load_backend(teacher, tokenizer, chosen, number)
             backend.translate(["a"], **chosen.translate_kwargs([0], number))
     except (ImportError, ValueError, RuntimeError) as error:
-        logger.info(f"`backend: auto` takes torch: {error}")
+        logger.info(f"torch decodes, slower than CTranslate2, which does not: {error}")
         if args.compute_type != "float32":
             raise ValueError(
                 f"`compute_type` must be float32 where CTranslate2 does not decode, got {args.compute_type!r}: {error}"

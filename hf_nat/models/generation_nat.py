@@ -165,6 +165,11 @@ class NATGenerationMixin(NATSettingsMixin):
         settings.language_model = language_model
         if language_model is not None:
             self.require_beam(settings)
+            if not callable(language_model):
+                raise ValueError(
+                    "`language_model` must be a function of prefix and token, such as `NGramLanguageModel(path, "
+                    f"tokenizer)`, got {language_model!r:.60}."
+                )
         settings.terms, settings.continuations, settings.short_list = terms, continuations, short_list
         if short_list is not None and not callable(short_list):
             raise ValueError(f"`short_list` must be a function of the sources, got a {type(short_list).__name__}.")

@@ -287,7 +287,9 @@ def recommendation_table(results: Mapping[str, Any]) -> Table:
 def verdict(recommendation: Mapping[str, Any]) -> str:
     """Says in a line what is advised, and how sure that is."""
     confidence = recommendation["confidence"]
-    return f"Advised: {recommendation['advised'] or 'none'} ({confidence}: {CONFIDENCES[confidence]})."
+    if recommendation["advised"] is None:
+        return f"No corpus is advised: {CONFIDENCES[confidence]}."
+    return f"Advised: {recommendation['advised']} ({confidence}: {CONFIDENCES[confidence]})."
 
 
 def _report(folder: Path, results: Mapping[str, Any], recommendation: Recommendation) -> None:

@@ -30,7 +30,7 @@ CONFIDENCES = {
     "inferred": "the rule chooses it by the paper's order of students or of sizes; the paper has not tried it",
     "dominant": "it is the only one that nothing dominates, so that the student does not matter",
     "proxy": "the rule leaves several open, and the proxy trainings choose it among them",
-    "unknown": "nothing is advised",
+    "unknown": "neither the measures nor the paper decide",
 }
 
 
@@ -245,8 +245,10 @@ def _explain(
         return "Every candidate is dominated, by the real corpus or by another one."
     sentences = [f"Of the student: {student.evidence}."]
     if student.place is not None:
-        levels_named = "1 level" if len(levels) == 1 else f"{len(levels)} levels from simple to faithful"
-        sentences.append(f"Of {levels_named}, what suits it is {_listed(suited)}.")
+        if len(levels) == 1:
+            sentences.append(f"By the measures alone {_listed(suited)} may suit it.")
+        else:
+            sentences.append(f"Of {len(levels)} levels from simple to faithful, {_listed(suited)} suits it.")
     if proxies is not None:
         sentences.append(f"Best in the proxy trainings: {_listed(sorted(proxies.leaders))}.")
         if not left:
@@ -263,9 +265,9 @@ def _explain(
     else:
         among = [len(set(level) & set(left)) for level in levels]
         reasons = ["they are on several levels"] if max(among) < len(left) else []
-        reasons += ["intervals overlap"] if max(among) > 1 else []
-        sentences.append(f"Nothing chooses among {_listed(left)}: {' and '.join(reasons)}.")
-        remedy = "longer proxy trainings or more seeds" if proxies else "proxy trainings (`--proxy_updates`)"
+        reasons += ["their intervals overlap"] if max(among) > 1 else []
+        sentences.append(f"Which of {' and '.join(left)} is better is open: {' and '.join(reasons)}.")
+        remedy = "longer proxy trainings or more seeds" if proxies else "short trainings, `--proxy_updates 1000`"
         sentences.append(f"Try {remedy}.")
     return " ".join(sentences)
 

@@ -17,11 +17,12 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.utils import logging
 
-from ..base.bounds import require_number
+from ..base.bounds import require_choice, require_number
 from ..base.config import option, refuse_changed
 from ..data.arguments import CorpusArguments, first_rows
 from ..data.locations import same_rows_for_every_split
 from ..data.several import concatenate_pairs, corpus_place, validation_place
+from ..models import ARCHITECTURES, SIZES, TEACHER_CONFIGS
 
 
 logger = logging.get_logger(__name__)
@@ -42,7 +43,7 @@ class ModelArguments:
     """Which model is trained, and where it starts from.
 
     Raises:
-        ValueError: if a start is given twice, or together with a key that it decides.
+        ValueError: for an unknown type or size, or if a start is given twice, or together with a key that it decides.
     """
 
     model_type: str = option("marian", "marian or moe_marian (AT teachers) or the model_type of a NAT architecture")
@@ -60,6 +61,12 @@ class ModelArguments:
                 f"Only one start can be given, got init_from={self.init_from!r} and "
                 f"init_from_teacher={self.init_from_teacher!r}. Leave one of them out."
             )
+        if not self.init_from:
+            known = ["marian", *sorted(({*TEACHER_CONFIGS} - {"marian"}) | {*ARCHITECTURES})]
+            remedy = "Use `init_from` to go on training another seq2seq model."
+            require_choice("model_type", self.model_type, known, remedy=remedy)
+        if self.size is not None:
+            require_choice("size", self.size, list(SIZES))
         for start in ("init_from_teacher", "init_from"):
             if getattr(self, start) and self.size:
                 raise ValueError(f"`size` must be left out with `{start}`, whose model decides it, got {self.size!r}.")

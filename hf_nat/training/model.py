@@ -17,7 +17,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..base.bounds import require_choice
 from ..data.pretrained import (
     load_pretrained_config,
     load_pretrained_model,
@@ -45,8 +44,7 @@ def build_model(
 
     Raises:
         OSError: if there is no checkpoint to start from.
-        ValueError: for a model type that is neither a teacher's nor a NAT architecture, unknown fields, or a
-            checkpoint that is damaged or of another vocabulary.
+        ValueError: for unknown fields or values, or a checkpoint that is damaged or of another vocabulary.
     """
     if args.init_from:
         changed = model_config(args, {"label_smoothing": label_smoothing})
@@ -71,9 +69,9 @@ def build_model(
             copy_blocks(at_student, teacher, len(tokenizer), args.layer_selection)
             return at_student
         given = {**vocabulary, **(args.model_config or {})}
-        return _architecture(args)[1].from_teacher(teacher, layer_selection=args.layer_selection, **given)
+        return ARCHITECTURES[args.model_type][1].from_teacher(teacher, layer_selection=args.layer_selection, **given)
     config: Any = model_config(args, vocabulary)
-    return new_teacher(config) if args.model_type in TEACHER_CONFIGS else _architecture(args)[1](config)
+    return new_teacher(config) if args.model_type in TEACHER_CONFIGS else ARCHITECTURES[args.model_type][1](config)
 
 
 @contextmanager
@@ -115,7 +113,7 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
         new = TEACHER_CONFIGS[args.model_type](args.size or DEFAULT_SIZE, **{**special, **given})
         require_buildable(new)
         return new
-    config_class, _ = _architecture(args)
+    config_class, _ = ARCHITECTURES[args.model_type]
     known = {field.name for field in fields(config_class)} - {field.name for field in fields(PreTrainedConfig)}
     known |= {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
     if unknown := sorted(given.keys() - known):
@@ -125,15 +123,6 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
         teacher = load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher")
         sizes = {name: getattr(teacher, name, value) for name, value in sizes.items()}
     return config_class(**{**sizes, **given})
-
-
-def _architecture(args: ModelArguments) -> Any:
-    """The configuration and model class of a student."""
-    if args.model_type not in ARCHITECTURES:
-        known = ["marian", *sorted(({*TEACHER_CONFIGS} - {"marian"}) | {*ARCHITECTURES})]
-        remedy = "Use `init_from` to go on training another seq2seq model."
-        require_choice("model_type", args.model_type, known, remedy=remedy)
-    return ARCHITECTURES[args.model_type]
 
 
 def _teacher_with(args: ModelArguments, config: PreTrainedConfig) -> Any:

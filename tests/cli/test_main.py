@@ -14,6 +14,9 @@ from hf_nat.data.tokenizer import train_tokenizer
 from hf_nat_cli import COMMANDS, main
 
 
+CONFIGS = Path(__file__).parents[2] / "configs/toy"
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
@@ -63,6 +66,10 @@ sys.exit(hf_nat_cli.main(["--help"]))
         (["train", "--per_device_train_batch_size=8"], "`per_device_train_batch_size` has no effect here: "),
         (["evaluate"], "`corpus`, `source_lang`, `target_lang`, `model` must be given"),
         (["train", "nowhere.yaml"], "There is no configuration file nowhere.yaml."),
+        (
+            ["train", str(CONFIGS / "techer.yaml")],
+            f"There is no configuration file {CONFIGS / 'techer.yaml'}. Did you mean {CONFIGS / 'teacher.yaml'}?",
+        ),
     ],
 )
 def test_fault_of_an_argument_is_one_line(argv, rule, capsys):

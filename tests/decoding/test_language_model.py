@@ -214,6 +214,15 @@ def test_options_of_a_command_reach_the_beam(model_type, beam, tmp_path, ngrams,
     assert share[1] * total[0] > share[0] * total[1]
 
 
+def test_translate_takes_a_file_too(tmp_path, ngrams, model, tiny_tokenizer, sentences) -> None:
+    student, options = tiny_student("ctc_nat", tiny_tokenizer), {"ctc_beam_size": 4, "lm_weight": 8.0}
+    path = write_arpa(tmp_path / "lm.arpa", ngrams)
+    expected = translate(student, tiny_tokenizer, sentences, language_model=model, **options)
+    assert translate(student, tiny_tokenizer, sentences, language_model=path, **options) == expected
+    with pytest.raises(ValueError, match="`language_model` must be a function of prefix and token, .* got 3"):
+        translate(student, tiny_tokenizer, sentences, language_model=3, **options)
+
+
 def test_a_step_knows_the_file_by_its_content(tmp_path, ngrams) -> None:
     assert "language_model" not in decoding_inputs(DecodingArguments())
     inputs = []

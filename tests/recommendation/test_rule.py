@@ -228,7 +228,7 @@ def test_ties_within_intervals_are_unknown(row: object) -> None:
     candidates = [candidate("a", 1.0, 3.0, 0.06), candidate("b", 1.1, 2.9, 0.06)]
     result = recommend(candidates, student(row))
     assert (result.advised, result.confidence, result.suited) == (None, "unknown", ("a", "b"))
-    assert "Nothing chooses among a or b: intervals overlap." in result.explanation
+    assert "Which of a and b is better is open: their intervals overlap." in result.explanation
     assert {entry.rank for entry in result.ranking} == {1}
     # A third one far off leaves the tie a tie where it matters, and only there.
     far = recommend([*candidates, candidate("far", 0.5, 5.0)], student(row))

@@ -10,6 +10,10 @@ from typing import Any, get_type_hints
 from .values import takes
 
 
+# Keys that an unknown one may be short for.
+_MOST_SUGGESTED = 5
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Key:
     """One field of a dataclass, as a key of YAML files and command lines.
@@ -90,7 +94,12 @@ def keys_of(dataclass_types: Sequence[Any]) -> dict[str, Key]:
 
 
 def nearest(name: str, keys: Mapping[str, Key]) -> str:
-    """Suggests the key that looks most like an unknown one, or nothing."""
-    known = sorted(key.name for key in keys.values() if key.remedy is None)
-    close = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.7)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    """Suggests the key that looks most like an unknown one, else those that it may be short for, or nothing."""
+    known, name = sorted(key.name for key in keys.values() if key.remedy is None), name.replace("-", "_")
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7) or [
+        key
+        for key in known
+        if name == "".join(word[:1] for word in key.split("_"))
+        or (len(name) > 1 and any(word.startswith(name) for word in key.split("_")))
+    ]
+    return f" Did you mean {' or '.join(map(repr, close[:_MOST_SUGGESTED]))}?" if close else ""
