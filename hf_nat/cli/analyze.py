@@ -15,4 +15,5 @@ def run(argv: Sequence[str]) -> None:
     step.run()
     if process_state().is_main_process:
         print(step.table().markdown())
+        print("C(d), F(d): in nats. A, U: the parts of F(d), of what the distilled corpus has and of what it lacks.")
         print(f"Report: {step.folder / 'report.html'}")
