@@ -92,6 +92,14 @@ class NATSeq2SeqLMOutput(ModelOutput):
         return cls(loss_components=loss_components, **outputs, **shared)
 
 
+class SinusoidalPositionalEmbedding(MarianSinusoidalPositionalEmbedding):
+    """Marian's sinusoidal positions, which are not trained, whatever the release of transformers has of them."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Looks up positions as the parent does."""
+        return super().forward(*args, **kwargs).detach()
+
+
 class LearnedPositionalEmbedding(nn.Embedding):
     """Learned positions, called as Marian's sinusoidal ones are."""
 
@@ -120,7 +128,7 @@ def positional_embedding(config: NATConfig) -> nn.Embedding:
         `nn.Embedding`: a module from the shape `(B, L)` to embeddings of shape `(L, D)`, or of `position_ids`.
     """
     learned = config.position_embedding_type == "learned"
-    kind = LearnedPositionalEmbedding if learned else MarianSinusoidalPositionalEmbedding
+    kind = LearnedPositionalEmbedding if learned else SinusoidalPositionalEmbedding
     return kind(config.max_position_embeddings, config.d_model)
 
 

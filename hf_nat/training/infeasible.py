@@ -17,6 +17,10 @@ logger = logging.get_logger(__name__)
 # Above this share of the training pairs the ratio of the canvas is too small for the corpus.
 _TOLERABLE = 0.01
 _ROWS = 1000
+REMEDY = (
+    "Raise `upsample_ratio` (CTC) or `graph_size_ratio` (DA-Transformer), or `max_position_embeddings` where that "
+    "bounds the canvas."
+)
 
 
 def count_infeasible_pairs(
@@ -32,9 +36,6 @@ def count_infeasible_pairs(
     Returns:
         `dict[str, int]`: what metrics.json holds of them: `num_infeasible_pairs`, and of the validation pairs
         `eval_num_infeasible_pairs`; nothing for a model without such pairs.
-
-    Raises:
-        ValueError: if a model leaves out every pair of a set.
     """
     if not hasattr(model, "infeasible_pairs"):
         return {}
@@ -48,14 +49,8 @@ def count_infeasible_pairs(
             f"{count:,} of {len(rows):,} {name} pairs ({count / len(rows):.2%}) have a target that does not fit into "
             f"the {places} of its source: they are left out of the loss."
         )
-        remedy = (
-            "Raise `upsample_ratio` (CTC) or `graph_size_ratio` (DA-Transformer), or `max_position_embeddings` where "
-            "that bounds the canvas."
-        )
-        if count == len(rows):
-            raise ValueError(f"Some of the {name} pairs must fit, got {text} {remedy}")
         if count > _TOLERABLE * len(rows):
-            logger.warning_once(f"{text} {remedy}")
+            logger.warning_once(f"{text} {REMEDY}")
         else:
             logger.info(text)
     return counts

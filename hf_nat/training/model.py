@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 
 from ..data.pretrained import (
     load_pretrained_config,
@@ -50,6 +51,9 @@ def build_model(
         changed = model_config(args, {"label_smoothing": label_smoothing})
         model = load_pretrained_model(args.init_from, parameter="init_from", config=changed)
         require_vocabulary(model, tokenizer, "init_from", args.init_from)
+        for module in model.modules():
+            if isinstance(module, MarianSinusoidalPositionalEmbedding):
+                module.weight.requires_grad_(False)  # As in a new model; transformers 5.24 would train them.
         return model
     vocabulary = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     if decided := sorted(vocabulary.keys() & (args.model_config or {}).keys()):

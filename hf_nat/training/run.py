@@ -27,7 +27,7 @@ from ..data.tokenizer import corpus_texts, load_tokenizer, train_tokenizer
 from .arguments import DataArguments, ModelArguments, NATSeq2SeqTrainingArguments
 from .averaging import average_checkpoints, list_checkpoints
 from .early_stopping import StopWithoutProgress
-from .infeasible import count_infeasible_pairs
+from .infeasible import REMEDY, count_infeasible_pairs
 from .model import build_model
 from .resuming import require_state
 from .sharding import set_weights
@@ -78,6 +78,10 @@ def train(
     for rows in filter(None, (train_set, validation_set)):
         _require_positions(model, rows)
     infeasible = count_infeasible_pairs(model, train_set, validation_set)
+    if infeasible.get("num_infeasible_pairs") == len(train_set):
+        raise ValueError(
+            f"A training pair must fit into the canvas of the model, got none of {len(train_set)}. {REMEDY}"
+        )
     trainer = NATSeq2SeqTrainer(
         model=model,
         args=training_args,

@@ -86,3 +86,13 @@ def test_run_reports_the_pairs(tiny_run, tmp_path):
     card = (tmp_path / "run/README.md").read_text(encoding="utf-8")
     assert f"| Pairs whose target does not fit | {count} |" in card
     assert f"Of its training pairs {100 * count / metrics['num_train_pairs']:.1f} % have a target" in card
+
+
+def test_a_run_without_a_pair_that_fits_is_an_error(tiny_run, tmp_path):
+    sources, targets = (tmp_path / f"{name}.txt" for name in ("source", "target"))
+    sources.write_text("bado kivu\n" * 20)
+    targets.write_text("a b c d e f g h\n" * 20)
+    corpus = {"corpus": f"{sources},{targets}", "validation_split": None, "vocab_size": 40}
+    config = {"graph_size_ratio": 1, "d_model": 16, "max_position_embeddings": 64}
+    with pytest.raises(ValueError, match="must fit into the canvas of the model, got none of 20. Raise"):
+        tiny_run(model_type="da_transformer", model_config=config, max_steps=1, **corpus)
