@@ -205,6 +205,39 @@ def test_encoder_outputs_replace_the_encoder(model: NATPreTrainedModel) -> None:
     assert torch.equal(model(**batch, encoder_outputs=encoder_outputs.to_tuple()).logits, expected)
 
 
+def test_loss_is_the_same_with_padding_on_either_side_and_a_mask_of_any_type(model: NATPreTrainedModel) -> None:
+    batch = tiny_batch()
+    mask = batch["attention_mask"]
+    expected = model(**batch).loss
+    for other in (mask.bool(), mask.float()):
+        assert torch.equal(model(**batch | {"attention_mask": other}).loss, expected)
+    lengths = mask.sum(dim=1).tolist()
+    shifted = {
+        name: torch.stack([row.roll(len(row) - n) for row, n in zip(batch[name], lengths, strict=True)])
+        for name in ("input_ids", "attention_mask")
+    }
+    assert (shifted["attention_mask"][:, -1] == 1).all() and not torch.equal(shifted["attention_mask"], mask)
+    assert_close(model(**batch | shifted).loss, expected)
+
+
+@pytest.mark.parametrize("rows", [[], None])
+def test_generate_without_a_token_to_read_is_an_error(model: NATPreTrainedModel, rows: list[int] | None) -> None:
+    batch = tiny_batch()
+    inputs = {name: batch[name][:0] if rows == [] else batch[name] for name in ("input_ids", "attention_mask")}
+    if rows is None:
+        inputs["attention_mask"] = inputs["attention_mask"] * torch.arange(len(batch["labels"])).ne(0).unsqueeze(1)
+    with pytest.raises(ValueError, match="Every source must have a token"):
+        model.generate(**inputs)
+
+
+def test_what_hooks_do_to_the_input_embedding_reaches_the_encoder(model: NATPreTrainedModel) -> None:
+    """As the noise of `neftune_noise_alpha` does."""
+    batch = tiny_batch()
+    expected = model(**batch).loss
+    model.get_input_embeddings().register_forward_hook(lambda module, inputs, output: output + 1)
+    assert not torch.equal(model(**batch).loss, expected)
+
+
 def test_inputs_embeds_match_input_ids(model: NATPreTrainedModel) -> None:
     batch = tiny_batch()
     expected = model(**batch).logits
