@@ -56,17 +56,21 @@ def claims(args: ClaimsArguments) -> Path:
 
 
 def judge(results_dir: Path) -> Iterator[dict[str, Any]]:
-    """Yields a row for each claim: what it says, the effects, and the verdict; without its files it has no effects."""
-    for claim in CLAIMS:
-        evidence = _evidence(claim, results_dir)
-        verdict = verdict_of(list(evidence.effects.values()))
-        yield {
-            **{key: getattr(claim, key) for key in ("text", "source", "measured", "size")},
-            "files": list(evidence.files),
-            "effects": {name: asdict(effect) for name, effect in evidence.effects.items()},
-            "verdict": verdict,
-            "known": evidence.known if verdict != CONFIRMED else "",
-        }
+    """Yields the row of each claim."""
+    return (judge_claim(claim, results_dir) for claim in CLAIMS)
+
+
+def judge_claim(claim: Claim, results_dir: Path) -> dict[str, Any]:
+    """Returns the row of a claim: what it says, the effects, and the verdict; without its files it has no effects."""
+    evidence = _evidence(claim, results_dir)
+    verdict = verdict_of(list(evidence.effects.values()))
+    return {
+        **{key: getattr(claim, key) for key in ("text", "source", "measured", "size")},
+        "files": list(evidence.files),
+        "effects": {name: asdict(effect) for name, effect in evidence.effects.items()},
+        "verdict": verdict,
+        "known": evidence.known if verdict != CONFIRMED else "",
+    }
 
 
 class _Evidence(NamedTuple):

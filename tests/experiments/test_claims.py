@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from itertools import combinations, islice
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hf_nat.base.utils import read_json, write_json
-from hf_nat.experiments.claims import ClaimsArguments, claims_table, effect_lines, judge, source_line
+from hf_nat.experiments.claims import ClaimsArguments, claims_table, effect_lines, judge, judge_claim, source_line
 from hf_nat.experiments.effects import Effect, between, over_seeds, verdict_of
 from hf_nat.experiments.paper_claims import CLAIMS
 from hf_nat.metrics import bleu_record, hierarchical_bootstrap, training_bleu
@@ -175,7 +175,7 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
         write_json(tmp_path / f"multi30k/results/converged/{run}.json", {"scores": {"bleu": scored(errors)}})
 
     def judged(number: int) -> dict[str, Any]:
-        return next(islice(judge(tmp_path), number - 1, None))
+        return judge_claim(CLAIMS[number - 1], tmp_path)
 
     add("vanilla_nat_distilled", 5)
     assert judged(12)["verdict"] == "not measured" and not judged(12)["effects"]
