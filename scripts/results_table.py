@@ -44,7 +44,8 @@ def results_table(
     """
     runs: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(folder.glob("*.json")):
-        runs[re.sub(r"_seed\d+$", "", path.stem)].append(read_json(path))
+        if "scores" in (metrics := read_json(path)):  # Results of a study may lie beside them.
+            runs[re.sub(r"_seed\d+$", "", path.stem)].append(metrics)
     if not runs:
         raise ValueError(f"`folder` must hold metrics files of `hf-nat evaluate`, got none in {folder}.")
     measured = [metrics for seeds in runs.values() for metrics in seeds]

@@ -419,7 +419,8 @@ CLAIMS: tuple[Claim, ...] = (
         "teachers that have converged were not tested: these are of size nano.",
         converged_effects=in_study("born_again", _born_again_bleu("student")),
         converged_known="One iteration, of size mini, with one seed; both students start from the first teacher's "
-        "blocks and end by the same rule. More iterations and a second seed were not tested.",
+        "blocks and end by the same rule. On `val` the student of iteration 1 is 0.7 below that of iteration 0. More "
+        "iterations and a second seed were not tested.",
     ),
     Claim(
         "The teacher's own BLEU hardly changes when it is born again",
