@@ -208,12 +208,11 @@ class AlignedCorpus:
 
 def _foreign_columns(rows: Dataset) -> list[str]:
     """Names the columns that only bear the name of those by which a distilled corpus is traced."""
-    kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in rows.features.items()}
-    numbers = "int" in kinds.get("id", "int") and not ("id" in kinds and rows.data.column("id").null_count)
-    return [
-        *([] if numbers else ["id"]),
-        *([] if "string" in kinds.get("real_target", "string") else ["real_target"]),
-    ]
+    kinds = {"id": "int", "real_target": "string"}
+    found = [name for name in kinds if name in rows.column_names]
+    foreign = [name for name in found if kinds[name] not in str(getattr(rows.features[name], "dtype", ""))]
+    has_nulls = "id" in found and "id" not in foreign and rows.data.column("id").null_count
+    return [*foreign, *(["id"] if has_nulls else [])]
 
 
 @contextmanager

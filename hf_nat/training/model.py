@@ -72,6 +72,7 @@ def build_model(
             at_student = new_teacher(_teacher_with(args, teacher.config))
             copy_blocks(at_student, teacher, len(tokenizer), args.layer_selection)
             return at_student
+        model_config(args, vocabulary)  # An error that names the key, where a field cannot be.
         given = {**vocabulary, **(args.model_config or {})}
         return ARCHITECTURES[args.model_type][1].from_teacher(teacher, layer_selection=args.layer_selection, **given)
     config: Any = model_config(args, vocabulary)

@@ -274,8 +274,8 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         finally:
             self.args.save_total_limit = limit
         if averages_best and limit is not None and self.args.should_save:
-            folders = list_checkpoints(str(self.args.output_dir))
-            spare = [one for one in folders[:-1] if one not in self.averaged_checkpoints()]
+            folders, best = list_checkpoints(str(self.args.output_dir)), self.averaged_checkpoints()
+            spare = [one for one in folders[:-1] if one not in best]
             for old in spare[: max(len(folders) - limit, 0)]:
                 shutil.rmtree(old, ignore_errors=True)
 

@@ -449,9 +449,14 @@ def test_sentences_longer_than_the_positions_are_an_error_before_training(
     ],
 )
 @pytest.mark.parametrize("model_type", ["marian", "cmlm"])
-def test_fields_that_no_model_can_have_are_named(tiny_run, model_type, fields, rule):
+@pytest.mark.parametrize("has_teacher", [False, True])
+def test_fields_that_no_model_can_have_are_named(tiny_run, tmp_path, model_type, fields, rule, has_teacher):
+    start = {"size": "nano"}
+    if has_teacher:
+        tiny_run(tmp_path / "teacher", max_steps=1, save_strategy="no")
+        start = {"init_from_teacher": str(tmp_path / "teacher"), "size": None}
     with pytest.raises(ValueError, match=rule):
-        tiny_run(model_type=model_type, model_config=fields, size="nano")
+        tiny_run(tmp_path / "student", model_type=model_type, model_config=fields, **start)
 
 
 def test_label_smoothing_of_a_run_goes_before_that_of_the_checkpoint(tiny_run, tmp_path):
