@@ -21,6 +21,7 @@ from hf_nat.models import marian_config, new_teacher
 from hf_nat.steps import Train
 from hf_nat.training.averaging import average_checkpoints, list_checkpoints
 from hf_nat.training.run import _tokenizer
+from hf_nat.training.sampler import TokenBatchSampler
 from hf_nat.training.trainer import NATSeq2SeqTrainer
 
 
@@ -469,6 +470,12 @@ def test_label_smoothing_of_a_run_goes_before_that_of_the_checkpoint(tiny_run, t
 def test_an_unknown_metric_is_an_error_before_training(tiny_run):
     with pytest.raises(ValueError, match=r"`metric_for_best_model` must be one of \['loss', 'bleu'\], got 'foo'"):
         tiny_run(eval_strategy="epoch", metric_for_best_model="foo")
+
+
+def test_processes_without_a_batch_are_an_error(tiny_run, monkeypatch):
+    monkeypatch.setattr(TokenBatchSampler, "__len__", lambda self: 0)
+    with pytest.raises(ValueError, match="must leave a batch for each of 1 processes, got 0 of 200 tokens"):
+        tiny_run()
 
 
 def test_a_set_of_its_own_has_no_bleu(tiny_run, monkeypatch):
