@@ -208,9 +208,9 @@ class AlignedCorpus:
 
 def _foreign_columns(rows: Dataset) -> list[str]:
     """Names the columns that only bear the name of those by which a distilled corpus is traced."""
-    kinds = {"id": "int", "real_target": "string"}
+    kinds = {"id": ("int", "uint"), "real_target": ("string", "large_string", "null")}
     found = [name for name in kinds if name in rows.column_names]
-    foreign = [name for name in found if kinds[name] not in str(getattr(rows.features[name], "dtype", ""))]
+    foreign = [name for name in found if not str(getattr(rows.features[name], "dtype", "")).startswith(kinds[name])]
     has_nulls = "id" in found and "id" not in foreign and rows.data.column("id").null_count
     return [*foreign, *(["id"] if has_nulls else [])]
 

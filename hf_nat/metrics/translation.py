@@ -279,8 +279,11 @@ class PreparedTexts:
 
 def _build(kind: type[Metric], options: Mapping[str, Any], language: Language) -> Metric:
     """Makes a metric for a language, by whatever of the language it takes."""
-    of_language = {METEOR: {"language": language.code}, BLEU: {"tokenize": language.sacrebleu_tokenizer()}}
-    return kind(**{**of_language.get(kind, {}), **options})
+    if kind is METEOR:
+        return METEOR(language.code, **options)
+    if kind is BLEU and "tokenize" not in options:
+        return BLEU(tokenize=language.sacrebleu_tokenizer(), **options)
+    return kind(**options)
 
 
 def _segments(metric: Metric, stats: Array) -> tuple[float, ...]:

@@ -274,8 +274,9 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         finally:
             self.args.save_total_limit = limit
         if averages_best and limit is not None and self.args.should_save:
-            folders, best = list_checkpoints(str(self.args.output_dir)), self.averaged_checkpoints()
-            spare = [one for one in folders[:-1] if one not in best]
+            folders = list_checkpoints(str(self.args.output_dir))
+            kept = [*self.averaged_checkpoints(), Path(self.state.best_model_checkpoint or ""), folders[-1]]
+            spare = [one for one in folders if one not in kept]
             for old in spare[: max(len(folders) - limit, 0)]:
                 shutil.rmtree(old, ignore_errors=True)
 

@@ -291,6 +291,11 @@ def test_an_option_that_a_metric_fixes_or_lacks_is_an_error(metric, option):
         score_translations(["a"], ["b"], target_lang="de", metrics=[metric], options={metric: {option: 1}})
 
 
+def test_a_tokenizer_that_no_metric_asks_for_is_not_looked_for(caplog):
+    score_translations(["a b"], ["a b"], target_lang="ja", metrics=["bleu", "chrf"])
+    assert not [record for record in caplog.records if "ja-mecab" in record.message]
+
+
 def test_options_of_a_metric_not_asked_for_are_an_error():
     with pytest.raises(ValueError, match=r"`options` must name metrics out of \['bleu'\], got 'ribes'"):
         score_translations(["a"], ["a"], target_lang="de", metrics=["bleu"], options={"ribes": {}})
