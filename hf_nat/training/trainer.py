@@ -249,6 +249,12 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         with reading_checkpoint(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _issue_warnings_after_load(self, load_result):
+        # Tied and fixed weights are in no checkpoint, and none is missed.
+        unsaved = {*self.model.all_tied_weights_keys, *(self.model._keys_to_ignore_on_save or ())}
+        missing = [key for key in load_result.missing_keys if key not in unsaved]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
     def _load_optimizer_and_scheduler(self, checkpoint):
         with reading_checkpoint(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)

@@ -1,3 +1,4 @@
+import logging
 import shutil
 from functools import partial
 from itertools import count
@@ -106,7 +107,7 @@ GLANCING = {"glancing_ratio": 0.5, "glancing_end_ratio": 0.1, "glancing_steps": 
     ],
 )
 def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(
-    run_keys, tiny_run, tmp_path, model_type, step, fields
+    run_keys, tiny_run, tmp_path, monkeypatch, caplog, model_type, step, fields
 ):
     """Killed between two log lines, or after the last update: in its final evaluation or while it saves."""
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
@@ -123,7 +124,9 @@ def test_resumed_run_ends_with_the_bytes_and_records_of_the_uninterrupted_one(
     assert read_json(whole / "trainer_state.json")["epoch"] > 1
     shutil.copytree(whole, resumed)
     kill_after(step, resumed)
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
     tiny_run(resumed, **options)
+    assert "in the checkpoint model loaded" not in caplog.text
     assert made(resumed) == made(whole)
 
 
