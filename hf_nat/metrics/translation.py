@@ -197,6 +197,8 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
     options = options or {}
     for name in metrics:
         require_choice("metrics", name, sorted(_METRICS))
+    if not isinstance(options, Mapping) or not all(isinstance(of, Mapping) for of in options.values()):
+        raise ValueError(f"`options` must map metrics to their options, got {options}. Write {{'chrf': {{'beta': 3}}}}.")
     unused = [name for name in options if name not in metrics]
     if unused:
         raise ValueError(f"`options` must name metrics out of {list(metrics)}, got {unused[0]!r}.")
@@ -212,7 +214,29 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
         if name == "beer" and given.get("model_dir") is None:
             missing = "BEER needs a trained model: give the folder of one as the option `model_dir`."
         recipes[name] = MetricRecipe(partial(_build, kind, {**fixed, **given}), tokenized, missing)
+        if given and missing is None:
+            _check_values(name, recipes[name], given)
     return recipes
+
+
+def _check_values(name: str, recipe: MetricRecipe, given: Mapping[str, Any]) -> None:
+    """Raises ValueError unless a metric can be made of the options, and tells a right translation from a wrong one."""
+    right = "the cat sat on the mat"
+    try:
+        metric = recipe.build(find_language("en"))
+        scores = [metric.corpus_score([text], [[right]]).score for text in (right, "a dog has run through 1 park")]
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"`options` of the metric {name!r} must have values that it takes, got {dict(given)}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if scores[0] == scores[1]:
+        raise ValueError(
+            f"`options` of the metric {name!r} must leave it something to compare, got {dict(given)}: every "
+            f"translation has the score {scores[0]:g}."
+        )
 
 
 def segment_statistics(

@@ -291,6 +291,24 @@ def test_an_option_that_a_metric_fixes_or_lacks_is_an_error(metric, option):
         score_translations(["a"], ["b"], target_lang="de", metrics=[metric], options={metric: {option: 1}})
 
 
+@pytest.mark.parametrize(
+    ("metric", "options", "rule"),
+    [
+        ("chrf", None, "`options` must map metrics to their options"),
+        ("chrf", {"char_order": "six"}, "of the metric 'chrf' must have values that it takes, got .*'six'"),
+        ("chrf", {"char_order": 0}, "must leave it something to compare, got .*: every translation has the score 0"),
+        ("bleu", {"smooth_method": "x"}, "must have values that it takes, got .*'x'}: AssertionError"),
+        ("sacrebleu", {"tokenize": "klingon"}, "must have values that it takes"),
+        ("meteor", {"function_words": 3}, "must have values that it takes"),
+        ("ribes", {"alpha": -1}, "`alpha` must be >= 0"),
+        ("beer", {"model_dir": 3}, "must have values that it takes"),
+    ],
+)
+def test_values_that_a_metric_cannot_take_are_an_error(metric, options, rule):
+    with pytest.raises(ValueError, match=rule):
+        score_translations(["a"], ["b"], target_lang="de", metrics=[metric], options={metric: options})
+
+
 def test_a_tokenizer_that_no_metric_asks_for_is_not_looked_for(caplog):
     score_translations(["a b"], ["a b"], target_lang="ja", metrics=["bleu", "chrf"])
     assert not [record for record in caplog.records if "ja-mecab" in record.message]
