@@ -17,7 +17,7 @@ from ..base.languages import require_language
 from ..data.text_files import read_lines
 from ..decoding import DecodingArguments, DraftCounts, SentenceSplitter, Translator
 from ..decoding.shortlist import ShortListArguments
-from ..evaluation.confidence import confidence, require_calibration
+from ..evaluation.confidence import confidence, require_calibration, way_of_decoding
 
 
 logger = logging.get_logger(__name__)
@@ -88,7 +88,7 @@ def run(argv: Sequence[str]) -> None:
         model, tokenizer = decoding.load_model(args.model)
         confidences, calibration = None, None
         if args.confidence_output is not None:
-            calibration = require_calibration(args.model, decoding, model, args)
+            calibration = require_calibration(args.model, way_of_decoding(decoding, model, args))
             confidences = files.enter_context(open_output(args.confidence_output, inputs=inputs))
         settings = decoding.generate_kwargs(model)
         settings |= args.short_list_kwargs(model, tokenizer)

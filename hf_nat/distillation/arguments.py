@@ -20,7 +20,7 @@ from .source_noise import NOISE_COLUMNS, SourceNoise
 from .strategies import CHOOSING, StrategyArguments
 
 
-BACKENDS = ("auto", "torch", "ct2")
+TEACHER_BACKENDS = ("auto", "torch", "ct2")
 # What CTranslate2 calls the precision of weights and arithmetic.
 COMPUTE_TYPES = ("float32", "float16", "bfloat16", "int8", "int8_float32", "int8_float16", "int8_bfloat16")
 LONG_SOURCE = ("error", "real", "truncate")
@@ -101,8 +101,8 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         self._check_corpus()
         self._check_teachers()
         require_choice("long_source", self.long_source, LONG_SOURCE)
-        require_choice("backend", self.backend, BACKENDS)
-        if self.backend == "ct2" and self.samples:
+        require_choice("backend", self.backend, TEACHER_BACKENDS)
+        if self.backend == "ct2" and self.draws_samples:
             raise ValueError(
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
                 "rows from one stream, so that a row's sample would depend on the others."

@@ -133,7 +133,7 @@ class Rewriter:
         # A teacher whose tokenizer sees nothing in a source has no candidate of it.
         joined = [
             [
-                replace(output, candidate=number * self.args.number + output.candidate)
+                replace(output, candidate=number * self.args.num_outputs + output.candidate)
                 for number, outputs in enumerate(own)
                 for output in outputs
                 if number == 0 or output.score is not None
@@ -181,7 +181,7 @@ class Rewriter:
             "flags": [flag for flag in FLAGS if any(flag in own for own in flags)],
             "candidate": None if best.quality is None else best.candidate,
             "quality": _rounded(best.quality),
-            "teacher": None if best.quality is None else best.candidate // args.number,
+            "teacher": None if best.quality is None else best.candidate // args.num_outputs,
             "targets": texts,
             "target_scores": scores,
             "rank": 0,

@@ -84,32 +84,23 @@ class StrategyArguments(CorpusArguments):
         if has_candidates:
             self._check_candidates()
         self._check_judge()
-        without_effect = {
-            "temperature": self.temperature != 1 and not self.samples,
-            "candidates": self.candidates != "beam" and not has_candidates,
-            "num_candidates": self.num_candidates is not None and not has_candidates,
-            "utility": self.utility != "chrf" and self.strategy != "mbr",
-            "utility_options": self.utility_options is not None and self.strategy != "mbr",
-            **{
-                name: getattr(self, name) is not None and self.backward_teacher is None
-                for name in ("backward_prefix", "backward_languages")
-            },
-        }
         drawn = self.candidates if has_candidates else self.strategy
         for kind, name in (("top-k", "top_k"), ("top-p", "top_p")):
             if drawn != kind:
                 refuse_changed(self, (name,), f"where nothing is drawn by {kind}")
         if self.utility in UTILITIES:
             refuse_changed(self, ("utility_options",), f"for the utility {self.utility!r}", "A module takes them.")
-        for name in (name for name, is_ignored in without_effect.items() if is_ignored):
-            raise ValueError(
-                f"`{name}` must be left out where it has no effect, got {getattr(self, name)!r} with the strategy "
-                f"{self.strategy!r}."
-            )
+        without_effect = [
+            *(() if self.draws_samples else ("temperature",)),
+            *(() if has_candidates else ("candidates", "num_candidates")),
+            *(() if self.strategy == "mbr" else ("utility", "utility_options")),
+            *(() if self.backward_teacher else ("backward_prefix", "backward_languages")),
+        ]
+        refuse_changed(self, without_effect, f"where it has no effect with the strategy {self.strategy!r}")
 
     def _check_candidates(self) -> None:
-        if self.candidates == "beam" and self.number > self.num_beams:
-            raise ValueError(f"`num_candidates` must be <= `num_beams`, got {self.number} and {self.num_beams}.")
+        if self.candidates == "beam" and self.num_outputs > self.num_beams:
+            raise ValueError(f"`num_candidates` must be <= `num_beams`, got {self.num_outputs} and {self.num_beams}.")
 
     def _check_judge(self) -> None:
         judges = [name for name in ("backward_teacher", "quality") if getattr(self, name)]
@@ -131,7 +122,7 @@ class StrategyArguments(CorpusArguments):
         return self.strategy in CHOOSING
 
     @property
-    def number(self) -> int:
+    def num_outputs(self) -> int:
         """Outputs of a source that are kept or chosen among."""
         if not (self.chooses or self.strategy == "n-best"):
             return 1
@@ -142,7 +133,7 @@ class StrategyArguments(CorpusArguments):
         return self.num_beams if self.candidates == "beam" else _MANY_SAMPLES
 
     @property
-    def samples(self) -> bool:
+    def draws_samples(self) -> bool:
         """Whether the strategy draws random numbers."""
         return STRATEGIES[self.strategy](self)["do_sample"]
 
@@ -180,8 +171,9 @@ class StrategyArguments(CorpusArguments):
         cuts: tuple[str, ...] = ("top_k", "top_p", "temperature")
         draws = {name: parameters.pop(name) for name in cuts if name in parameters}
         # One draw more than the output is long: a forced first token takes one, and has no choice.
-        samplers = RowSamplers(self.seed, numbers, self.max_new_tokens + 1, self.number, teacher * self.number, draws)
-        if self.number == 1:
+        first = teacher * self.num_outputs
+        samplers = RowSamplers(self.seed, numbers, self.max_new_tokens + 1, self.num_outputs, first, draws)
+        if self.num_outputs == 1:
             return {**parameters, "processors": samplers, "do_sample": False}
         # `generate` makes several outputs only where it samples. What is drawn is the one token that is left.
         one_is_left = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -190,19 +182,19 @@ class StrategyArguments(CorpusArguments):
 
 @dataclass(frozen=True)
 class RowSamplers:
-    """Makes the sampler of a batch in which a sentence has `number` rows, one after the other; see `RowSampler`."""
+    """Makes the sampler of a batch, `num_outputs` rows of a sentence one after the other; see `RowSampler`."""
 
     seed: int
     numbers: Sequence[int]
     max_new_tokens: int
-    number: int
+    num_outputs: int
     first: int
     draws: dict[str, Any]
 
     def __call__(self, rows: Sequence[int]) -> LogitsProcessorList:
         """Returns the sampler of the sources at these places."""
-        numbers = [self.numbers[row] for row in rows for _ in range(self.number)]
-        samples = [self.first + sample for _ in rows for sample in range(self.number)]
+        numbers = [self.numbers[row] for row in rows for _ in range(self.num_outputs)]
+        samples = [self.first + sample for _ in rows for sample in range(self.num_outputs)]
         return LogitsProcessorList(
             [RowSampler(self.seed, numbers, self.max_new_tokens, samples=samples, **self.draws)]
         )
@@ -234,7 +226,7 @@ def _sampling(args: StrategyArguments, kind: str) -> dict[str, Any]:
 def _candidates(args: StrategyArguments) -> dict[str, Any]:
     """The best outputs of the beam, or several samples."""
     search = _beam(args) if args.candidates == "beam" else _sampling(args, args.candidates)
-    return {**search, "num_return_sequences": args.number}
+    return {**search, "num_return_sequences": args.num_outputs}
 
 
 def _n_best(args: StrategyArguments) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,23 +45,18 @@ def way_of_decoding(decoding: DecodingArguments, model: Any, shortlist: ShortLis
     return {name: value for name, value in way.items() if name not in idle}
 
 
-def tuned_knobs(decoding: DecodingArguments, model: Any, shortlist: ShortListArguments) -> dict[str, Any]:
-    """Returns the knobs that act with a value of the checkpoint's own, not that of its architecture."""
+def tuned_knobs(model: Any, way: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the knobs of a way of decoding that have a value of the checkpoint's own, not of its architecture."""
     defaults = getattr(model, "generation_defaults", {})
-    way = way_of_decoding(decoding, model, shortlist)
     return {name: way[name] for name in defaults if name in way and way[name] != defaults[name]}
 
 
-def read_calibration(
-    model: str | Path, decoding: DecodingArguments, loaded: Any, shortlist: ShortListArguments
-) -> Calibration | None:
+def read_calibration(model: str | Path, way: Mapping[str, Any]) -> Calibration | None:
     """Reads the curve of a model's folder; None where it has none, or, with a warning, one of another way of decoding.
 
     Args:
         model (`str` or `Path`): the folder.
-        decoding (`DecodingArguments`): how the model decodes now.
-        loaded: the model.
-        shortlist ([`ShortListArguments`]): its short list.
+        way (`Mapping[str, Any]`): how the model decodes now, see `way_of_decoding`.
 
     Raises:
         ValueError: if the file is damaged.
@@ -70,8 +65,8 @@ def read_calibration(
     if not path.exists():
         return None
     record = read_record(path, {"scores": list, "confidences": list, "decoding": dict})
-    before, now = record["decoding"], way_of_decoding(decoding, loaded, shortlist)
-    if changed := sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name)):
+    before = record["decoding"]
+    if changed := sorted(name for name in before.keys() | way.keys() if before.get(name) != way.get(name)):
         logger.warning(f"`{path}` says nothing of these translations: it was made with another {', '.join(changed)}.")
         return None
     columns = [record["scores"], record["confidences"]]
@@ -89,15 +84,13 @@ def read_calibration(
     return Calibration(*map(tuple, columns))
 
 
-def require_calibration(
-    model: str | Path, decoding: DecodingArguments, loaded: Any, shortlist: ShortListArguments
-) -> Calibration:
+def require_calibration(model: str | Path, way: Mapping[str, Any]) -> Calibration:
     """Reads the curve of a model's folder, as `read_calibration`.
 
     Raises:
         ValueError: if it has none for this way of decoding, or the file is damaged.
     """
-    calibration = read_calibration(model, decoding, loaded, shortlist)
+    calibration = read_calibration(model, way)
     if calibration is None:
         raise ValueError(
             f"`model` must hold a {CONFIDENCE_FILE} that was made with the same options of decoding, got none in "

@@ -32,7 +32,7 @@ from ..metrics.translation import (
     require_bootstrap,
     score_translations,
 )
-from .confidence import measure_calibration, read_calibration, tuned_knobs
+from .confidence import measure_calibration, read_calibration, tuned_knobs, way_of_decoding
 from .errors import translation_errors
 
 
@@ -177,7 +177,8 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
     generate_kwargs |= args.short_list_kwargs(model, tokenizer)
     training_rows = args.load_training_rows()
     pairs = load_pairs(args)
-    calibration = read_calibration(args.model, decoding, model, args)
+    way = way_of_decoding(decoding, model, args)
+    calibration = read_calibration(args.model, way)
     with_scores = calibration is not None
     translations, measurements = measure(
         model, tokenizer, pairs, args, args.scoring, with_scores=with_scores, **generate_kwargs
@@ -203,7 +204,7 @@ def evaluate(args: EvaluateArguments, decoding: DecodingArguments | None = None)
         "reliability": measured and asdict(measured),
         "num_parameters": model.num_parameters(),
         "decoding": {
-            **tuned_knobs(decoding, model, args),
+            **tuned_knobs(model, way),
             **decoding.options(model),
             **decoding.input_options,
             **decoding.runtime_options,

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..analysis import AnalyzeArguments, measures_table
+from ..analysis import measures_table
 from ..base.bounds import require_number
 from ..base.config import option, refuse_changed
 from ..base.processes import process_state
@@ -19,6 +19,7 @@ from ..base.utils import environment, read_json, write_json
 from ..steps import Analyze, Distill, DistillArguments, Step, Train
 from .plans import (
     evaluations,
+    measuring,
     real_splits,
     refuse_set_keys,
     resolve_distillation,
@@ -147,17 +148,12 @@ class BornAgain(StudyStep):
     def analysis(self, number: int) -> Analyze:
         """Plans the measures of a corpus beside the real one and the one of the iteration before."""
         compared = self.iterations[max(number - 1, 0) : number + 1]
-        real = compared[-1].distillation
-        return Analyze(
-            AnalyzeArguments(
-                real=real.real_corpus,
-                real_split=real.train_split,
-                distilled=[f"iteration {one.number}={one.distillation.output_dir}" for one in compared],
-                **real.inside,
-                tokens=self.args.tokens,
-                num_bootstrap=self.args.num_bootstrap,
-                output_dir=str(self.folder / f"measures/iteration_{number}"),
-            )
+        return measuring(
+            compared[-1].distillation,
+            {f"iteration {one.number}": one.distillation for one in compared},
+            self.folder / f"measures/iteration_{number}",
+            tokens=self.args.tokens,
+            num_bootstrap=self.args.num_bootstrap,
         )
 
     def real_corpora(self) -> Iterator[DistillArguments]:

@@ -10,16 +10,16 @@ from typing import Any
 
 from transformers.utils import logging
 
-from ..analysis import AnalyzeArguments
 from ..base.config import option
 from ..base.processes import process_state
 from ..base.utils import environment, write_json
-from ..metrics import score_translations
+from ..metrics import PAPER_METRICS, score_translations
 from ..steps import Analyze, Distill, DistillArguments, EvaluateArguments, Step, Train
 from .matrix_report import REAL, Study, write_matrix_report
 from .plans import (
     check_entries,
     evaluations,
+    measuring,
     model_results,
     own_keys,
     real_splits,
@@ -64,7 +64,7 @@ class MatrixArguments:
     )
     tune: bool = option(True, "tune EOS penalties of students and the expert of a mixture on validation")
     metrics: list[str] = field(
-        default_factory=lambda: ["bleu", "meteor", "ribes", "chrf", "ter"],
+        default_factory=lambda: [name for name in PAPER_METRICS if name != "beer"],
         metadata={"help": "what scores the models; `beer` needs `beer_model`"},
     )
     beer_model: str | None = option(None, "folder of a trained BEER model")
@@ -222,18 +222,12 @@ class Matrix(StudyStep):
     @cached_property
     def analysis(self) -> Analyze:
         """The measures of the real corpus and the distilled ones."""
-        given = self.first_distillation
-        distilled = [f"{name}={args.output_dir}" for name, args in self.distillations.items()]
-        return Analyze(
-            AnalyzeArguments(
-                real=given.real_corpus,
-                distilled=distilled,
-                **given.inside,
-                real_split=given.train_split,
-                tokens=self.args.tokens,
-                num_bootstrap=self.args.num_bootstrap,
-                output_dir=str(self.folder / "measures"),
-            )
+        return measuring(
+            self.first_distillation,
+            self.distillations,
+            self.folder / "measures",
+            tokens=self.args.tokens,
+            num_bootstrap=self.args.num_bootstrap,
         )
 
     def work(self) -> None:

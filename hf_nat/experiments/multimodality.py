@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -217,17 +218,17 @@ def _write_corpora(study: Multimodality) -> None:
     """Writes the concatenated corpus and the random selection, in Hub layout."""
     real, args = study.real, study.args
     splits = {"train": real.train_split, **real_splits(real)}
-    for split, name in splits.items():
+    for (split, name), corpus in product(splits.items(), (CONCATENATED, RANDOM)):
+        path = study.corpus_dir(corpus) / "data" / f"{split}-00000-of-00001.parquet"
+        if path.is_file():
+            continue
         given = (real.real_corpus, real.source_lang, args.target_langs, name)
-        for corpus in (CONCATENATED, RANDOM):
-            path = study.corpus_dir(corpus) / "data" / f"{split}-00000-of-00001.parquet"
-            if not path.is_file():
-                if corpus == RANDOM:
-                    rows = select_targets(*given, args.seed, config_name=real.config_name)
-                else:
-                    rows = concatenate_targets(*given, config_name=real.config_name)
-                with atomic_path(path) as temporary:
-                    rows.to_parquet(temporary)
+        if corpus == RANDOM:
+            rows = select_targets(*given, args.seed, config_name=real.config_name)
+        else:
+            rows = concatenate_targets(*given, config_name=real.config_name)
+        with atomic_path(path) as temporary:
+            rows.to_parquet(temporary)
 
 
 def _rows(study: Multimodality, corpus: str, splits: Sequence[str]) -> Dataset:

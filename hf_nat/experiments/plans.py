@@ -6,10 +6,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..analysis import AnalyzeArguments
 from ..base.config import resolve
 from ..base.folders import require_folder_name
 from ..base.utils import read_json
-from ..steps import DecodingArguments, DistillArguments, Evaluate, EvaluateArguments, Train, Tune, TuneArguments
+from ..steps import (
+    Analyze,
+    DecodingArguments,
+    DistillArguments,
+    Evaluate,
+    EvaluateArguments,
+    Train,
+    Tune,
+    TuneArguments,
+)
 
 
 def check_entries(name: str, entries: Any, required: str) -> None:
@@ -75,6 +85,31 @@ def train_real(args: DistillArguments, tokenizer: Path | None) -> dict[str, Any]
 
 def _tokenizer(folder: Path | None) -> dict[str, str]:
     return {} if folder is None else {"tokenizer": str(folder)}
+
+
+def measuring(
+    real: DistillArguments, corpora: Mapping[str, DistillArguments], folder: Path, *, tokens: str, num_bootstrap: int
+) -> Analyze:
+    """Plans the measures of distilled corpora, by name, beside those of the real corpus of a distillation.
+
+    Args:
+        real (`DistillArguments`): the distillation.
+        corpora (`Mapping[str, DistillArguments]`): the distillations that made the others.
+        folder (`Path`): of the measures.
+        tokens (`str`): what is measured, see `AnalyzeArguments`.
+        num_bootstrap (`int`): samples of the intervals' bootstrap.
+    """
+    return Analyze(
+        AnalyzeArguments(
+            real=real.real_corpus,
+            real_split=real.train_split,
+            distilled=[f"{name}={args.output_dir}" for name, args in corpora.items()],
+            **real.inside,
+            tokens=tokens,
+            num_bootstrap=num_bootstrap,
+            output_dir=str(folder),
+        )
+    )
 
 
 def real_splits(args: DistillArguments) -> dict[str, str]:

@@ -198,7 +198,7 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
     for name in metrics:
         require_choice("metrics", name, sorted(_METRICS))
     if not isinstance(options, Mapping) or not all(isinstance(of, Mapping) for of in options.values()):
-        raise ValueError(f"`options` must map metrics to their options, got {options}. Write {{'chrf': {{'beta': 3}}}}.")
+        raise ValueError(f"`options` must map metrics to their options, such as {{'ter': {{}}}}, got {options}.")
     unused = [name for name in options if name not in metrics]
     if unused:
         raise ValueError(f"`options` must name metrics out of {list(metrics)}, got {unused[0]!r}.")

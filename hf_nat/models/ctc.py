@@ -13,8 +13,8 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers.utils.generic import maybe_autocast
 
-from .canvas import compact
-from .losses import linear_cross_entropy
+from .canvas import compact, first_of_runs
+from .losses import at_least_single, linear_cross_entropy
 from .selection import selected_positions, take
 
 
@@ -65,7 +65,7 @@ class _CTCLogLikelihood(torch.autograd.Function):
     ) -> torch.Tensor:
         """Returns the log-likelihoods `[B]` of `ctc_log_likelihood`; keeps posteriors `[B, F, M]`."""
         dtype = scores.dtype
-        scores = scores if dtype == torch.float64 else scores.float()
+        scores = at_least_single(scores)
         needs_grad = ctx.needs_input_grad[0]
         ends = 2 * num_labels
         emissions, skips = _lattice(scores, labels)
@@ -161,7 +161,7 @@ def best_alignment(
         -1 behind the frames, and everywhere if the target does not fit. Of equally probable alignments, one whose
         frames lie at later states.
     """
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    scores = at_least_single(scores)
     emissions, skips = _lattice(scores, labels)
     num_rows, max_frames, width = emissions.shape
     best = emissions.new_full((max_frames, num_rows, width + 2), float("-inf"))
@@ -198,9 +198,8 @@ def label_scores(hidden_states: torch.Tensor, weight: torch.Tensor, labels: torc
     """
     outputs = nn.functional.embedding(nn.functional.pad(labels, (1, 0), value=blank), weight)
     with maybe_autocast(hidden_states.device.type, enabled=False):
-        if hidden_states.dtype != torch.float64:
-            hidden_states, outputs = hidden_states.float(), outputs.float()
-        return hidden_states @ (outputs[:, 1:] - outputs[:, :1]).transpose(1, 2)
+        outputs = at_least_single(outputs)
+        return at_least_single(hidden_states) @ (outputs[:, 1:] - outputs[:, :1]).transpose(1, 2)
 
 
 def linear_ctc_loss(
@@ -265,8 +264,7 @@ def collapse(
         `tuple` of `torch.LongTensor` and `torch.FloatTensor`, both of shape `(B, F)`: tokens, and of each the highest
         score of the frames that it was merged from; behind them padding and 0.
     """
-    starts = torch.ones_like(is_frame)
-    starts[:, 1:] = frames[:, 1:] != frames[:, :-1]
+    starts = first_of_runs(frames)
     runs = starts.cumsum(dim=1) - 1
     visible = scores.masked_fill(~is_frame, float("-inf"))
     highest = torch.full_like(scores, float("-inf")).scatter_reduce(1, runs, visible, "amax")

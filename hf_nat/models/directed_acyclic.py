@@ -12,12 +12,12 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers.utils.generic import maybe_autocast
 
-from .losses import linear_cross_entropy, reduce_logits
+from .losses import at_least_single, linear_cross_entropy, reduce_logits
 from .selection import selected_positions, take
 
 
-# Probability of a label at a vertex below which single precision loses its gradient among the others.
-_NEGLIGIBLE = 1e-7
+# Share of a sentence's weight below which single precision loses the gradient of a label among the others.
+NEGLIGIBLE = 1e-7
 
 
 def is_feasible(num_labels: torch.Tensor, num_vertices: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ class _GraphLogLikelihood(torch.autograd.Function):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns log-likelihoods `[B]` and posteriors `[B, M, L]`, and keeps both gradients."""
         ctx.dtypes = match.dtype, links.dtype
-        match, links = _at_least_single(match), _at_least_single(links)
+        match, links = at_least_single(match), at_least_single(links)
         slack = _slack(num_labels, num_vertices, match.shape[2])
         prefixes = _prefixes(match, links, slack)
         rows = torch.arange(len(match), device=match.device)
@@ -87,10 +87,6 @@ class _GraphLogLikelihood(torch.autograd.Function):
             for saved, dtype, needed in zip(ctx.saved_tensors, ctx.dtypes, ctx.needs_input_grad, strict=False)
         )
         return (*gradients, None, None)
-
-
-def _at_least_single(values: torch.Tensor) -> torch.Tensor:
-    return values if values.dtype == torch.float64 else values.float()
 
 
 def _slack(num_labels: torch.Tensor, num_vertices: torch.Tensor, width: int) -> int:
@@ -164,7 +160,7 @@ def best_path(
         `torch.LongTensor` of shape `(B, M)`: vertex of each label; -1 behind the labels, and everywhere if the target
         has no path.
     """
-    match, links = _at_least_single(match), _at_least_single(links)
+    match, links = at_least_single(match), at_least_single(links)
     num_rows, max_labels, width = match.shape
     slack, rows = _slack(num_labels, num_vertices, width), torch.arange(num_rows, device=match.device)
     best = match.new_full((max_labels, num_rows, width), float("-inf"))
@@ -206,7 +202,7 @@ def label_log_probs(
     normalisers = reduce_logits(vertices, weight, lambda logits: logits.logsumexp(dim=1))
     outputs = nn.functional.embedding(labels, weight.detach())
     with maybe_autocast(hidden_states.device.type, enabled=False):
-        scores = _at_least_single(outputs) @ _at_least_single(hidden_states).transpose(1, 2)
+        scores = at_least_single(outputs) @ at_least_single(hidden_states).transpose(1, 2)
     return scores - scores.new_zeros(is_vertex.shape).masked_scatter(is_vertex, normalisers.to(scores)).unsqueeze(1)
 
 
@@ -245,21 +241,46 @@ def linear_graph_loss(
     match = label_log_probs(hidden_states, weight, is_vertex, labels)
     log_likelihood, posteriors = graph_log_likelihood(match, links, num_labels, num_vertices)
     log_likelihood = log_likelihood.masked_fill(weights.eq(0), 0.0)
-    # One row a vertex, its labels side by side. Vertices that no likely path visits are not projected again.
     posteriors = posteriors.transpose(1, 2)
-    written = (posteriors > _NEGLIGIBLE) & weights.ne(0).view(-1, 1, 1)
+    gains = posteriors * weights.view(-1, 1, 1)
+    written = (posteriors > NEGLIGIBLE) & weights.ne(0).view(-1, 1, 1)
+    words, positions = linear_word_loss(hidden_states, weight, labels, gains, written, label_smoothing)
+    # `words` has the gradient of the words, the log-likelihood that of the links and, with the words, the value.
+    expected = (take(gains.flatten(1), positions) * take(match.transpose(1, 2).flatten(1), positions)).sum()
+    return words + (1 - label_smoothing) * (expected - (weights * log_likelihood).sum())
+
+
+def linear_word_loss(
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    labels: torch.Tensor,
+    gains: torch.Tensor,
+    written: torch.Tensor,
+    label_smoothing: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Adds up the weighted cross-entropies of the labels at the vertices; a vertex that writes none is not projected.
+
+    Args:
+        hidden_states (`torch.FloatTensor` of shape `(B, L, D)`): states of the vertices.
+        weight (`torch.FloatTensor` of shape `(V, D)`): weight of the output projection.
+        labels (`torch.LongTensor` of shape `(B, M)`): targets.
+        gains (`torch.FloatTensor` of shape `(B, L, M)`): weight of each label at each vertex.
+        written (`torch.BoolTensor` of shape `(B, L, M)`): True where a label counts.
+        label_smoothing (`float`, *optional*, defaults to 0.0): see [`linear_cross_entropy`].
+
+    Returns:
+        `tuple` of the loss in nats (`torch.FloatTensor` of shape `()`) and the selected positions of `written`.
+    """
     learned = written.any(dim=2)
+    # One row a vertex, its labels side by side.
     rows = (learned.flatten().cumsum(dim=0) - 1).view(learned.shape).unsqueeze(2).expand(written.shape)
     positions = selected_positions(written)
-    targets = take((posteriors * weights.view(-1, 1, 1)).flatten(1), positions)
     words, _ = linear_cross_entropy(
         take(hidden_states, selected_positions(learned)),
         weight,
         take(labels.unsqueeze(1).expand(written.shape).flatten(1), positions),
-        targets,
+        take(gains.flatten(1), positions),
         rows=take(rows.flatten(1), positions),
         label_smoothing=label_smoothing,
     )
-    # `words` has the gradient of the words, the log-likelihood that of the links and, with the words, the value.
-    expected = (targets * take(match.transpose(1, 2).flatten(1), positions)).sum()
-    return words + (1 - label_smoothing) * (expected - (weights * log_likelihood).sum())
+    return words, positions

@@ -6,13 +6,7 @@ Dimension letters: B batch, L vertices, M labels of a target, BOS and EOS among 
 import torch
 from transformers.utils.generic import maybe_autocast
 
-from .directed_acyclic import is_feasible, label_log_probs
-from .losses import linear_cross_entropy
-from .selection import selected_positions, take
-
-
-# Share of a sentence's weight below which single precision loses the gradient of a label among the others.
-_NEGLIGIBLE = 1e-7
+from .directed_acyclic import NEGLIGIBLE, is_feasible, label_log_probs, linear_word_loss
 
 
 def fuzzy_precision(
@@ -86,15 +80,6 @@ def linear_fuzzy_loss(
     (gradient,) = torch.autograd.grad(loss, match, retain_graph=True)
     # More of a word never means fewer bigrams: the gradient is that of a cross-entropy.
     gains = -gradient.transpose(1, 2)
-    written = gains > _NEGLIGIBLE * weights.view(-1, 1, 1)
-    learned = written.any(dim=2)
-    rows = (learned.flatten().cumsum(dim=0) - 1).view(learned.shape).unsqueeze(2).expand(written.shape)
-    positions = selected_positions(written)
-    words, _ = linear_cross_entropy(
-        take(hidden_states, selected_positions(learned)),
-        weight,
-        take(labels.unsqueeze(1).expand(written.shape).flatten(1), positions),
-        take(gains.flatten(1), positions),
-        rows=take(rows.flatten(1), positions),
-    )
+    written = gains > NEGLIGIBLE * weights.view(-1, 1, 1)
+    words, _ = linear_word_loss(hidden_states, weight, labels, gains, written)
     return loss + words - words.detach()

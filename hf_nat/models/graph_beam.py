@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .canvas import first_of_runs
 from .shallow_fusion import ShallowFusion
 
 
@@ -37,8 +38,7 @@ class GraphWords:
             vertices (`torch.FloatTensor` of shape `(R, L, U)`).
         """
         tokens, order = self.tokens.flatten(1).sort(dim=1)
-        is_new = torch.ones_like(tokens, dtype=torch.bool)
-        is_new[:, 1:] = tokens[:, 1:] != tokens[:, :-1]
+        is_new = first_of_runs(tokens)
         columns = is_new.cumsum(dim=1) - 1
         width = int(columns.amax()) + 1
         words = tokens.new_zeros(len(tokens), width).scatter(1, columns, tokens)

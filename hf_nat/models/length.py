@@ -5,7 +5,7 @@ from torch import nn
 
 from .canvas import stable_order
 from .configuration_nat import LengthNATConfig
-from .losses import cross_entropy, token_weights
+from .losses import cross_entropy, sentence_weights
 from .pooling import mean_pool
 
 
@@ -83,8 +83,7 @@ class LengthPredictor(nn.Module):
         """
         is_target = labels.ne(-100)
         classes = self.classes(is_target.sum(dim=1), attention_mask.sum(dim=1))
-        weights = token_weights(torch.ones_like(is_target[:, :1]), labels, num_items_in_batch).squeeze(1)
-        return self.loss_weight * cross_entropy(length_logits, classes, weights)
+        return self.loss_weight * cross_entropy(length_logits, classes, sentence_weights(labels, num_items_in_batch))
 
     def candidates(
         self, length_logits: torch.Tensor, source_lengths: torch.Tensor, length_beam: int, max_length: int

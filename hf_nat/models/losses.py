@@ -13,6 +13,16 @@ _CHUNK_ELEMENTS = {"cpu": 2**22}
 _ACCELERATOR_CHUNK_ELEMENTS = 2**27
 
 
+def at_least_single(values: torch.Tensor) -> torch.Tensor:
+    """Returns values in single precision, or as they are in double."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def num_items(labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None) -> int | torch.Tensor:
+    """Returns the target tokens that a loss is divided by: those of the update if it gives them, else of the batch."""
+    return labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+
+
 def token_weights(
     selected: torch.Tensor, labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None
 ) -> torch.Tensor:
@@ -21,8 +31,7 @@ def token_weights(
     A loss per target token is the sum of the weighted losses of the selected positions.
 
     Args:
-        selected (`torch.BoolTensor` of shape `(B, L)`): where it is True; all of shape `(B, 1)` for a loss of the
-            whole sentence.
+        selected (`torch.BoolTensor` of shape `(B, L)`): where it is True.
         labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update, over accumulation
             steps and processes; by default those of this batch.
@@ -30,10 +39,13 @@ def token_weights(
     Returns:
         `torch.FloatTensor` of shape `(B, L)`: weights of the selected positions, elsewhere 0.
     """
-    num_tokens = labels.ne(-100).sum(dim=1)
-    total = num_tokens.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-    weights = num_tokens / selected.sum(dim=1).clamp(min=1) / total
+    weights = sentence_weights(labels, num_items_in_batch) / selected.sum(dim=1).clamp(min=1)
     return weights.unsqueeze(1) * selected
+
+
+def sentence_weights(labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None = None) -> torch.Tensor:
+    """Weighs sentences `(B,)` of labels `(B, T)` by their shares of the target tokens, see [`token_weights`]."""
+    return labels.ne(-100).sum(dim=1) / num_items(labels, num_items_in_batch)
 
 
 def token_share(

@@ -15,7 +15,7 @@ from .configuration_ctc_nat import CTCNATConfig
 from .ctc import best_alignment, is_feasible, label_scores, linear_ctc_loss
 from .generation_ctc import CTCNATGenerationMixin
 from .glancing import Glancing, first_pass
-from .losses import reduce_logits, token_share, token_weights
+from .losses import reduce_logits, sentence_weights, token_share
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
 from .selection import selected_positions, take
@@ -115,23 +115,19 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
         if labels is not None:
             is_frame = content_mask(decoder_input_ids.ne(self.config.pad_token_id))
             targets, num_labels = self._targets(labels)
-            # Of a sentence as a whole.
-            every = torch.ones_like(labels[:, :1], dtype=torch.bool)
-            weights = token_weights(every, labels, num_items_in_batch).squeeze(1)
-            weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
+            weights = sentence_weights(labels, num_items_in_batch)
             loss = linear_ctc_loss(
                 outputs.last_hidden_state,
                 self.lm_head.weight,
                 is_frame,
                 targets,
                 num_labels,
-                weights,
+                weights / labels.ne(-100).sum(dim=1).clamp(min=1),
                 self._blank,
                 self.config.label_smoothing,
             )
             components = {"word": loss}
-            infeasible = ~is_feasible(targets, num_labels, is_frame.sum(dim=1)).unsqueeze(1)
-            shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
+            shares["infeasible"] = (weights * ~is_feasible(targets, num_labels, is_frame.sum(dim=1))).sum()
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, token_shares=shares or None)
 
     def infeasible_pairs(self, attention_mask: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from .directed_acyclic import best_path, is_feasible, label_log_probs, linear_gr
 from .fuzzy_alignment import linear_fuzzy_loss
 from .generation_da_transformer import DATransformerGenerationMixin
 from .glancing import Glancing, first_pass, reveal
-from .losses import reduce_logits, token_share, token_weights
+from .losses import reduce_logits, sentence_weights, token_share
 from .modeling_nat import LearnedPositionalEmbedding, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
 from .selection import selected_positions, take
@@ -177,17 +177,14 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
             logits = self.lm_head(outputs.last_hidden_state)
         if labels is not None:
             targets, num_labels = self._targets(labels)
-            # Of a sentence as a whole.
-            every = torch.ones_like(labels[:, :1], dtype=torch.bool)
             graph = (outputs.last_hidden_state, self.lm_head.weight, links, is_vertex, targets, num_labels)
-            weights = token_weights(every, labels, num_items_in_batch).squeeze(1)
+            weights = sentence_weights(labels, num_items_in_batch)
             if self.config.fuzzy_alignment:
                 components = {"fuzzy": linear_fuzzy_loss(*graph, weights)}
             else:
-                weights = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
-                components = {"word": linear_graph_loss(*graph, weights, self.config.label_smoothing)}
-            infeasible = ~is_feasible(num_labels, is_vertex.sum(dim=1)).unsqueeze(1)
-            shares["infeasible"] = token_share(infeasible, every, labels, num_items_in_batch)
+                by_token = weights / labels.ne(-100).sum(dim=1).clamp(min=1)
+                components = {"word": linear_graph_loss(*graph, by_token, self.config.label_smoothing)}
+            shares["infeasible"] = (weights * ~is_feasible(num_labels, is_vertex.sum(dim=1))).sum()
         return DATransformerOutput.build(
             outputs, components, logits=logits, links=None if logits is None else links, token_shares=shares or None
         )

@@ -29,7 +29,7 @@ from .flows import PositionalAttention, PriorFlow
 from .flowseq_posterior import FlowSeqPosterior
 from .generation_flowseq import FlowSeqGenerationMixin
 from .length_flowseq import FlowSeqLengthPredictor
-from .losses import linear_cross_entropy
+from .losses import linear_cross_entropy, num_items
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
 from .noise import TargetNoise
 from .selection import counter_value, selected_positions, take
@@ -160,8 +160,8 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         if labels is not None:
             sums["word"] = self._reconstruction_loss(outputs.last_hidden_state, labels, grids[0].mask)
             sums["length"] = self.length_predictor.loss(length_logits, labels, attention_mask)
-            num_items = is_token.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            components = {name: total / num_items for name, total in sums.items()}
+            divisor = num_items(labels, num_items_in_batch)
+            components = {name: total / divisor for name, total in sums.items()}
         return NATSeq2SeqLMOutput.build(outputs, components, logits=logits, length_logits=length_logits)
 
     def make_grids(

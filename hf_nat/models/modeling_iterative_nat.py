@@ -21,10 +21,10 @@ from .generation_state import NATState
 from .length import LengthPredictor
 from .losses import linear_cross_entropy, token_weights
 from .modeling_nat import NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
-from .noise import TargetNoise, sample
+from .noise import TargetNoise
 from .selection import selected_positions, take
 from .source_copy import SourceCopy
-from .word_choice import best_tokens, forbid
+from .word_choice import best_tokens, choose_words
 
 
 class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTrainedModel):
@@ -152,7 +152,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
                 take(targets, positions),
                 weights,
                 label_smoothing=config.label_smoothing,
-                choose=partial(self._choose_content, take(draws, positions)),
+                choose=partial(choose_words, take(draws, positions) if config.sample_predictions else None, special),
             )
             total = total + loss
             replacements = random_tokens(replacements, config.vocab_size, special)
@@ -161,13 +161,6 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
             canvas = torch.where(denoises[:, i : i + 1], corrupted, translated).where(content, targets)
             hidden_states = self.model.decoder(canvas, target_mask, *encoded).last_hidden_state
         return total + self._word_loss(hidden_states, target_mask, labels, num_items_in_batch) / num_rounds
-
-    def _choose_content(self, uniforms: torch.Tensor, logits: torch.Tensor, first: int) -> torch.Tensor:
-        """Chooses content tokens from logits `[n, V]`, those of the positions from `first` on, uniforms `[N]`."""
-        forbid(logits, self._special_token_ids())
-        if not self.config.sample_predictions:
-            return logits.argmax(dim=1)
-        return sample(logits, uniforms[first : first + len(logits)])
 
     def refine(self, state: NATState) -> NATState:
         """Predicts all content tokens anew; a sentence that comes out as it went in is finished.

@@ -8,6 +8,7 @@ behind BOS.
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal, Self, cast
 
@@ -23,10 +24,10 @@ from .generation_insertion import InsertionNATGenerationMixin, InsertionState
 from .levenshtein_edits import insertion_counts, kept_tokens
 from .losses import cross_entropy, linear_cross_entropy, token_weights
 from .modeling_nat import NATDecoder, NATModel, NATPreTrainedModel, NATSeq2SeqLMOutput
-from .noise import TargetNoise, random_keep, sample
+from .noise import TargetNoise, random_keep
 from .selection import selected_positions, take
 from .terms import TERM_INSIDE, behind_terms, forbid_continuations, glued_to_terms, term_canvas, term_counts
-from .word_choice import forbid, project, write_words
+from .word_choice import choose_words, project, write_words
 
 
 _Head = Literal["deletion", "placeholder", "word"]
@@ -276,20 +277,13 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
         """Computes the losses, with states `[B, T, D]` of the word canvas, and the logits of the other two heads."""
         config, labels, missing, pad = self.config, roll_in.labels, roll_in.missing, self.config.pad_token_id
-
-        def choose(logits: torch.Tensor, first_row: int) -> torch.Tensor:
-            forbid(logits, self._special_token_ids())
-            if roll_in.uniforms is None:
-                return logits.argmax(dim=1)
-            return sample(logits, roll_in.uniforms[first_row : first_row + len(logits)])
-
         word_loss, words = linear_cross_entropy(
             take(states, roll_in.positions),
             self.lm_head.weight,
             take(labels, roll_in.positions),
             take(token_weights(missing, labels, num_items_in_batch), roll_in.positions),
             label_smoothing=config.label_smoothing,
-            choose=choose,
+            choose=partial(choose_words, roll_in.uniforms, self._special_token_ids()),
         )
         is_slot = roll_in.insertion_canvas.ne(pad)
         placeholder_logits = self._score("placeholder", roll_in.insertion_canvas, *source)

@@ -18,6 +18,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_moe_marian import MoEMarianConfig
 from .generation_moe_marian import MoEGenerationMixin
+from .losses import num_items
 from .moe_gating import GatingNetwork
 
 
@@ -150,7 +151,7 @@ class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
         loss = None
         if labels is not None:
             nats = self._sentence_losses(cast(torch.Tensor, output.logits), labels).sum()
-            loss = nats / _num_items(labels, num_items_in_batch)
+            loss = nats / num_items(labels, num_items_in_batch)
         return MoESeq2SeqLMOutput(**{**output, "loss": loss})
 
     @torch.no_grad()
@@ -221,7 +222,7 @@ class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
         fields = {name: value for name, value in output.items() if len(passes) == 1 or name.startswith("encoder")}
         e_step = {"experts": winners, "expert_log_probs": log_probs, "expert_posteriors": posteriors}
         counts = responsibilities.sum(dim=0)
-        loss = nats / _num_items(labels, num_items_in_batch)
+        loss = nats / num_items(labels, num_items_in_batch)
         return MoESeq2SeqLMOutput(**{**fields, "loss": loss, "logits": logits, **e_step, "expert_counts": counts})
 
     def _encoded(self, source: dict[str, Any], **inputs: Any) -> dict[str, Any]:
@@ -266,11 +267,6 @@ class MoEMarianMTModel(MoEGenerationMixin, MarianMTModel):
             uniform = (logits.logsumexp(dim=-1) - mean).masked_fill(labels.eq(-100), 0.0)
             losses = (1 - smoothing) * losses + smoothing * uniform
         return losses.sum(dim=1)
-
-
-def _num_items(labels: torch.Tensor, num_items_in_batch: int | torch.Tensor | None) -> int | torch.Tensor:
-    """The target tokens that a loss is divided by."""
-    return labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
 
 
 def _token_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

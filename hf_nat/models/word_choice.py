@@ -11,6 +11,7 @@ from torch import nn
 
 from .generation_state import NATState
 from .losses import chunk_rows
+from .noise import sample
 
 
 # Classes of which the largest is found at once.
@@ -102,6 +103,25 @@ def write_words(
     words = predicted if vocabulary is None else vocabulary[predicted]
     scores = scores.masked_scatter(selected, _log_prob(logits, predicted))
     return tokens.masked_scatter(selected, words), scores
+
+
+def choose_words(
+    uniforms: torch.Tensor | None, forbidden: Sequence[int], logits: torch.Tensor, first: int
+) -> torch.Tensor:
+    """Chooses a model's own words in training, for a roll-in on them; see `choose` of [`linear_cross_entropy`].
+
+    Args:
+        uniforms (`torch.FloatTensor` of shape `(N,)`, *optional*): draws a word for each position; by default the most
+            probable ones are taken.
+        forbidden (`Sequence[int]`): tokens that get no probability.
+        logits (`torch.FloatTensor` of shape `(n, V)`): unnormalised scores of some positions, changed in place.
+        first (`int`): the first of these positions.
+
+    Returns:
+        `torch.LongTensor` of shape `(n,)`: tokens.
+    """
+    forbid(logits, forbidden)
+    return logits.argmax(dim=1) if uniforms is None else sample(logits, uniforms[first : first + len(logits)])
 
 
 def forbid(logits: torch.Tensor, token_ids: Sequence[int]) -> None:

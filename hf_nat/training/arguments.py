@@ -369,6 +369,11 @@ class NATSeq2SeqTrainingArguments(Seq2SeqTrainingArguments):
             return None
         return wanted
 
+    @property
+    def best_metric(self) -> str:
+        """The score that checkpoints are compared by, without `eval_`: the loss where none is named."""
+        return (self.metric_for_best_model or "loss").removeprefix("eval_")
+
     def _check_steps(self) -> None:
         for name in ("logging", "eval", "save"):
             value, strategy = getattr(self, f"{name}_steps"), getattr(self, f"{name}_strategy")

@@ -65,18 +65,17 @@ def build_model(
         vocabulary["mask_token_id"] = tokenizer.mask_token_id
     if args.model_type != "marian":
         vocabulary["label_smoothing"] = label_smoothing
-    if args.init_from_teacher:
-        teacher = load_pretrained_model(args.init_from_teacher, parameter="init_from_teacher")
-        require_vocabulary(teacher, tokenizer, "init_from_teacher", args.init_from_teacher)
-        if args.model_type in TEACHER_CONFIGS:
-            at_student = new_teacher(_teacher_with(args, teacher.config))
-            copy_blocks(at_student, teacher, len(tokenizer), args.layer_selection)
-            return at_student
-        model_config(args, vocabulary)  # An error that names the key, where a field cannot be.
+    config: Any = model_config(args, vocabulary)
+    if not args.init_from_teacher:
+        return new_teacher(config) if args.model_type in TEACHER_CONFIGS else ARCHITECTURES[args.model_type][1](config)
+    teacher = load_pretrained_model(args.init_from_teacher, parameter="init_from_teacher")
+    require_vocabulary(teacher, tokenizer, "init_from_teacher", args.init_from_teacher)
+    if args.model_type in ARCHITECTURES:
         given = {**vocabulary, **(args.model_config or {})}
         return ARCHITECTURES[args.model_type][1].from_teacher(teacher, layer_selection=args.layer_selection, **given)
-    config: Any = model_config(args, vocabulary)
-    return new_teacher(config) if args.model_type in TEACHER_CONFIGS else ARCHITECTURES[args.model_type][1](config)
+    at_student = new_teacher(config)
+    copy_blocks(at_student, teacher, len(tokenizer), args.layer_selection)
+    return at_student
 
 
 @contextmanager
@@ -111,8 +110,13 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
             )
         return _changed(args, config, vocabulary)
     given = {**(vocabulary or {}), **(args.model_config or {})}
-    if args.model_type in TEACHER_CONFIGS and args.init_from_teacher:
-        return _teacher_with(args, load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher"))
+    teacher = args.init_from_teacher and load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher")
+    if args.model_type in TEACHER_CONFIGS and teacher:
+        if teacher.model_type != args.model_type:
+            raise ValueError(
+                f"`init_from_teacher` must be a {args.model_type} model for an AT student, got a {teacher.model_type}."
+            )
+        return _changed(args, teacher)
     if args.model_type in TEACHER_CONFIGS:
         special = {"vocab_size": 8000, "pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1}
         new = TEACHER_CONFIGS[args.model_type](args.size or DEFAULT_SIZE, **{**special, **given})
@@ -124,19 +128,9 @@ def model_config(args: ModelArguments, vocabulary: Mapping[str, Any] | None = No
     if unknown := sorted(given.keys() - known):
         raise ValueError(f"`model_config` must hold fields of `{config_class.__name__}`, got {unknown[0]!r}.")
     sizes: dict[str, Any] = size_config(args.size or DEFAULT_SIZE)
-    if args.init_from_teacher:
-        teacher = load_pretrained_config(args.init_from_teacher, parameter="init_from_teacher")
+    if teacher:
         sizes = {name: getattr(teacher, name, value) for name, value in sizes.items()}
     return config_class(**{**sizes, **given})
-
-
-def _teacher_with(args: ModelArguments, config: PreTrainedConfig) -> Any:
-    """The configuration of an AT student: its teacher's, but for `model_config`."""
-    if config.model_type != args.model_type:
-        raise ValueError(
-            f"`init_from_teacher` must be a {args.model_type} model for an AT student, got a {config.model_type}."
-        )
-    return _changed(args, config)
 
 
 def _changed(args: ModelArguments, config: PreTrainedConfig, decided: Mapping[str, Any] | None = None) -> Any:
@@ -155,8 +149,9 @@ def _changed(args: ModelArguments, config: PreTrainedConfig, decided: Mapping[st
 
 def model_class(args: ModelArguments) -> type[PreTrainedModel]:
     """Returns the class of the model that a run trains."""
-    config = load_pretrained_config(args.init_from, parameter="init_from") if args.init_from else None
-    if args.model_type in ARCHITECTURES and config is None:
-        return ARCHITECTURES[args.model_type][1]
-    found: Any = AutoModelForSeq2SeqLM._model_mapping[type(config or CONFIG_MAPPING[args.model_type]())]
+    if args.init_from:
+        config_class = type(load_pretrained_config(args.init_from, parameter="init_from"))
+    else:
+        config_class = CONFIG_MAPPING[args.model_type]
+    found: Any = AutoModelForSeq2SeqLM._model_mapping[config_class]
     return found

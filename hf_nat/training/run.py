@@ -158,7 +158,7 @@ def require_validation(data_args: DataArguments, training_args: NATSeq2SeqTraini
             "`eval_strategy` must be no without a `validation_split` and a `validation_share`, got "
             f"{str(training_args.eval_strategy)!r}. Give one of them, or leave `eval_strategy` out."
         )
-    metric = (training_args.metric_for_best_model or "loss").removeprefix("eval_")
+    metric = training_args.best_metric
     if not metric.startswith("share_"):  # Which of them there are the model knows.
         require_choice("metric_for_best_model", metric, ("loss", "bleu"), remedy="An evaluation measures no other.")
     if metric == "bleu" and not training_args.bleu_on_eval:
@@ -277,7 +277,7 @@ def _callbacks(training_args: NATSeq2SeqTrainingArguments) -> list[TrainerCallba
         return []
     return [
         StopWithoutProgress(
-            f"eval_{str(training_args.metric_for_best_model).removeprefix('eval_')}",
+            f"eval_{training_args.best_metric}",
             training_args.early_stopping_patience,
             training_args.early_stopping_threshold,
             training_args.min_train_epochs,

@@ -251,7 +251,8 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
 
     def _issue_warnings_after_load(self, load_result):
         # Tied and fixed weights are in no checkpoint, and none is missed.
-        unsaved = {*self.model.all_tied_weights_keys, *(self.model._keys_to_ignore_on_save or ())}
+        model: Any = self.model
+        unsaved = {*model.all_tied_weights_keys, *(model._keys_to_ignore_on_save or ())}
         missing = [key for key in load_result.missing_keys if key not in unsaved]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
 
@@ -290,8 +291,8 @@ class NATSeq2SeqTrainer(Seq2SeqTrainer):
         """Returns the checkpoints that would be averaged now, the best or newest one last."""
         folders = list_checkpoints(str(self.args.output_dir))
         if self.args.average_by == "best":
-            metric = f"eval_{(self.args.metric_for_best_model or 'loss').removeprefix('eval_')}"
-            folders = by_score(folders, self.state.log_history, metric, bool(self.args.greater_is_better))
+            metric, greater_is_better = f"eval_{self.args.best_metric}", bool(self.args.greater_is_better)
+            folders = by_score(folders, self.state.log_history, metric, greater_is_better)
         return folders[-self.args.average_checkpoints :]
 
     @contextmanager

@@ -220,7 +220,7 @@ def test_candidates_are_given_best_first_and_the_chosen_one_is_scored(
         ({"strategy": "rerank"}, "must have one judge, `backward_teacher` or `quality`, got none"),
         ({"strategy": "rerank", "quality": "a", "backward_teacher": "b"}, "got backward_teacher and quality"),
         ({"strategy": "beam", "quality": "a"}, "`quality` must be left out for the strategy 'beam'"),
-        ({"strategy": "beam", "temperature": 0.5}, "`temperature` must be left out where it has no effect, got 0.5"),
+        ({"strategy": "beam", "temperature": 0.5}, "where it has no effect with the strategy 'beam', got 0.5"),
         ({"strategy": "greedy", "candidates": "sampling"}, "`candidates` must be left out where it has no effect"),
         ({"strategy": "beam", "num_candidates": 3}, "`num_candidates` must be left out where it has no effect"),
         ({"strategy": "rerank", "quality": "a:b", "utility": "bleu"}, "`utility` must be left out where"),
