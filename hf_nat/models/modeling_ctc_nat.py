@@ -67,21 +67,9 @@ class CTCNATForConditionalGeneration(CTCNATGenerationMixin, NATPreTrainedModel):
     ) -> NATSeq2SeqLMOutput:
         """Predicts all frames and, with labels, adds up the alignments of the target with them.
 
-        Args:
-            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
-            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
-                everywhere but at padding.
-            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
-            decoder_input_ids (`torch.LongTensor` of shape `(B, F + 1)`, *optional*): a canvas, by default masks and
-                EOS; switches glancing off.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, F + 1)`, *optional*): 1 at tokens of the canvas,
-                by default everywhere but at padding.
-            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
-            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
-            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
-            generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
-            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
-            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+        The canvas `(B, F + 1)`, by default masks and EOS, switches glancing off where it is given; `generator` draws
+        what glancing reveals. The source is needed beside `encoder_outputs`, too. For the arguments see
+        [`NATPreTrainedModel`].
 
         Returns:
             [`NATSeq2SeqLMOutput`]: `loss` with `labels`: the sum over the feasible sentences, per target token.

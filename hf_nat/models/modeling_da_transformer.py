@@ -126,21 +126,8 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
     ) -> DATransformerOutput:
         """Predicts the graph and, with labels, adds up its paths that write the target.
 
-        Args:
-            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
-            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
-                everywhere but at padding.
-            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
-            decoder_input_ids (`torch.LongTensor` of shape `(B, L)`, *optional*): a canvas, by default BOS, masks and
-                EOS; switches glancing off.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, L)`, *optional*): 1 at tokens of the canvas, by
-                default everywhere but at padding.
-            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
-            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
-            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
-            generator (`torch.Generator`, *optional*): source of the glancing, see [`TargetNoise`].
-            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
-            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+        The canvas `(B, L)`, by default BOS, masks and EOS, switches glancing off where it is given; `generator` draws
+        what glancing reveals. For the arguments see [`NATPreTrainedModel`].
 
         Returns:
             [`DATransformerOutput`]: `loss` with `labels`: the sum over the feasible sentences, per target token; with

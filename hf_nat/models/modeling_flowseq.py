@@ -106,22 +106,9 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         In training mode with `labels` it counts the batch, see the class. In evaluation mode the loss is the whole
         negative ELBO in both phases, with a KL weight of 1: values from different moments of a training compare.
 
-        Args:
-            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
-            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
-                everywhere but at padding.
-            labels (`torch.LongTensor` of shape `(B, T')`, *optional*): targets with EOS; -100 is ignored.
-            decoder_input_ids (`torch.LongTensor` of shape `(B, T')`, *optional*): a canvas. Only the number of its
-                tokens matters, and switches sampling off: latent variables are the flow's image of noise 0. With
-                `labels`, which then give the number, the loss has no KL divergence.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
-                default everywhere but at padding.
-            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
-            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
-            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
-            generator (`torch.Generator`, *optional*): source of the samples, see [`TargetNoise`].
-            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
-            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+        Only the number of tokens of a canvas `(B, T')` matters. It switches sampling off, which `generator` draws:
+        latent variables are the flow's image of noise 0. With labels `(B, T')`, which then give the number, the loss
+        has no KL divergence. For the arguments see [`NATPreTrainedModel`].
 
         Returns:
             [`NATSeq2SeqLMOutput`]: `loss` with `labels`: the sum over positions, padding included, and sentences, per

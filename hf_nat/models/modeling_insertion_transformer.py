@@ -62,21 +62,8 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
     ) -> NATSeq2SeqLMOutput:
         """Drops random tokens of the labels and predicts what is missing in each slot, or scores a given canvas.
 
-        Args:
-            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
-            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
-                everywhere but at padding.
-            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
-            decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas `y1 .. yn </s>`, in place
-                of `labels`.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
-                default everywhere but at padding.
-            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
-            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
-            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
-            generator (`torch.Generator`, *optional*): source of the dropping, see [`TargetNoise`].
-            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
-            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+        A canvas `y1 .. yn </s>` comes in place of labels, whose tokens `generator` drops. For the arguments see
+        [`NATPreTrainedModel`].
 
         Returns:
             [`NATSeq2SeqLMOutput`]: `loss` with `labels`; `logits` of the slots before the tokens of the canvas, which

@@ -69,21 +69,8 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
     ) -> NATSeq2SeqLMOutput:
         """Refines a translation of the gold length for `num_training_rounds`, or scores a given canvas in one pass.
 
-        Args:
-            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
-            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
-                everywhere but at padding.
-            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
-            decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas, masks and all; switches
-                later rounds and corruption off.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
-                default everywhere but at padding.
-            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder; the source is needed all the same.
-            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
-            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
-            generator (`torch.Generator`, *optional*): source of corruption and sampling, see [`TargetNoise`].
-            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
-            **kwargs: `output_hidden_states`, `output_attentions` and the like.
+        A canvas, masks and all, switches later rounds and corruption off, which `generator` draws. The source is
+        needed beside `encoder_outputs`, too. For the arguments see [`NATPreTrainedModel`].
 
         Returns:
             [`NATSeq2SeqLMOutput`]: `loss` with `labels`, over all their positions, the mean over the rounds. All else

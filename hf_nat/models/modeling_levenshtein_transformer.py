@@ -173,21 +173,9 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         From the labels come three canvases, one for each head: the target without its dropped tokens (placeholders),
         the target with masks in their place (words), and that with the model's own words (deletions).
 
-        Args:
-            input_ids (`torch.LongTensor` of shape `(B, S)`, *optional*): source tokens.
-            attention_mask (`torch.LongTensor` of shape `(B, S)`, *optional*): 1 at source tokens, by default
-                everywhere but at padding.
-            labels (`torch.LongTensor` of shape `(B, T)`, *optional*): targets with EOS; -100 is ignored.
-            decoder_input_ids (`torch.LongTensor` of shape `(B, T)`, *optional*): a canvas for all heads; switches the
-                dropping off. With `labels` of its shape, the loss is that of the words at the masks alone.
-            decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`, *optional*): 1 at tokens of the canvas, by
-                default everywhere but at padding.
-            encoder_outputs (`BaseModelOutput`, *optional*): result of the encoder.
-            inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`, *optional*): source embeddings before scaling.
-            num_items_in_batch (`int` or `torch.Tensor`, *optional*): target tokens of the whole update.
-            generator (`torch.Generator`, *optional*): source of the dropping, see [`TargetNoise`].
-            skip_logits (`bool`, *optional*): leave `logits` out; by default in training with `labels`.
-            **kwargs: `output_hidden_states`, `output_attentions` and the like, of encoder and word decoder.
+        A canvas for all heads switches the dropping off, which `generator` draws; with `labels` of its shape, the loss
+        is that of the words at the masks alone. For the arguments see [`NATPreTrainedModel`]; `kwargs` go to the
+        encoder and the decoder of the words.
 
         Returns:
             [`LevenshteinTransformerOutput`]: `loss` with `labels`. The logits of each head are those of its canvas,

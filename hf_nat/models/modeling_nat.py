@@ -133,7 +133,26 @@ def positional_embedding(config: NATConfig) -> nn.Embedding:
 
 
 class NATPreTrainedModel(PreTrainedModel):
-    """Weight initialisation, loading and warm start of the non-autoregressive models."""
+    """Weight initialisation, loading and warm start of the non-autoregressive models.
+
+    The `forward` of each takes `labels` to learn from, or a canvas `decoder_input_ids` to score; it says what the
+    canvas is by default, what one that is given switches off, and what `generator` draws.
+
+    Args of `forward`, all optional:
+        input_ids (`torch.LongTensor` of shape `(B, S)`): source tokens.
+        attention_mask (`torch.LongTensor` of shape `(B, S)`): 1 at source tokens, by default everywhere but at
+            padding.
+        labels (`torch.LongTensor` of shape `(B, T)`): targets with EOS; -100 is ignored.
+        decoder_input_ids (`torch.LongTensor` of shape `(B, T)`): a canvas.
+        decoder_attention_mask (`torch.LongTensor` of shape `(B, T)`): 1 at tokens of the canvas, by default everywhere
+            but at padding.
+        encoder_outputs (`BaseModelOutput`): result of the encoder.
+        inputs_embeds (`torch.FloatTensor` of shape `(B, S, D)`): source embeddings before scaling.
+        num_items_in_batch (`int` or `torch.Tensor`): target tokens of the whole update.
+        generator (`torch.Generator`): source of what is drawn in training, see [`TargetNoise`].
+        skip_logits (`bool`): leave `logits` out; by default in training with `labels`.
+        **kwargs: `output_hidden_states`, `output_attentions` and the like.
+    """
 
     config: NATConfig
     base_model_prefix = "model"
