@@ -141,6 +141,17 @@ def iso_code(code: str) -> str | None:
     return primary if primary in _TWO_LETTERS or re.fullmatch("[a-z]{3}", primary) else None
 
 
+def is_unspaced(character: str) -> bool:
+    """Says whether a character is of a script without spaces between words, or of its punctuation."""
+    return _UNSPACED_CHARACTER.fullmatch(character) is not None
+
+
+def require_two_languages(source_lang: str, target_lang: str | None) -> None:
+    """Raises ValueError if both sides of a corpus are in one language."""
+    if source_lang == target_lang:
+        raise ValueError(f"`source_lang` and `target_lang` must differ, got {source_lang!r} for both.")
+
+
 def require_language(parameter: str, code: str) -> None:
     """Raises ValueError unless a code is one of ISO 639, as far as its form and the list of two letters tell.
 

@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..base.config import option
+from ..base.languages import require_two_languages
 from .corpora import load_corpus
 from .several import expand_targets
 
@@ -35,8 +36,7 @@ class CorpusArguments:
     target_column: str | None = option(None, "column of the target")
 
     def __post_init__(self) -> None:
-        if self.source_lang == self.target_lang:
-            raise ValueError(f"`source_lang` and `target_lang` must differ, got {self.source_lang!r} for both.")
+        require_two_languages(self.source_lang, self.target_lang)
 
     def load(self, split: str, **kwargs: Any) -> Any:
         """Loads a split, as `load_corpus` does, with its further arguments."""

@@ -27,6 +27,7 @@ from transformers.utils import logging
 
 from ..base.bounds import require_choice
 from ..base.folders import DEEPEST
+from ..base.languages import require_two_languages
 from .columns import Languages, Pair, empty_split, parquet_columns, read_schema, to_translation
 from .locations import (
     TEXT_TABLES,
@@ -96,8 +97,7 @@ def load_corpus(
         ValueError: on an unknown split, language or column, an empty split, unequal line counts, invalid UTF-8,
             damaged files. The message names the file and the line (from 1) or the row (from 0).
     """
-    if source_lang == target_lang:
-        raise ValueError(f"`source_lang` and `target_lang` must differ, got {source_lang!r} for both.")
+    require_two_languages(source_lang, target_lang)
     if target_lang is None:
         return _load_sources(str(corpus), split, source_lang, source_column, config_name or None, revision, streaming)
     languages = (source_lang, target_lang)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from datasets import Dataset, Features, IterableDataset, Translation
+from datasets import Dataset, Features, IterableDataset
 from datasets.exceptions import DatasetGenerationError
 
 from ..base.utils import sha256_file
 from .columns import Languages, Pair, choose_pair, empty_split, row_features, take_translation
 from .locations import JSON_LINES
+from .several import pair_features
 from .text_files import read_lines, regular_files
 
 
@@ -28,12 +29,12 @@ csv.field_size_limit(sys.maxsize)
 def load_sources(paths: Sequence[str], language: str, streaming: bool) -> Dataset | IterableDataset:
     """Makes the rows of text files, one after the other, of which each line is a source."""
     languages = (language,)
-    return _from_generator(read_sources, paths, streaming, _translation_features(languages), languages=languages)
+    return _from_generator(read_sources, paths, streaming, pair_features(*languages), languages=languages)
 
 
 def load_text(paths: Sequence[str], languages: Languages, streaming: bool) -> Dataset | IterableDataset:
     """Makes the rows of two parallel text files."""
-    return _from_generator(read_text, paths, streaming, _translation_features(languages), languages=languages)
+    return _from_generator(read_text, paths, streaming, pair_features(*languages), languages=languages)
 
 
 def load_tables(
@@ -51,16 +52,12 @@ def load_tables(
     except _MixedColumnsError:
         rows = read_table(*_places(paths), **options)
         others = row_features({name: row[name] for name in row if name != "translation"} for row in rows)
-        features = Features({**others, **_translation_features(languages)})
+        features = Features({**others, **pair_features(*languages)})
         return _from_generator(read_table, paths, False, features, **options, keep=tuple(features))
 
 
 class _MixedColumnsError(Exception):
     """Rows do not fit the columns and types that the first ones have."""
-
-
-def _translation_features(languages: Languages) -> Features:
-    return Features({"translation": Translation(languages=list(languages))})
 
 
 def _places(paths: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

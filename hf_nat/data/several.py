@@ -110,9 +110,9 @@ def concatenate_pairs(corpora: Sequence[Dataset], source_lang: str, target_lang:
     return concatenate_datasets([rows.select_columns("translation").cast(features) for rows in corpora])
 
 
-def pair_features(source_lang: str, target_lang: str) -> Features:
-    """The column `translation` alone."""
-    return Features({"translation": Translation([source_lang, target_lang])})
+def pair_features(*languages: str) -> Features:
+    """The column `translation` alone, of the languages of a pair or of one."""
+    return Features({"translation": Translation(list(languages))})
 
 
 def _pairs(

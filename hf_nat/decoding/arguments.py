@@ -281,10 +281,10 @@ class DecodingArguments(LoadingArguments):
         if terms := kwargs.pop("terms", None):
             require_terms(model)
             kwargs["terms"] = TermList.read(terms)
-        if not isinstance(model, NATPreTrainedModel):
-            kwargs["do_sample"] = False
         if isinstance(model, NATPreTrainedModel):
             cast(Any, model).warm_up(self.knobs)
+        else:
+            kwargs["do_sample"] = False
         if draft := kwargs.pop("draft", None):
             settings = {key.removeprefix("draft_"): kwargs.pop(key) for key in _DRAFT_OPTIONS if key in kwargs}
             knobs = {key: kwargs.pop(key) for key in self._nat_options}

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from ..base.languages import is_unspaced
 from ..data.encoding import encode
 from ..data.text_files import read_lines
 
@@ -18,8 +19,6 @@ from ..data.text_files import read_lines
 _PIECE = re.compile(r"\w+|[^\w\s]")
 # SentencePiece's mark of a word's beginning, and its pieces of one byte.
 _WORD_MARK, _BYTE = "▁", re.compile("<0x[0-9A-F]{2}>")
-# Scripts that put no blanks between words, by the names of their letters.
-_WITHOUT_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 
 
 @dataclass(frozen=True)
@@ -153,4 +152,4 @@ def _goes_on(piece: str) -> bool:
     if not piece or _BYTE.fullmatch(piece):
         return True
     is_letter = re.match(r"\w", piece) or unicodedata.category(piece[0]).startswith("M")  # or a mark on one
-    return bool(is_letter) and not unicodedata.name(piece[0], "").startswith(_WITHOUT_BLANKS)
+    return bool(is_letter) and not is_unspaced(piece[0])

@@ -14,6 +14,7 @@ from datasets import Dataset, Features, Value, concatenate_datasets
 from ..base.bounds import require_number
 from ..base.config import option
 from ..base.folders import atomic_contents
+from ..base.languages import require_two_languages
 from ..base.utils import progress_bar, write_json
 from ..data.corpora import load_corpus
 from ..data.several import corpus_place, named_corpora
@@ -65,8 +66,7 @@ class MixArguments:
         if not self.corpora:
             raise ValueError("`corpora` must name at least 1 corpus, got none.")
         _ = self.places
-        if self.source_lang == self.target_lang:
-            raise ValueError(f"`source_lang` and `target_lang` must differ, got {self.source_lang!r} for both.")
+        require_two_languages(self.source_lang, self.target_lang)
         if len(self.all_weights) != len(self.corpora):
             raise ValueError(
                 f"`weights` must be as many as `corpora`, got {len(self.all_weights)} and {len(self.corpora)}."

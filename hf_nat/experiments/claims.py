@@ -83,10 +83,10 @@ class _Evidence(NamedTuple):
 
 def _evidence(claim: Claim, results_dir: Path) -> _Evidence:
     """Returns the evidence from converged runs, once there is any, else that of the claim's files."""
-    if claim.converged_effects is not None:
+    if converged := claim.effects_of_converged_runs:
         for folder in FOLDERS:
             runs = ConvergedRuns(results_dir, folder)
-            if effects := claim.converged_effects(runs):
+            if effects := converged(runs):
                 return _Evidence(runs.files, effects, claim.converged_known)
     paths = [results_dir / name for name in claim.files]
     found: Mapping[str, Effect] = {}

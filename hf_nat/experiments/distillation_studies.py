@@ -5,10 +5,10 @@ Source: Zhou, Gu & Neubig 2020; all numbers are of WMT14 en-de, newstest2014.
 
 from __future__ import annotations
 
-from .matrix_report import Study
+from .matrix_report import StudyText
 
 
-CAPACITY = Study(
+CAPACITY = StudyText(
     name="capacity",
     title="Students and the corpora of teachers of rising size",
     source="sections 4.2 and 4.4, Table 2, Figures 3, 4, 7 and 8",
@@ -27,7 +27,7 @@ CAPACITY = Study(
         "levenshtein_transformer_big": {"BLEU": 26.5, "pass": 3},
     },
 )
-DECODING = Study(
+DECODING = StudyText(
     name="decoding",
     title="How the teacher decodes",
     source="section 4.3, Table 3",
@@ -39,14 +39,14 @@ DECODING = Study(
         "beam": {"C(d)": 1.902, "F(d)": 2.948, "BLEU": 19.5},
     },
 )
-EXPERTS = Study(
+EXPERTS = StudyText(
     name="experts",
     title="Mixtures of experts",
     source="section 5.2, Figure 6",
     question="Does one expert of a mixture, the best on validation, make a simpler corpus? With 3 experts the paper's "
     "vanilla NAT gains 1.21 BLEU over the plain teacher's corpus; its figure gives no other numbers.",
 )
-INTERPOLATION = Study(
+INTERPOLATION = StudyText(
     name="interpolation",
     title="Sequence-level interpolation",
     source="section 5.3, Table 4",

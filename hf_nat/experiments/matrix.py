@@ -15,7 +15,7 @@ from ..base.processes import process_state
 from ..base.utils import environment, write_json
 from ..metrics import PAPER_METRICS, score_translations
 from ..steps import Analyze, Distill, DistillArguments, EvaluateArguments, Step, Train
-from .matrix_report import REAL, Study, write_matrix_report
+from .matrix_report import REAL, StudyText, write_matrix_report
 from .plans import (
     check_entries,
     evaluations,
@@ -117,7 +117,7 @@ class Matrix(StudyStep):
 
     Args:
         args (`MatrixArguments`): teachers, corpora and students.
-        study (`Study`): what the page says of them.
+        study (`StudyText`): what the page says of them.
 
     Raises:
         ValueError: if an entry has an unknown key, a split is left out, or a metric does not know the language or
@@ -125,7 +125,7 @@ class Matrix(StudyStep):
     """
 
     args: MatrixArguments
-    study: Study
+    study: StudyText
 
     def __post_init__(self) -> None:
         # All YAML files are read here, once; a wrong key is an error before the first training, not after it.

@@ -17,7 +17,7 @@ Results = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyText:
     """What the report of a study says beside its numbers.
 
     Args:
@@ -65,13 +65,13 @@ def spread(values: Sequence[float]) -> str:
     return f"{mean(values):.2f}{half}"
 
 
-def paper_cell(study: Study, name: str, column: str) -> str:
+def paper_cell(study: StudyText, name: str, column: str) -> str:
     """Prints a number of the paper, or nothing."""
     value = study.paper.get(name, {}).get(column)
     return "" if value is None else f"{value:g}"
 
 
-def teachers_table(study: Study, results: Results) -> Table:
+def teachers_table(study: StudyText, results: Results) -> Table:
     """Makes the table of the teachers."""
     rows = [
         [
@@ -93,7 +93,7 @@ def students_table(results: Results) -> Table:
     return Table(["student", *corpora], rows)
 
 
-def capacity_table(study: Study, results: Results) -> Table:
+def capacity_table(study: StudyText, results: Results) -> Table:
     """Makes the paper's Table 2: size, BLEU, rounds and time of a decoder round on one corpus, the real one if any."""
     corpus = names(results["students"], "corpus")[0]
     students = names(results["students"], "name")
@@ -124,7 +124,7 @@ def _seconds_per_round(metrics: Mapping[str, Any]) -> float:
     return metrics["seconds"] / metrics["num_sentences"] / metrics["iterations_mean"]
 
 
-def paper_table(study: Study, results: Results) -> Table:
+def paper_table(study: StudyText, results: Results) -> Table:
     """Makes the paper's Tables 3 and 4: complexity, faithfulness and BLEU of the first student, the paper's beside."""
     student = names(results["students"], "name")[0]
     columns = ("C(d)", "F(d)", "BLEU")
@@ -153,12 +153,12 @@ def _bars(results: Results, student: str, metric: str = "bleu") -> dict[str, flo
     return {corpus: mean(values) for corpus, values in scores.items() if values}
 
 
-def write_matrix_report(folder: Path, study: Study, results: Results) -> Path:
+def write_matrix_report(folder: Path, study: StudyText, results: Results) -> Path:
     """Writes report.md, report.html and the plots.
 
     Args:
         folder (`Path`): of the study.
-        study (`Study`): what is said.
+        study (`StudyText`): what is said.
         results (`Results`): content of the study's JSON file, some students at least.
 
     Returns:

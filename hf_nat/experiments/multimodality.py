@@ -28,7 +28,7 @@ from ..metrics.bootstrap import Bootstrap
 from ..metrics.translation import require_bootstrap
 from ..steps import Distill, DistillArguments, Step, Train
 from ..steps.fingerprints import corpus_fingerprint, model_fingerprint
-from .multimodality_report import write_multimodality_report
+from .multimodality_report import CONCATENATED, DISTILLED, RANDOM, write_multimodality_report
 from .plans import (
     check_entries,
     own_keys,
@@ -44,7 +44,6 @@ from .study import StudyStep
 
 logger = logging.get_logger(__name__)
 
-CONCATENATED, RANDOM, DISTILLED = "concatenated", "random selection", "distilled"
 _NUM_EXAMPLES = 5
 
 

@@ -14,8 +14,10 @@ from ..base.reporting import Table, interval_cell, plot_bars, plot_simplex, writ
 
 Results = Mapping[str, Any]
 
+# The corpora of the study: every source with all its targets, with one drawn at random, with its teacher's.
+CONCATENATED, RANDOM, DISTILLED = "concatenated", "random selection", "distilled"
 # Zhou, Gu & Neubig 2020, Table 1, Europarl en -> de, es, fr.
-PAPER = {"concatenated": 3.67, "random selection": 3.30, "distilled": 2.64}
+PAPER = {CONCATENATED: 3.67, RANDOM: 3.30, DISTILLED: 2.64}
 _PAPER_PAIRS = "2.81 to 3.12"
 
 

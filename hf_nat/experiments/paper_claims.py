@@ -19,6 +19,7 @@ from .converged_claims import (
 )
 from .effects import Effect, Effects, EffectsBySeed, Row, between, over_seeds
 from .matrix_report import REAL, names
+from .multimodality_report import CONCATENATED, DISTILLED, RANDOM
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Claim:
         effects (`Callable`): from their contents to the effects by name; the claim is confirmed if every one is.
         size (`float`, *optional*): how large the paper found the effect; only its sign is judged.
         known (`str`, *optional*): what was tested to explain it and what was not, for as long as it is not confirmed.
+        study (`str`, *optional*): the study whose converged results, of each seed, `effects` are taken from where
+            there are any.
         converged_effects (`Callable`, *optional*): from the converged runs that there are to the effects. Where there
             are any, they take the place of `effects`.
         converged_known (`str`, *optional*): what takes the place of `known` then.
@@ -45,8 +48,14 @@ class Claim:
     effects: Callable[..., Mapping[str, Effect]]
     size: float | None = None
     known: str = ""
+    study: str = ""
     converged_effects: EffectsOfRuns | None = None
     converged_known: str = ""
+
+    @property
+    def effects_of_converged_runs(self) -> EffectsOfRuns | None:
+        """What takes the place of `effects` where there are converged runs; None where none are looked for."""
+        return in_study(self.study, _each_seed(self.effects)) if self.study else self.converged_effects
 
 
 def _corpora(measures: Row) -> dict[str, Row]:
@@ -225,13 +234,13 @@ def _multi_target(study: Row) -> dict[str, Effect]:
     corpora = _corpora(measures)
     single = max(study["settings"]["target_langs"], key=lambda lang: corpora[lang]["complexity"])
     return {
-        "all together over random": _difference(measures, "concatenated", "random selection", "complexity"),
-        "random over the most complex pair": _difference(measures, "random selection", single, "complexity"),
+        "all together over random": _difference(measures, CONCATENATED, RANDOM, "complexity"),
+        "random over the most complex pair": _difference(measures, RANDOM, single, "complexity"),
     }
 
 
 def _selected_by_teacher(study: Row) -> dict[str, Effect]:
-    return {"random over distilled": _difference(_in_words(study), "random selection", "distilled", "complexity")}
+    return {"random over distilled": _difference(_in_words(study), RANDOM, DISTILLED, "complexity")}
 
 
 def _concentrated(*pairs: tuple[str, str]) -> Effects:
@@ -249,7 +258,7 @@ _WORDS, _BPE = (f"multi30k/results/measures/converged_{tokens}.json" for tokens 
 _BORN_AGAIN = "multi30k/results/nano/born_again.json"
 _CAPACITY = "multi30k/results/capacity/capacity.json"
 _MULTIMODALITY = "multi30k/results/multimodality/multimodality.json"
-_ON_ALL, _ON_RANDOM, _ON_DISTILLED = (f"NAT, {corpus}" for corpus in ("concatenated", "random selection", "distilled"))
+_ON_ALL, _ON_RANDOM, _ON_DISTILLED = (f"NAT, {corpus}" for corpus in (CONCATENATED, RANDOM, DISTILLED))
 _HMM = "hmm/results/paper/hmm.json"
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -258,7 +267,7 @@ CLAIMS: tuple[Claim, ...] = (
         "concentration of p(language | output)",
         [_MULTIMODALITY],
         _concentrated(("AT", _ON_ALL)),
-        converged_effects=in_study("multimodality", _each_seed(_concentrated(("AT", _ON_ALL)))),
+        study="multimodality",
     ),
     Claim(
         "A NAT model mixes languages less if it learns one for each sentence, drawn at random",
@@ -276,7 +285,7 @@ CLAIMS: tuple[Claim, ...] = (
         "(`toy/results/multimodality.json`), a gain as the paper's. Whether it goes with more updates was not "
         "measured. Here the test sentences are new and the draw is independent of the source; the small loss is "
         "of one seed. Whether Europarl's sources recur or tell their language was not measured.",
-        converged_effects=in_study("multimodality", _each_seed(_concentrated((_ON_RANDOM, _ON_ALL)))),
+        study="multimodality",
     ),
     Claim(
         "A NAT model mixes languages least if it learns what an AT model chose",
@@ -284,9 +293,7 @@ CLAIMS: tuple[Claim, ...] = (
         "concentration of p(language | output)",
         [_MULTIMODALITY],
         _concentrated((_ON_DISTILLED, _ON_RANDOM), (_ON_DISTILLED, _ON_ALL)),
-        converged_effects=in_study(
-            "multimodality", _each_seed(_concentrated((_ON_DISTILLED, _ON_RANDOM), (_ON_DISTILLED, _ON_ALL)))
-        ),
+        study="multimodality",
     ),
     Claim(
         "All target languages together are more complex than one drawn for each sentence, and that than a single one",
@@ -294,7 +301,7 @@ CLAIMS: tuple[Claim, ...] = (
         "C(d) in words",
         [_MULTIMODALITY],
         _multi_target,
-        converged_effects=in_study("multimodality", _each_seed(_multi_target)),
+        study="multimodality",
     ),
     Claim(
         "What an AT model makes of all target languages is simpler than a random selection",
@@ -302,7 +309,7 @@ CLAIMS: tuple[Claim, ...] = (
         "C(d) in words",
         [_MULTIMODALITY],
         _selected_by_teacher,
-        converged_effects=in_study("multimodality", _each_seed(_selected_by_teacher)),
+        study="multimodality",
     ),
     Claim(
         "Distillation lowers the complexity of the corpus",
@@ -394,7 +401,7 @@ CLAIMS: tuple[Claim, ...] = (
         "C(d) in words, iteration by iteration",
         [_BORN_AGAIN],
         _born_again("complexity", -1),
-        converged_effects=in_study("born_again", _each_seed(_born_again("complexity", -1))),
+        study="born_again",
     ),
     Claim(
         "Born-again teachers make less and less faithful corpora",
@@ -405,7 +412,7 @@ CLAIMS: tuple[Claim, ...] = (
         known="F rises with every iteration, and by less each time; only the last step touches 0, by the widest "
         "interval that two separate ones allow. The paired one, more iterations and teachers that have converged were "
         "not tested: these are of size nano.",
-        converged_effects=in_study("born_again", _each_seed(_born_again("faithfulness", 1))),
+        study="born_again",
     ),
     Claim(
         "A vanilla NAT gains by born-again teachers (2 BLEU after six)",

@@ -46,7 +46,9 @@ def require_right_padding(attention_mask: torch.Tensor) -> None:
     """
     if not attention_mask.numel() or (attention_mask.dim() == 2 and not attention_mask.any(dim=1).all()):
         shape = tuple(attention_mask.shape)
-        raise ValueError(f"Every source must have a token, and there must be one, got {shape} with a row of none.")
+        raise ValueError(
+            f"A batch must have a source, and each source a token, got the shape {shape} with an empty one."
+        )
     if attention_mask.dim() == 2 and bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
         raise ValueError("`attention_mask` must be right-padded, got padding before a token. Pad on the right.")
 

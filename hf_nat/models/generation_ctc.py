@@ -91,7 +91,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
         forbidden = self._forbidden_token_ids()
         shown: tuple[torch.Tensor, ...] = ()
         if settings.ctc_beam_size == 1:
-            hidden_states = self._frame_states(state, is_frame)
+            hidden_states = self._states_at(state, is_frame)
             predicted, log_probs = best_tokens(state, hidden_states, forbidden, state.with_scores)
             frames = state.tokens.masked_scatter(is_frame, predicted)
             scores = state.scores.masked_scatter(is_frame, log_probs)
@@ -125,12 +125,7 @@ class CTCNATGenerationMixin(UpsampledNATGenerationMixin):
             `tuple` of unnormalised scores (`torch.FloatTensor` of shape `(N, V)`) and the tokens that they are of
             (`torch.LongTensor` of shape `(V,)`), None where these are all.
         """
-        return all_logits(state, self._frame_states(state, is_frame)), state.vocabulary
-
-    def _frame_states(self, state: UpsampledState, is_frame: torch.Tensor) -> list[torch.Tensor]:
-        """Returns the final decoder states `[N, D]` of each member at the frames."""
-        members = zip(state.members, state.encoder_hidden_states, strict=True)
-        return [member.canvas_states(state, states)[is_frame] for member, states in members]
+        return all_logits(state, self._states_at(state, is_frame)), state.vocabulary
 
     def _search(
         self,

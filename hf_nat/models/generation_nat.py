@@ -255,6 +255,11 @@ class NATGenerationMixin(NATSettingsMixin):
         members = zip(state.members, state.encoder_hidden_states, strict=True)
         return average_logits([getattr(member, head)(state, states, *args) for member, states in members])
 
+    def _states_at(self, state: NATState, selected: torch.Tensor, *args: Any) -> list[torch.Tensor]:
+        """Returns the final decoder states `[N, D]` of each member at the selected positions `[R, T]` of a canvas."""
+        members = zip(state.members, state.encoder_hidden_states, strict=True)
+        return [member.canvas_states(state, states, *args)[selected] for member, states in members]
+
     def _candidate_scores(self, state: NATState, output: NATGenerateOutput) -> torch.Tensor:
         """Returns scores `[B * K]` to choose a sentence's candidate by; `state` is the one before the first round.
 

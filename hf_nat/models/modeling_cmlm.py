@@ -82,11 +82,10 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         noise = None
         if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            assert labels is not None
             noise = TargetNoise(labels, self.training, generator)
             decoder_input_ids = self._mask(labels, noise)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
@@ -227,8 +226,7 @@ class CMLMForConditionalGeneration(LengthNATGenerationMixin, NATPreTrainedModel)
         masked = lowest(state.scores, content, num_content * rounds_left // state.max_iterations)
         canvas = state.tokens.masked_fill(masked, self.config.mask_token_id)
         written = content if self.config.correction_ratio else masked
-        members = zip(state.members, state.encoder_hidden_states, strict=True)
-        hidden_states = [member.canvas_states(state, states, canvas)[written] for member, states in members]
+        hidden_states = self._states_at(state, written, canvas)
         predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids())
         tokens = canvas.masked_scatter(written, predicted)
         scores = state.scores.masked_scatter(written, log_probs)

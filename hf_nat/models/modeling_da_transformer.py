@@ -137,18 +137,16 @@ class DATransformerForConditionalGeneration(DATransformerGenerationMixin, NATPre
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
         source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         shares = {}
         if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            assert labels is not None
             decoder_input_ids = self.initial_canvas(attention_mask)
             ratio = self.glancing.next_ratio() if self.training and self.glancing is not None else 0.0
             if ratio:
-                if encoder_outputs is None:
-                    encoder_outputs = self.model.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+                encoder_outputs = self.model.encode(**source, encoder_outputs=encoder_outputs, **kwargs)
                 noise = TargetNoise(labels, self.training, generator)
                 same, revealed, decoder_input_ids = self._glance(
                     decoder_input_ids, labels, ratio, noise, source, encoder_outputs

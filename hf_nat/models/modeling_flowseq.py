@@ -118,18 +118,14 @@ class FlowSeqForConditionalGeneration(FlowSeqGenerationMixin, NATPreTrainedModel
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         if labels is not None:
             is_token = labels.ne(-100)
-        elif decoder_input_ids is not None:
-            is_token = decoder_input_ids.ne(self.config.pad_token_id)
         else:
-            raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            assert decoder_input_ids is not None
+            is_token = decoder_input_ids.ne(self.config.pad_token_id)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
-        if encoder_outputs is None:
-            encoder_outputs = self.model.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        encoder_outputs = self.model.encode(input_ids, attention_mask, inputs_embeds, encoder_outputs, **kwargs)
         states: Any = encoder_outputs.last_hidden_state
         grids = self.make_grids(is_token, states, attention_mask)
         sums, logits, components = {}, None, None

@@ -72,7 +72,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
         Raises:
             ValueError: if none or both of `labels` and `decoder_input_ids` are given.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         pad = self.config.pad_token_id
         if labels is not None:
             if decoder_input_ids is not None:
@@ -82,8 +82,7 @@ class InsertionTransformerForConditionalGeneration(InsertionNATGenerationMixin, 
                 )
             kept = self._roll_in(labels, generator)
             decoder_input_ids, _ = compact(labels, torch.zeros(labels.shape, device=labels.device), kept, pad)
-        elif decoder_input_ids is None:
-            raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+        assert decoder_input_ids is not None
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -79,11 +79,10 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         canvas = decoder_input_ids
         if canvas is None:
-            if labels is None:
-                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            assert labels is not None
             canvas = labels.masked_fill(labels == -100, self.config.pad_token_id)
             canvas = canvas.masked_fill(content_mask(labels.ne(-100)), self.config.mask_token_id)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
@@ -159,8 +158,7 @@ class IterativeNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreT
             [`NATState`]: the next state, with the scores of this round.
         """
         content = content_mask(state.tokens.ne(self.config.pad_token_id))
-        members = zip(state.members, state.encoder_hidden_states, strict=True)
-        hidden_states = [member.canvas_states(state, states)[content] for member, states in members]
+        hidden_states = self._states_at(state, content)
         predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
         tokens = state.tokens.masked_scatter(content, predicted)
         return dataclasses.replace(

@@ -188,11 +188,10 @@ class LevenshteinTransformerForConditionalGeneration(InsertionNATGenerationMixin
         Source: Gu et al. 2019, section 3.2; Zhou et al. 2020, appendix A.2. Differs from fairseq: BOS has no deletion
             loss, each loss is a mean over the positions of a sentence, and one encoder pass serves all canvases.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         roll_in = None
         if decoder_input_ids is None:
-            if labels is None:
-                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            assert labels is not None
             roll_in = self._roll_in(labels, generator)
             decoder_input_ids = roll_in.word_canvas
         elif labels is not None and labels.shape != decoder_input_ids.shape:

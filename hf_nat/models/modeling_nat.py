@@ -178,11 +178,12 @@ class NATPreTrainedModel(PreTrainedModel):
 
     def _canvas(
         self,
+        labels: torch.Tensor | None,
         decoder_input_ids: torch.Tensor | None,
         decoder_attention_mask: torch.Tensor | None,
         others: Mapping[str, Any],
     ) -> torch.Tensor | None:
-        """Puts padding where a mask `[B, T]` is 0 on the canvas `[B, T]` that it belongs to.
+        """Puts padding where a mask `[B, T]` is 0 on the canvas `[B, T]` that it belongs to; needs that or labels.
 
         A canvas of embeddings among the `others` arguments of `forward` is refused: its masks and its padding, which
         every architecture looks for, could not be told.
@@ -192,12 +193,16 @@ class NATPreTrainedModel(PreTrainedModel):
                 f"`decoder_inputs_embeds` must be left out for {type(self).__name__}, whose canvas is made of tokens. "
                 "Use `decoder_input_ids`."
             )
+        if decoder_input_ids is None:
+            if decoder_attention_mask is not None:
+                raise ValueError(
+                    "`decoder_attention_mask` belongs to `decoder_input_ids`, got none. Give them, or leave it out."
+                )
+            if labels is None:
+                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            return None
         if decoder_attention_mask is None:
             return decoder_input_ids
-        if decoder_input_ids is None:
-            raise ValueError(
-                "`decoder_attention_mask` belongs to `decoder_input_ids`, got none. Give them, or leave it out."
-            )
         return decoder_input_ids.masked_fill(decoder_attention_mask.eq(0), self.config.pad_token_id)
 
     def _skips_logits(self, labels: torch.Tensor | None, asked: bool | None) -> bool:
@@ -448,6 +453,19 @@ class NATModel(NATPreTrainedModel):
             return torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         raise ValueError("One of `input_ids`, `inputs_embeds` and `attention_mask` must be given, got none.")
 
+    def encode(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor,
+        inputs_embeds: torch.Tensor | None,
+        encoder_outputs: Any,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Encodes the source, unless `encoder_outputs`, which may be a tuple, are given."""
+        if encoder_outputs is None:
+            return self.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+        return encoder_outputs if isinstance(encoder_outputs, BaseModelOutput) else BaseModelOutput(*encoder_outputs)
+
     @can_return_tuple
     def forward(
         self,
@@ -479,10 +497,7 @@ class NATModel(NATPreTrainedModel):
             `Seq2SeqModelOutput`: final states of decoder and encoder, and what else was asked for.
         """
         attention_mask = self.source_mask(input_ids, attention_mask, inputs_embeds)
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        encoder_outputs = self.encode(input_ids, attention_mask, inputs_embeds, encoder_outputs, **kwargs)
         if decoder_attention_mask is None and decoder_input_ids is not None:
             decoder_attention_mask = decoder_input_ids.ne(self.config.pad_token_id)
         decoder_outputs = self.decoder(

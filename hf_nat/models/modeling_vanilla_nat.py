@@ -88,21 +88,19 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
         Raises:
             ValueError: if neither `labels` nor `decoder_input_ids` are given, or no source.
         """
-        decoder_input_ids = self._canvas(decoder_input_ids, decoder_attention_mask, kwargs)
+        decoder_input_ids = self._canvas(labels, decoder_input_ids, decoder_attention_mask, kwargs)
         attention_mask = self.model.source_mask(input_ids, attention_mask, inputs_embeds)
         source = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         selected = None if labels is None else labels.ne(-100)
         shares = {}
         if decoder_input_ids is None:
-            if labels is None or selected is None:
-                raise ValueError("One of `labels` and `decoder_input_ids` must be given, got none.")
+            assert labels is not None and selected is not None
             masked = content_mask(selected)
             decoder_input_ids = labels.masked_fill(~selected, self.config.pad_token_id)
             decoder_input_ids = decoder_input_ids.masked_fill(masked, self.config.mask_token_id)
             ratio = self.glancing.next_ratio() if self.training and self.glancing is not None else 0.0
             if ratio:
-                if encoder_outputs is None:
-                    encoder_outputs = self.model.encoder(input_ids, attention_mask, inputs_embeds, **kwargs)
+                encoder_outputs = self.model.encode(**source, encoder_outputs=encoder_outputs, **kwargs)
                 noise = TargetNoise(labels, self.training, generator)
                 same, revealed = self._glance(decoder_input_ids, labels, ratio, noise, source, encoder_outputs)
                 decoder_input_ids = torch.where(revealed, labels, decoder_input_ids)
@@ -172,8 +170,7 @@ class VanillaNATForConditionalGeneration(SourceCopyNATGenerationMixin, NATPreTra
             [`NATState`]: the final state.
         """
         masked = state.tokens.eq(self.config.mask_token_id)
-        members = zip(state.members, state.encoder_hidden_states, strict=True)
-        hidden_states = [member.canvas_states(state, states)[masked] for member, states in members]
+        hidden_states = self._states_at(state, masked)
         predicted, log_probs = best_tokens(state, hidden_states, self._special_token_ids(), state.with_scores)
         return dataclasses.replace(
             state,

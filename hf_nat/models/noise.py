@@ -1,4 +1,4 @@
-"""Corruption of targets, from noise that can be repeated."""
+"""Random numbers of a sentence that can be repeated, and the positions and tokens that they choose."""
 
 import zlib
 

@@ -88,7 +88,7 @@ class Pieces:
 
 def test_what_goes_on_with_a_word():
     going_on = ["e", "é", "7x", "_", "<0x41>", "ß", "한", "\u0301", "\u0940ab"]  # the last two begin with a mark
-    others = ["▁e", "▁", ",", "-", "▁<0x41>", "<", "が", "犬", "ไ", "…"]
+    others = ["▁e", "▁", ",", "-", "▁<0x41>", "<", "が", "犬", "々", "ｱ", "ไ", "…"]
     found = continuation_tokens(Pieces(*going_on, *others), 1 + len(going_on) + len(others) + 2)
     assert found.tolist() == [True] * (1 + len(going_on)) + [False] * len(others) + [True] * 2
     assert continuation_tokens(Pieces(*going_on), 8) is None

@@ -256,9 +256,12 @@ def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
     [
         ({"source": "a"}, "one of `corpus` and `source`, got '.*' and 'a'"),
         ({"corpus": None}, "one of `corpus` and `source`, got None and None"),
-        ({"corpus": None, "source": "a", "strategy": "interpolation"}, "`strategy` must not need targets"),
-        ({"corpus": None, "source": "a", "long_source": "real"}, "`long_source` must not need targets"),
-        ({"corpus": None, "source": "a", "target_column": "b"}, "`target_column` must not need targets"),
+        (
+            {"corpus": None, "source": "a", "strategy": "interpolation"},
+            "`strategy` must need no targets",
+        ),
+        ({"corpus": None, "source": "a", "long_source": "real"}, "`long_source` must need no targets"),
+        ({"corpus": None, "source": "a", "target_column": "b"}, "`target_column` must need no targets"),
     ],
 )
 def test_what_needs_targets_is_refused(changes: dict[str, Any], message: str, arguments: Build) -> None:

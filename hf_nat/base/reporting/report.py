@@ -1,4 +1,4 @@
-"""Tables, plots and pages of the experiments."""
+"""Tables, plots and pages."""
 
 from __future__ import annotations
 
