@@ -64,7 +64,6 @@ ALLOWED_READS = {
     "graph_beam.by_word": _WIDTH,
     "graph_beam.graph_beam_search": "as many steps as the longest translation may have words",
     "graph_decoding.joint_viterbi": "as many steps as the longest path",
-    "modeling_cmlm.refine": _SELECTED,
     "modeling_insertion_transformer._choose_tokens": "each slot belongs to a row",
     "modeling_insertion_transformer.refine": "words go to the slots that got one",
     "modeling_insertion_transformer.slot_logits": _SELECTED,
