@@ -17,7 +17,7 @@ from ..data.corpora import load_corpus
 from ..decoding import LoadingArguments, SentenceSplitter, language_pair, load_model
 from .judges import load_backward_model
 from .source_noise import NOISE_COLUMNS, SourceNoise
-from .strategies import CHOOSING, StrategyArguments
+from .strategies import CHOOSING, STRATEGIES, StrategyArguments
 
 
 TEACHER_BACKENDS = ("auto", "torch", "ct2")
@@ -107,7 +107,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
                 f"`backend` must be torch for the strategy {self.strategy!r}, got 'ct2': CTranslate2 draws for all "
                 "rows from one stream, so that a row's sample would depend on the others."
             )
-        if self.split_sentences and (self.chooses or self.strategy == "n-best"):
+        if self.split_sentences and self.has_candidates:
             raise ValueError(
                 f"`split_sentences` must be false for the strategy {self.strategy!r}, got true: it chooses among "
                 "translations of whole sources. Use `strategy: beam`."
@@ -131,7 +131,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
             return
         needs_targets = {
             "target_column": self.target_column,
-            "strategy": self.strategy == "interpolation" and self.strategy,
+            "strategy": STRATEGIES[self.strategy].needs_targets and self.strategy,
             "long_source": self.long_source == "real" and self.long_source,
         }
         copied = [name for name in ("validation_split", "test_split") if getattr(self, name)]

@@ -23,6 +23,10 @@ from .judges import (
 from .manifest import teacher_identity
 
 
+# A judge, and what identifies it beside the arguments.
+_Loaded = tuple[Judge, dict[str, Any]]
+
+
 def load_judge(args: DistillArguments, estimator: Estimator | None = None) -> tuple[Judge | None, dict[str, Any]]:
     """Loads what chooses among candidates.
 
@@ -38,12 +42,16 @@ def load_judge(args: DistillArguments, estimator: Estimator | None = None) -> tu
         OSError: if there is no such module, file or model.
         ValueError: if it is none, or not trusted.
     """
-    if args.strategy == "interpolation":
-        return RealTarget(args.bleu_tokens), {}
-    if args.strategy == "mbr":
-        return _expected_utility(args)
-    if args.strategy != "rerank":
+    if not args.chooses:
         return None, {}
+    return _JUDGES[args.strategy](args, estimator)
+
+
+def _real_target(args: DistillArguments, estimator: Estimator | None) -> _Loaded:
+    return RealTarget(args.bleu_tokens), {}
+
+
+def _of_reranking(args: DistillArguments, estimator: Estimator | None) -> _Loaded:
     if args.backward_teacher is not None:
         return _backward_model(args, args.backward_teacher)
     name = str(args.quality)
@@ -52,7 +60,7 @@ def load_judge(args: DistillArguments, estimator: Estimator | None = None) -> tu
     return QualityEstimate(load_estimator(name), name), {"quality_sha256": sha256_file(estimator_file(name))}
 
 
-def _expected_utility(args: DistillArguments) -> tuple[Judge, dict[str, Any]]:
+def _expected_utility(args: DistillArguments, estimator: Estimator | None) -> _Loaded:
     name = args.utility
     if name in UTILITIES:
         return ExpectedUtility(pair_utility(name, args.bleu_tokens)), {}
@@ -63,7 +71,11 @@ def _expected_utility(args: DistillArguments) -> tuple[Judge, dict[str, Any]]:
     return ExpectedUtility(EvaluateUtility(metric)), {"utility_module": external_identity(name)}
 
 
-def _backward_model(args: DistillArguments, name: str) -> tuple[Judge, dict[str, Any]]:
+def _backward_model(args: DistillArguments, name: str) -> _Loaded:
     model, tokenizer = args.load_backward(name)
     judge = BackwardModel(model, tokenizer, args.max_batch_tokens or 1024, args.backward_prefix)
     return judge, {"backward_teacher": teacher_identity(model, tokenizer)}
+
+
+# By the strategy that chooses: what loads its judge.
+_JUDGES = {"interpolation": _real_target, "mbr": _expected_utility, "rerank": _of_reranking}

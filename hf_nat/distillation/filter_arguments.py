@@ -19,16 +19,6 @@ from .judges import load_backward_model
 # All that says that a target is no translation of its source.
 DEFAULT_DROP = tuple(flag for flag in FLAGS if flag not in HARMLESS)
 NO_FLAG = "none"
-_BOUNDS: dict[str, Any] = {
-    **{name: {"above": 0, "below": 1} for name, rule in RULES.items() if rule.kind == "worst"},  # 0 and 1: no rule
-    "max_length_ratio": {"least": 1},
-    "max_copy_rate": {"least": 0, "most": 1},
-    "max_number_differences": {"least": 0},
-    "max_url_differences": {"least": 0},
-    "min_language_posterior": {"least": 0, "most": 1},
-    "max_per_source": {"least": 1},
-    "max_per_target": {"least": 1},
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +96,8 @@ class FilterArguments:
                 f"A filter must have a rule, got none. Give `drop` or one of {', '.join(RULES)}, or `columns` to "
                 "measure only."
             )
-        for name in RULES:
-            bounds = _BOUNDS.get(name, {})
-            require_number(name, getattr(self, name), **bounds, remedy="Leave it out for no rule.")
+        for name, rule in RULES.items():
+            rule.require(name, getattr(self, name))
         require_number("max_batch_tokens", self.max_batch_tokens, least=1)
         if self.backward_teacher and "backward_score" not in self.measured:
             raise ValueError(

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
+from ..base.bounds import require_number
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -22,10 +24,18 @@ class Rule:
             - `"worst"`: the share (0-1) of the rows with a value that go, the lowest; rows of the same value go or
               stay together, so that it may be less;
             - `"first"`: so many rows of a rank from 0 stay.
+        least, most (`float`, *optional*): range of the threshold; a share lies between 0 and 1.
     """
 
     column: str
     kind: Literal["min", "max", "worst", "first"]
+    least: float | None = None
+    most: float | None = None
+
+    def require(self, name: str, value: float | None) -> None:
+        """Raises ValueError unless a threshold, given as `name`, is one; None is no rule."""
+        bounds = {"above": 0, "below": 1} if self.kind == "worst" else {"least": self.least, "most": self.most}
+        require_number(name, value, **bounds, remedy="Leave it out for no rule.")
 
     def rejects(self, values: np.ndarray, cut: float) -> np.ndarray:
         """Returns which rows go: `[rows]`; `cut` is the threshold, or for the worst the value below which they go."""
@@ -41,15 +51,15 @@ class Rule:
 RULES = {
     "min_score": Rule("teacher_score", "min"),
     "worst_score": Rule("teacher_score", "worst"),
-    "max_length_ratio": Rule("length_ratio", "max"),
-    "max_copy_rate": Rule("copy_rate", "max"),
-    "max_number_differences": Rule("number_differences", "max"),
-    "max_url_differences": Rule("url_differences", "max"),
-    "min_language_posterior": Rule("language_posterior", "min"),
+    "max_length_ratio": Rule("length_ratio", "max", least=1),
+    "max_copy_rate": Rule("copy_rate", "max", least=0, most=1),
+    "max_number_differences": Rule("number_differences", "max", least=0),
+    "max_url_differences": Rule("url_differences", "max", least=0),
+    "min_language_posterior": Rule("language_posterior", "min", least=0, most=1),
     "min_backward_score": Rule("backward_score", "min"),
     "worst_backward_score": Rule("backward_score", "worst"),
-    "max_per_source": Rule("source_rank", "first"),
-    "max_per_target": Rule("target_rank", "first"),
+    "max_per_source": Rule("source_rank", "first", least=1),
+    "max_per_target": Rule("target_rank", "first", least=1),
 }
 # Made of the rows that the other rules leave, and so last: of the side whose text rows share.
 RANK_COLUMNS = {"source_rank": 0, "target_rank": 1}

@@ -20,8 +20,6 @@ from .judges import UTILITIES, utility_signature
 from .sampling import RowSampler
 
 
-# Strategies that choose among candidates.
-CHOOSING = ("interpolation", "mbr", "rerank")
 _FEW_CANDIDATES, _MANY_SAMPLES = 3, 16
 
 
@@ -80,11 +78,10 @@ class StrategyArguments(CorpusArguments):
             require_number(name, getattr(self, name), least=least)
         require_number("length_penalty", self.length_penalty, least=-MAX_PENALTY, most=MAX_PENALTY)
         RowSampler(0, [0], 1, self.top_k, self.top_p, self.temperature)
-        has_candidates = self.chooses or self.strategy == "n-best"
-        if has_candidates:
+        if self.has_candidates:
             self._check_candidates()
         self._check_judge()
-        drawn = self.candidates if has_candidates else self.strategy
+        drawn = self.candidates if self.has_candidates else self.strategy
         for kind, name in (("top-k", "top_k"), ("top-p", "top_p")):
             if drawn != kind:
                 refuse_changed(self, (name,), f"where nothing is drawn by {kind}")
@@ -92,7 +89,7 @@ class StrategyArguments(CorpusArguments):
             refuse_changed(self, ("utility_options",), f"for the utility {self.utility!r}", "A module takes them.")
         without_effect = [
             *(() if self.draws_samples else ("temperature",)),
-            *(() if has_candidates else ("candidates", "num_candidates")),
+            *(() if self.has_candidates else ("candidates", "num_candidates")),
             *(() if self.strategy == "mbr" else ("utility", "utility_options")),
             *(() if self.backward_teacher else ("backward_prefix", "backward_languages")),
         ]
@@ -119,23 +116,26 @@ class StrategyArguments(CorpusArguments):
     @property
     def chooses(self) -> bool:
         """Whether a judge chooses among candidates."""
-        return self.strategy in CHOOSING
+        return STRATEGIES[self.strategy].outputs == "chosen"
+
+    @property
+    def has_candidates(self) -> bool:
+        """Whether a source has several outputs, of which one is chosen or all are kept."""
+        return STRATEGIES[self.strategy].outputs != "one"
 
     @property
     def num_outputs(self) -> int:
         """Outputs of a source that are kept or chosen among."""
-        if not (self.chooses or self.strategy == "n-best"):
+        if not self.has_candidates:
             return 1
-        if self.num_candidates is not None:
-            return self.num_candidates
-        if self.strategy in ("n-best", "interpolation"):
-            return _FEW_CANDIDATES
+        if number := self.num_candidates or STRATEGIES[self.strategy].num_candidates:
+            return number
         return self.num_beams if self.candidates == "beam" else _MANY_SAMPLES
 
     @property
     def draws_samples(self) -> bool:
         """Whether the strategy draws random numbers."""
-        return STRATEGIES[self.strategy](self)["do_sample"]
+        return STRATEGIES[self.strategy].decode(self)["do_sample"]
 
     @property
     def bleu_tokens(self) -> str:
@@ -146,7 +146,7 @@ class StrategyArguments(CorpusArguments):
         """Returns what the outputs depend on, as the manifest records it."""
         expert = {} if self.expert is None else {"expert": self.expert}
         lengths = {name: getattr(self, name) for name in ("max_new_tokens", "max_length_a", "max_length_b")}
-        return {**lengths, **expert, **STRATEGIES[self.strategy](self)}
+        return {**lengths, **expert, **STRATEGIES[self.strategy].decode(self)}
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
@@ -261,14 +261,33 @@ def _rerank(args: StrategyArguments) -> dict[str, Any]:
     return {**_candidates(args), "choice": f"quality by {Path(args.quality).name}" if args.quality else judge}
 
 
-STRATEGIES: dict[str, Callable[[StrategyArguments], dict[str, Any]]] = {
-    "beam": _beam,
-    "greedy": lambda args: {"do_sample": False, "num_beams": 1},
-    "sampling": lambda args: _sampling(args, "sampling"),
-    "top-k": lambda args: _sampling(args, "top-k"),
-    "top-p": lambda args: _sampling(args, "top-p"),
-    "n-best": _n_best,
-    "interpolation": _interpolation,
-    "mbr": _mbr,
-    "rerank": _rerank,
+@dataclass(frozen=True)
+class Strategy:
+    """How a teacher decodes, and what becomes of its outputs.
+
+    Args:
+        decode (`Callable`): from the arguments to those of `generate`, and to what else the manifest says of it.
+        outputs (`str`, *optional*, defaults to `"one"`): what a source gets: `"one"` output, `"all"` candidates, or
+            the one that a judge has `"chosen"`, which `load_judge` loads.
+        num_candidates (`int`, *optional*): how many candidates by default; else all of the beam, or many samples.
+        needs_targets (`bool`, *optional*, defaults to `False`): whether it reads the real targets.
+    """
+
+    decode: Callable[[StrategyArguments], dict[str, Any]]
+    outputs: Literal["one", "all", "chosen"] = "one"
+    num_candidates: int | None = None
+    needs_targets: bool = False
+
+
+STRATEGIES = {
+    "beam": Strategy(_beam),
+    "greedy": Strategy(lambda args: {"do_sample": False, "num_beams": 1}),
+    "sampling": Strategy(lambda args: _sampling(args, "sampling")),
+    "top-k": Strategy(lambda args: _sampling(args, "top-k")),
+    "top-p": Strategy(lambda args: _sampling(args, "top-p")),
+    "n-best": Strategy(_n_best, "all", _FEW_CANDIDATES),
+    "interpolation": Strategy(_interpolation, "chosen", _FEW_CANDIDATES, needs_targets=True),
+    "mbr": Strategy(_mbr, "chosen"),
+    "rerank": Strategy(_rerank, "chosen"),
 }
+CHOOSING = tuple(name for name, strategy in STRATEGIES.items() if strategy.outputs == "chosen")

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sacrebleu.metrics.base import Signature
 
 from ..base.bounds import require_choice
-from .sentence_mean import SentenceMeanMetric
+from .sentence_mean import SentenceMeanMetric, SentenceMeanSignature
 
 
 # What the tool returns for the imbalance of two lengths of which one is 0.
@@ -22,19 +21,12 @@ _UNBALANCED = 100_000.0
 _MAX_RATIO = 100.0
 
 
-class BEERSignature(Signature):
+class BEERSignature(SentenceMeanSignature):
     """Signature of `BEER`: case, name and checksum of the model, and the definition followed."""
 
     def __init__(self, args: dict[str, Any]):
         super().__init__(args)
-        info = {
-            "case": "lc" if args["lowercase"] else "mixed",
-            "tok": "none",
-            "model": args["model_name"],
-            "def": "BEER-2.0",
-        }
-        self._abbr.update({name: name for name in info})
-        self.info.update(info)
+        self.add(**{"model": args["model_name"], "def": "BEER-2.0"})
 
 
 class BEER(SentenceMeanMetric):

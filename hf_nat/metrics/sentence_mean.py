@@ -6,18 +6,37 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacrebleu.metrics.base import Metric, Score
+from sacrebleu.metrics.base import Metric, Score, Signature
+
+
+class SentenceMeanSignature(Signature):
+    """Signature of a metric over words: its case, and a place for the words' tokenizer; a subclass adds its options.
+
+    Args:
+        args (`dict[str, Any]`): attributes of the metric.
+    """
+
+    def __init__(self, args: dict[str, Any]):
+        super().__init__(args)
+        self.add(case="lc" if args["lowercase"] else "mixed", tok="none")
+
+    def add(self, **info: Any) -> None:
+        """Adds what else changes a score."""
+        self._abbr.update({name: name for name in info})
+        self.info.update(info)
 
 
 class SentenceMeanMetric(Metric):
     """A sacrebleu metric whose corpus score is the mean over sentences, the best reference of each.
 
     A subclass bears the metric's name and gives `_sentence`, the score (0-1) of a sentence's words against those of
-    one reference.
+    one reference; where it has further options, also a `_SIGNATURE_TYPE` that names them.
 
     Args:
         lowercase (`bool`): whether texts are lower-cased.
     """
+
+    _SIGNATURE_TYPE: type[Signature] = SentenceMeanSignature
 
     def __init__(self, lowercase: bool):
         super().__init__()

@@ -17,7 +17,7 @@ from transformers import MarianMTModel, PreTrainedTokenizerFast
 
 from hf_nat.base.utils import read_json, sha256_file, write_json
 from hf_nat.data import load_corpus
-from hf_nat.distillation import FilterArguments, filter_columns
+from hf_nat.distillation import FilterArguments, filter_columns, filter_rules
 from hf_nat.distillation.duplicates import ranks, text_keys
 from hf_nat.distillation.filter_rules import FILTER_COLUMNS, worst_cut
 from hf_nat.distillation.flags import FLAGS
@@ -142,6 +142,12 @@ RULES = [
     {"max_per_target": 2},
     {"drop": ["looping"], "max_copy_rate": 0.5, "worst_score": 0.5, "max_per_source": 2, "max_per_target": 1},
 ]
+
+
+def test_every_rule_has_its_oracle() -> None:
+    # The first two in test_filter.py, the others below.
+    elsewhere = {"min_score", "max_length_ratio", "min_backward_score", "worst_backward_score"}
+    assert set().union(*RULES) - {"drop"} == filter_rules.RULES.keys() - elsewhere
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)

@@ -16,10 +16,10 @@ from hf_nat.data.encoding import encode
 from hf_nat.decoding import translate
 from hf_nat.decoding.translations import highest
 from hf_nat.distillation import DistillArguments
-from hf_nat.distillation.choice import load_judge
+from hf_nat.distillation.choice import _JUDGES, load_judge
 from hf_nat.distillation.judges import RealTarget
 from hf_nat.distillation.sampling import RowSampler
-from hf_nat.distillation.strategies import STRATEGIES
+from hf_nat.distillation.strategies import CHOOSING, STRATEGIES
 from hf_nat.steps import distill
 
 
@@ -102,6 +102,13 @@ def test_first_of_one_is_greedy() -> None:
 
 def test_the_runs_are_of_all_strategies() -> None:
     assert {run["strategy"] for run in RUNS.values()} == STRATEGIES.keys()
+
+
+def test_the_manifest_names_a_choice_where_there_is_one(arguments: Callable[..., DistillArguments]) -> None:
+    assert _JUDGES.keys() == set(CHOOSING)
+    for name, strategy in STRATEGIES.items():
+        decoding = arguments(strategy=name, **({"quality": "a:b"} if name == "rerank" else {})).decoding_parameters()
+        assert ("choice" in decoding) == ("num_return_sequences" in decoding) == (strategy.outputs != "one")
 
 
 @pytest.mark.parametrize("name", RUNS)

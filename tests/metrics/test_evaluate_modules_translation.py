@@ -7,10 +7,10 @@ import pytest
 
 import hf_nat.metrics
 from hf_nat.metrics import score_translations
+from hf_nat.metrics.translation import METRICS
 
 
 MODULES = Path(hf_nat.metrics.__file__).parent / "evaluate_modules"
-NAMES = ("beer", "bleu", "chrf", "chrf3", "chrfpp", "meteor", "ribes", "sacrebleu", "ter")
 HYPOTHESES = ["Das ist ein Hund, der z.B. schläft.", "Zwei Männer laufen über die Straße."]
 REFERENCES = ["Das ist ein Hund, der schläft.", "Zwei Männer gehen über die Straße."]
 
@@ -21,7 +21,7 @@ def load(tmp_path):
     return lambda name: evaluate.load(str(MODULES / name), cache_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METRICS)
 def test_module_computes_what_score_translations_computes(load, name):
     module = load(name)
     arguments = {"target_lang": "de", "segment_scores": True, "num_bootstrap": 5, "seed": 3}
@@ -36,10 +36,10 @@ def test_module_computes_what_score_translations_computes(load, name):
         assert result["interval"] == score.interval
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METRICS)
 def test_module_is_its_own_class_and_documents_its_inputs(load, name):
     module = load(name)
-    assert type(module).__name__ == {"sacrebleu": "SacreBleu"}.get(name, name.capitalize())
+    assert type(module).__name__.lower() == name.replace("_", "")
     assert set(module.features) == {"predictions", "references"}
     assert "target_lang" in module.inputs_description
     assert module.citation and module.description

@@ -146,7 +146,7 @@ def test_all_metrics_of_the_paper_have_an_interval_around_their_score():
     scores = score_translations(
         SYSTEMS["base"], REFERENCES, target_lang="de", metrics=PAPER_METRICS, num_bootstrap=200
     )
-    for name in METRICS:
+    for name in set(PAPER_METRICS) - {"beer"}:
         low, high = scores[name].interval
         assert low < scores[name].score < high
     assert scores["beer"].interval is None
