@@ -13,7 +13,6 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from itertools import takewhile
-from pathlib import Path
 
 
 # command -> (module of hf_nat.cli, what it does)
@@ -168,13 +167,16 @@ def _nobody_reads() -> bool:
 
 def _keep_trace(command: str) -> str:
     """Writes the trace of the error in hand to a file and says where, or to standard error where that fails."""
-    path = Path(tempfile.gettempdir()) / f"hf_nat-{command}-{os.getpid()}.log"
     try:
-        path.write_text(traceback.format_exc(), encoding="utf-8")
+        # A new file under a name that nobody can have taken.
+        with tempfile.NamedTemporaryFile(
+            "w", prefix=f"hf_nat-{command}-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(traceback.format_exc())
     except OSError:
         traceback.print_exc()
         return "the full trace is above"
-    return f"the full trace is in {path}"
+    return f"the full trace is in {file.name}"
 
 
 if __name__ == "__main__":

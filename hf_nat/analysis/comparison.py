@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import compress, zip_longest
@@ -15,7 +14,7 @@ from transformers.utils import logging
 
 from ..base.bounds import require_number
 from ..base.config import option
-from ..base.reporting import Table, interval_cell, plot_bars, plot_densities, plot_points, write_report
+from ..base.reporting import Table, interval_cell, plot_bars, plot_densities, plot_points, text_cell, write_report
 from ..base.utils import check_record, environment, peak_memory_mb, read_record, write_json
 from ..data.arguments import CorpusArguments
 from ..data.several import corpus_place, named_corpora
@@ -214,20 +213,16 @@ def _word_table(words: Sequence[AmbiguousWord]) -> Table:
         ["word", "count", "H before", "H after", "translations before", "after"],
         [
             [
-                _cell(word.word),
+                text_cell(word.word),
                 str(word.count),
                 _number(word.entropy, 2),
                 _number(word.entropy_after, 2),
-                _cell(shares(word.targets)),
-                _cell(shares(word.targets_after)),
+                text_cell(shares(word.targets)),
+                text_cell(shares(word.targets_after)),
             ]
             for word in words
         ],
     )
-
-
-def _cell(text: str) -> str:
-    return html.escape(text).replace("|", "&#124;")
 
 
 def _examples(real: AlignedCorpus, corpus: AlignedCorpus, k: int) -> list[list[tuple[str, str]]]:
@@ -269,9 +264,9 @@ def _colored(
         (
             f"{name}, {side}",
             " ".join(
-                f'<span style="background:{_COLORS[chunks[i] % len(_COLORS)]}">{_cell(word)}</span>'
+                f'<span style="background:{_COLORS[chunks[i] % len(_COLORS)]}">{text_cell(word)}</span>'
                 if i in chunks
-                else _cell(word)
+                else text_cell(word)
                 for i, word in enumerate(words)
             ),
         )

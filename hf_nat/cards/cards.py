@@ -10,7 +10,6 @@ from huggingface_hub import EvalResult, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.utils import logging
 
-from ..base.utils import read_json
 from ..data.pretrained import code_files
 from ..data.several import corpus_place
 from ..decoding.language_model import LANGUAGE_MODEL_FILE
@@ -96,7 +95,10 @@ def _model_card(folder: Path, repo_id: str | None) -> str:
     """Renders the card, without its seal."""
     config = read_required(folder, "config.json", "Save the model there with `save_pretrained`")
     run, metrics = read_optional(folder, "run.json"), read_optional(folder, "metrics.json") or {}
-    evaluations = [read_json(path) for path in sorted(folder.glob("eval-*/metrics.json"))]
+    evaluations = [
+        read_required(path.parent, path.name, "Evaluate the model")
+        for path in sorted(folder.glob("eval-*/metrics.json"))
+    ]
     arguments = run["arguments"] if run else {}
     names, local = _corpora(arguments), (run or {}).get("local_inputs", [])
     config_name = arguments.get("config_name")

@@ -24,6 +24,7 @@ logger = logging.get_logger(__name__)
 
 # Language keys of synthetic corpora: as ISO 639 codes they would claim languages that the text is not in.
 _PLACEHOLDER_LANGUAGES = {"src", "tgt"}
+_ENDS = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 _SEAL = re.compile(r"\n<!-- Card written by hf_nat, and rewritten until you edit it: ([0-9a-f]{64}) -->\n\Z")
 
 
@@ -103,12 +104,25 @@ def read_required(folder: Path, name: str, remedy: str) -> dict[str, Any]:
     """
     if not (folder / name).is_file():
         raise ValueError(f"`folder` must hold a {name}, got {str(folder)!r} without one. {remedy}, then try again.")
-    return read_record(folder / name)
+    return _without_markup(read_record(folder / name))
 
 
 def read_optional(folder: Path, name: str) -> dict[str, Any] | None:
     """Reads a JSON file if it is there."""
-    return read_record(folder / name) if (folder / name).exists() else None
+    return _without_markup(read_record(folder / name)) if (folder / name).exists() else None
+
+
+def _without_markup(value: Any) -> Any:
+    """Takes from the texts of a record what would end a line or a code span of a card, wherever it comes from."""
+    if isinstance(value, str):
+        return _ENDS.sub(" ", value).replace("`", "'")
+    if isinstance(value, list):
+        return list(map(_without_markup, value))
+    return (
+        {_without_markup(key): _without_markup(one) for key, one in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def languages(*holders: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -28,6 +28,7 @@ from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import CONFIG_NAME, GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils import cached_file as find_in_cache
 
+from ..base.folders import require_folder_name
 from ..base.utils import read_record, sha256_file
 from .locations import local_or_hub, may_be_hub_id
 
@@ -387,6 +388,8 @@ def _check_weights_files(folder: Path) -> list[Path]:
         shards = _read_object(file).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise ValueError(f"`{file}` must hold a `weight_map` from weights to files.")
+        for shard in sorted(set(shards.values())):
+            require_folder_name(f"Files of the `weight_map` of `{file}`", shard)
         files = [folder / shard for shard in sorted(set(shards.values()))]
     for shard in files:
         if not shard.is_file():

@@ -11,12 +11,14 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, cast
 
 
 _GZIP = b"\x1f\x8b"
+# Of a text; a packed file of some KB can hold one that fills the memory.
+_LONGEST_LINE = 2**24
 # What a file of UTF-16 begins with that has a byte order mark.
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -38,7 +40,11 @@ def read_lines(path: str, name: str | None = None) -> Iterator[str]:
     number, name = 0, name or path
     try:
         with _open_bytes(path) as file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
+                if len(line) > _LONGEST_LINE:
+                    raise ValueError(
+                        f"`{name}` line {number} must have at most {_LONGEST_LINE:,} bytes, got more. Is it text?"
+                    )
                 if number == 1:
                     _refuse_other_encodings(name, line)
                 if b"\0" in line:

@@ -12,6 +12,10 @@ import evaluate
 from .app import import_gradio
 
 
+# What a page computes for a visitor takes seconds, not minutes.
+_MOST_CHARACTERS, _LARGEST = 20_000, 1000
+
+
 def build_evaluate_app(module: str | Path) -> Any:
     """Builds a page that computes a metric or measurement of pasted text.
 
@@ -41,7 +45,9 @@ def build_evaluate_app(module: str | Path) -> Any:
         given: dict[str, Any] = {name: _lines(text) for name, text in zip(inputs, texts, strict=False)}
         given |= dict(zip(required, texts[len(inputs) :], strict=True))
         try:
-            return metric.compute(**given, **json.loads(options or "{}"))
+            if (number := sum(map(len, texts))) > _MOST_CHARACTERS:
+                raise ValueError(f"A page takes at most {_MOST_CHARACTERS:,} characters, got {number:,}.")
+            return metric.compute(**given, **_read_options(options))
         except Exception as error:  # Whatever a module makes of a visitor's text and options.
             raise gradio.Error(str(error)) from error
 
@@ -54,6 +60,21 @@ def build_evaluate_app(module: str | Path) -> Any:
         button.click(compute, boxes, result, api_name="compute")
         gradio.Markdown(metric.inputs_description)
     return app
+
+
+def _read_options(text: str) -> dict[str, Any]:
+    """Reads a visitor's options: numbers and truth values alone, so that none is a file of the server or endless work.
+
+    Raises:
+        ValueError: if there is another value, or a number that is too large.
+    """
+    options = json.loads(text or "{}")
+    if not isinstance(options, dict):
+        raise ValueError(f'Options must be a JSON object such as {{"lowercase": true}}, got {text:.60}.')
+    for name, value in options.items():
+        if not isinstance(value, int | float) or not (name == "seed" or abs(value) <= _LARGEST):
+            raise ValueError(f"`{name}` must be true, false or a number up to {_LARGEST} here, got {value!r:.60}.")
+    return options
 
 
 def _lines(text: str) -> list[str]:

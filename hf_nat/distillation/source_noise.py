@@ -16,7 +16,7 @@ from ..data import is_blank
 NOISE = ("merge", "typos", "casing", "punctuation")
 # The column of the clean source, and that of what was done to it.
 NOISE_COLUMNS = ("clean_source", "source_noise")
-_END = re.compile(r"[.!?…。！？]+\s*$")
+_ENDS = ".!?…。！？"
 # Words that are long enough to be read with a typo, and how many of them have one.
 _WORD = re.compile(r"[^\W\d_]{4,}")
 _WORDS_PER_TYPO = 10
@@ -108,4 +108,5 @@ def _capitalized(text: str) -> str:
 
 
 def _punctuation(text: str, draw: random.Random) -> str:
-    return _END.sub("", text) if _END.search(text) else "" if is_blank(text) else f"{text.rstrip()}."
+    text = "" if is_blank(text) else text.rstrip()
+    return text.rstrip(_ENDS) if text.endswith(tuple(_ENDS)) else f"{text}." if text else ""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..base.reporting import Table, interval_cell, plot_bars, plot_simplex, write_report
+from ..base.reporting import Table, interval_cell, plot_bars, plot_simplex, text_cell, write_report
 
 
 Results = Mapping[str, Any]
@@ -73,8 +72,7 @@ def write_multimodality_report(folder: Path, results: Results, points: Mapping[s
     bars = {measured["name"]: measured["words"]["complexity"] for measured in results["corpora"]}
     plot_bars(folder / "complexity.png", {"C(d), words": bars})
     examples = [
-        Table(["", ""], [[name, html.escape(text, quote=False).replace("|", "&#124;")] for name, text in example])
-        for example in results["examples"]
+        Table(["", ""], [[name, text_cell(text)] for name, text in example]) for example in results["examples"]
     ]
     return write_report(
         folder,

@@ -128,7 +128,7 @@ def choose_files(
         ValueError: if a file that neither pattern names looks like a secret, holds a token, or is an optimizer's state
             outside a run's checkpoints; or as `require_plain_files`.
     """
-    require_plain_files(folder, leave_out, follow_links)
+    require_plain_files(folder, leave_out, follow_links, parameter)
     files, left_out, refused = {}, {}, {}
     token = get_token()
     secret = re.compile(b"|".join([*_SECRET_TEXT, *([re.escape(token.encode())] if token else [])]))
@@ -159,10 +159,13 @@ def choose_files(
     return files, left_out
 
 
-def require_plain_files(folder: Path, leave_out: Sequence[str] = (), follow_links: bool = False) -> None:
+def require_plain_files(
+    folder: Path, leave_out: Sequence[str] = (), follow_links: bool = False, parameter: str = "folder"
+) -> None:
     """Raises ValueError if a folder holds links out of it, or what is neither file nor folder and no push can read.
 
-    What stays here by `leave_out`, or as a run's leftover, may be anything.
+    What stays here by `leave_out`, or as a run's leftover, may be anything. The links of a snapshot in the Hub's cache
+    to the files of its repository there lead nowhere else.
     """
     stays = [*leave_out, *_LEFTOVERS]
     named = ((path.relative_to(folder).as_posix(), fault) for path, fault in _entries(folder, follow_links) if fault)
@@ -170,15 +173,19 @@ def require_plain_files(folder: Path, leave_out: Sequence[str] = (), follow_link
     if not faults:
         return
     listed = ", ".join(f"{name} ({fault})" for name, fault in list(faults.items())[:10])
-    remedy = f"leave them here with `--leave_out {' '.join(faults)}`."
-    if set(faults.values()) == {_OUTWARD}:
-        remedy += " The Hub's own cache is made of such links: `--follow_links` sends what lies behind them."
-    raise ValueError(f"`folder` must hold plain files, got {str(folder)!r} with {listed}. Take them away, or {remedy}")
+    remedy = "Take them away"
+    if parameter == "folder":
+        remedy += f", or leave them here with `--leave_out {' '.join(faults)}`"
+        if set(faults.values()) == {_OUTWARD}:
+            remedy += ", or send what lies behind them with `--follow_links`"
+    raise ValueError(f"`{parameter}` must hold plain files, got {str(folder)!r} with {listed}. {remedy}.")
 
 
 def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | None]]:
     """Yields all under a folder that is no folder itself, and what is wrong with it."""
     root = os.path.realpath(folder)
+    repository = Path(root).parents[1] if Path(root).parent.name == "snapshots" else None
+    inside = (root, *([os.path.join(repository, "blobs")] if repository else []))
 
     def walk(parent: Path, around: tuple[str, ...]) -> Iterator[tuple[Path, str | None]]:
         """Yields what is below a folder; `around` are the real paths of it and its parents, to notice a circle."""
@@ -188,7 +195,7 @@ def _entries(folder: Path, follow_links: bool) -> Iterator[tuple[Path, str | Non
             )
         for path in sorted(parent.iterdir()):
             target = os.path.realpath(path)
-            is_outward = path.is_symlink() and not follow_links and not Path(target).is_relative_to(root)
+            is_outward = path.is_symlink() and not follow_links and not any(map(Path(target).is_relative_to, inside))
             if path.is_symlink() and not path.exists():
                 yield path, "a link to nothing"
             elif is_outward:

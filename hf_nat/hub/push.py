@@ -36,7 +36,7 @@ from .contents import (
     require_plain_files,
 )
 from .retries import with_retries
-from .spaces import is_evaluate_module, write_evaluate_space
+from .spaces import is_evaluate_module, is_own_module, write_evaluate_space
 from .targets import FolderTarget, HubTarget, Target, check_local_dir, check_ref
 
 
@@ -79,6 +79,7 @@ class PushArguments:
     )
     follow_links: bool = option(False, "send what lies behind links that lead out of the folder, too")
     dry_run: bool = option(False, "list the files, send nothing")
+    trust_remote_code: bool = option(False, "execute an `evaluate` module that is not of this package, for its card")
 
     def __post_init__(self) -> None:
         if (self.repo_id is None) == (self.local_dir is None):
@@ -188,10 +189,16 @@ def push(args: PushArguments) -> PushPlan:
     """
     folder = Path(args.folder)
     if is_evaluate_module(folder) and args.repo_id is not None:
+        if not args.trust_remote_code and not is_own_module(folder):
+            raise ValueError(
+                f"`trust_remote_code` must be true for {str(folder)!r}, got false: its card is made by executing "
+                f"{folder.name}.py. Read that file first."
+            )
         require_plain_files(folder, args.leave_out, args.follow_links)
         with TemporaryDirectory() as space:
             write_evaluate_space(folder, Path(space), args.repo_id)
-            return push(replace(args, folder=space))
+            return push(replace(args, folder=space, trust_remote_code=False))
+    refuse_changed(args, ("trust_remote_code",), "for what is no `evaluate` module", "Nothing of it is executed.")
     repo_type = folder_type(folder)
     if args.repo_type not in (None, repo_type):
         raise ValueError(

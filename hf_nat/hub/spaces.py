@@ -17,7 +17,7 @@ from ..base.folders import atomic_folder
 from ..cards.rendering import is_hub_id, render
 from ..decoding.arguments import TAKING_PART
 from ..demo.browser import write_page
-from .contents import choose_files
+from .contents import card_metadata, choose_files, require_plain_files
 
 
 # The release that the pages were tried with.
@@ -44,7 +44,7 @@ def write_demo_space(
     _require_on_hub(decoding)
     given = {"model": model, "teacher": teacher}
     here = {
-        name: choose_files(Path(path), follow_links=True, parameter=name)[0]  # They are copied.
+        name: choose_files(Path(path), parameter=name)[0]
         for name, path in given.items()
         if path and Path(path).is_dir()
     }
@@ -84,6 +84,7 @@ def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> N
         license="apache-2.0",
         tags=["translation", "non-autoregressive", "onnx"],
     )
+    require_plain_files(model, parameter="model")
     with _new_space(folder) as space:
         write_page(space, model, examples)
         (space / "README.md").write_text(render("browser_card.md.jinja", metadata=card), encoding="utf-8")
@@ -92,13 +93,20 @@ def write_browser_space(folder: Path, model: Path, examples: Sequence[str]) -> N
 def is_evaluate_module(folder: Path) -> bool:
     """Tells the folder of an `evaluate` module by its file, which has the folder's name.
 
-    Of a model it is none: files of its code, never run here, may have that name too (`ctc/ctc.py`).
+    Of a model, a corpus or a Space it is none: files of their code, never run here, may have that name, too.
     """
-    return (folder / f"{folder.name}.py").is_file() and not (folder / "config.json").is_file()
+    others = ("config.json", "manifest.json", "data")
+    is_other = any((folder / name).exists() for name in others) or "sdk" in card_metadata(folder / "README.md")
+    return (folder / f"{folder.name}.py").is_file() and not is_other
+
+
+def is_own_module(folder: Path) -> bool:
+    """Whether an `evaluate` module is one of this package."""
+    return folder.resolve().parent == _PACKAGE / "metrics" / "evaluate_modules"
 
 
 def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:
-    """Writes the Space of an `evaluate` module, which `evaluate.load(repo_id)` finds there.
+    """Writes the Space of an `evaluate` module, which `evaluate.load(repo_id)` finds there; its file is executed.
 
     Args:
         module (`Path`): folder of the module.

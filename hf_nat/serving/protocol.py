@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,17 +14,18 @@ _Base: Any = AutoHTTPProtocol  # Of httptools where that is installed, else of h
 
 
 class _Protocol(_Base):
-    """Uvicorn's, which waits for the head of a request without end, but in time.
+    """Uvicorn's, which waits for the head of a request, and for the reader of an answer, without end; this, in time.
 
     Args:
-        head_seconds (`float`): time from the opening of a connection, or the first byte after an answer, to the end of
-            a head; then the connection is closed.
+        seconds (`float`): time from the opening of a connection, or the first byte after an answer, to the end of a
+            head, and for which nothing of an answer may be read; then the connection is closed.
     """
 
-    def __init__(self, *args: Any, head_seconds: float, **kwargs: Any):
+    def __init__(self, *args: Any, seconds: float, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._head_seconds = head_seconds
+        self._seconds = seconds
         self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins to wait."""
@@ -39,12 +41,33 @@ class _Protocol(_Base):
         """Stops waiting."""
         super().connection_lost(exc)
         self._cancel()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """Begins to wait for the reader of an answer."""
+        super().pause_writing()
+        self._reader_timer = self._later(self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stops waiting for the reader."""
+        super().resume_writing()
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
     def _note_head(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
             self._cancel()
         elif self._head_timer is None:
-            self._head_timer = asyncio.get_running_loop().call_later(self._head_seconds, self.transport.close)
+            self._head_timer = self._later(self._close)
+
+    def _close(self) -> None:
+        """Closes a connection, whose last answer somebody may still read for a while."""
+        self.transport.close()
+        self._later(self.transport.abort)
+
+    def _later(self, act: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._seconds, act)
 
     def _cancel(self) -> None:
         if self._head_timer is not None:
@@ -52,6 +75,6 @@ class _Protocol(_Base):
             self._head_timer = None
 
 
-def http_protocol(head_seconds: float) -> Any:
-    """Returns what uvicorn takes as `http`: connections whose heads arrive in so many seconds, or are closed."""
-    return partial(_Protocol, head_seconds=head_seconds)
+def http_protocol(seconds: float) -> Any:
+    """Returns what uvicorn takes as `http`: connections that are closed where a head or a reader takes longer."""
+    return partial(_Protocol, seconds=seconds)

@@ -9,6 +9,7 @@ import pytest
 from datasets import Dataset, IterableDataset, Translation
 
 from hf_nat.data import load_corpus
+from hf_nat.data.text_files import read_lines
 
 
 PAIRS = [("a cat", "eine Katze"), ("", "leer"), ("two  dogs", "zwei Hunde"), ("naïve", "naïv")]
@@ -170,6 +171,14 @@ def test_invalid_utf8_names_file_line_and_byte(suffix, tmp_path):
     write(paths[1], b"gut\nschl\xfcssel\n\n\n", bool(suffix))
     with pytest.raises(ValueError, match=re.escape(f"`{paths[1]}` line 2 must be UTF-8, got byte 0xfc at column 5")):
         load_corpus(paths, **LANGUAGES)
+
+
+def test_a_packed_line_that_would_fill_the_memory_is_named(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"a\n" + b"b" * (2**24 + 1)))
+    lines = read_lines(str(tmp_path / "a.gz"))
+    assert next(lines) == "a"
+    with pytest.raises(ValueError, match=r"a.gz` line 2 must have at most 16,777,216 bytes"):
+        next(lines)
 
 
 def test_damaged_gzip_is_named(tmp_path):

@@ -12,7 +12,6 @@ import hf_nat.metrics
 from hf_nat.demo.evaluate_app import build_evaluate_app
 
 
-gradio = pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'hf_nat[demo]'")
 MODULES = sorted(path.parent for path in Path(hf_nat.metrics.__file__).parent.glob("evaluate_modules/*/*.py"))
 TEXTS = {
     "predictions": "a dog runs\nthe cat sleeps",
@@ -26,6 +25,12 @@ TEXTS = {
 }
 
 
+@pytest.fixture
+def gradio():
+    return pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'hf_nat[demo]'")
+
+
+@pytest.mark.usefixtures("gradio")
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
 def test_page_computes_what_the_module_does(module: Path) -> None:
     app = build_evaluate_app(module)
@@ -42,7 +47,19 @@ def test_lines_end_at_line_feeds_alone() -> None:
     assert evaluate_app._lines("") == [] and evaluate_app._lines("\n") == [""]
 
 
-def test_bad_input_is_an_error_of_the_page() -> None:
+def test_options_of_a_visitor_are_small_numbers_and_truth_values() -> None:
+    read = evaluate_app._read_options
+    assert read("") == {} and read('{"lowercase": true, "beta": 3, "seed": 12345}') == {
+        "lowercase": True,
+        "beta": 3,
+        "seed": 12345,
+    }
+    for text in ('{"wordnet_dir": "/etc"}', '{"char_order": 300000}', '{"beta": NaN}', '{"a": [1]}', "[1]", "3"):
+        with pytest.raises(ValueError, match="must be"):
+            read(text)
+
+
+def test_bad_input_is_an_error_of_the_page(gradio) -> None:
     app = build_evaluate_app(next(path for path in MODULES if path.name == "complexity"))
     (compute,) = [function.fn for function in app.fns.values() if function.api_name == "compute"]
     for alignments, options in (("0-0 1-7\n0-0", "{}"), ("0-0\n0-0", "{"), ("0-0\n0-0", '{"base": 3}')):

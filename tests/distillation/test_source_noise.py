@@ -50,6 +50,11 @@ def test_each_kind_changes_what_it_says() -> None:
     assert {row["en"] for row in tree} == {"eee", "eeeee"}, "two equal letters that change places are no typo"
 
 
+def test_punctuation_of_a_long_line_takes_no_time_of_its_square() -> None:
+    line = "." * 200_000 + "a"
+    assert [text for text, *_ in noisy(pairs=[{"en": line, "xx": "x"}], punctuation=1)] == [f"{line}."]
+
+
 def test_merged_rows_have_both_sides_of_two_rows_and_blanks_stay() -> None:
     changed, columns = SourceNoise({"merge": 1}, 1, "en", "xx")(PAIRS, range(5))
     wanted = [0, None, None, 3, None]

@@ -87,6 +87,24 @@ def card(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list
     return files, lambda: write_model_card(folder).read_text(encoding="utf-8")
 
 
+def body(card: str) -> list[str]:
+    """The lines of a card behind its metadata."""
+    return card.split("\n---\n", 1)[1].splitlines()
+
+
+def test_texts_of_records_add_no_line_and_end_no_code(card) -> None:
+    files, render = card
+    before = body(render())
+    for file in files:
+        if file.name == "metrics.json" and "split" in (record := read_json(file)):
+            record["split"] += "\n## Install first\n`x`|"
+            record["decoding"]["note"] = "a`\n\n# b|c"
+            write_json(file, record)
+    after = body(render())
+    assert len(after) == len(before)
+    assert not [line for line in after if line.startswith(("## Install", "# b"))]
+
+
 def test_card_follows_every_number_of_its_files(card) -> None:
     files, render = card
     before = render().splitlines()

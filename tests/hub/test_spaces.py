@@ -16,7 +16,7 @@ from huggingface_hub import RepoCard
 
 import hf_nat.metrics
 from hf_nat.hub.push import PushArguments, push
-from hf_nat.hub.spaces import write_demo_space, write_evaluate_space
+from hf_nat.hub.spaces import write_browser_space, write_demo_space, write_evaluate_space
 from hf_nat_cli import main
 
 
@@ -97,6 +97,32 @@ def test_demo_space_holds_local_checkpoints_and_is_pushed(
     assert printed[1] == str(space / "hf_nat/demo/app.py")
     plan = push(PushArguments(str(space), "owner/demo", dry_run=True))
     assert plan.repo_type == "space" and {"app.py", "README.md", "model/config.json"} <= plan.files.keys()
+
+
+def test_a_module_of_others_is_not_executed(tmp_path: Path) -> None:
+    module = tmp_path / "mine"
+    module.mkdir()
+    (module / "mine.py").write_text("raise SystemExit('executed')")
+    with pytest.raises(ValueError, match="`trust_remote_code` must be true for .*executing mine.py"):
+        push(PushArguments(str(module), "owner/mine", dry_run=True))
+    with pytest.raises(SystemExit, match="executed"):
+        push(PushArguments(str(module), "owner/mine", dry_run=True, trust_remote_code=True))
+    (module / "data").mkdir()
+    (module / "data/train-00000-of-00001.parquet").write_bytes(b"x")
+    (module / "README.md").write_text("a corpus")
+    assert push(PushArguments(str(module), "owner/mine", dry_run=True)).repo_type == "dataset"
+    with pytest.raises(ValueError, match="`trust_remote_code` must be left out for what is no `evaluate` module"):
+        push(PushArguments(str(module), "owner/mine", dry_run=True, trust_remote_code=True))
+
+
+def test_a_space_holds_nothing_from_behind_links(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("mine")
+    (model_folder / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(ValueError, match=r"`model` must hold plain files.*notes.txt \(a link out.*Take them away\.$"):
+        write_demo_space(tmp_path / "space", str(model_folder), None, {}, [])
+    with pytest.raises(ValueError, match="`model` must hold plain files"):
+        write_browser_space(tmp_path / "space", model_folder, [])
+    assert not (tmp_path / "space").exists()
 
 
 @pytest.mark.parametrize("name", ["reranker", "draft", "ensemble", "language_model", "terms"])

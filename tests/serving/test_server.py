@@ -174,6 +174,20 @@ def test_a_connection_without_a_request_is_closed(sent, num_answered, start) -> 
         assert answer.count(b" 200 OK") == num_answered
 
 
+def test_who_reads_no_answer_is_cut_off(start) -> None:
+    with (
+        start(turned, max_body_seconds=1) as running,
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as client,
+    ):
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(30)
+        client.connect(("127.0.0.1", running.port))
+        with pytest.raises(OSError):
+            for _ in range(3000):
+                client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
+                time.sleep(0.01)
+
+
 @pytest.mark.parametrize("head", ["Content-Length: -1", "Content-Length: x", "Content-Length: 3\r\nContent-Length: 4"])
 def test_a_length_that_is_none_is_refused(head, start) -> None:
     with start(turned) as running, socket.create_connection(("127.0.0.1", running.port), 30) as client:

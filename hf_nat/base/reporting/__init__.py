@@ -12,6 +12,7 @@ from .report import (
     plot_reliability,
     plot_simplex,
     plot_tradeoffs,
+    text_cell,
     write_report,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "plot_reliability",
     "plot_simplex",
     "plot_tradeoffs",
+    "text_cell",
     "write_report",
 ]

@@ -18,6 +18,10 @@ from numpy.typing import ArrayLike
 from ..files import atomic_path
 
 
+# What Markdown, or HTML in it, takes for more than text.
+_MARKUP = {ord(character): f"&#{ord(character)};" for character in "\\`*_[]()!<>&|#~"}
+
+
 @dataclass(frozen=True)
 class Table:
     """A table whose cells are printed already.
@@ -275,6 +279,11 @@ def write_report(folder: Path, template: str, **values: Any) -> Path:
         with atomic_path(folder / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return folder / "report.html"
+
+
+def text_cell(text: str) -> str:
+    """Writes text of a corpus into a cell of a table, where none of it is Markdown or HTML."""
+    return text.translate(_MARKUP)
 
 
 def _render(template: str, **values: Any) -> str:
