@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from ..base.files import atomic_path
 from ..base.languages import iso_code
+from ..base.reporting import template_environment
 from ..base.utils import read_record, require_plain_file
 from ..data.locations import may_be_hub_id
 
@@ -30,9 +31,7 @@ _SEAL = re.compile(r"\n<!-- Card written by hf_nat, and rewritten until you edit
 
 def render(template: str, **values: Any) -> str:
     """Renders a template of `hub_cards`; a name or a reference that it uses and nobody gave is an error."""
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
+    environment = template_environment()
     environment.filters |= {"place": place, "settings": settings, "cell": cell, "listed_work": listed_work}
     environment.globals["bibtex"] = _references().__getitem__
     return environment.from_string((_templates() / template).read_text(encoding="utf-8")).render(values)

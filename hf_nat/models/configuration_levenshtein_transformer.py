@@ -4,17 +4,16 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_nat import NATConfig
+from .configuration_nat import InsertionNATConfig
 
 
 @strict
-class LevenshteinTransformerConfig(NATConfig):
-    """Configuration of [`LevenshteinTransformerForConditionalGeneration`]; see [`NATConfig`] for the other fields.
+class LevenshteinTransformerConfig(InsertionNATConfig):
+    """Configuration of [`LevenshteinTransformerForConditionalGeneration`].
 
-    The decoder reads BOS, the canvas and EOS: a target holds at most `max_position_embeddings` - 1 tokens.
+    For the other fields see [`InsertionNATConfig`].
 
     Args:
-        bos_token_id (`int`, defaults to 1): opens the canvas; the slot before the first token lies behind it.
         num_placeholder_bins (`int`, defaults to 256): number of placeholder classes (P), at least 2: 0 to P - 1
             placeholders in a slot. Larger counts are trained as P - 1.
         placeholder_label_smoothing (`float`, defaults to 0.01): uniform probability mass of the placeholder targets,
@@ -36,17 +35,19 @@ class LevenshteinTransformerConfig(NATConfig):
             model's distribution, as the original paper does, instead of taking the most probable ones.
 
     Raises:
-        ValueError: if a field is out of range, `bos_token_id` is the padding, or a head shares a stack that does not
-            exist.
+        ValueError: if a field is out of range, or a head shares a stack that does not exist.
 
     Source: Gu et al. 2019 (arXiv:1905.11006), sections 3.1 (stacks, early exit) and 3.2 (alpha, beta); Zhou et al.
         2020, appendix A.2 (256 classes; alpha = beta = 0). The label smoothing is fairseq's.
     """
 
     model_type = "levenshtein_transformer"
-    keys_to_ignore_at_inference = [*NATConfig.keys_to_ignore_at_inference, "placeholder_logits", "deletion_logits"]
+    keys_to_ignore_at_inference = [
+        *InsertionNATConfig.keys_to_ignore_at_inference,
+        "placeholder_logits",
+        "deletion_logits",
+    ]
 
-    bos_token_id: int = 1
     num_placeholder_bins: int = 256
     placeholder_label_smoothing: float | int = 0.01
     deletion_decoder: Literal["shared", "own"] = "shared"
@@ -58,8 +59,6 @@ class LevenshteinTransformerConfig(NATConfig):
     sample_deletion_roll_in: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.bos_token_id == self.pad_token_id:
-            raise ValueError(f"`bos_token_id` must not be the padding, got {self.bos_token_id}. It opens the canvas.")
         if self.num_placeholder_bins < 2:
             raise ValueError(f"`num_placeholder_bins` must be >= 2, got {self.num_placeholder_bins}.")
         if not 0 <= self.placeholder_label_smoothing < 1:
@@ -81,8 +80,3 @@ class LevenshteinTransformerConfig(NATConfig):
                 "`placeholder_decoder` must be 'own' or 'shared' where `deletion_decoder` is 'shared', got 'deletion'."
             )
         super().__post_init__(**kwargs)
-
-    @property
-    def longest_target(self) -> int:
-        """See [`NATConfig.longest_target`]; the decoder also reads BOS."""
-        return self.max_position_embeddings - 1

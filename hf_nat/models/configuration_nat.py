@@ -157,6 +157,30 @@ class LengthNATConfig(NATConfig):
 
 
 @strict
+class InsertionNATConfig(NATConfig):
+    """Base configuration of the models that insert tokens into an empty canvas; the decoder reads BOS before it.
+
+    Args:
+        bos_token_id (`int`, defaults to 1): opens the canvas; the slot before the first token lies behind it.
+
+    Raises:
+        ValueError: if `bos_token_id` is the padding.
+    """
+
+    bos_token_id: int = 1
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.bos_token_id == self.pad_token_id:
+            raise ValueError(f"`bos_token_id` must not be the padding, got {self.bos_token_id}. It opens the canvas.")
+        super().__post_init__(**kwargs)
+
+    @property
+    def longest_target(self) -> int:
+        """See [`NATConfig.longest_target`]; the decoder also reads BOS."""
+        return self.max_position_embeddings - 1
+
+
+@strict
 class GlancingConfig(NATConfig):
     """Base configuration of the models that can glance at the target in training, see [`Glancing`].
 

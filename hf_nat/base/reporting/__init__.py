@@ -12,6 +12,7 @@ from .report import (
     plot_reliability,
     plot_simplex,
     plot_tradeoffs,
+    template_environment,
     text_cell,
     write_report,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "plot_reliability",
     "plot_simplex",
     "plot_tradeoffs",
+    "template_environment",
     "text_cell",
     "write_report",
 ]

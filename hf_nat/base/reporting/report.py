@@ -286,9 +286,13 @@ def text_cell(text: str) -> str:
     return text.translate(_MARKUP)
 
 
-def _render(template: str, **values: Any) -> str:
-    environment = jinja2.Environment(
+def template_environment() -> jinja2.Environment:
+    """Makes what renders Markdown templates; a name that one uses and nobody gave is an error."""
+    return jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
+
+
+def _render(template: str, **values: Any) -> str:
     source = importlib.resources.files(__package__) / "templates" / template
-    return environment.from_string(source.read_text(encoding="utf-8")).render(values)
+    return template_environment().from_string(source.read_text(encoding="utf-8")).render(values)
