@@ -185,6 +185,16 @@ def test_a_hub_model_needs_an_output_folder(arguments):
         evaluate(*arguments("owner/name"))
 
 
+def test_a_link_that_a_model_brings_is_no_output_folder(arguments, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "model").mkdir()
+    args, decoding = arguments(tmp_path / "model")
+    (tmp_path / f"model/eval-{args.split}").symlink_to(tmp_path / "outside")
+    with pytest.raises(ValueError, match="`output_dir` must be given where .* is a link"):
+        evaluate(args, decoding)
+    assert not [*(tmp_path / "outside").iterdir()]
+
+
 @pytest.mark.parametrize("name", ["max_batch_tokens", "max_samples", "num_beams"])
 def test_sizes_below_one_are_errors(arguments, name):
     with pytest.raises(ValueError, match=f"`{name}` must be >= 1.*, got 0"):

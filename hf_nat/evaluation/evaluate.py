@@ -129,13 +129,16 @@ class EvaluateArguments(SplitArguments):
         """Where the result goes.
 
         Raises:
-            ValueError: if `output_dir` is missing for a model that is no local folder.
+            ValueError: if `output_dir` is missing for a model that is no local folder, or one that brings a link there.
         """
         if self.output_dir is not None:
             return Path(self.output_dir)
         if not Path(self.model).is_dir():
             raise ValueError(f"`output_dir` must be given for a model that is no local folder, got {self.model!r}.")
-        return Path(self.model) / f"eval-{self.split}"
+        folder = Path(self.model) / f"eval-{self.split}"
+        if folder.is_symlink():
+            raise ValueError(f"`output_dir` must be given where {str(folder)!r} is a link, which may lead anywhere.")
+        return folder
 
     def load_training_rows(self) -> Dataset | None:
         """Loads what the model learned from, None where it is not given."""
