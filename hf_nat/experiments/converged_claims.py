@@ -94,8 +94,8 @@ def distillation_helps(runs: ConvergedRuns) -> dict[str, Effect]:
 
 
 def strategies(runs: ConvergedRuns) -> dict[str, Effect]:
-    """What a vanilla NAT gains from each strategy of the teacher to the next; nothing before all were tried."""
-    scores = _bleu(runs, *_STRATEGIES, students=["vanilla_nat"])
+    """What a vanilla NAT gains from each strategy of a teacher to the next; nothing before all were tried."""
+    scores = _bleu(runs, *_STRATEGIES, students=["vanilla_nat"], teachers=_TEACHERS)
     return {
         f"{better} over {worse}": over_seeds(more, less)
         for of in scores.values()

@@ -204,9 +204,11 @@ def test_converged_runs_take_the_place_of_short_ones_as_they_come(tmp_path: Path
     assert set(judged(14)["effects"]) == {"cmlm over vanilla_nat"} and judged(14)["verdict"] == "confirmed"
 
     add("vanilla_nat_greedy", 4)
-    add("vanilla_nat_top-k", 3)
-    assert not judged(11)["effects"]  # not before all strategies were tried
     add("vanilla_nat_sampling", 2)
+    add("vanilla_nat_top-k_teacher2", 3)
+    assert not judged(11)["effects"]  # not before all strategies of one teacher were tried
+    for targets, value in (("sampling", 2), ("greedy", 4), ("distilled", 5)):
+        add(f"vanilla_nat_{targets}_teacher2", value)
     steps = {"top-k over sampling", "greedy over top-k", "distilled over greedy"}
     assert {name: row["value"] > 0 for name, row in judged(11)["effects"].items()} == dict.fromkeys(steps, True)
 
