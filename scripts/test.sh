@@ -5,5 +5,8 @@
 source "$(dirname "$0")/setup.sh"
 ruff check .
 ruff format --check .
-mypy
-exec pytest "$@"
+mypy & types=$!  # of one thread, beside the tests
+status=0
+pytest "$@" || status=$?
+wait "$types"
+exit "$status"

@@ -388,9 +388,10 @@ def _check_weights_files(folder: Path) -> list[Path]:
         shards = _read_object(file).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
             raise ValueError(f"`{file}` must hold a `weight_map` from weights to files.")
-        for shard in sorted(set(shards.values())):
-            require_folder_name(f"Files of the `weight_map` of `{file}`", shard)
-        files = [folder / shard for shard in sorted(set(shards.values()))]
+        names = sorted(set(shards.values()))
+        for shard in names:
+            require_folder_name(f"Names in the `weight_map` of `{file}`", shard)
+        files = [folder / shard for shard in names]
     for shard in files:
         if not shard.is_file():
             raise FileNotFoundError(f"`{file}` names weights in `{shard}`, but there is no such file.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -22,8 +21,8 @@ from .text_files import read_lines, regular_files
 
 Read = Callable[..., Iterator[dict[str, Any]]]
 
-# A field may be as long as memory allows, not only 128 KB.
-csv.field_size_limit(sys.maxsize)
+# A field may be as long as a line, not only 128 KB.
+csv.field_size_limit(2**24)
 
 
 def load_sources(paths: Sequence[str], language: str, streaming: bool) -> Dataset | IterableDataset:

@@ -34,19 +34,19 @@ def read_lines(path: str, name: str | None = None) -> Iterator[str]:
 
     Raises:
         OSError: if there is no such file, or it cannot be read.
-        ValueError: if a line is not UTF-8 or holds a null byte, lines end in `"\\r"` alone, or the gzip file is
-            damaged; file and line (from 1) are named.
+        ValueError: if a line is longer than 16 MiB, is not UTF-8 or holds a null byte, lines end in `"\\r"` alone, or
+            the gzip file is damaged; file and line (from 1) are named.
     """
     number, name = 0, name or path
     try:
         with _open_bytes(path) as file:
-            for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
-                if len(line) > _LONGEST_LINE:
+            for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 2), b""), start=1):
+                if number == 1:
+                    _refuse_other_encodings(name, line)
+                if len(line.rstrip(b"\r\n")) > _LONGEST_LINE:
                     raise ValueError(
                         f"`{name}` line {number} must have at most {_LONGEST_LINE:,} bytes, got more. Is it text?"
                     )
-                if number == 1:
-                    _refuse_other_encodings(name, line)
                 if b"\0" in line:
                     raise ValueError(
                         f"`{name}` line {number} must hold no null byte, got one at column {line.index(0) + 1}. "

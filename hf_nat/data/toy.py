@@ -207,6 +207,10 @@ class ToyTask:
             probs[self.translate(source, mode)] += prob
         return dict(sorted(probs.items(), key=lambda item: -item[1]))
 
+    def sentence_entropy(self, source: str) -> float:
+        """Returns the exact conditional entropy H(Y|X=source) of whole translations, in nats."""
+        return _entropy(self.translations(source).values())
+
     def lexical_distribution(self, word: str) -> dict[str, float]:
         """Returns p(target word | source word): expected link counts, normalised.
 

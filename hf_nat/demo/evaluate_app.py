@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import evaluate
 from .app import import_gradio
 
 
-# What a page computes for a visitor takes seconds, not minutes.
-_MOST_CHARACTERS, _LARGEST = 20_000, 1000
+# What a page computes for a visitor should take seconds; some metrics take the square of a line's length.
+_MOST_CHARACTERS, _LONGEST_LINE, _LARGEST = 20_000, 1000, 1000
 
 
 def build_evaluate_app(module: str | Path) -> Any:
@@ -45,8 +46,7 @@ def build_evaluate_app(module: str | Path) -> Any:
         given: dict[str, Any] = {name: _lines(text) for name, text in zip(inputs, texts, strict=False)}
         given |= dict(zip(required, texts[len(inputs) :], strict=True))
         try:
-            if (number := sum(map(len, texts))) > _MOST_CHARACTERS:
-                raise ValueError(f"A page takes at most {_MOST_CHARACTERS:,} characters, got {number:,}.")
+            _require_short(texts)
             return metric.compute(**given, **_read_options(options))
         except Exception as error:  # Whatever a module makes of a visitor's text and options.
             raise gradio.Error(str(error)) from error
@@ -55,11 +55,21 @@ def build_evaluate_app(module: str | Path) -> Any:
         gradio.Markdown(f"## {metric.name}\n\n{metric.description}")
         boxes = [gradio.Textbox(label=f"{name}, one a line", lines=3) for name in inputs]
         boxes += [gradio.Textbox(label=name) for name in required]
-        boxes.append(gradio.Textbox("{}", label="options, as JSON"))
+        boxes.append(gradio.Textbox("{}", label="options, as JSON: numbers and truth values"))
         button, result = gradio.Button("Compute", variant="primary"), gradio.JSON(label="result")
         button.click(compute, boxes, result, api_name="compute")
         gradio.Markdown(metric.inputs_description)
     return app
+
+
+def _require_short(texts: Sequence[str]) -> None:
+    """Raises ValueError if texts are longer than a page computes for a visitor."""
+    lines = [line for text in texts for line in _lines(text)]
+    if sum(map(len, lines)) > _MOST_CHARACTERS or max(map(len, lines), default=0) > _LONGEST_LINE:
+        raise ValueError(
+            f"A page takes at most {_MOST_CHARACTERS:,} characters, and {_LONGEST_LINE:,} a line, got more. Use the "
+            "module with `evaluate.load`."
+        )
 
 
 def _read_options(text: str) -> dict[str, Any]:

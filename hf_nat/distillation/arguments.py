@@ -138,7 +138,7 @@ class DistillArguments(StrategyArguments, LoadingArguments):
         refuse_changed(self, copied, "with `source`, which is the training split alone")
         for name, value in needs_targets.items():
             if value:
-                raise ValueError(f"`{name}` must need no targets with `source`, which has none, got {value!r}.")
+                raise ValueError(f"`{name}` needs targets, which `source` has not, got {value!r}. Leave it out.")
 
     def _check_teachers(self) -> None:
         if self.union and not self.chooses:

@@ -268,7 +268,7 @@ class Strategy:
     Args:
         decode (`Callable`): from the arguments to those of `generate`, and to what else the manifest says of it.
         outputs (`str`, *optional*, defaults to `"one"`): what a source gets: `"one"` output, `"all"` candidates, or
-            the one that a judge has `"chosen"`, which `load_judge` loads.
+            the one that a judge has `"chosen"`; `load_judge` loads the judge.
         num_candidates (`int`, *optional*): how many candidates by default; else all of the beam, or many samples.
         needs_targets (`bool`, *optional*, defaults to `False`): whether it reads the real targets.
     """

@@ -129,7 +129,7 @@ class EvaluateArguments(SplitArguments):
         """Where the result goes.
 
         Raises:
-            ValueError: if `output_dir` is missing for a model that is no local folder, or one that brings a link there.
+            ValueError: if `output_dir` is missing for a model that is no local folder, or brings a link there.
         """
         if self.output_dir is not None:
             return Path(self.output_dir)

@@ -35,7 +35,7 @@ class Claim:
         size (`float`, *optional*): how large the paper found the effect; only its sign is judged.
         known (`str`, *optional*): what was tested to explain it and what was not, for as long as it is not confirmed.
         study (`str`, *optional*): the study whose converged results, of each seed, `effects` are taken from where
-            there are any.
+            there are any; then `converged_effects` is left out.
         converged_effects (`Callable`, *optional*): from the converged runs that there are to the effects. Where there
             are any, they take the place of `effects`.
         converged_known (`str`, *optional*): what takes the place of `known` then.

@@ -198,7 +198,8 @@ def push(args: PushArguments) -> PushPlan:
         with TemporaryDirectory() as space:
             write_evaluate_space(folder, Path(space), args.repo_id)
             return push(replace(args, folder=space, trust_remote_code=False))
-    refuse_changed(args, ("trust_remote_code",), "for what is no `evaluate` module", "Nothing of it is executed.")
+    where = "for what does not become the Space of an `evaluate` module"
+    refuse_changed(args, ("trust_remote_code",), where, "Nothing of it is executed.")
     repo_type = folder_type(folder)
     if args.repo_type not in (None, repo_type):
         raise ValueError(

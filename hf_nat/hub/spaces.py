@@ -95,14 +95,15 @@ def is_evaluate_module(folder: Path) -> bool:
 
     Of a model, a corpus or a Space it is none: files of their code, never run here, may have that name, too.
     """
-    others = ("config.json", "manifest.json", "data")
-    is_other = any((folder / name).exists() for name in others) or "sdk" in card_metadata(folder / "README.md")
-    return (folder / f"{folder.name}.py").is_file() and not is_other
+    if not (folder / f"{folder.name}.py").is_file():
+        return False
+    others = ("config.json", "manifest.json", "*/manifest.json", "data/*.parquet")
+    return not any(any(folder.glob(name)) for name in others) and "sdk" not in card_metadata(folder / "README.md")
 
 
 def is_own_module(folder: Path) -> bool:
     """Whether an `evaluate` module is one of this package."""
-    return folder.resolve().parent == _PACKAGE / "metrics" / "evaluate_modules"
+    return folder.resolve().parent == _PACKAGE.resolve() / "metrics" / "evaluate_modules"
 
 
 def write_evaluate_space(module: Path, folder: Path, repo_id: str) -> None:

@@ -98,7 +98,8 @@ def score_translations(
 
     Raises:
         ValueError: if there is nothing to score, the two lengths differ, a metric is unknown or has no parameters for
-            the language, options name no metric asked for, or `num_bootstrap` is 1 or negative.
+            the language, options name no metric asked for or have
+            values that it cannot take, or `num_bootstrap` is 1 or negative.
 
     Source: Papineni et al. 2002 (BLEU), Post 2018 (signatures), Popovic 2015, 2017 (chrF, chrF++), Snover et al. 2006
     (TER), Isozaki et al. 2010 (RIBES), Denkowski & Lavie 2014 (METEOR), Stanojevic & Sima'an 2014 (BEER), Koehn 2004
@@ -221,7 +222,7 @@ def metric_recipes(metrics: Sequence[str], options: Mapping[str, Mapping[str, An
 
 def _check_values(name: str, recipe: MetricRecipe, given: Mapping[str, Any]) -> None:
     """Raises ValueError unless a metric can be made of the options, and tells a right translation from a wrong one."""
-    right = "the cat sat on the mat"
+    right = " ".join(["the cat sat on the mat"] * 5)
     try:
         metric = recipe.build(find_language("en"))
         scores = [metric.corpus_score([text], [[right]]).score for text in (right, "a dog has run through 1 park")]

@@ -27,7 +27,7 @@ class ServingArguments:
     max_sentence_characters: int = option(4000, "characters of a sentence; more are answered 413")
     max_body_bytes: int = option(1 << 20, "bytes of a request; more are answered 413")
     max_body_seconds: int = option(
-        30, "time that a client has for the head of a request, then for its body (answered 408)"
+        30, "time that a client has for the head of a request, for its body (answered 408), and to read the answer"
     )
     max_connections: int = option(512, "connections at a time; one more is answered 503")
     max_stop_seconds: int = option(60, "time that accepted requests have to end once the server is told to stop")

@@ -18,7 +18,7 @@ class _Protocol(_Base):
 
     Args:
         seconds (`float`): time from the opening of a connection, or the first byte after an answer, to the end of a
-            head, and for which nothing of an answer may be read; then the connection is closed.
+            head, and for a reader to take what waits of an answer; then the connection is closed.
     """
 
     def __init__(self, *args: Any, seconds: float, **kwargs: Any):

@@ -105,7 +105,8 @@ def test_no_file_of_a_model_is_an_output(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("hf_nat.cli.translate.require_calibration", lambda *args: None)
+    for step in ("way_of_decoding", "require_calibration"):
+        monkeypatch.setattr(f"hf_nat.cli.translate.{step}", lambda *args: None)
     file = tmp_path / "folder" / name
     file.parent.mkdir(parents=True)
     file.write_text("old")

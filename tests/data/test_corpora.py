@@ -174,10 +174,10 @@ def test_invalid_utf8_names_file_line_and_byte(suffix, tmp_path):
 
 
 def test_a_packed_line_that_would_fill_the_memory_is_named(tmp_path):
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"a\n" + b"b" * (2**24 + 1)))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"a\n" + b"c" * 2**24 + b"\r\n" + b"b" * (2**24 + 1)))
     lines = read_lines(str(tmp_path / "a.gz"))
-    assert next(lines) == "a"
-    with pytest.raises(ValueError, match=r"a.gz` line 2 must have at most 16,777,216 bytes"):
+    assert next(lines) == "a" and len(next(lines)) == 2**24
+    with pytest.raises(ValueError, match=r"a.gz` line 3 must have at most 16,777,216 bytes"):
         next(lines)
 
 

@@ -59,6 +59,13 @@ def test_options_of_a_visitor_are_small_numbers_and_truth_values() -> None:
             read(text)
 
 
+def test_texts_of_a_visitor_are_short() -> None:
+    evaluate_app._require_short(["a " * 500, "b\n" * 9000])
+    for texts in (["a" * 1001], ["a\n" * 20_001], ["a" * 900 + "\n" + "b\n" * 10_000, "c\n" * 10_000]):
+        with pytest.raises(ValueError, match="A page takes at most 20,000 characters, and 1,000 a line"):
+            evaluate_app._require_short(texts)
+
+
 def test_bad_input_is_an_error_of_the_page(gradio) -> None:
     app = build_evaluate_app(next(path for path in MODULES if path.name == "complexity"))
     (compute,) = [function.fn for function in app.fns.values() if function.api_name == "compute"]

@@ -258,10 +258,10 @@ def test_a_stream_of_the_hub_is_its_dataset_commit_configuration_and_split(
         ({"corpus": None}, "one of `corpus` and `source`, got None and None"),
         (
             {"corpus": None, "source": "a", "strategy": "interpolation"},
-            "`strategy` must need no targets",
+            "`strategy` needs targets",
         ),
-        ({"corpus": None, "source": "a", "long_source": "real"}, "`long_source` must need no targets"),
-        ({"corpus": None, "source": "a", "target_column": "b"}, "`target_column` must need no targets"),
+        ({"corpus": None, "source": "a", "long_source": "real"}, "`long_source` needs targets"),
+        ({"corpus": None, "source": "a", "target_column": "b"}, "`target_column` needs targets"),
     ],
 )
 def test_what_needs_targets_is_refused(changes: dict[str, Any], message: str, arguments: Build) -> None:

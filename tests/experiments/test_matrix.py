@@ -12,7 +12,7 @@ import pytest
 from hf_nat.base.utils import read_json
 from hf_nat.experiments.matrix import Matrix, MatrixArguments
 from hf_nat.experiments.matrix_report import (
-    Study,
+    StudyText,
     capacity_table,
     paper_table,
     scores_of,
@@ -22,7 +22,8 @@ from hf_nat.experiments.matrix_report import (
 )
 
 
-STUDY = Study("trial", "A trial", "nowhere", "What?", {"beam": {"C(d)": 1.9, "BLEU": 19.5}, "weak": {"BLEU": 11.4}})
+PAPER = {"beam": {"C(d)": 1.9, "BLEU": 19.5}, "weak": {"BLEU": 11.4}}
+STUDY = StudyText("trial", "A trial", "nowhere", "What?", PAPER)
 
 
 @pytest.fixture

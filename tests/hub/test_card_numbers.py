@@ -100,9 +100,13 @@ def test_texts_of_records_add_no_line_and_end_no_code(card) -> None:
             record["split"] += "\n## Install first\n`x`|"
             record["decoding"]["note"] = "a`\n\n# b|c"
             write_json(file, record)
+        if file.name == "run.json":
+            record = read_json(file)
+            record["arguments"]["source_lang"] += "`\n## Run first"
+            write_json(file, record)
     after = body(render())
-    assert len(after) == len(before)
-    assert not [line for line in after if line.startswith(("## Install", "# b"))]
+    assert {line for line in after if line.startswith(("## ", "# b"))} <= set(before)
+    assert not [line for line in after if "`x`" in line or "note=a`" in line or "en`" in line.replace("`en`", "")]
 
 
 def test_card_follows_every_number_of_its_files(card) -> None:

@@ -111,7 +111,7 @@ def test_a_module_of_others_is_not_executed(tmp_path: Path) -> None:
     (module / "data/train-00000-of-00001.parquet").write_bytes(b"x")
     (module / "README.md").write_text("a corpus")
     assert push(PushArguments(str(module), "owner/mine", dry_run=True)).repo_type == "dataset"
-    with pytest.raises(ValueError, match="`trust_remote_code` must be left out for what is no `evaluate` module"):
+    with pytest.raises(ValueError, match="`trust_remote_code` must be left out for what does not become the Space"):
         push(PushArguments(str(module), "owner/mine", dry_run=True, trust_remote_code=True))
 
 

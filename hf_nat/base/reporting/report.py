@@ -283,7 +283,7 @@ def write_report(folder: Path, template: str, **values: Any) -> Path:
 
 def text_cell(text: str) -> str:
     """Writes text of a corpus into a cell of a table, where none of it is Markdown or HTML."""
-    return text.translate(_MARKUP)
+    return " ".join(text.splitlines()).translate(_MARKUP)
 
 
 def template_environment() -> jinja2.Environment:
