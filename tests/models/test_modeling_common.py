@@ -226,7 +226,7 @@ def test_generate_without_a_token_to_read_is_an_error(model: NATPreTrainedModel,
     inputs = {name: batch[name][:0] if rows == [] else batch[name] for name in ("input_ids", "attention_mask")}
     if rows is None:
         inputs["attention_mask"] = inputs["attention_mask"] * torch.arange(len(batch["labels"])).ne(0).unsqueeze(1)
-    with pytest.raises(ValueError, match="A batch must have sources, and each a token"):
+    with pytest.raises(ValueError, match="A batch must have a source, and each source a token"):
         model.generate(**inputs)
 
 
