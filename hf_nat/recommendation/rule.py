@@ -4,7 +4,8 @@ The finding (Zhou, Gu & Neubig 2020, section 4.4): the stronger a student, the m
 are the targets that it does best with. The rule:
 
 1. A candidate is dominated where another one, or the real corpus, is shown to be better in one measure and not shown
-   to be worse in the other. "Shown" means that the bootstrap intervals do not overlap.
+   to be worse in the other. "Shown" means that the bootstrap intervals do not overlap. It ranks behind all that
+   dominate it.
 2. Those left lie on levels from simple to faithful. Of two levels each is shown to be better in one measure; between
    members of one level nothing is shown.
 3. A student has a place on the paper's scale from its simplest teacher's targets (AT-tiny) to its most faithful
@@ -134,11 +135,13 @@ def recommend(
         name: min(level - first, 0) + max(level - last, 0) for level, names in enumerate(levels) for name in names
     }
 
-    def rank_key(candidate: Candidate) -> tuple[bool, int, bool]:
-        """What candidates are ordered by: dominated, levels away from what suits, worse in the proxy trainings."""
+    depths = _depths(rivals)
+
+    def rank_key(candidate: Candidate) -> tuple[int, int, bool]:
+        """What candidates are ordered by: depth of dominance, levels from what suits, worse in the proxy trainings."""
         name = candidate.name
         is_beaten = bool(left) and name in suited and name not in left
-        return dominating[name] is not None, abs(offsets.get(name, 0)), is_beaten
+        return depths[name], abs(offsets.get(name, 0)), is_beaten
 
     def reason(candidate: Candidate) -> str:
         """Says why a candidate has its rank."""
@@ -199,6 +202,18 @@ def _dominance(one: Candidate, other: Candidate) -> str:
         (False, True): "is more faithful, and not shown to be more complex",
     }
     return f"dominated: {one.name} {how[_shown(one, other)]}"
+
+
+def _depths(rivals: Sequence[Candidate]) -> dict[str, int]:
+    """How many steps of dominance each of some candidates lies below those that nothing dominates."""
+    depths: dict[str, int] = {}
+    left = list(rivals)
+    while left:
+        # Intervals that overlap can make a circle, all of which is alike then.
+        free = [one for one in left if not any(_dominates(other, one) for other in left)] or left
+        depths |= dict.fromkeys((one.name for one in free), max(depths.values(), default=-1) + 1)
+        left = [one for one in left if one not in free]
+    return depths
 
 
 def _levels(front: Sequence[Candidate]) -> tuple[tuple[str, ...], ...]:

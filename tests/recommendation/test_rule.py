@@ -163,6 +163,15 @@ def is_lower(one: tuple[float, float] | None, other: tuple[float, float] | None)
     return one is not None and other is not None and one[1] < other[0]
 
 
+def is_dominated(one: Candidate, by: Candidate) -> bool:
+    worse, better = (
+        is_lower(a.complexity_interval, b.complexity_interval)
+        or is_lower(a.faithfulness_interval, b.faithfulness_interval)
+        for a, b in ((by, one), (one, by))
+    )
+    return worse and not better
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_properties_that_hold_for_any_candidates(seed: int) -> None:
     draw = random.Random(seed)
@@ -178,6 +187,9 @@ def test_properties_that_hold_for_any_candidates(seed: int) -> None:
         assert (result.advised is None) == (result.confidence == "unknown")
         assert sorted(entry.name for entry in result.ranking) == sorted(by_name)
         assert [entry.rank for entry in result.ranking] == sorted(entry.rank for entry in result.ranking)
+        ranks = {entry.name: entry.rank for entry in result.ranking}
+        for one, other in itertools.permutations(candidates, 2):
+            assert not is_dominated(other, one) or ranks[one.name] < ranks[other.name]
         for a, b in itertools.combinations(result.levels, 2):
             for one, other in itertools.product(a, b):
                 one, other = by_name[one], by_name[other]
@@ -211,6 +223,13 @@ def test_dominated_candidates_are_never_advised_not_even_by_proxies() -> None:
             assert [entry.name for entry in result.ranking[2:]] == ["half", "bad"]
     assert reasons(result)["bad"] == "dominated: 0 is simpler and more faithful"
     assert reasons(result)["half"] == "dominated: 0 is more faithful, and not shown to be more complex"
+
+
+def test_a_circle_of_dominance_shares_a_rank() -> None:
+    rows = [((1, 3), (7, 8)), ((3, 7), (5, 5)), ((5, 9), (2, 4)), ((4, 4), (4, 8))]
+    candidates = [Candidate(str(i), c[0], c, f[0], f) for i, (c, f) in enumerate(rows)]
+    result = recommend(candidates, student(WEAK))
+    assert {entry.rank for entry in result.ranking} == {1} and result.advised is None
 
 
 def test_what_the_real_corpus_beats_is_out() -> None:
@@ -374,6 +393,9 @@ def test_on_multi30k_it_agrees_with_the_students_that_were_trained() -> None:
     }
     result = recommend([measured[name] for name in trained], student(WEAK), real=real)
     assert result.advised == max(trained, key=trained.get) == "beam"
+    assert [(entry.rank, entry.name) for entry in result.ranking] == [
+        *enumerate(sorted(trained, key=trained.get, reverse=True), start=1)
+    ]
     # With interpolation, simple and faithful part: the paper's Table 4 tries it for LevT.
     everything = list(measured.values())
     assert recommend(everything, student(WEAK), real=real).advised == "beam"
